@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Sets up what is missing, then mounts a store of conversations in the background. See ./mount.sh --help.
+set -euo pipefail
+
+root=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
+
+help() {
+    cat <<'HELP'
+usage: ./mount.sh [OPTION...] [STORE [MNT]]
+
+Installs what is missing, then mounts STORE on MNT in the background and says where. Both are created if need be.
+
+  STORE   a directory of conversations, or a postgresql:// URL
+          (default: ~/.local/share/threadfs, a store of your own that starts with one small conversation)
+  MNT     where they appear as files (default: ~/threadfs)
+
+Options go to threadfs, for example --read-only, --log FILE, --allow-other, --foreground, -o OPTS, --version.
+
+  ./mount.sh
+  ./mount.sh examples/household /tmp/household
+  ./mount.sh --read-only /srv/assistant/threads ~/threads
+HELP
+}
+
+# die STATUS REASON: status 1 failed, 2 used wrongly.
+die() {
+    printf 'mount.sh: %s\n' "$2" >&2
+    exit "$1"
+}
+
+# make_own_store STORE: makes it, readable for nobody else. While no thread is in it, the example is put there; it gets
+# its name when it is complete and on disk. The lock is for two that are started at once.
+make_own_store() {
+    local store=$1 example copy
+    (umask 077 && mkdir -p -- "$store")
+    exec 9<"$store"
+    flock 9
+    rm -rf -- "$store"/.welcome.* # left by one that was interrupted
+    if [[ -z $(find "$store/" -mindepth 1 -maxdepth 1 ! -name '.*' -print -quit) ]]; then
+        example=$(echo "$root"/examples/welcome/thread_*)
+        copy=$(mktemp -d -- "$store/.welcome.XXXXXX")
+        cp -R -- "$example/." "$copy"
+        find "$copy" -exec sync -- {} +
+        mv -T -- "$copy" "$store/${example##*/}"
+        sync -- "$store"
+    fi
+    exec 9<&-
+}
+
+options=()
+places=()
+while (($#)); do
+    case $1 in
+        -h | --help)
+            help
+            exit
+            ;;
+        --version)
+            "$root/scripts/setup" run
+            exec "$root/.venv/bin/threadfs" --version
+            ;;
+        --log | -o)
+            (($# > 1)) || die 2 "$1 needs a value (see ./mount.sh --help)"
+            options+=("$1" "$2")
+            shift
+            ;;
+        --)
+            shift
+            places+=("$@")
+            break
+            ;;
+        -*) options+=("$1") ;;
+        '') die 2 "STORE and MNT cannot be empty (see ./mount.sh --help)" ;;
+        *) places+=("$1") ;;
+    esac
+    shift
+done
+((${#places[@]} <= 2)) || die 2 "too many arguments: ${places[2]} (see ./mount.sh --help)"
+((${#places[@]} == 2)) || [[ ${HOME-} ]] || die 2 "HOME is not set: give STORE and MNT"
+
+"$root/scripts/setup" run
+
+if ((${#places[@]} == 0)); then
+    data=${XDG_DATA_HOME-}
+    [[ $data == /* ]] || data=$HOME/.local/share # as the XDG specification has it, a relative one counts as unset
+    places=("$data/threadfs")
+    make_own_store "${places[0]}"
+fi
+((${#places[@]} == 2)) || places+=("$HOME/threadfs")
+
+# A relative path is given as ./path, so that no store is taken for a command or an option.
+for i in 0 1; do
+    [[ ${places[i]} == /* || ${places[i]} == *://* ]] || places[i]=./${places[i]}
+done
+exec "$root/.venv/bin/threadfs" "${options[@]}" "${places[@]}"

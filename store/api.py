@@ -1,0 +1,113 @@
+"""What every store offers, whatever it keeps its data in.
+
+Documents are addressed by a `DocumentKey`. Methods are synchronous and may be called from many threads at
+once. A method that changes something returns after the change is durable, and raises nothing but
+`StoreError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from store.models import Run, RunError, RunStatus, RunStep, RunStepStatus, Thread, ThreadMessage
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentKey:
+    """Names a Thread (no *run_id*), a Run (no *step_id*) or a RunStep."""
+
+    thread_id: str
+    run_id: str | None = None
+    step_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What is known of something stored without reading it.
+
+    ``size_bytes`` of a log counts complete lines only; ``modified_ns`` is in nanoseconds since 1970;
+    two different ``version``s are different contents.
+    """
+
+    size_bytes: int
+    modified_ns: int
+    version: tuple[int, ...]
+
+
+class LogReader(Protocol):
+    """An open message log. It goes on reading the log it opened, with what is appended to that."""
+
+    def info(self) -> Info: ...
+
+    def read(self, offset: int, size: int) -> bytes:
+        """At most *size* bytes at *offset*; nothing beyond the last complete line."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Store(Protocol):
+    """Threads, their messages, runs and steps."""
+
+    location: str
+
+    # Threads.
+    def create_thread(self, thread: Thread) -> Thread: ...
+    def get_thread(self, thread_id: str) -> Thread: ...
+    def list_thread_ids(self) -> list[str]: ...
+    def delete_thread(self, thread_id: str, *, force: bool = False, only_empty: bool = False) -> None: ...
+    def thread_modified_ns(self, thread_id: str) -> int: ...
+
+    # The message log.
+    def append_message(self, thread_id: str, message: ThreadMessage) -> ThreadMessage: ...
+    def list_messages(self, thread_id: str) -> list[ThreadMessage]: ...
+    def iter_messages(self, thread_id: str) -> Iterator[ThreadMessage]: ...
+    def log_info(self, thread_id: str) -> Info: ...
+    def open_log(self, thread_id: str) -> LogReader: ...
+    def set_log_modified(self, thread_id: str, modified_ns: int) -> None: ...
+
+    # Runs.
+    def create_run(self, thread_id: str, run: Run) -> Run: ...
+    def get_run(self, thread_id: str, run_id: str) -> Run: ...
+    def list_run_ids(self, thread_id: str) -> list[str]: ...
+    def delete_run(
+        self, thread_id: str, run_id: str, *, force: bool = False, only_empty: bool = False
+    ) -> None: ...
+    def update_run_status(
+        self,
+        thread_id: str,
+        run_id: str,
+        status: RunStatus,
+        error: RunError | None = None,
+        *,
+        expected: RunStatus | None = None,
+    ) -> Run: ...
+    def force_update_run_status(
+        self, thread_id: str, run_id: str, status: RunStatus, error: RunError | None = None
+    ) -> Run: ...
+    def cancel_run(self, thread_id: str, run_id: str, *, force: bool = False) -> Run: ...
+    def runs_by_status(self) -> Iterator[tuple[str, str, RunStatus]]: ...
+    def stale_runs(self, older_than_s: float) -> Iterator[tuple[str, str, RunStatus]]: ...
+
+    # Steps.
+    def append_step(self, thread_id: str, run_id: str, step: RunStep) -> RunStep: ...
+    def get_step(self, thread_id: str, run_id: str, step_id: str) -> RunStep: ...
+    def list_steps(self, thread_id: str, run_id: str) -> list[RunStep]: ...
+    def list_step_ids(self, thread_id: str, run_id: str) -> list[str]: ...
+    def update_step_status(
+        self, thread_id: str, run_id: str, step_id: str, status: RunStepStatus
+    ) -> RunStep: ...
+
+    # Documents of all kinds.
+    def document_info(self, key: DocumentKey) -> Info: ...
+    def read_document(self, key: DocumentKey) -> tuple[bytes, Info]: ...
+    def replace_document(self, key: DocumentKey, document: bytes) -> None: ...
+    def patch_document(self, key: DocumentKey, patch: dict[str, Any]) -> None: ...
+    def set_document_modified(self, key: DocumentKey, modified_ns: int) -> None: ...
+
+    # The store as a whole.
+    def space(self) -> Any:
+        """As `os.statvfs` of the disk that the store is on."""
+        ...

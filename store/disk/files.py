@@ -1,0 +1,127 @@
+"""Documents on the disk: reading one version, replacing atomically and durably."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+
+from store.api import Info
+from store.disk import directories
+from store.disk.system_calls import SystemCalls
+from store.documents import MAX_DOCUMENT_BYTES
+from store.errors import Damaged, StorageFailed
+
+# Our own temporary files and directories; a name that starts with "." is never an id.
+TEMPORARY = ".threadfs-tmp-"
+DELETED = ".threadfs-deleted-"
+
+# How often a document that other programs keep replacing is read again before giving up.
+_ATTEMPTS = 1000
+
+
+def temporary_name(prefix: str = TEMPORARY) -> str:
+    return prefix + secrets.token_hex(8)
+
+
+def info_of(status: os.stat_result) -> Info:
+    return Info(
+        status.st_size,
+        status.st_mtime_ns,
+        (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size),
+    )
+
+
+def stat_file(directory: int, name: str, path: str) -> Info | None:
+    """Raises Damaged when something else than a regular file stands there."""
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageFailed(error.errno or 0, path) from error
+    directories.check_regular(status, path)
+    return info_of(status)
+
+
+def read_file(directory: int, name: str, path: str) -> tuple[bytes, Info] | None:
+    """One version of a whole document, and what it is a version of; ``None`` when there is none."""
+    descriptor = directories.open_file(directory, name, path)
+    if descriptor is None:
+        return None
+    try:
+        status = os.fstat(descriptor)
+        if status.st_size > MAX_DOCUMENT_BYTES:
+            raise Damaged(path, f"larger than {MAX_DOCUMENT_BYTES} bytes")
+        with directories.storage_errors(path):
+            return directories.read_whole(descriptor, status.st_size), info_of(status)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(calls: SystemCalls, descriptor: int, data: bytes) -> None:
+    written = 0
+    while written < len(data):
+        written += calls.write(descriptor, data[written:] if written else data)
+
+
+def write_new(calls: SystemCalls, directory: int, name: str, data: bytes) -> None:
+    """A new file with *data*, synced; its name is not. Leaves nothing when it fails."""
+    descriptor = calls.create(directory, name)
+    try:
+        try:
+            write_all(calls, descriptor, data)
+            calls.sync(descriptor)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        with suppress(OSError):
+            calls.remove(directory, name)
+        raise
+
+
+def rewrite(
+    calls: SystemCalls,
+    directory: int,
+    name: str,
+    path: str,
+    change: Callable[[bytes | None], bytes | None],
+) -> None:
+    """Replaces a document by what *change* makes of it, in one step, durably.
+
+    *change* gets the stored bytes (``None``: no document) and gives the new ones, or ``None`` to leave
+    the document alone. It is called again when another program, which takes no lock, has replaced the
+    document between our reading and our renaming. The caller holds the thread's lock.
+    """
+    for _ in range(_ATTEMPTS):
+        found = read_file(directory, name, path)
+        stored = found[0] if found else None
+        new = change(stored)
+        if new is None:
+            return
+        with directories.storage_errors(path):
+            if _replace(calls, directory, name, path, stored, new):
+                return
+    raise StorageFailed(16, f"{path}: another program keeps replacing it")  # EBUSY
+
+
+def _replace(
+    calls: SystemCalls, directory: int, name: str, path: str, stored: bytes | None, new: bytes
+) -> bool:
+    """Whether *stored* was still there and has been replaced by *new*."""
+    temporary = temporary_name()
+    write_new(calls, directory, temporary, new)
+    try:
+        # The last thing before the rename; what another program does in between is lost.
+        found = read_file(directory, name, path)
+        if (found[0] if found else None) != stored:
+            calls.remove(directory, temporary)
+            return False
+        calls.rename(directory, temporary, directory, name)
+    except BaseException:
+        with suppress(OSError):
+            calls.remove(directory, temporary)
+        raise
+    calls.sync(directory)
+    return True

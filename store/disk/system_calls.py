@@ -1,0 +1,48 @@
+"""Every call that changes the disk, in one small place, so that a test can record or fail each of them.
+
+All take directories as open descriptors and single names, never paths: nothing here can follow a path
+out of the store.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class SystemCalls:
+    """The calls themselves. A test hands the store a subclass of its own."""
+
+    def create(self, directory: int, name: str) -> int:
+        """A new file, open for writing; fails if the name is taken."""
+        return os.open(
+            name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=directory
+        )
+
+    def open_for_appending(self, directory: int, name: str) -> int:
+        """The file, made when it is missing. Never waits for the other end of a FIFO."""
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        return os.open(name, flags, 0o644, dir_fd=directory)
+
+    def write(self, file: int, data: bytes) -> int:
+        return os.write(file, data)
+
+    def truncate(self, file: int, size: int) -> None:
+        os.ftruncate(file, size)
+
+    def sync(self, file_or_directory: int) -> None:
+        os.fsync(file_or_directory)
+
+    def make_directory(self, directory: int, name: str) -> None:
+        os.mkdir(name, 0o755, dir_fd=directory)
+
+    def rename(self, directory: int, name: str, new_directory: int, new_name: str) -> None:
+        os.rename(name, new_name, src_dir_fd=directory, dst_dir_fd=new_directory)
+
+    def remove(self, directory: int, name: str) -> None:
+        os.unlink(name, dir_fd=directory)
+
+    def remove_directory(self, directory: int, name: str) -> None:
+        os.rmdir(name, dir_fd=directory)
+
+    def set_modified(self, directory: int, name: str, modified_ns: int) -> None:
+        os.utime(name, ns=(modified_ns, modified_ns), dir_fd=directory, follow_symlinks=False)

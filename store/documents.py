@@ -1,0 +1,114 @@
+"""Documents as bytes: parsing strictly, writing in the layout of ``FORMAT.md``, merge patches."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from store.errors import InvalidDocument
+from store.models import Document
+
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+MAX_LINE_BYTES = 16 * 1024 * 1024
+
+
+def _no_constant(name: str) -> Any:
+    raise InvalidDocument(f"{name} is not JSON")
+
+
+def _finite(literal: str) -> float:
+    value = float(literal)
+    if math.isinf(value):
+        raise InvalidDocument(f"the number {literal[:40]} is too large")
+    return value
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    """The JSON object in *data*. Of duplicate keys the last wins; NaN and Infinity are refused.
+
+    Raises:
+        InvalidDocument: not UTF-8, not JSON, not an object, or nested too deeply.
+    """
+    try:
+        value = json.loads(data.decode(), parse_constant=_no_constant, parse_float=_finite)
+    except UnicodeDecodeError as error:
+        raise InvalidDocument(f"not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise InvalidDocument(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise InvalidDocument("nested too deeply") from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise InvalidDocument(f"not JSON that can be kept: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidDocument("not a JSON object, which starts with '{'")
+    return value
+
+
+def _dump(value: Any, **how: Any) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, **how).encode()
+    except UnicodeEncodeError:
+        raise InvalidDocument("a text holds half of a surrogate pair, which is not UTF-8") from None
+    except RecursionError:
+        raise InvalidDocument("nested too deeply") from None
+    except (TypeError, ValueError) as error:
+        raise InvalidDocument(f"cannot be written as JSON: {error}") from None
+
+
+def pretty(document: Document) -> bytes:
+    """A stored document: two spaces of indentation, no newline at the end."""
+    data = _dump(document.fields(), indent=2)
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise InvalidDocument(f"larger than {MAX_DOCUMENT_BYTES} bytes")
+    return data
+
+
+def line(document: Document) -> bytes:
+    """A line of a message log, with the newline that ends it."""
+    data = _dump(document.fields(), separators=(",", ":")) + b"\n"
+    if len(data) > MAX_LINE_BYTES:
+        raise InvalidDocument(f"a message has at most {MAX_LINE_BYTES} bytes")
+    return data
+
+
+# Marks a number as text while `as_given` compares layouts. A private-use character: a document that holds
+# it is at worst written anew in the same layout.
+_NUMBER = "\ue000"
+
+
+def as_given(given: bytes, document: Document) -> bytes:
+    """The bytes to store for a whole *document* that was *given* as bytes.
+
+    A document that is in the layout already is stored byte for byte, with the numbers spelled as they
+    were (``1e16``, which Python would write ``1e+16``); any other is laid out anew.
+    """
+    laid_out = pretty(document)
+    if given == laid_out:
+        return laid_out
+    spelled = json.loads(given, parse_float=lambda literal: _NUMBER + literal)
+    try:
+        same_layout = pretty(type(document).of({**spelled, **_identity(document)}))
+    except InvalidDocument:
+        return laid_out
+    parts = same_layout.decode().split(f'"{_NUMBER}')
+    text = parts[0] + "".join(part.replace('"', "", 1) for part in parts[1:])
+    return given if text.encode() == given else laid_out
+
+
+def _identity(document: Document) -> dict[str, Any]:
+    fields = document.fields()
+    return {name: fields[name] for name in ("id", "object", "thread_id", "run_id") if name in fields}
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """RFC 7396: what *patch* makes of *target*; neither is changed."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge_patch(merged.get(name), value)
+    return merged

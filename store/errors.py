@@ -1,0 +1,100 @@
+"""What a store may say instead of doing what was asked.
+
+    StoreError
+    ├── NotFound
+    │   ├── ThreadNotFound
+    │   ├── RunNotFound
+    │   └── RunStepNotFound
+    ├── RunInTerminalState      the run has ended
+    ├── RunStepInTerminalState  the step has ended
+    ├── StatusChanged           the run is not in the status that the caller expected
+    ├── RunInProgress           a worker holds the run (or a run of the thread)
+    ├── NotEmpty                the thread or run holds something
+    ├── AlreadyExists           the id is taken
+    ├── InvalidName             not an id (see ``names.py``)
+    ├── InvalidDocument         not a document of this format
+    ├── Damaged                 what is stored cannot be read as what it should be
+    └── StorageFailed           what the disk said, with its ``errno``
+
+No method of a store lets any other exception out. ``str(error)`` is one line in words for a person.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class StoreError(Exception):
+    """The base of everything a store raises."""
+
+
+class NotFound(StoreError):
+    """There is no such thread, run or step."""
+
+
+class ThreadNotFound(NotFound):
+    def __init__(self, thread_id: str) -> None:
+        super().__init__(f"no thread {thread_id!r}")
+
+
+class RunNotFound(NotFound):
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"no run {run_id!r}")
+
+
+class RunStepNotFound(NotFound):
+    def __init__(self, step_id: str) -> None:
+        super().__init__(f"no step {step_id!r}")
+
+
+class RunInTerminalState(StoreError):
+    def __init__(self, run_id: str, status: str) -> None:
+        super().__init__(f"run {run_id!r} has already ended: it is {status}")
+
+
+class RunStepInTerminalState(StoreError):
+    def __init__(self, step_id: str, status: str) -> None:
+        super().__init__(f"step {step_id!r} has already ended: it is {status}")
+
+
+class StatusChanged(StoreError):
+    def __init__(self, run_id: str, expected: str, status: str) -> None:
+        super().__init__(f"run {run_id!r} is {status}, no longer {expected}")
+
+
+class RunInProgress(StoreError):
+    def __init__(self, run_id: str, status: str) -> None:
+        super().__init__(f"run {run_id!r} is {status}: cancel it first, or let it end")
+
+
+class NotEmpty(StoreError):
+    """Only an empty thread or run was to be deleted, and this one holds something."""
+
+
+class AlreadyExists(StoreError):
+    def __init__(self, kind: str, object_id: str) -> None:
+        super().__init__(f"there is a {kind} {object_id!r} already")
+
+
+class InvalidName(StoreError):
+    """An id that may not be one."""
+
+
+class InvalidDocument(StoreError):
+    """A document, patch or line that is refused; the text says which field and why."""
+
+
+class Damaged(StoreError):
+    """Something stored cannot be read. *path* names it."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} is damaged: {reason}")
+        self.path = path
+
+
+class StorageFailed(StoreError):
+    """The disk (or server) failed; ``errno`` is what it said."""
+
+    def __init__(self, errno: int, what: str) -> None:
+        super().__init__(f"{what}: {os.strerror(errno)}")
+        self.errno = errno

@@ -1,0 +1,247 @@
+"""The documents: threads, messages, runs, run steps.
+
+A model is what ``FORMAT.md`` calls a document. Fields a model does not know are kept, in the order found,
+after those it knows. Models are made with keywords and fill in what can be derived::
+
+    Run(model="llama3")        # a new id, created now, queued
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from store import names
+from store.errors import InvalidDocument
+
+
+def now_s() -> int:
+    """Now, in whole Unix seconds: the format's unit of time."""
+    return int(time.time())
+
+
+class RunStatus(StrEnum):
+    queued = "queued"
+    in_progress = "in_progress"
+    requires_action = "requires_action"
+    cancelling = "cancelling"
+    completed = "completed"
+    cancelled = "cancelled"
+    failed = "failed"
+    expired = "expired"
+    incomplete = "incomplete"
+
+    @property
+    def is_terminal(self) -> bool:
+        """The run has ended; only force changes its status."""
+        return self in _TERMINAL
+
+    @property
+    def is_in_progress(self) -> bool:
+        """Somebody works on the run: it is neither waiting nor ended."""
+        return self is not RunStatus.queued and not self.is_terminal
+
+
+_TERMINAL = frozenset(
+    {RunStatus.completed, RunStatus.cancelled, RunStatus.failed, RunStatus.expired, RunStatus.incomplete}
+)
+
+
+class RunStepStatus(StrEnum):
+    in_progress = "in_progress"
+    completed = "completed"
+    failed = "failed"
+    cancelled = "cancelled"
+    expired = "expired"
+
+
+class RunStepType(StrEnum):
+    message_creation = "message_creation"
+    tool_calls = "tool_calls"
+
+
+class MessageRole(StrEnum):
+    user = "user"
+    assistant = "assistant"
+
+
+class Document(BaseModel):
+    """What all documents share: order of fields, unknown fields, null and absent."""
+
+    model_config = ConfigDict(extra="allow", validate_assignment=True)
+
+    # Fields that are left out when they are null.
+    optional_fields: ClassVar[frozenset[str]] = frozenset()
+    # Fields that a stored document must hold: those that its path and the format cannot supply.
+    required_fields: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> Self:
+        """The model of a parsed JSON object.
+
+        Raises:
+            InvalidDocument: with the first wrong field and the reason.
+        """
+        for name in cls.required_fields:
+            if name not in fields:
+                raise InvalidDocument(f"{name}: missing")
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            field = ".".join(str(part) for part in first["loc"])
+            reason = first["msg"]
+            raise InvalidDocument(f"{field}: {reason}" if field else reason) from None
+        except RecursionError:
+            raise InvalidDocument("nested too deeply") from None
+
+    def fields(self) -> dict[str, Any]:
+        """The document as a JSON object, its fields in the order of the format."""
+        return dict(self._ordered())
+
+    def _ordered(self) -> Iterator[tuple[str, Any]]:
+        for name, value in self.__dict__.items():
+            if value is None and name in self.optional_fields:
+                continue
+            yield name, _plain(value)
+        yield from (self.__pydantic_extra__ or {}).items()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Document):
+        return value.fields()
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+class Thread(Document):
+    id: StrictStr = Field(default_factory=names.new_thread_id)
+    object: Literal["thread"] = "thread"
+    created_at: StrictInt = Field(default_factory=now_s)
+    metadata: Any = Field(default_factory=dict)
+
+    required_fields: ClassVar[tuple[str, ...]] = ("created_at",)
+
+
+class TextContent(Document):
+    value: StrictStr
+    annotations: list[Any] = Field(default_factory=list)
+
+
+class ContentBlock(Document):
+    """A block of text; blocks of another type (``image_file``, …) are kept as found."""
+
+    type: StrictStr = "text"
+    text: TextContent | Any = None
+
+    optional_fields: ClassVar[frozenset[str]] = frozenset({"text"})
+
+    @model_validator(mode="after")
+    def _text_is_there(self) -> Self:
+        if self.type == "text" and not isinstance(self.text, TextContent):
+            raise PydanticCustomError("text", "a block of type text holds text: {{value: …}}")
+        return self
+
+    @classmethod
+    def of_text(cls, value: str) -> Self:
+        return cls(text=TextContent(value=value))
+
+
+class ThreadMessage(Document):
+    id: StrictStr = Field(default_factory=names.new_message_id)
+    object: Literal["thread.message"] = "thread.message"
+    created_at: StrictInt = Field(default_factory=now_s)
+    thread_id: StrictStr = ""
+    role: MessageRole
+    content: list[ContentBlock]
+    run_id: StrictStr | None = None
+
+    optional_fields: ClassVar[frozenset[str]] = frozenset({"run_id"})
+    required_fields: ClassVar[tuple[str, ...]] = ("id", "created_at", "role", "content")
+
+    @property
+    def text(self) -> str:
+        """The text of all text blocks, joined by newlines."""
+        return "\n".join(block.text.value for block in self.content if isinstance(block.text, TextContent))
+
+
+class RunError(Document):
+    code: StrictStr
+    message: StrictStr
+
+
+class Run(Document):
+    id: StrictStr = Field(default_factory=names.new_run_id)
+    object: Literal["thread.run"] = "thread.run"
+    created_at: StrictInt = Field(default_factory=now_s)
+    thread_id: StrictStr = ""
+    status: RunStatus = RunStatus.queued
+    model: StrictStr = ""
+    last_error: RunError | None = None
+    started_at: StrictInt | None = None
+    completed_at: StrictInt | None = None
+    cancelled_at: StrictInt | None = None
+    failed_at: StrictInt | None = None
+
+    optional_fields: ClassVar[frozenset[str]] = frozenset(
+        {"last_error", "started_at", "completed_at", "cancelled_at", "failed_at"}
+    )
+    required_fields: ClassVar[tuple[str, ...]] = ("created_at", "status")
+
+
+class MessageCreationStepDetails(Document):
+    message_id: StrictStr
+
+
+class RunStep(Document):
+    id: StrictStr = Field(default_factory=names.new_step_id)
+    object: Literal["thread.run.step"] = "thread.run.step"
+    run_id: StrictStr = ""
+    thread_id: StrictStr = ""
+    step_type: RunStepType = RunStepType.message_creation
+    status: RunStepStatus = RunStepStatus.in_progress
+    created_at: StrictInt = Field(default_factory=now_s)
+    completed_at: StrictInt | None = None
+    failed_at: StrictInt | None = None
+    error: Any = None
+    step_details: MessageCreationStepDetails | dict[str, Any] | None = Field(
+        default=None, union_mode="left_to_right"
+    )
+
+    optional_fields: ClassVar[frozenset[str]] = frozenset(
+        {"completed_at", "failed_at", "error", "step_details"}
+    )
+    required_fields: ClassVar[tuple[str, ...]] = ("created_at", "status")
+
+    # OpenAI's documents say ``type``; a step found with it keeps that spelling.
+    _type_spelling: str = PrivateAttr("step_type")
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> Self:
+        if "step_type" in fields:
+            return super().of(fields)
+        if "type" not in fields:
+            raise InvalidDocument("step_type: missing")
+        renamed = {"step_type" if name == "type" else name: value for name, value in fields.items()}
+        step = super().of(renamed)
+        step._type_spelling = "type"
+        return step
+
+    def _ordered(self) -> Iterator[tuple[str, Any]]:
+        for name, value in super()._ordered():
+            yield (self._type_spelling if name == "step_type" else name), value

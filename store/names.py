@@ -1,0 +1,63 @@
+"""What an id may be, and new ids.
+
+An id is 1 to 127 bytes of UTF-8 (so that ``<run>@<thread>`` is a file name), without ``/``, ``@`` and
+control characters, and does not start with ``.``. Whatever obeys this is one harmless path component.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from store.errors import InvalidName
+
+MAX_ID_BYTES = 127
+
+# C0 and C1 control characters, the separators of paths and links, and halves of surrogate pairs.
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f/@\ud800-\udfff]")
+
+
+def why_not_an_id(name: object) -> str | None:
+    """The reason why *name* is no id, in words; ``None`` when it is one."""
+    if not isinstance(name, str):
+        return "an id is a text"
+    if not name:
+        return "an id is not empty"
+    if name.startswith("."):
+        return "an id does not start with '.'"
+    if _FORBIDDEN.search(name):
+        return "an id holds no '/', no '@', no control characters, and is UTF-8"
+    if len(name.encode()) > MAX_ID_BYTES:
+        return f"an id has at most {MAX_ID_BYTES} bytes"
+    return None
+
+
+def is_id(name: object) -> bool:
+    return why_not_an_id(name) is None
+
+
+def checked(name: str) -> str:
+    """*name*, if it is an id.
+
+    Raises:
+        InvalidName: it is not; the text says why.
+    """
+    if reason := why_not_an_id(name):
+        raise InvalidName(f"{name!r} is not a possible name: {reason}")
+    return name
+
+
+def new_thread_id() -> str:
+    return f"thread_{uuid.uuid4().hex}"
+
+
+def new_message_id() -> str:
+    return f"msg_{uuid.uuid4().hex}"
+
+
+def new_run_id() -> str:
+    return f"run_{uuid.uuid4().hex}"
+
+
+def new_step_id() -> str:
+    return f"step-{uuid.uuid4().hex}"

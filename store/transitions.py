@@ -1,0 +1,173 @@
+"""What a change makes of a stored document: pure functions that every store calls under its lock.
+
+Each takes the stored document and gives the new one, or refuses. Nothing here reads or writes a store.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from store import documents
+from store.api import DocumentKey
+from store.errors import (
+    InvalidDocument,
+    RunInTerminalState,
+    RunStepInTerminalState,
+    StatusChanged,
+)
+from store.models import (
+    Document,
+    Run,
+    RunError,
+    RunStatus,
+    RunStep,
+    RunStepStatus,
+    Thread,
+    now_s,
+)
+
+_TIMESTAMP = {
+    RunStatus.in_progress: "started_at",
+    RunStatus.completed: "completed_at",
+    RunStatus.cancelled: "cancelled_at",
+    RunStatus.failed: "failed_at",
+}
+
+
+def model_of(key: DocumentKey) -> type[Document]:
+    if key.run_id is None:
+        return Thread
+    return Run if key.step_id is None else RunStep
+
+
+def with_identity(key: DocumentKey, fields: dict[str, Any]) -> dict[str, Any]:
+    """*fields* with the ids and the ``object`` that their path says: the path is the identity."""
+    identity: dict[str, str]
+    if key.run_id is None:
+        identity = {"id": key.thread_id, "object": "thread"}
+    elif key.step_id is None:
+        identity = {"id": key.run_id, "object": "thread.run", "thread_id": key.thread_id}
+    else:
+        identity = {
+            "id": key.step_id,
+            "object": "thread.run.step",
+            "run_id": key.run_id,
+            "thread_id": key.thread_id,
+        }
+    return {**fields, **identity}
+
+
+def document_at(key: DocumentKey, fields: dict[str, Any]) -> Document:
+    """The document that *fields* are at *key*. Raises InvalidDocument."""
+    return model_of(key).of(with_identity(key, fields))
+
+
+def with_status(
+    run: Run,
+    status: RunStatus,
+    error: RunError | None,
+    *,
+    expected: RunStatus | None = None,
+    force: bool = False,
+) -> Run:
+    """*run* in *status*, with *error* or none, and the time of the change, which is set once.
+
+    Raises:
+        RunInTerminalState: the run has ended, and *force* is not given.
+        StatusChanged: the run is not in the *expected* status.
+    """
+    if run.status.is_terminal and not force:
+        raise RunInTerminalState(run.id, run.status)
+    if expected is not None and run.status is not expected:
+        raise StatusChanged(run.id, expected, run.status)
+    changed = run.model_copy()
+    changed.status = status
+    changed.last_error = error
+    timestamp = _TIMESTAMP.get(status)
+    if timestamp and getattr(changed, timestamp) is None:
+        setattr(changed, timestamp, now_s())
+    return changed
+
+
+def cancelled(run: Run, *, force: bool) -> Run:
+    """*run*, cancelled: itself when it is already.
+
+    Raises:
+        RunInTerminalState: it has ended otherwise, and *force* is not given.
+    """
+    if run.status is RunStatus.cancelled:
+        return run
+    return with_status(run, RunStatus.cancelled, None, force=force)
+
+
+def with_step_status(step: RunStep, status: RunStepStatus) -> RunStep:
+    """*step* in *status*, with the time when it ended.
+
+    Raises:
+        RunStepInTerminalState: it has ended with another status.
+    """
+    if step.status is status:
+        return step
+    if step.status is not RunStepStatus.in_progress:
+        raise RunStepInTerminalState(step.id, step.status)
+    changed = step.model_copy()
+    changed.status = status
+    if status is RunStepStatus.completed:
+        changed.completed_at = now_s()
+    elif status is RunStepStatus.failed:
+        changed.failed_at = now_s()
+    return changed
+
+
+def replaced(key: DocumentKey, stored: Document | None, given: bytes) -> bytes:
+    """The bytes to store for a whole document *given* in place of *stored*.
+
+    Raises:
+        InvalidDocument: *given* is none.
+        RunInTerminalState, RunStepInTerminalState: the stored run or step has ended, and *given* differs.
+    """
+    new = document_at(key, documents.parse(given))
+    if isinstance(stored, Run) and stored.status.is_terminal and not _same(stored, new):
+        raise RunInTerminalState(stored.id, stored.status)
+    if (
+        isinstance(stored, RunStep)
+        and isinstance(new, RunStep)
+        and stored.status is not RunStepStatus.in_progress
+        and new.status is not stored.status
+    ):
+        raise RunStepInTerminalState(stored.id, stored.status)
+    return documents.as_given(given, new)
+
+
+def _same(one: Document, other: Document) -> bool:
+    return documents.pretty(one) == documents.pretty(other)
+
+
+def patched(key: DocumentKey, stored: Document, patch: dict[str, Any]) -> Document:
+    """*stored* after a JSON Merge Patch (RFC 7396); a patch with a status changes the status as well.
+
+    Raises:
+        InvalidDocument: the patch touches ``object`` or ``created_at``, or what comes out is no document.
+        RunInTerminalState, RunStepInTerminalState: it gives a status, and the run or step has ended.
+    """
+    for name in ("object", "created_at"):
+        if name in patch:
+            raise InvalidDocument(f"{name}: cannot be patched")
+    if not isinstance(stored, Thread) and patch.get("status", "") is None:
+        raise InvalidDocument("status: cannot be removed")
+    fields = documents.merge_patch(stored.fields(), patch)
+    if isinstance(stored, Thread) and "metadata" not in fields:
+        fields["metadata"] = {}
+    merged = document_at(key, fields)
+    if "status" not in patch:
+        return merged
+    if isinstance(merged, Run) and isinstance(stored, Run):
+        error = merged.last_error if "last_error" in patch else None
+        status = merged.status
+        merged.status = stored.status
+        return with_status(merged, status, error)
+    if isinstance(merged, RunStep) and isinstance(stored, RunStep):
+        status_of_step = merged.status
+        merged.status = stored.status
+        return with_step_status(merged, status_of_step)
+    return merged

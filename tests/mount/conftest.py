@@ -1,0 +1,86 @@
+"""A real mount in a process of its own, always torn down, its log free of tracebacks and warnings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+ANSWERS_S = 20.0
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = ANSWERS_S) -> None:
+    """Returns as soon as *condition* holds; fails when it does not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+@dataclass
+class Mount:
+    store: Path
+    root: Path
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def path(self, *parts: str) -> Path:
+        return self.root.joinpath(*parts)
+
+    def errors(self) -> str:
+        return self.path(".threadfs", "errors").read_text()
+
+    def run(self, status: str) -> Path:
+        """The first run in *status*, as its directory in threads/."""
+        link = sorted(self.path("runs", status).iterdir())[0]
+        return self.path("threads", link.name.split("@")[1], "runs", link.name.split("@")[0])
+
+    def stored(self, run: Path) -> Path:
+        """Where the store keeps the status of a run in the mount."""
+        return self.store / run.parent.parent.name / "runs" / run.name / "status.json"
+
+
+def start(store: Path, root: Path, log: Path, *options: str) -> Mount:
+    command = [sys.executable, "-m", "threadfs.cli", "-f", "--log", str(log), *options, str(store), str(root)]
+    process = subprocess.Popen(command)
+    mount = Mount(store, root, log, process)
+    wait_until(lambda: process.poll() is not None or os.path.ismount(root))
+    assert process.poll() is None, log.read_text()
+    return mount
+
+
+def stop(mount: Mount) -> None:
+    if mount.process.poll() is None:
+        mount.process.send_signal(signal.SIGTERM)
+        try:
+            mount.process.wait(ANSWERS_S)
+        except subprocess.TimeoutExpired:
+            mount.process.send_signal(signal.SIGTERM)
+            mount.process.wait(ANSWERS_S)
+    subprocess.run(["fusermount3", "-uzq", str(mount.root)], check=False)
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    store = tmp_path / "store"
+    shutil.copytree(EXAMPLES / "household", store)
+    log = tmp_path / "log"
+    mounted = start(store, tmp_path / "mnt", log)
+    try:
+        yield mounted
+    finally:
+        stop(mounted)
+    text = log.read_text()
+    assert "Traceback" not in text
+    assert " WARNING " not in text
+    assert " ERROR " not in text
+    assert mounted.process.returncode == 0

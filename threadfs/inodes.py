@@ -1,0 +1,70 @@
+"""Inode numbers: which node each stands for, and how often the kernel holds it.
+
+A node has one number for as long as the kernel holds it, and numbers are never used again. When a document
+changes while somebody still reads the version before, the number stays with that reader (`detach`) and the
+document gets a new one: the page cache belongs to the number, and would mix the two versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import pyfuse3
+
+from threadfs.nodes.base import Node, Reader
+
+
+@dataclass(slots=True)
+class Inode:
+    number: int
+    node: Node
+    lookups: int = 0
+    # Readers whose bytes the kernel caches under this number, and how many write.
+    readers: list[Reader] = field(default_factory=list)
+    writers: int = 0
+    # The version that a detached inode goes on showing.
+    kept: Reader | None = None
+
+
+class Inodes:
+    def __init__(self, root: Node) -> None:
+        self._by_number: dict[int, Inode] = {}
+        self._by_node: dict[Node, Inode] = {}
+        self._next = pyfuse3.ROOT_INODE
+        self.of(root).lookups = 1
+
+    def __getitem__(self, number: int) -> Inode:
+        return self._by_number[number]
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def of(self, node: Node) -> Inode:
+        """The inode of *node*, made when it has none."""
+        inode = self._by_node.get(node)
+        if inode is None:
+            inode = Inode(self._next, node)
+            self._next += 1
+            self._by_number[inode.number] = self._by_node[node] = inode
+        return inode
+
+    def detach(self, inode: Inode) -> None:
+        """Leaves the number to those who read the version they opened; the node gets a new one."""
+        inode.kept = inode.readers[0]
+        if self._by_node.get(inode.node) is inode:
+            del self._by_node[inode.node]
+
+    def forget(self, counts: Iterable[tuple[int, int]] | Sequence[tuple[int, int]]) -> None:
+        for number, count in counts:
+            inode = self._by_number.get(number)
+            if inode is not None:
+                inode.lookups -= count
+                self.release(inode)
+
+    def release(self, inode: Inode) -> None:
+        """Drops an inode that neither the kernel nor an open file holds."""
+        if inode.lookups <= 0 and not inode.readers and not inode.writers:
+            self._by_number.pop(inode.number, None)
+            if self._by_node.get(inode.node) is inode:
+                del self._by_node[inode.node]

@@ -1,0 +1,49 @@
+"""What the mount remembers about itself: counters, and the last refusals in words."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections import Counter, deque
+from datetime import UTC, datetime
+
+log = logging.getLogger("threadfs")
+
+MAX_ERRORS = 1000
+
+
+def printable(text: str) -> str:
+    """*text* without anything that could move a cursor or begin a line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class Journal:
+    """Counters and errors of one mount."""
+
+    def __init__(self) -> None:
+        self.started_ns = time.time_ns()
+        self.changed_ns = self.started_ns
+        self.counters: Counter[str] = Counter()
+        self._errors: deque[bytes] = deque(maxlen=MAX_ERRORS)
+        # Runs cancelled here, to notice when another program overwrites that.
+        self.cancelled: set[tuple[str, str]] = set()
+
+    def refused(self, path: str, code: int, reason: str) -> None:
+        """Notes a refused or failed operation, for ``.threadfs/errors`` and the log."""
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        name = errno.errorcode.get(code, str(code))
+        line = "\t".join((now, printable(path), name, printable(reason)))
+        self._errors.append(line.encode(errors="replace") + b"\n")
+        self.changed_ns = time.time_ns()
+        self.counters["refusals"] += 1
+        log.info("%s: %s: %s", printable(path), name, printable(reason))
+
+    def errors(self) -> bytes:
+        return b"".join(self._errors)
+
+    def stats(self) -> bytes:
+        names = ("operations", "refusals", "read_bytes", "written_bytes")
+        lines = [f"{name} {self.counters[name]}" for name in names]
+        lines.append(f"uptime_seconds {(time.time_ns() - self.started_ns) // 1_000_000_000}")
+        return ("\n".join(lines) + "\n").encode()

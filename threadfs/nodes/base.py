@@ -1,0 +1,181 @@
+"""What a node is, and what nodes can do.
+
+A *node* is what a path leads to. A directory looks names up and lists them; a file is opened for reading
+(a `Reader`: one version of its bytes) or for writing (a `Writer`: what is written, and when it counts); a
+link has a target. Nodes are compared by what they name, so that the same path always is an equal node, and
+they hold no state: what must be remembered is in the store, or in an open reader or writer.
+
+Nodes raise `StoreError`, or `Refused` for what no store has a word for.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple, NoReturn, Protocol, runtime_checkable
+
+from store import Store
+from threadfs.journal import Journal
+
+
+class Refused(Exception):
+    """The tree says no: with the errno that the caller gets, and the reason in words."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.errno = code
+
+
+class NoSuchName(Refused):
+    """A failed lookup: too common to be worth a line in ``.threadfs/errors``."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(errno.ENOENT, f"nothing is named {name!r} here")
+
+
+class Attributes(NamedTuple):
+    """As in stat(2): type and permissions, bytes, nanoseconds since 1970."""
+
+    mode: int
+    size_bytes: int
+    modified_ns: int
+
+
+class Reader(Protocol):
+    """An open file. `version` tells contents apart: equal versions are equal bytes.
+
+    A reader without a version is alive: what it reads may grow, and must not be kept by the kernel.
+    """
+
+    version: object
+
+    def read(self, offset: int, size: int) -> bytes: ...
+    def attributes(self) -> Attributes: ...
+    def close(self) -> None: ...
+
+
+class Writer(Protocol):
+    """What one open file has been given. Refusals change nothing, and the writer lives on."""
+
+    def write(self, offset: int, data: bytes) -> None: ...
+    def truncate(self, size: int) -> None: ...
+    def flush(self) -> None: ...
+    def read(self, offset: int, size: int) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What all nodes of a mount share."""
+
+    store: Store
+    journal: Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    tree: Tree = field(compare=False, repr=False)
+
+    # What it is, as in stat(2).
+    kind: ClassVar[int] = stat.S_IFREG
+    # Listing, rendering or scanning: worth a thread of its own, where other nodes answer at once.
+    is_slow: ClassVar[bool] = False
+
+    @property
+    def store(self) -> Store:
+        return self.tree.store
+
+    @property
+    def path(self) -> str:
+        """From the mount point, for messages."""
+        raise NotImplementedError
+
+    def attributes(self) -> Attributes:
+        raise NotImplementedError
+
+    def set_modified(self, modified_ns: int) -> None:
+        """Sets the time of the last change where it is stored; elsewhere it changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Directory(Node):
+    kind: ClassVar[int] = stat.S_IFDIR
+
+    def attributes(self) -> Attributes:
+        return Attributes(stat.S_IFDIR | 0o755, 0, self.modified_ns())
+
+    def modified_ns(self) -> int:
+        return self.tree.journal.started_ns
+
+    def lookup(self, name: str) -> Node:
+        """The child of this name. Raises NoSuchName, or a NotFound of the store."""
+        raise NotImplementedError
+
+    def entries(self) -> Iterable[tuple[str, Node]]:
+        raise NotImplementedError
+
+    def make_directory(self, name: str) -> Node:
+        """A new directory, durable on return."""
+        raise Refused(errno.EACCES, f"no directory can be made here: {name!r}")
+
+    def refuse(self, what: str) -> NoReturn:
+        raise Refused(errno.EACCES, what)
+
+
+@dataclass(frozen=True, slots=True)
+class FixedDirectory(Directory):
+    """A directory whose children are always the same: a table in one place."""
+
+    def children(self) -> dict[str, Node]:
+        raise NotImplementedError
+
+    def lookup(self, name: str) -> Node:
+        try:
+            return self.children()[name]
+        except KeyError:
+            raise NoSuchName(name) from None
+
+    def entries(self) -> Iterable[tuple[str, Node]]:
+        return self.children().items()
+
+
+@runtime_checkable
+class Readable(Protocol):
+    def open_for_reading(self) -> Reader: ...
+
+
+@runtime_checkable
+class Writable(Protocol):
+    def open_for_writing(self, *, truncate: bool, append: bool) -> Writer: ...
+
+
+@runtime_checkable
+class Linked(Protocol):
+    def target(self) -> str: ...
+
+
+class BytesReader:
+    """A reader of bytes that are all there."""
+
+    def __init__(self, data: bytes, attributes: Attributes, version: object = None) -> None:
+        self._data = data
+        self._attributes = attributes
+        self.version = version
+
+    def read(self, offset: int, size: int) -> bytes:
+        return self._data[offset : offset + size]
+
+    def attributes(self) -> Attributes:
+        return self._attributes
+
+    def close(self) -> None:
+        pass
+
+
+def regular(mode: int, size_bytes: int, modified_ns: int) -> Attributes:
+    return Attributes(stat.S_IFREG | mode, size_bytes, modified_ns)
+
+
+def alternatives(words: Sequence[str]) -> str:
+    return ", ".join(words)

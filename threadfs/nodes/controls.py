@@ -1,0 +1,135 @@
+"""Control files: they read as empty, and what is written to them is done."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+
+from store import (
+    ContentBlock,
+    Damaged,
+    DocumentKey,
+    InvalidDocument,
+    MessageRole,
+    Run,
+    RunStatus,
+    ThreadMessage,
+    documents,
+)
+from store.documents import MAX_LINE_BYTES
+from threadfs.nodes.base import Attributes, BytesReader, Node, Reader, Refused, Writer, regular
+from threadfs.nodes.writers import TextWriter, check_beginning, decoded
+
+_SECOND_NS = 1_000_000_000
+MAX_START_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ControlFile(Node):
+    thread_id: str
+
+    def created_at(self) -> int:
+        """When the thread or run was made, in Unix seconds."""
+        return self.store.get_thread(self.thread_id).created_at
+
+    def key(self) -> DocumentKey:
+        return DocumentKey(self.thread_id)
+
+    def attributes(self) -> Attributes:
+        try:
+            modified_ns = self.created_at() * _SECOND_NS
+        except Damaged:
+            modified_ns = self.store.document_info(self.key()).modified_ns
+        # What a document may claim, and a file's time cannot be.
+        return regular(0o644, 0, modified_ns if 0 <= modified_ns < 1 << 62 else 0)
+
+    def open_for_reading(self) -> Reader:
+        return BytesReader(b"", self.attributes())
+
+
+@dataclass(frozen=True, slots=True)
+class SayFile(ControlFile):
+    """Text written here, from open to close, is one user message; one newline at its end is dropped."""
+
+    @property
+    def path(self) -> str:
+        return f"threads/{self.thread_id}/say"
+
+    def open_for_writing(self, *, truncate: bool, append: bool) -> Writer:
+        self.store.document_info(self.key())
+        return TextWriter(self._commit, limit_bytes=MAX_LINE_BYTES)
+
+    def _commit(self, data: bytes) -> None:
+        text = decoded(data).removesuffix("\n")
+        if not text:
+            return
+        message = ThreadMessage(role=MessageRole.user, content=[ContentBlock.of_text(text)])
+        try:
+            self.store.append_message(self.thread_id, message)
+        except InvalidDocument as error:
+            raise Refused(errno.EFBIG, str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class StartFile(ControlFile):
+    """A model name (a line of its own; empty: the default model) or a JSON object queues a new run."""
+
+    @property
+    def path(self) -> str:
+        return f"threads/{self.thread_id}/start"
+
+    def open_for_writing(self, *, truncate: bool, append: bool) -> Writer:
+        self.store.document_info(self.key())
+        return TextWriter(self._commit, limit_bytes=MAX_START_BYTES, at_once=self._line)
+
+    def _line(self, data: bytes) -> bool:
+        if data.lstrip().startswith((b"{", b"[")):
+            check_beginning(data)
+            return False
+        if data.endswith(b"\n"):
+            self._commit(data)
+            return True
+        return False
+
+    def _commit(self, data: bytes) -> None:
+        if data.lstrip().startswith((b"{", b"[")):
+            fields = documents.parse(data)
+            if fields.get("status", "queued") != RunStatus.queued:
+                raise InvalidDocument("status: a new run is queued")
+            owner = {"object": "thread.run", "thread_id": self.thread_id}
+            run = Run.of({"created_at": Run().created_at, **fields, **owner, "status": "queued"})
+        else:
+            model = decoded(data).strip()
+            if not model.isprintable():
+                raise InvalidDocument("model: write one name on one line, or a JSON object")
+            run = Run(model=model)
+        self.store.create_run(self.thread_id, run)
+
+
+@dataclass(frozen=True, slots=True)
+class CancelFile(ControlFile):
+    """Writing anything cancels the run, whether or not a worker holds it.
+
+    A run that has already ended keeps its status (RunInTerminalState) unless the text is ``force``.
+    """
+
+    run_id: str
+
+    @property
+    def path(self) -> str:
+        return f"threads/{self.thread_id}/runs/{self.run_id}/cancel"
+
+    def created_at(self) -> int:
+        return self.store.get_run(self.thread_id, self.run_id).created_at
+
+    def key(self) -> DocumentKey:
+        return DocumentKey(self.thread_id, self.run_id)
+
+    def open_for_writing(self, *, truncate: bool, append: bool) -> Writer:
+        self.store.document_info(self.key())
+        return TextWriter(lambda text: None, limit_bytes=MAX_START_BYTES, at_once=self._cancel)
+
+    def _cancel(self, data: bytes) -> bool:
+        self.store.cancel_run(self.thread_id, self.run_id, force=data.strip() == b"force")
+        self.tree.journal.cancelled.add((self.thread_id, self.run_id))
+        return True

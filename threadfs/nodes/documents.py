@@ -1,0 +1,109 @@
+"""Stored documents as files: ``meta.json``, ``status`` and ``steps/*.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from store import DocumentKey, InvalidDocument, RunStatus, RunStepStatus, documents
+from threadfs.nodes.base import Attributes, BytesReader, Node, Reader, Writer, alternatives, regular
+from threadfs.nodes.writers import DocumentWriter, decoded
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentFile(Node):
+    """A document: reads as stored; an object with ``id`` replaces it, one without is a merge patch."""
+
+    key: DocumentKey
+
+    def attributes(self) -> Attributes:
+        info = self.store.document_info(self.key)
+        return regular(0o644, info.size_bytes, info.modified_ns)
+
+    def set_modified(self, modified_ns: int) -> None:
+        self.store.set_document_modified(self.key, modified_ns)
+
+    def open_for_reading(self) -> Reader:
+        data, info = self.store.read_document(self.key)
+        return BytesReader(data, regular(0o644, info.size_bytes, info.modified_ns), info.version)
+
+    def open_for_writing(self, *, truncate: bool, append: bool) -> Writer:
+        self.store.document_info(self.key)
+        return DocumentWriter(self._stored, self._commit, self._word, truncate=truncate, append=append)
+
+    def _stored(self) -> bytes:
+        return self.store.read_document(self.key)[0]
+
+    def _commit(self, data: bytes) -> None:
+        if not data.lstrip().startswith(b"{"):
+            # Words are dealt with in `_word`, except an unknown one that nothing followed.
+            return self._refuse_word(data)
+        fields = documents.parse(data)
+        if "id" in fields:
+            self.store.replace_document(self.key, data)
+        else:
+            self.store.patch_document(self.key, fields)
+        return None
+
+    def words(self) -> dict[str, Callable[[], object]]:
+        """What a bare word written here does."""
+        return {}
+
+    def _word(self, data: bytes) -> bool:
+        """Whether *data* is a word, which is done then; False for the beginning of one."""
+        text = decoded(data) if data.endswith(b"\n") else data.decode(errors="ignore")
+        word = text.strip()
+        if action := self.words().get(word):
+            action()
+            return True
+        if data.endswith(b"\n") or not any(known.startswith(word) for known in self.words()):
+            self._refuse_word(data)
+        return False
+
+    def _refuse_word(self, data: bytes) -> None:
+        word = decoded(data).strip()[:60]
+        choice = alternatives(list(self.words()))
+        raise InvalidDocument(f"{word!r}: write a JSON object" + (f" or one of {choice}" if choice else ""))
+
+
+@dataclass(frozen=True, slots=True)
+class MetaFile(DocumentFile):
+    """``meta.json``: the Thread."""
+
+    @property
+    def path(self) -> str:
+        return f"threads/{self.key.thread_id}/meta.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StatusFile(DocumentFile):
+    """``status``: the Run. A bare word sets its status."""
+
+    @property
+    def path(self) -> str:
+        return f"threads/{self.key.thread_id}/runs/{self.key.run_id}/status"
+
+    def words(self) -> dict[str, Callable[[], object]]:
+        def setter(status: RunStatus) -> Callable[[], object]:
+            thread_id, run_id = self.key.thread_id, self.key.run_id or ""
+            return lambda: self.store.update_run_status(thread_id, run_id, status)
+
+        return {status.value: setter(status) for status in RunStatus}
+
+
+@dataclass(frozen=True, slots=True)
+class StepFile(DocumentFile):
+    """``steps/<step>.json``: a RunStep. A bare word sets its status."""
+
+    @property
+    def path(self) -> str:
+        return f"threads/{self.key.thread_id}/runs/{self.key.run_id}/steps/{self.key.step_id}.json"
+
+    def words(self) -> dict[str, Callable[[], object]]:
+        def setter(status: RunStepStatus) -> Callable[[], object]:
+            key = self.key
+            return lambda: self.store.update_step_status(
+                key.thread_id, key.run_id or "", key.step_id or "", status
+            )
+
+        return {status.value: setter(status) for status in RunStepStatus}

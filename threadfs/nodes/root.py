@@ -1,0 +1,77 @@
+"""The top of the tree, its README, and ``.threadfs/``, where the mount tells of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+
+from threadfs import __version__
+from threadfs.journal import printable
+from threadfs.nodes.base import Attributes, BytesReader, FixedDirectory, Node, Reader, regular
+from threadfs.nodes.runs_by_status import RunsByStatusDirectory
+from threadfs.nodes.threads import ThreadsDirectory
+from threadfs.nodes.transcripts import TranscriptsDirectory
+
+_README = files("threadfs").joinpath("tree.md").read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Root(FixedDirectory):
+    @property
+    def path(self) -> str:
+        return "."
+
+    def children(self) -> dict[str, Node]:
+        return {
+            "README.md": TextFile(self.tree, "README.md", lambda: _README),
+            "threads": ThreadsDirectory(self.tree),
+            "transcripts": TranscriptsDirectory(self.tree),
+            "runs": RunsByStatusDirectory(self.tree),
+            ".threadfs": ServiceDirectory(self.tree),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceDirectory(FixedDirectory):
+    """``.threadfs/``: version, counters, the last refusals."""
+
+    @property
+    def path(self) -> str:
+        return ".threadfs"
+
+    def children(self) -> dict[str, Node]:
+        journal = self.tree.journal
+        return {
+            "version": TextFile(self.tree, ".threadfs/version", self._version),
+            "stats": TextFile(self.tree, ".threadfs/stats", journal.stats),
+            "errors": TextFile(self.tree, ".threadfs/errors", journal.errors),
+        }
+
+    def _version(self) -> bytes:
+        return f"threadfs {__version__}\nstore {printable(self.store.location)}\n".encode(errors="replace")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextFile(Node):
+    """A read-only text, made when it is looked at."""
+
+    name: str
+    text: Callable[[], bytes]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TextFile) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    @property
+    def path(self) -> str:
+        return self.name
+
+    def attributes(self) -> Attributes:
+        return regular(0o444, len(self.text()), self.tree.journal.changed_ns)
+
+    def open_for_reading(self) -> Reader:
+        text = self.text()
+        return BytesReader(text, regular(0o444, len(text), self.tree.journal.changed_ns))

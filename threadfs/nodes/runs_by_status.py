@@ -1,0 +1,95 @@
+"""``runs/``: every run of every thread, as links, by status. Derived: nothing is made here."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from store import DocumentKey, RunStatus, names
+from threadfs.nodes.base import Attributes, Directory, Node, NoSuchName
+
+# These are always there; the others while a run is in them.
+_ALWAYS = (
+    RunStatus.queued,
+    RunStatus.in_progress,
+    RunStatus.completed,
+    RunStatus.cancelled,
+    RunStatus.failed,
+    RunStatus.expired,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunsByStatusDirectory(Directory):
+    is_slow: ClassVar[bool] = True
+
+    @property
+    def path(self) -> str:
+        return "runs"
+
+    def lookup(self, name: str) -> Node:
+        if name not in list(RunStatus):
+            raise NoSuchName(name)
+        status = RunStatus(name)
+        if status not in _ALWAYS and status not in self._in_use():
+            raise NoSuchName(name)
+        return StatusDirectory(self.tree, status)
+
+    def _in_use(self) -> set[RunStatus]:
+        return {status for _, _, status in self.store.runs_by_status()}
+
+    def entries(self) -> Iterable[tuple[str, Node]]:
+        in_use = self._in_use()
+        for status in RunStatus:
+            if status in _ALWAYS or status in in_use:
+                yield status.value, StatusDirectory(self.tree, status)
+
+
+@dataclass(frozen=True, slots=True)
+class StatusDirectory(Directory):
+    """``runs/<status>/``: a link ``<run>@<thread>`` for each run in this status."""
+
+    is_slow: ClassVar[bool] = True
+
+    status: RunStatus
+
+    @property
+    def path(self) -> str:
+        return f"runs/{self.status}"
+
+    def lookup(self, name: str) -> Node:
+        run_id, separator, thread_id = name.partition("@")
+        if not separator or not names.is_id(run_id) or not names.is_id(thread_id):
+            raise NoSuchName(name)
+        if self.store.get_run(thread_id, run_id).status is not self.status:
+            raise NoSuchName(name)
+        return RunLink(self.tree, thread_id, run_id, self.status)
+
+    def entries(self) -> Iterable[tuple[str, Node]]:
+        for thread_id, run_id, status in self.store.runs_by_status():
+            if status is self.status:
+                yield f"{run_id}@{thread_id}", RunLink(self.tree, thread_id, run_id, status)
+
+
+@dataclass(frozen=True, slots=True)
+class RunLink(Node):
+    """A link to the run. One for each status, so that a rename between two statuses is asked for."""
+
+    kind: ClassVar[int] = stat.S_IFLNK
+
+    thread_id: str
+    run_id: str
+    status: RunStatus
+
+    @property
+    def path(self) -> str:
+        return f"runs/{self.status}/{self.run_id}@{self.thread_id}"
+
+    def target(self) -> str:
+        return f"../../threads/{self.thread_id}/runs/{self.run_id}"
+
+    def attributes(self) -> Attributes:
+        info = self.store.document_info(DocumentKey(self.thread_id, self.run_id))
+        return Attributes(stat.S_IFLNK | 0o777, len(self.target().encode()), info.modified_ns)

@@ -1,0 +1,194 @@
+"""When a write counts.
+
+Two kinds of writers. A *text* writer (``say``, ``start``, ``cancel``) is like a pipe: offsets mean
+nothing, what arrives is put together. A *document* writer is a file's worth of bytes that becomes the
+document when it is whole: a word at once, JSON at ``flush``.
+
+What is refused in ``write`` is not kept: the kernel does not advance the caller's offset either. What is
+refused in ``flush`` stays, so that later writes continue it; a flush with nothing new commits nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+from pydantic_core import from_json
+
+from store import InvalidDocument
+from store.documents import MAX_DOCUMENT_BYTES
+from threadfs.nodes.base import Refused
+
+# Up to this size every piece is checked to be a beginning of JSON; beyond it, each doubling.
+_CHECK_ALWAYS_BYTES = 1 << 20
+
+
+def decoded(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidDocument(f"not UTF-8 at byte {error.start}") from None
+
+
+class TextWriter:
+    """Puts together what arrives and hands it to *commit* at ``flush``.
+
+    With *at_once*, each write is offered to it first: it returns whether it has dealt with the text.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[bytes], None],
+        *,
+        limit_bytes: int,
+        at_once: Callable[[bytes], bool] = lambda text: False,
+    ) -> None:
+        self._commit = commit
+        self._at_once = at_once
+        self._limit = limit_bytes
+        self._text = b""
+        self._is_new = False
+
+    def write(self, offset: int, data: bytes) -> None:
+        if len(self._text) + len(data) > self._limit:
+            raise Refused(errno.EFBIG, f"at most {self._limit} bytes can be written here")
+        text = self._text + data
+        if self._at_once(text):
+            self._text, self._is_new = b"", False
+        else:
+            self._text, self._is_new = text, True
+
+    def truncate(self, size: int) -> None:
+        if size:
+            raise Refused(errno.EINVAL, "this file is always empty: it can be truncated to 0 only")
+        self._text, self._is_new = b"", False
+
+    def flush(self) -> None:
+        if self._is_new:
+            self._is_new = False
+            self._commit(self._text)
+            self._text = b""
+
+    def read(self, offset: int, size: int) -> bytes:
+        return b""
+
+
+class DocumentWriter:
+    """Bytes that become a document.
+
+    *stored* gives the bytes to start from, when the file was opened without truncating it. *word* is
+    offered the text while it does not begin like JSON: it commits it and returns true, or returns false
+    when more may come, or refuses.
+    """
+
+    def __init__(
+        self,
+        stored: Callable[[], bytes],
+        commit: Callable[[bytes], None],
+        word: Callable[[bytes], bool],
+        *,
+        truncate: bool,
+        append: bool,
+    ) -> None:
+        self._stored = stored
+        self._commit = commit
+        self._word = word
+        self._append = append
+        # None: nothing written yet, so the file reads as stored.
+        self._content: bytearray | None = bytearray() if truncate or append else None
+        # What was written from the start without a gap: a shorter word over a longer document.
+        self._fresh = b""
+        self._starts_empty = self._content is not None
+        self._is_new = False
+        self._is_committed = False
+        self._base = 0
+        self._checked = 0
+
+    def write(self, offset: int, data: bytes) -> None:
+        if self._content is None:
+            self._content = bytearray(self._stored())
+        content = self._content
+        start = len(content) if self._append else offset - self._base
+        if self._is_committed and start == len(content) and data.strip():
+            # The document is committed, and this stands behind it: the next one begins.
+            self._base += start
+            start, content, self._starts_empty = 0, bytearray(), True
+            self._fresh = b""
+        if start < 0 or start + len(data) > MAX_DOCUMENT_BYTES:
+            raise Refused(errno.EFBIG, f"a document has at most {MAX_DOCUMENT_BYTES} bytes")
+        fresh = self._fresh
+        if start in (0, len(fresh)):
+            fresh = (fresh if start else b"") + data
+        # Written in place, and taken back when it is refused.
+        length = len(content)
+        content.extend(bytes(max(0, start - length)))
+        before = bytes(content[start : start + len(data)])
+        content[start : start + len(data)] = data
+        try:
+            done = self._accept(content, fresh)
+        except BaseException:
+            content[start : start + len(data)] = before
+            del content[length:]
+            raise
+        self._content, self._fresh = content, fresh
+        self._is_new, self._is_committed = not done, done
+
+    def _accept(self, content: bytearray, fresh: bytes) -> bool:
+        """Whether a word has been committed. Refuses what can be no document any more."""
+        if not fresh[:64].lstrip().startswith((b"{", b"[")) and fresh.strip():
+            return self._word(fresh)
+        if self._starts_empty and (len(content) < _CHECK_ALWAYS_BYTES or len(content) >= 2 * self._checked):
+            self._checked = len(content)
+            check_beginning(bytes(content))
+        return False
+
+    def truncate(self, size: int) -> None:
+        if size == 0:
+            self._content, self._fresh = bytearray(), b""
+            self._starts_empty, self._is_new, self._is_committed, self._base = True, False, False, 0
+            return
+        if self._content is None:
+            self._content = bytearray(self._stored())
+        if size - self._base > MAX_DOCUMENT_BYTES:
+            raise Refused(errno.EFBIG, f"a document has at most {MAX_DOCUMENT_BYTES} bytes")
+        size = max(0, size - self._base)
+        if size != len(self._content):
+            del self._content[size:]
+            self._content.extend(bytes(size - len(self._content)))
+            self._is_new, self._is_committed = True, False
+
+    def flush(self) -> None:
+        if not self._is_new or self._content is None:
+            return
+        self._is_new = False
+        if not self._content.strip():
+            raise InvalidDocument("nothing but blanks was written, which is no document")
+        self._commit(self._whole())
+        self._is_committed = True
+
+    def _whole(self) -> bytes:
+        """All that is there; or what was written from the start, if only that is JSON."""
+        content, fresh = bytes(self._content or b""), self._fresh
+        if fresh and fresh != content:
+            try:
+                from_json(content, cache_strings="none")
+            except ValueError:
+                return fresh
+        return content
+
+    def read(self, offset: int, size: int) -> bytes:
+        content = self._stored() if self._content is None else bytes(self._content)
+        return content[offset : offset + size]
+
+
+def check_beginning(data: bytes) -> None:
+    """Refuses what no continuation makes a JSON document.
+
+    Raises:
+        InvalidDocument: with the place of the first wrong byte.
+    """
+    try:
+        from_json(data, allow_partial=True, allow_inf_nan=False, cache_strings="none")
+    except ValueError as error:
+        if "recursion" not in str(error):  # The final parser goes deeper than this one.
+            raise InvalidDocument(f"not JSON: {error}") from None

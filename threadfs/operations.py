@@ -1,0 +1,439 @@
+"""The adapter between the kernel and the nodes: find the node, call it, translate the error.
+
+Nodes are synchronous. What is quick is called in place; what syncs a disk, or scans, goes to a thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import pyfuse3
+import trio
+
+from store import NotFound, StoreError
+from threadfs.errnos import errno_of
+from threadfs.inodes import Inode, Inodes
+from threadfs.nodes.base import (
+    Attributes,
+    Directory,
+    Linked,
+    Node,
+    NoSuchName,
+    Readable,
+    Reader,
+    Refused,
+    Tree,
+    Writable,
+    Writer,
+)
+from threadfs.nodes.root import Root
+
+log = logging.getLogger("threadfs")
+
+_MAX_NAME_BYTES = 255
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """For what may wait for a disk: it delays only who asked for it."""
+    return await trio.to_thread.run_sync(function, *arguments)
+
+
+def handler(
+    function: Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]]:
+    """Counts the operation and turns every error into an errno; nothing else may leave a handler."""
+
+    async def handle(self: Operations, /, *arguments: P.args, **named: P.kwargs) -> T:
+        self.tree.journal.counters["operations"] += 1
+        try:
+            return await function(self, *arguments, **named)
+        except pyfuse3.FUSEError:
+            raise
+        except NoSuchName as error:
+            raise pyfuse3.FUSEError(error.errno) from None
+        except (Refused, StoreError) as error:
+            code = error.errno if isinstance(error, Refused) else errno_of(error)
+            if not (isinstance(error, NotFound) and function.__name__ in ("lookup", "getattr")):
+                self.tree.journal.refused(self.subject(function.__name__, arguments), code, str(error))
+            raise pyfuse3.FUSEError(code) from None
+        except Exception:
+            path = self.subject(function.__name__, arguments)
+            log.exception("%s of %s failed", function.__name__, path)
+            self.tree.journal.refused(path, errno.EIO, "an error in threadfs: its log tells more")
+            raise pyfuse3.FUSEError(errno.EIO) from None
+
+    return handle
+
+
+def _decoded(name: bytes) -> str:
+    """A name as the kernel gives it. (Newer kernels no longer refuse long ones themselves.)"""
+    if len(name) > _MAX_NAME_BYTES:
+        raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
+    return os.fsdecode(name)
+
+
+class OpenFile:
+    """What a file handle stands for. Calls on one handle take turns."""
+
+    __slots__ = ("inode", "is_cached", "lock", "reader", "writer")
+
+    def __init__(self, inode: Inode, reader: Reader | None, writer: Writer | None, is_cached: bool) -> None:
+        self.inode = inode
+        self.reader = reader
+        self.writer = writer
+        self.is_cached = is_cached
+        self.lock = trio.Lock()
+
+
+class Operations(pyfuse3.Operations):
+    enable_writeback_cache = False
+
+    def __init__(self, tree: Tree) -> None:
+        super().__init__()
+        self.tree = tree
+        self.inodes = Inodes(Root(tree))
+        self._files: dict[int, OpenFile] = {}
+        self._listings: dict[int, list[tuple[bytes, Node]]] = {}
+        self._next_handle = 1
+        self._uid, self._gid = os.getuid(), os.getgid()
+
+    # ── Helpers ─────────────────────────────────────────────────────────────────────────────────────
+
+    def subject(self, operation: str, arguments: Sequence[Any]) -> str:
+        """The path that an operation is about, for messages."""
+        first = arguments[0]
+        if operation == "statfs":
+            return "."
+        if operation == "readdir":
+            return "(a listing)"
+        if operation in ("read", "write", "flush", "fsync"):
+            return self._files[first].inode.node.path
+        path = self.inodes[first].node.path
+        names = [os.fsdecode(argument) for argument in arguments[1:] if isinstance(argument, bytes)]
+        return os.path.normpath(os.path.join(path, names[0])) if names else path
+
+    def _handle(self) -> int:
+        self._next_handle += 1
+        return self._next_handle
+
+    def _directory(self, number: int) -> Directory:
+        node = self.inodes[number].node
+        if not isinstance(node, Directory):
+            raise pyfuse3.FUSEError(errno.ENOTDIR)
+        return node
+
+    def _entry(self, inode: Inode, attributes: Attributes) -> pyfuse3.EntryAttributes:
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = inode.number
+        entry.st_mode = attributes.mode
+        entry.st_nlink = 1
+        entry.st_uid, entry.st_gid = self._uid, self._gid
+        entry.st_size = attributes.size_bytes
+        entry.st_blksize = 4096
+        entry.st_blocks = -(-attributes.size_bytes // 512)
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.modified_ns
+        # Other programs change the store too: the kernel asks each time.
+        entry.entry_timeout = entry.attr_timeout = 0
+        return entry
+
+    async def _attributes(self, inode: Inode) -> Attributes:
+        self._detach_if_changed(inode)
+        if inode.kept is not None:
+            return inode.kept.attributes()
+        if inode.node.is_slow and inode.node.kind == stat.S_IFREG:
+            return await in_thread(inode.node.attributes)
+        return inode.node.attributes()
+
+    def _detach_if_changed(self, inode: Inode) -> None:
+        """Before the kernel hears of a new version: who reads the old one keeps this inode number."""
+        if inode.readers and inode.kept is None and isinstance(inode.node, Readable):
+            try:
+                current = inode.node.open_for_reading()
+            except StoreError:
+                return  # It has gone or is damaged; its readers go on.
+            changed = current.version != inode.readers[0].version
+            current.close()
+            if changed:
+                self.inodes.detach(inode)
+
+    def _brief(self, node: Node) -> Attributes:
+        """What a lookup or a listing tells: the kernel asks again before it believes a time or a size."""
+        if node.is_slow or node.kind != stat.S_IFREG:
+            mode = {stat.S_IFDIR: 0o755, stat.S_IFREG: 0o444, stat.S_IFLNK: 0o777}[node.kind]
+            return Attributes(node.kind | mode, 0, 0)
+        return node.attributes()
+
+    def _remember(self, node: Node) -> pyfuse3.EntryAttributes:
+        """The entry for a lookup, counted."""
+        inode = self.inodes.of(node)
+        self._detach_if_changed(inode)
+        inode = self.inodes.of(node)
+        entry = self._entry(inode, self._brief(node))
+        inode.lookups += 1
+        return entry
+
+    # ── Names ───────────────────────────────────────────────────────────────────────────────────────
+
+    @handler
+    async def lookup(
+        self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        directory = self._directory(parent_inode)
+        text = _decoded(name)
+        if text == ".":
+            return self._remember(directory)
+        node = directory.lookup(text)
+        return self._remember(node)
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        self.inodes.forget(inode_list)
+
+    @handler
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        node = await in_thread(self._directory(parent_inode).make_directory, _decoded(name))
+        return self._remember(node)
+
+    @handler
+    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        node = self.inodes[inode].node
+        if not isinstance(node, Linked):
+            raise pyfuse3.FUSEError(errno.EINVAL)
+        return os.fsencode(node.target())
+
+    @handler
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        raise Refused(errno.EACCES, "no file can be made here: the tree's files come with their directories")
+
+    @handler
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        raise Refused(errno.EACCES, "no file can be made here: the tree's files come with their directories")
+
+    @handler
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        raise Refused(errno.EACCES, "no link can be made here")
+
+    @handler
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        raise Refused(errno.EPERM, "there are no hard links here: use cp")
+
+    @handler
+    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        raise Refused(errno.EACCES, "this is part of the tree and cannot be removed by itself")
+
+    @handler
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        raise Refused(errno.EACCES, "this is part of the tree and cannot be removed by itself")
+
+    @handler
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        raise Refused(errno.EACCES, "the path is the identity: nothing here can be renamed")
+
+    # ── Attributes ──────────────────────────────────────────────────────────────────────────────────
+
+    @handler
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        found = self.inodes[inode]
+        return self._entry(found, await self._attributes(found))
+
+    @handler
+    async def setattr(
+        self,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        found = self.inodes[inode]
+        node = found.node
+        if (fields.update_uid and attr.st_uid != self._uid) or (
+            fields.update_gid and attr.st_gid != self._gid
+        ):
+            raise Refused(errno.EPERM, "everything here belongs to who mounted it")
+        if fields.update_size:
+            opened = self._files.get(fh) if fh is not None else None
+            if opened is not None and opened.writer is not None:
+                async with opened.lock:
+                    opened.writer.truncate(attr.st_size)
+            else:
+                self._truncate_by_path(node, attr.st_size)
+        elif fields.update_mtime and isinstance(node, Writable):
+            await in_thread(node.set_modified, attr.st_mtime_ns)
+        return self._entry(found, await self._attributes(found))
+
+    @staticmethod
+    def _truncate_by_path(node: Node, size: int) -> None:
+        """Truncating to nothing is the start of a rewrite, which changes nothing by itself."""
+        if not isinstance(node, Writable):
+            raise Refused(errno.EACCES, "this cannot be written")
+        if size not in (0, node.attributes().size_bytes):
+            raise Refused(errno.EINVAL, "a document cannot be cut or stretched: write a whole one")
+
+    @handler
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        space = await in_thread(self.tree.store.space)
+        answer = pyfuse3.StatvfsData()
+        for name in (
+            "f_bsize",
+            "f_frsize",
+            "f_blocks",
+            "f_bfree",
+            "f_bavail",
+            "f_files",
+            "f_ffree",
+            "f_favail",
+        ):
+            setattr(answer, name, getattr(space, name))
+        answer.f_namemax = _MAX_NAME_BYTES
+        return answer
+
+    # ── Directories ─────────────────────────────────────────────────────────────────────────────────
+
+    @handler
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        directory = self._directory(inode)
+
+        def listing() -> list[tuple[bytes, Node]]:
+            return [(os.fsencode(name), node) for name, node in directory.entries()]
+
+        handle = self._handle()
+        self._listings[handle] = await in_thread(listing) if directory.is_slow else listing()
+        return handle
+
+    @handler
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        listing = self._listings[fh]
+        for index in range(start_id, len(listing)):
+            name, node = listing[index]
+            inode = self.inodes.of(node)
+            try:
+                entry = self._entry(inode, inode.kept.attributes() if inode.kept else self._brief(node))
+            except StoreError:  # It has gone, or is not readable; a lookup will tell.
+                entry = self._entry(inode, Attributes(node.kind | 0o644, 0, 0))
+            if not pyfuse3.readdir_reply(token, name, entry, index + 1):
+                self.inodes.release(inode)
+                return
+            inode.lookups += 1
+
+    async def releasedir(self, fh: int) -> None:
+        self._listings.pop(fh, None)
+
+    # ── Files ───────────────────────────────────────────────────────────────────────────────────────
+
+    @handler
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        found = self.inodes[inode]
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            return self._open_writer(found, flags)
+        return await self._open_reader(found)
+
+    def _open_writer(self, found: Inode, flags: int) -> pyfuse3.FileInfo:
+        node = found.node
+        if not isinstance(node, Writable):
+            raise Refused(errno.EACCES, "this file cannot be written")
+        if found.readers:
+            # Truncating would take the pages from who reads. The kernel looks the name up again on ESTALE.
+            self.inodes.detach(found)
+            raise pyfuse3.FUSEError(errno.ESTALE)
+        writer = node.open_for_writing(truncate=bool(flags & os.O_TRUNC), append=bool(flags & os.O_APPEND))
+        found.writers += 1
+        return self._opened(OpenFile(found, None, writer, False))
+
+    async def _open_reader(self, found: Inode) -> pyfuse3.FileInfo:
+        node = found.node
+        if found.kept is not None:
+            reader = found.kept
+        elif not isinstance(node, Readable):
+            raise Refused(errno.EACCES, "this cannot be read")
+        elif node.is_slow:
+            reader = await in_thread(node.open_for_reading)
+        else:
+            reader = node.open_for_reading()
+        if found.readers and found.kept is None and reader.version != found.readers[0].version:
+            reader.close()
+            self.inodes.detach(found)
+            raise pyfuse3.FUSEError(errno.ESTALE)
+        is_cached = bool(reader.version) and not found.writers
+        if is_cached:
+            found.readers.append(reader)
+        return self._opened(OpenFile(found, reader, None, is_cached))
+
+    def _opened(self, file: OpenFile) -> pyfuse3.FileInfo:
+        handle = self._handle()
+        self._files[handle] = file
+        return pyfuse3.FileInfo(fh=handle, direct_io=not file.is_cached)
+
+    @handler
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        file = self._files[fh]
+        if file.reader is None:
+            assert file.writer is not None
+            data = file.writer.read(off, size)
+        elif file.inode.node.is_slow:
+            async with file.lock:
+                data = await in_thread(file.reader.read, off, size)
+        else:
+            data = file.reader.read(off, size)
+        self.tree.journal.counters["read_bytes"] += len(data)
+        return data
+
+    @handler
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        file = self._files[fh]
+        assert file.writer is not None
+        async with file.lock:
+            await in_thread(file.writer.write, off, buf)
+        self.tree.journal.counters["written_bytes"] += len(buf)
+        return len(buf)
+
+    @handler
+    async def flush(self, fh: int) -> None:
+        file = self._files[fh]
+        if file.writer is not None:
+            async with file.lock:
+                await in_thread(file.writer.flush)
+
+    @handler
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        file = self._files[fh]
+        if file.writer is not None:
+            async with file.lock:
+                await in_thread(file.writer.flush)
+
+    async def release(self, fh: int) -> None:
+        file = self._files.pop(fh)
+        inode = file.inode
+        if file.writer is not None:
+            inode.writers -= 1
+        if file.is_cached and file.reader is not None:
+            # By identity: equal readers of one version are not the same open file.
+            inode.readers = [reader for reader in inode.readers if reader is not file.reader]
+        if file.reader is not None and inode.kept is not file.reader:
+            file.reader.close()
+        self.inodes.release(inode)
