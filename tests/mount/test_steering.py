@@ -94,10 +94,9 @@ def test_nonsense_in_status_is_refused_as_invalid_and_changes_nothing(mount: Mou
     before = mount.stored(run).read_bytes()
     descriptor = os.open(run / "status", os.O_WRONLY | os.O_TRUNC)
     try:
-        with pytest.raises(OSError) as refused:  # noqa: PT012 (either call may be the one that refuses)
+        with pytest.raises(OSError, match="Invalid argument"):  # noqa: PT012 (either call may be the one that refuses)
             os.write(descriptor, text.encode("latin-1"))
             os.fsync(descriptor)
-        assert refused.value.errno == errno.EINVAL
     finally:
         os.close(descriptor)
     assert mount.stored(run).read_bytes() == before
@@ -163,9 +162,8 @@ def test_mkdir_in_runs_queues_a_run(mount: Mount) -> None:
 
 @pytest.mark.parametrize("name", [".hidden", "a@b", "tab\there", "x" * 128])
 def test_mkdir_refuses_what_is_no_id(mount: Mount, name: str) -> None:
-    with pytest.raises(OSError) as refused:
+    with pytest.raises(OSError, match="Invalid argument"):
         mount.path("threads", name).mkdir()
-    assert refused.value.errno == errno.EINVAL
 
 
 def test_mkdir_of_a_taken_id_says_that_it_exists(mount: Mount) -> None:
