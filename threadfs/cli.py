@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _mount(options)
     except _failures() as error:
         return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}")
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -100,7 +102,9 @@ def _mount(options: argparse.Namespace) -> int:
         _log_to(options.log)
         serve(lambda: None)
         return 0
-    log_file = options.log or _default_log(place)
+    log_file = os.path.abspath(options.log) if options.log else _default_log(place)
+    with open(log_file, "a"):
+        pass  # Says now if it cannot be written.
     reason = _in_background(log_file, serve)
     if reason:
         return _fail(reason)

@@ -26,8 +26,7 @@ class Journal:
         self.changed_ns = self.started_ns
         self.counters: Counter[str] = Counter()
         self._errors: deque[bytes] = deque(maxlen=MAX_ERRORS)
-        # Runs cancelled here, to notice when another program overwrites that.
-        self.cancelled: set[tuple[str, str]] = set()
+        self._cancelled: set[tuple[str, str]] = set()
 
     def refused(self, path: str, code: int, reason: str) -> None:
         """Notes a refused or failed operation, for ``.threadfs/errors`` and the log."""
@@ -38,6 +37,20 @@ class Journal:
         self.changed_ns = time.time_ns()
         self.counters["refusals"] += 1
         log.info("%s: %s: %s", printable(path), name, printable(reason))
+
+    def cancelled(self, thread_id: str, run_id: str) -> None:
+        """Notes a run that was cancelled here, to notice when another program overwrites that."""
+        self._cancelled.add((thread_id, run_id))
+
+    def was_cancelled(self, thread_id: str, run_id: str) -> bool:
+        return (thread_id, run_id) in self._cancelled
+
+    def saw_status(self, thread_id: str, run_id: str, status: str) -> None:
+        """Reports, once, a run that was cancelled here and is no longer: nobody fights over it."""
+        if status != "cancelled" and self.was_cancelled(thread_id, run_id):
+            self._cancelled.discard((thread_id, run_id))
+            reason = f"another program overwrote the cancel: the run is {status}"
+            self.refused(f"threads/{thread_id}/runs/{run_id}/cancel", errno.ECANCELED, reason)
 
     def errors(self) -> bytes:
         return b"".join(self._errors)

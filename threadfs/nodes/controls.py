@@ -131,5 +131,5 @@ class CancelFile(ControlFile):
 
     def _cancel(self, data: bytes) -> bool:
         self.store.cancel_run(self.thread_id, self.run_id, force=data.strip() == b"force")
-        self.tree.journal.cancelled.add((self.thread_id, self.run_id))
+        self.tree.journal.cancelled(self.thread_id, self.run_id)
         return True

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
-from store import DocumentKey, InvalidDocument, RunStatus, RunStepStatus, documents
+from store import DocumentKey, InvalidDocument, RunStatus, RunStepStatus, StoreError, documents
 from threadfs.nodes.base import Attributes, BytesReader, Node, Reader, Writer, alternatives, regular
 from threadfs.nodes.writers import DocumentWriter, decoded
 
@@ -82,6 +83,15 @@ class StatusFile(DocumentFile):
     @property
     def path(self) -> str:
         return f"threads/{self.key.thread_id}/runs/{self.key.run_id}/status"
+
+    def open_for_reading(self) -> Reader:
+        reader = DocumentFile.open_for_reading(self)
+        thread_id, run_id = self.key.thread_id, self.key.run_id or ""
+        if self.tree.journal.was_cancelled(thread_id, run_id):
+            with suppress(StoreError):
+                status = self.store.get_run(thread_id, run_id).status
+                self.tree.journal.saw_status(thread_id, run_id, status)
+        return reader
 
     def words(self) -> dict[str, Callable[[], object]]:
         def setter(status: RunStatus) -> Callable[[], object]:

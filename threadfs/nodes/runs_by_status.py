@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,6 +19,12 @@ _ALWAYS = (
     RunStatus.failed,
     RunStatus.expired,
 )
+
+
+def _all_runs(node: Node) -> Iterator[tuple[str, str, RunStatus]]:
+    for thread_id, run_id, status in node.store.runs_by_status():
+        node.tree.journal.saw_status(thread_id, run_id, status)
+        yield thread_id, run_id, status
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,7 @@ class RunsByStatusDirectory(Directory):
         return StatusDirectory(self.tree, status)
 
     def _in_use(self) -> set[RunStatus]:
-        return {status for _, _, status in self.store.runs_by_status()}
+        return {status for _, _, status in _all_runs(self)}
 
     def entries(self) -> Iterable[tuple[str, Node]]:
         in_use = self._in_use()
@@ -68,7 +74,7 @@ class StatusDirectory(Directory):
         return RunLink(self.tree, thread_id, run_id, self.status)
 
     def entries(self) -> Iterable[tuple[str, Node]]:
-        for thread_id, run_id, status in self.store.runs_by_status():
+        for thread_id, run_id, status in _all_runs(self):
             if status is self.status:
                 yield f"{run_id}@{thread_id}", RunLink(self.tree, thread_id, run_id, status)
 

@@ -1,0 +1,78 @@
+"""The pieces between kernel and nodes, by themselves: inode numbers, errnos, mount table."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+import store
+from store import Run, Thread, ThreadStore
+from threadfs.errnos import errno_of
+from threadfs.inodes import Inodes
+from threadfs.journal import Journal
+from threadfs.mount import mounted_at
+from threadfs.nodes.base import Readable, Tree
+from threadfs.nodes.root import Root
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Root:
+    threads = ThreadStore(tmp_path)
+    threads.create_thread(Thread(id="T"))
+    threads.create_run("T", Run(id="R"))
+    return Root(Tree(threads, Journal()))
+
+
+def test_equal_nodes_share_a_number_and_others_do_not(root: Root) -> None:
+    inodes = Inodes(root)
+    threads = root.lookup("threads")
+    assert inodes.of(threads) is inodes.of(root.lookup("threads"))
+    assert inodes.of(threads).number != inodes.of(root.lookup("runs")).number
+
+
+def test_a_forgotten_number_is_never_used_again(root: Root) -> None:
+    inodes = Inodes(root)
+    first = inodes.of(root.lookup("threads"))
+    first.lookups = 2
+    inodes.forget([(first.number, 1)])
+    assert inodes.of(root.lookup("threads")) is first
+    inodes.forget([(first.number, 1)])
+    assert inodes.of(root.lookup("threads")).number > first.number
+
+
+def test_a_detached_number_stays_with_its_reader_and_the_node_gets_a_new_one(root: Root) -> None:
+    inodes = Inodes(root)
+    node = root.lookup("README.md")
+    assert isinstance(node, Readable)
+    old = inodes.of(node)
+    old.lookups = 1
+    old.readers.append(node.open_for_reading())
+    inodes.detach(old)
+    assert inodes.of(node).number != old.number
+    assert inodes[old.number].kept is old.readers[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (store.ThreadNotFound("T"), errno.ENOENT),
+        (store.RunInTerminalState("R", "completed"), errno.EPERM),
+        (store.RunInProgress("R", "in_progress"), errno.EBUSY),
+        (store.AlreadyExists("thread", "T"), errno.EEXIST),
+        (store.InvalidName("x"), errno.EINVAL),
+        (store.InvalidDocument("x"), errno.EINVAL),
+        (store.Damaged("x", "y"), errno.EIO),
+        (store.NotEmpty("x"), errno.ENOTEMPTY),
+        (store.StorageFailed(errno.ENOSPC, "x"), errno.ENOSPC),
+        (store.StorageFailed(errno.EINTR, "x"), errno.EIO),
+    ],
+)
+def test_each_error_of_a_store_has_its_errno(error: store.StoreError, code: int) -> None:
+    assert errno_of(error) == code
+
+
+def test_what_is_mounted_is_read_from_the_mount_table() -> None:
+    assert mounted_at("/proc") == ("proc", "proc")
+    assert mounted_at("/nowhere at all") is None
