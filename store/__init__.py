@@ -3,7 +3,7 @@
 `ThreadStore` keeps a directory; ``store.api.Store`` says what any store offers.
 """
 
-from store.api import DocumentKey, Info, Store
+from store.api import DocumentKey, Info, RunContents, Store
 from store.disk import ThreadStore
 from store.errors import (
     AlreadyExists,
@@ -50,6 +50,7 @@ __all__ = [
     "NotEmpty",
     "NotFound",
     "Run",
+    "RunContents",
     "RunError",
     "RunInProgress",
     "RunInTerminalState",

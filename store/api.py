@@ -7,8 +7,8 @@ once. A method that changes something returns after the change is durable, and r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from store.models import Run, RunError, RunStatus, RunStep, RunStepStatus, Thread, ThreadMessage
@@ -36,6 +36,14 @@ class Info:
     version: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class RunContents:
+    """A Run document and its RunStep documents by id, as bytes."""
+
+    document: bytes
+    steps: Mapping[str, bytes] = field(default_factory=dict)
+
+
 class LogReader(Protocol):
     """An open message log. It goes on reading the log it opened, with what is appended to that."""
 
@@ -55,6 +63,9 @@ class Store(Protocol):
 
     # Threads.
     def create_thread(self, thread: Thread) -> Thread: ...
+    def import_thread(
+        self, thread_id: str, document: bytes, messages: Iterable[bytes], runs: Mapping[str, RunContents]
+    ) -> None: ...
     def get_thread(self, thread_id: str) -> Thread: ...
     def list_thread_ids(self) -> list[str]: ...
     def delete_thread(self, thread_id: str, *, force: bool = False, only_empty: bool = False) -> None: ...

@@ -23,6 +23,7 @@ from store.models import (
     RunStep,
     RunStepStatus,
     Thread,
+    ThreadMessage,
     now_s,
 )
 
@@ -137,6 +138,17 @@ def replaced(key: DocumentKey, stored: Document | None, given: bytes) -> bytes:
     ):
         raise RunStepInTerminalState(stored.id, stored.status)
     return documents.as_given(given, new)
+
+
+def laid_out(key: DocumentKey, given: bytes) -> bytes:
+    """The bytes to store for a whole document *given* where none is yet. Raises InvalidDocument."""
+    return documents.as_given(given, document_at(key, documents.parse(given)))
+
+
+def laid_out_line(thread_id: str, given: bytes) -> bytes:
+    """The line of the log for a whole message *given*. Raises InvalidDocument."""
+    message = ThreadMessage.of({**documents.parse(given), "thread_id": thread_id})
+    return documents.line(message)
 
 
 def _same(one: Document, other: Document) -> bool:

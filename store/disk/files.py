@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeAlias
 
 from store.api import Info
 from store.disk import directories
 from store.disk.system_calls import SystemCalls
 from store.documents import MAX_DOCUMENT_BYTES
 from store.errors import Damaged, StorageFailed
+
+# What a directory is to hold: bytes are files, mappings are directories.
+Contents: TypeAlias = dict[str, "bytes | Contents"]
 
 # Our own temporary files and directories; a name that starts with "." is never an id.
 TEMPORARY = ".threadfs-tmp-"
@@ -40,7 +45,7 @@ def stat_file(directory: int, name: str, path: str) -> Info | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StorageFailed(error.errno or 0, path) from error
+        raise StorageFailed(error.errno or errno.EIO, path) from error
     directories.check_regular(status, path)
     return info_of(status)
 
@@ -103,7 +108,7 @@ def rewrite(
         with directories.storage_errors(path):
             if _replace(calls, directory, name, path, stored, new):
                 return
-    raise StorageFailed(16, f"{path}: another program keeps replacing it")  # EBUSY
+    raise StorageFailed(errno.EBUSY, f"{path}: another program keeps replacing it")
 
 
 def _replace(

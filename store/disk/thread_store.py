@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from store import documents, names, transitions
-from store.api import DocumentKey, Info
+from store.api import DocumentKey, Info, RunContents
 from store.disk import directories, files, log
 from store.disk.directories import opened, storage_errors
 from store.disk.locking import locked_thread
@@ -40,6 +41,7 @@ from store.models import (
 META, STATUS, RUNS, STEPS = "meta.json", "status.json", "runs", "steps"
 
 D = TypeVar("D", bound=Document)
+K = TypeVar("K")
 
 
 class ThreadStore:
@@ -74,7 +76,7 @@ class ThreadStore:
                 self._calls.make_directory(directory, os.path.basename(path))
             self._calls.sync(directory)
         if not os.path.isdir(path):
-            raise NotADirectoryError(20, os.strerror(20), path)
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
 
     # ── Where things are ────────────────────────────────────────────────────────────────────────────
 
@@ -248,32 +250,40 @@ class ThreadStore:
             with storage_errors("/".join((*parts, name))):
                 self._calls.set_modified(directory, name, modified_ns)
 
-    @contextmanager
-    def _made_aside(self, parent: int, document: str, data: bytes) -> Iterator[str]:
-        """A synced directory under a temporary name in *parent*, holding one document."""
-        temporary = files.temporary_name()
-        self._calls.make_directory(parent, temporary)
+    def _write_directory(self, parent: int, name: str, contents: files.Contents) -> None:
+        """A new directory *name* with all that it holds, synced; its own name is not."""
+        self._calls.make_directory(parent, name)
+        child = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         try:
-            child = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
-            try:
-                files.write_new(self._calls, child, document, data)
-                self._calls.sync(child)
-            finally:
-                os.close(child)
+            for entry, content in contents.items():
+                if isinstance(content, bytes):
+                    files.write_new(self._calls, child, entry, content)
+                else:
+                    self._write_directory(child, entry, content)
+            self._calls.sync(child)
+        finally:
+            os.close(child)
+
+    @contextmanager
+    def _made_aside(self, parent: int, contents: files.Contents) -> Iterator[str]:
+        """A synced directory under a temporary name in *parent*."""
+        temporary = files.temporary_name()
+        try:
+            self._write_directory(parent, temporary, contents)
             yield temporary
         except BaseException:
             with suppress(OSError):
                 directories.remove_tree(parent, temporary)
             raise
 
-    def _create(self, parent: int, kind: str, object_id: str, document: str, data: bytes) -> None:
-        """Makes a directory with its document appear in one step; an empty directory is adopted."""
-        with storage_errors(f"{kind} {object_id}"), self._made_aside(parent, document, data) as temporary:
+    def _create(self, parent: int, kind: str, object_id: str, contents: files.Contents) -> None:
+        """Makes a directory with all it holds appear in one step; an empty directory is adopted."""
+        with storage_errors(f"{kind} {object_id}"), self._made_aside(parent, contents) as temporary:
             try:
                 # Fails, atomically, unless the name is free or an empty directory.
                 self._calls.rename(parent, temporary, parent, object_id)
-            except (FileExistsError, NotADirectoryError, OSError) as error:
-                if error.errno in (17, 20, 39):  # EEXIST, ENOTDIR, ENOTEMPTY
+            except OSError as error:
+                if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY):
                     raise AlreadyExists(kind, object_id) from None
                 raise
             self._calls.sync(parent)
@@ -289,8 +299,49 @@ class ThreadStore:
         names.checked(thread.id)
         with opened(self.location) as root:
             assert root is not None
-            self._create(root, "thread", thread.id, META, documents.pretty(thread))
+            self._create(root, "thread", thread.id, {META: documents.pretty(thread)})
         return thread
+
+    def import_thread(
+        self, thread_id: str, document: bytes, messages: Iterable[bytes], runs: Mapping[str, RunContents]
+    ) -> None:
+        """Makes a thread with all that it holds appear in one step.
+
+        All documents are whole ones as bytes, and are checked before anything is made; they get the ids
+        of their place. A document or line in the layout of the format is stored byte for byte.
+
+        Raises:
+            InvalidDocument: with the place of the first wrong document.
+            AlreadyExists: the id is taken.
+        """
+        names.checked(thread_id)
+        contents: files.Contents = {META: _imported(META, DocumentKey(thread_id), document)}
+        lines = [
+            _of_import(f"{log.LOG}:{number}", transitions.laid_out_line, thread_id, line)
+            for number, line in enumerate(messages, 1)
+        ]
+        if lines:
+            contents[log.LOG] = b"".join(lines)
+        if runs:
+            contents[RUNS] = {
+                run_id: self._run_contents(thread_id, run_id, run) for run_id, run in runs.items()
+            }
+        with opened(self.location) as root:
+            assert root is not None
+            self._create(root, "thread", thread_id, contents)
+
+    @staticmethod
+    def _run_contents(thread_id: str, run_id: str, run: RunContents) -> files.Contents:
+        key = DocumentKey(thread_id, names.checked(run_id))
+        contents: files.Contents = {STATUS: _imported(f"{RUNS}/{run_id}/{STATUS}", key, run.document)}
+        if run.steps:
+            contents[STEPS] = {
+                f"{names.checked(step_id)}.json": _imported(
+                    f"{RUNS}/{run_id}/{STEPS}/{step_id}.json", DocumentKey(thread_id, run_id, step_id), step
+                )
+                for step_id, step in run.steps.items()
+            }
+        return contents
 
     def get_thread(self, thread_id: str) -> Thread:
         return self._get(DocumentKey(thread_id), Thread)
@@ -444,7 +495,7 @@ class ThreadStore:
             with opened(self.location, thread_id, RUNS) as runs:
                 if runs is None:
                     raise Damaged(f"{thread_id}/{RUNS}", "not a directory")
-                self._create(runs, "run", run.id, STATUS, data)
+                self._create(runs, "run", run.id, {STATUS: data})
         return run
 
     def _ensure_directory(self, parent: int, name: str, path: str) -> None:
@@ -630,6 +681,17 @@ class ThreadStore:
     def space(self) -> os.statvfs_result:
         with storage_errors(self.location):
             return os.statvfs(self.location)
+
+
+def _imported(place: str, key: DocumentKey, document: bytes) -> bytes:
+    return _of_import(place, transitions.laid_out, key, document)
+
+
+def _of_import(place: str, lay_out: Callable[[K, bytes], bytes], key: K, given: bytes) -> bytes:
+    try:
+        return lay_out(key, given)
+    except InvalidDocument as error:
+        raise InvalidDocument(f"{place}: {error}") from None
 
 
 def _status(status: str) -> RunStatus:
