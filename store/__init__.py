@@ -3,7 +3,7 @@
 `ThreadStore` keeps a directory; ``store.api.Store`` says what any store offers.
 """
 
-from store.api import DocumentKey, Info, RunContents, Store
+from store.api import Change, DocumentKey, Info, Part, RunContents, Store, Watch
 from store.disk import ThreadStore
 from store.errors import (
     AlreadyExists,
@@ -39,6 +39,7 @@ from store.models import (
 
 __all__ = [
     "AlreadyExists",
+    "Change",
     "ContentBlock",
     "Damaged",
     "DocumentKey",
@@ -49,6 +50,7 @@ __all__ = [
     "MessageRole",
     "NotEmpty",
     "NotFound",
+    "Part",
     "Run",
     "RunContents",
     "RunError",
@@ -70,4 +72,5 @@ __all__ = [
     "ThreadMessage",
     "ThreadNotFound",
     "ThreadStore",
+    "Watch",
 ]

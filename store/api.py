@@ -7,8 +7,9 @@ once. A method that changes something returns after the change is durable, and r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Protocol
 
 from store.models import Run, RunError, RunStatus, RunStep, RunStepStatus, Thread, ThreadMessage
@@ -34,6 +35,44 @@ class Info:
     size_bytes: int
     modified_ns: int
     version: tuple[int, ...]
+
+
+class Part(Enum):
+    """What of a store a `Change` is about."""
+
+    THREADS = "a thread came or went"
+    DOCUMENT = "a document came, went or is another"
+    LOG = "the message log of a thread"
+    RUNS = "a run of a thread came or went"
+    STEPS = "a step of a run came or went"
+    EVERYTHING = "changes were missed: anything may be other than it was"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """*part* of the store is, or may be, other than it was; the ids say which one."""
+
+    part: Part
+    thread_id: str = ""
+    run_id: str | None = None
+    step_id: str | None = None
+
+
+class Watch(Protocol):
+    """Reports changes, whoever makes them, in the parts of the store that it follows."""
+
+    def follow(self, key: DocumentKey | None) -> bool:
+        """Follow the list of threads (``None``), or a thread or run with its document and lists.
+
+        Returns:
+            Whether changes made by other programs will be reported; False when the system has no more
+            watches, or the store is where it has none.
+        """
+        ...
+
+    def forget(self, key: DocumentKey | None) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +158,7 @@ class Store(Protocol):
     def set_document_modified(self, key: DocumentKey, modified_ns: int) -> None: ...
 
     # The store as a whole.
+    def watch(self, on_change: Callable[[Change], None]) -> Watch: ...
     def space(self) -> Any:
         """As `os.statvfs` of the disk that the store is on."""
         ...

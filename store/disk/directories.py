@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from store.disk.system_calls import SystemCalls
 from store.errors import Damaged, StorageFailed
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -59,13 +60,20 @@ def _descend(parent: int, name: str) -> int:
     return child
 
 
-def exists_file(directory: int, name: str) -> bool:
+def stands(directory: int, name: str) -> bool:
     """Something stands under *name*: a link, a FIFO or a directory too, which count as damaged."""
     try:
         os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise StorageFailed(error.errno or errno.EIO, name) from error
     return True
+
+
+def modified_ns(directory: int | None) -> int:
+    """When entries of *directory* last came or went, in nanoseconds since 1970; 0 when there is none."""
+    return 0 if directory is None else os.fstat(directory).st_mtime_ns
 
 
 def open_file(directory: int, name: str, path: str) -> int | None:
@@ -112,7 +120,7 @@ def subdirectories(directory: int) -> list[tuple[str, int]]:
         return [(e.name, e.inode()) for e in entries if e.is_dir(follow_symlinks=False)]
 
 
-def remove_tree(directory: int, name: str) -> None:
+def remove_tree(calls: SystemCalls, directory: int, name: str) -> None:
     """Removes a directory and all in it, without following links; what is gone already is fine."""
     with suppress(FileNotFoundError):
         child = os.open(name, _DIRECTORY, dir_fd=directory)
@@ -121,10 +129,10 @@ def remove_tree(directory: int, name: str) -> None:
                 found = [(e.name, e.is_dir(follow_symlinks=False)) for e in entries]
             for entry, is_directory in found:
                 if is_directory:
-                    remove_tree(child, entry)
+                    remove_tree(calls, child, entry)
                 else:
                     with suppress(FileNotFoundError):
-                        os.unlink(entry, dir_fd=child)
+                        calls.remove(child, entry)
         finally:
             os.close(child)
-        os.rmdir(name, dir_fd=directory)
+        calls.remove_directory(directory, name)

@@ -93,10 +93,10 @@ class DiskLogReader:
 
 
 def append(calls: SystemCalls, directory: int, path: str, line: bytes, thread_id: str) -> tuple[int, bool]:
-    """Appends *line*, which ends with a newline. The caller holds the lock, then syncs and closes.
+    """Appends *line*, which ends with a newline; the caller holds the lock.
 
     Returns:
-        The open log, not synced yet, and whether it held nothing before.
+        The open log, not synced yet, for the caller to sync and close; whether it held nothing before.
     """
     with directories.storage_errors(path):
         try:
@@ -110,13 +110,17 @@ def append(calls: SystemCalls, directory: int, path: str, line: bytes, thread_id
             size = os.fstat(file).st_size
             if size and os.pread(file, 1, size - 1) != b"\n":
                 _write_line(calls, file, b"\n" + line)
-                return file, False
+                return file, size == 0
             start = _write_line(calls, file, line)
             if start and os.pread(file, 1, start - 1) != b"\n":
                 # A neighbour's line got in between, still without its newline, and ours is glued to it.
                 glued = _line_before(file, start)
                 repeated = glued + b"\n" if message_of(glued, thread_id) else b""
-                _write_line(calls, file, b"\n" + repeated + line)
+                try:
+                    _write_line(calls, file, b"\n" + repeated + line)
+                except OSError:
+                    _take_back(calls, file, start, len(line))
+                    raise
             return file, size == 0
     except BaseException:
         os.close(file)
@@ -131,10 +135,16 @@ def _write_line(calls: SystemCalls, file: int, data: bytes) -> int:
         while written < len(data):
             written += calls.write(file, data[written:] if written else data)
     except OSError:
-        if written and os.fstat(file).st_size == before + written:
-            calls.truncate(file, before)
+        if written:
+            _take_back(calls, file, before, written)
         raise
     return os.lseek(file, 0, os.SEEK_CUR) - len(data)
+
+
+def _take_back(calls: SystemCalls, file: int, start: int, size: int) -> None:
+    """Removes what we wrote at *start*, unless somebody has written after it."""
+    if os.fstat(file).st_size == start + size:
+        calls.truncate(file, start)
 
 
 def _line_before(file: int, end: int) -> bytes:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from store import documents, names, transitions
-from store.api import DocumentKey, Info, RunContents
-from store.disk import directories, files, log
+from store.api import Change, DocumentKey, Info, RunContents, Watch
+from store.disk import directories, files, leftovers, log
 from store.disk.directories import opened, storage_errors
 from store.disk.locking import locked_thread
 from store.disk.system_calls import SystemCalls
@@ -62,6 +62,8 @@ class ThreadStore:
         self._known: dict[tuple[str, ...], dict[str, int]] = {}
         # Statuses as last parsed, by the version of the document.
         self._statuses: dict[DocumentKey, tuple[tuple[int, ...], RunStatus]] = {}
+        # The inode of each log whose name is known to be on the disk.
+        self._durable_logs: dict[str, int] = {}
         with storage_errors(self.location):
             self._make_root(self.location)
 
@@ -273,7 +275,7 @@ class ThreadStore:
             yield temporary
         except BaseException:
             with suppress(OSError):
-                directories.remove_tree(parent, temporary)
+                directories.remove_tree(self._calls, parent, temporary)
             raise
 
     def _create(self, parent: int, kind: str, object_id: str, contents: files.Contents) -> None:
@@ -356,14 +358,12 @@ class ThreadStore:
         with suppress(Damaged):
             times.append(self.log_info(thread_id).modified_ns)
         with opened(self.location, thread_id, RUNS) as runs:
-            if runs is not None:
-                times.append(os.fstat(runs).st_mtime_ns)
+            times.append(directories.modified_ns(runs))
         for run_id in self._listed((thread_id, RUNS), STATUS):
             with suppress(NotFound, Damaged):
                 times.append(self.document_info(DocumentKey(thread_id, run_id)).modified_ns)
             with opened(self.location, thread_id, RUNS, run_id, STEPS) as steps:
-                if steps is not None:
-                    times.append(os.fstat(steps).st_mtime_ns)
+                times.append(directories.modified_ns(steps))
         return max(times)
 
     def delete_thread(self, thread_id: str, *, force: bool = False, only_empty: bool = False) -> None:
@@ -394,13 +394,19 @@ class ThreadStore:
         with storage_errors("/".join(inside)):
             deleted = files.temporary_name(files.DELETED)
             self._calls.rename(parent, name, parent, deleted)
-            self._calls.sync(parent)
+            try:
+                self._calls.sync(parent)
+            except OSError:
+                # Not durable, so nothing of it may be removed: a power cut could bring back half.
+                with suppress(OSError):
+                    self._calls.rename(parent, deleted, parent, name)
+                raise
             self._forget(parts, name)
             for known in [known for known in self._known if known[: len(inside)] == inside]:
                 self._known.pop(known, None)
             # The thread is gone; what of its files cannot be removed is left for maintenance.
             with suppress(OSError):
-                directories.remove_tree(parent, deleted)
+                directories.remove_tree(self._calls, parent, deleted)
 
     # ── Messages ────────────────────────────────────────────────────────────────────────────────────
 
@@ -420,13 +426,19 @@ class ThreadStore:
     def _append_line(self, thread_id: str, line: bytes) -> None:
         path = f"{thread_id}/{log.LOG}"
         with locked_thread(self.location, thread_id) as directory:
-            if not directories.exists_file(directory, META):
+            if not directories.stands(directory, META):
                 raise self._gone(DocumentKey(thread_id))
             file, was_empty = log.append(self._calls, directory, path, line, thread_id)
-            # While we hold the lock: who appends next must find the name durable.
-            if was_empty:
+            try:
                 with storage_errors(path):
-                    self._calls.sync(directory)
+                    # Whoever made the log may not have synced its name.
+                    inode = os.fstat(file).st_ino
+                    if was_empty or self._durable_logs.get(thread_id) != inode:
+                        self._calls.sync(directory)
+                        self._durable_logs[thread_id] = inode
+            except BaseException:
+                os.close(file)
+                raise
         # Without the lock: writers of one log wait for their disk side by side.
         try:
             with storage_errors(path):
@@ -452,7 +464,7 @@ class ThreadStore:
 
     def _open_log_file(self, thread_id: str) -> int | None:
         with opened(self.location, names.checked(thread_id)) as directory:
-            if directory is None or not directories.exists_file(directory, META):
+            if directory is None or not directories.stands(directory, META):
                 raise self._gone(DocumentKey(thread_id))
             return directories.open_file(directory, log.LOG, f"{thread_id}/{log.LOG}")
 
@@ -489,7 +501,7 @@ class ThreadStore:
         run = run.model_copy(update={"thread_id": names.checked(thread_id)})
         data = documents.pretty(run)
         with locked_thread(self.location, thread_id) as thread:
-            if not directories.exists_file(thread, META):
+            if not directories.stands(thread, META):
                 raise self._gone(DocumentKey(thread_id))
             self._ensure_directory(thread, RUNS, f"{thread_id}/{RUNS}")
             with opened(self.location, thread_id, RUNS) as runs:
@@ -626,7 +638,7 @@ class ThreadStore:
 
         with locked_thread(self.location, thread_id):
             with opened(self.location, *parts[:-1]) as run:
-                if run is None or not directories.exists_file(run, STATUS):
+                if run is None or not directories.stands(run, STATUS):
                     raise self._gone(DocumentKey(thread_id, run_id))
                 self._ensure_directory(run, STEPS, "/".join(parts))
             with opened(self.location, *parts) as steps:
@@ -677,6 +689,21 @@ class ThreadStore:
         )
 
     # ── The store as a whole ────────────────────────────────────────────────────────────────────────
+
+    def list_leftovers(self, older_than_s: float) -> Iterator[leftovers.Leftover]:
+        """What killed programs left unfinished, untouched for *older_than_s* seconds."""
+        return leftovers.find(self.location, older_than_s)
+
+    def clear_leftover(self, leftover: leftovers.Leftover) -> None:
+        """Finishes a deletion; moves a temporary file or directory aside, where nothing reads it."""
+        leftovers.clear(self._calls, self.location, leftover)
+
+    def watch(self, on_change: Callable[[Change], None]) -> Watch:
+        """Calls *on_change* for each change, by whichever program, in what the watch is told to follow."""
+        from store.disk.watching import DiskWatch  # Its library is needed by those who watch alone.
+
+        with storage_errors(self.location):
+            return DiskWatch(self.location, on_change)
 
     def space(self) -> os.statvfs_result:
         with storage_errors(self.location):

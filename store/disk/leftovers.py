@@ -1,0 +1,125 @@
+"""What unfinished work of killed programs leaves in a store, and clearing it.
+
+Readers ignore all names that start with ``.``; nothing but maintenance touches them. A leftover is
+recognised by its name (ours, or the reference's ``.tmpXXXXXX``), by its owner, who is the user we run as,
+and by its age: a program that still lives renames its temporary file within moments.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+
+from store import names
+from store.disk import directories
+from store.disk.directories import opened
+from store.disk.files import DELETED, TEMPORARY
+from store.disk.system_calls import SystemCalls
+
+# Where maintenance puts what may still be of use to somebody.
+ASIDE = ".threadfs-aside"
+
+_TEMPORARY = re.compile(rf"({re.escape(TEMPORARY)}[0-9a-f]{{16}}|\.tmp[A-Za-z0-9]{{6}})\Z")
+_DELETED = re.compile(rf"{re.escape(DELETED)}[0-9a-f]{{16}}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """*parts* lead to it from the root; ``is_deleted`` is a thread or run whose deletion did not finish."""
+
+    parts: tuple[str, ...]
+    is_deleted: bool
+
+    @property
+    def path(self) -> str:
+        return "/".join(self.parts)
+
+
+def find(root: str, older_than_s: float) -> Iterator[Leftover]:
+    """The leftovers that nobody has touched for *older_than_s* seconds."""
+    latest_ns = time.time_ns() - int(older_than_s * 1e9)
+    for parts in _places(root):
+        with opened(root, *parts) as directory:
+            if directory is None:
+                continue
+            with directories.storage_errors("/".join(parts) or root):
+                names_found = [name for name in os.listdir(directory) if name.startswith(".")]
+            for name in names_found:
+                is_deleted = bool(_DELETED.match(name))
+                if (is_deleted or _TEMPORARY.match(name)) and _is_old(directory, name, latest_ns):
+                    yield Leftover((*parts, name), is_deleted)
+
+
+def _places(root: str) -> Iterator[tuple[str, ...]]:
+    """Every directory in which this format makes something."""
+    yield ()
+    for thread_id in _ids_in(root):
+        yield (thread_id,)
+        runs = (thread_id, "runs")
+        yield runs
+        for run_id in _ids_in(root, *runs):
+            yield (*runs, run_id)
+            yield (*runs, run_id, "steps")
+
+
+def _ids_in(*parts: str) -> list[str]:
+    with opened(*parts) as directory:
+        if directory is None:
+            return []
+        with directories.storage_errors("/".join(parts)):
+            return [name for name, _ in directories.subdirectories(directory) if names.is_id(name)]
+
+
+def _is_old(directory: int, name: str, latest_ns: int) -> bool:
+    with suppress(FileNotFoundError):
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        # The rename that marks a directory as deleted leaves its modification time alone.
+        return status.st_uid == os.geteuid() and max(status.st_mtime_ns, status.st_ctime_ns) <= latest_ns
+    return False
+
+
+def clear(calls: SystemCalls, root: str, leftover: Leftover) -> None:
+    """Finishes a deletion; moves anything else aside."""
+    if not leftover.is_deleted:
+        set_aside(calls, root, leftover.parts)
+        return
+    with opened(root, *leftover.parts[:-1]) as parent, directories.storage_errors(leftover.path):
+        if parent is not None:
+            directories.remove_tree(calls, parent, leftover.parts[-1])
+
+
+def set_aside(calls: SystemCalls, root: str, parts: tuple[str, ...]) -> str | None:
+    """Moves a file or directory to the same place below `ASIDE`, durably.
+
+    Returns:
+        Where it is now, below the root; ``None`` when it was gone.
+    """
+    *above, name = parts
+    with directories.storage_errors("/".join(parts)), ExitStack() as stack:
+        target_parts: list[str] = []
+        for part in (ASIDE, *above):
+            parent = stack.enter_context(opened(root, *target_parts))
+            assert parent is not None
+            with suppress(FileExistsError):
+                calls.make_directory(parent, part)
+                calls.sync(parent)
+            target_parts.append(part)
+        target = stack.enter_context(opened(root, *target_parts))
+        source = stack.enter_context(opened(root, *above))
+        if source is None or target is None:
+            return None
+        new_name, number = name, 1
+        while directories.stands(target, new_name):
+            number += 1
+            new_name = f"{name}~{number}"
+        try:
+            calls.rename(source, name, target, new_name)
+        except FileNotFoundError:
+            return None
+        calls.sync(target)
+        calls.sync(source)
+        return "/".join((*target_parts, new_name))

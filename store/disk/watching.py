@@ -1,0 +1,193 @@
+"""Changes that any program makes in a store's directory, by inotify.
+
+A watch is on a directory and sees the names in it, so that a document replaced by a rename and a log
+appended to are both seen in the directory that holds them. Watches are few (the system allows each user a
+number of them), hence only what is followed is watched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import threading
+from collections.abc import Callable
+
+from inotify_simple import Event, INotify, flags
+
+from store import names
+from store.api import Change, DocumentKey, Part
+from store.disk import directories
+from store.disk.directories import opened
+
+_CAME_OR_WENT = flags.CREATE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE
+_CAME = flags.CREATE | flags.MOVED_TO
+_MASK = _CAME_OR_WENT | flags.MODIFY | flags.ATTRIB | flags.ONLYDIR
+
+# The directories below the root that lead to a watched one.
+Parts = tuple[str, ...]
+
+
+class DiskWatch:
+    """Calls *on_change*, from a thread of its own, with each change in what is followed."""
+
+    def __init__(self, root: str, on_change: Callable[[Change], None]) -> None:
+        self._root = root
+        self._on_change = on_change
+        self._inotify = INotify(nonblocking=True)
+        self._closing = os.eventfd(0)
+        # Guards the three below: `follow` is called from other threads than events are.
+        self._lock = threading.Lock()
+        self._followed: set[DocumentKey | None] = set()
+        self._parts: dict[int, Parts] = {}
+        self._descriptors: dict[Parts, int] = {}
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+
+    def follow(self, key: DocumentKey | None) -> bool:
+        with self._lock:
+            self._followed.add(key)
+            added = [self._add(parts) for parts in _directories_of(key)]
+        return all(added)
+
+    def forget(self, key: DocumentKey | None) -> None:
+        with self._lock:
+            self._followed.discard(key)
+            for parts in _directories_of(key):
+                self._remove(parts)
+
+    def close(self) -> None:
+        os.eventfd_write(self._closing, 1)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _add(self, parts: Parts) -> bool:
+        """Whether changes in the directory will be seen; one that is not there yet, in its parent."""
+        with opened(self._root, *parts) as directory:
+            if directory is None:
+                return True
+            try:
+                # By descriptor: a path could lead through a link. The dot is what the flag needs.
+                descriptor = self._inotify.add_watch(f"/proc/self/fd/{directory}/.", _MASK)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.ENOMEM):
+                    return False
+                raise
+        before = self._descriptors.get(parts)
+        if before is not None and before != descriptor:
+            self._parts.pop(before, None)
+        self._descriptors[parts] = descriptor
+        self._parts[descriptor] = parts
+        return True
+
+    def _remove(self, parts: Parts) -> None:
+        descriptor = self._descriptors.pop(parts, None)
+        if descriptor is not None and self._parts.pop(descriptor, None) is not None:
+            # It has gone with its directory already.
+            with contextlib.suppress(OSError):
+                self._inotify.rm_watch(descriptor)
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._inotify.fileno(), select.POLLIN)
+        poll.register(self._closing, select.POLLIN)
+        try:
+            while all(descriptor != self._closing for descriptor, _ in poll.poll()):
+                for event in self._inotify.read(timeout=0):
+                    for change in self._changes(event):
+                        self._on_change(change)
+        finally:
+            self._inotify.close()
+            os.close(self._closing)
+
+    def _changes(self, event: Event) -> list[Change]:
+        if event.mask & flags.Q_OVERFLOW:
+            return [Change(Part.EVERYTHING)]
+        with self._lock:
+            if event.mask & flags.IGNORED:
+                parts = self._parts.pop(event.wd, None)
+                if parts is not None and self._descriptors.get(parts) == event.wd:
+                    del self._descriptors[parts]
+                return []
+            parts = self._parts.get(event.wd)
+            if parts is None:
+                return []
+            # A document that is moved into place is a new version, unless it was awaited.
+            exists = flags.CREATE | flags.DELETE | flags.MOVED_FROM
+            if _key_of(parts) not in self._followed or len(parts) == 4:
+                exists |= flags.MOVED_TO
+            if event.mask & _CAME:
+                self._came(parts, event)
+            return _meaning(parts, event.name, bool(event.mask & exists))
+
+    def _came(self, parts: Parts, event: Event) -> None:
+        """Watches a directory that is followed, or one whose document has yet to appear."""
+        if not event.mask & flags.ISDIR:
+            key = _key_of(parts)
+            if key is not None and key not in self._followed and event.name in ("meta.json", "status.json"):
+                self._remove(parts)
+            return
+        child = (*parts, event.name)
+        if len(parts) in (1, 3):  # runs of a thread, steps of a run
+            if _key_of(parts) in self._followed:
+                self._add(child)
+        elif names.is_id(event.name):
+            key = _key_of(child)
+            if key in self._followed:
+                for directory in _directories_of(key):
+                    self._add(directory)
+            elif not self._has_document(child):
+                self._add(child)
+                if self._has_document(child):
+                    self._remove(child)
+
+    def _has_document(self, parts: Parts) -> bool:
+        with opened(self._root, *parts) as directory:
+            return directory is not None and directories.stands(
+                directory, "meta.json" if len(parts) == 1 else "status.json"
+            )
+
+
+def _meaning(parts: Parts, name: str, came_or_went: bool) -> list[Change]:
+    """What it means that *name* in the directory *parts* changed."""
+    match parts:
+        case () if names.is_id(name):
+            return [Change(Part.THREADS, name)]
+        case (thread,) if name == "meta.json":
+            exists = [Change(Part.THREADS, thread)] if came_or_went else []
+            return [*exists, Change(Part.DOCUMENT, thread)]
+        case (thread,) if name == "messages.jsonl":
+            return [Change(Part.LOG, thread)]
+        case (thread,) if name == "runs":
+            return [Change(Part.RUNS, thread)]
+        case (thread, _) if names.is_id(name):
+            return [Change(Part.RUNS, thread, name)]
+        case (thread, _, run) if name == "status.json":
+            exists = [Change(Part.RUNS, thread, run)] if came_or_went else []
+            return [*exists, Change(Part.DOCUMENT, thread, run)]
+        case (thread, _, run) if name == "steps":
+            return [Change(Part.STEPS, thread, run)]
+        case (thread, _, run, _) if name.endswith(".json") and names.is_id(name[:-5]):
+            exists = [Change(Part.STEPS, thread, run, name[:-5])] if came_or_went else []
+            return [*exists, Change(Part.DOCUMENT, thread, run, name[:-5])]
+    return []
+
+
+def _directories_of(key: DocumentKey | None) -> list[Parts]:
+    if key is None:
+        return [()]
+    if key.run_id is None:
+        return [(key.thread_id,), (key.thread_id, "runs")]
+    run = (key.thread_id, "runs", key.run_id)
+    return [run, (*run, "steps")]
+
+
+def _key_of(parts: Parts) -> DocumentKey | None:
+    """The thread or run whose own directory this is."""
+    match parts:
+        case (thread,):
+            return DocumentKey(thread)
+        case (thread, _, run):
+            return DocumentKey(thread, run)
+    return None

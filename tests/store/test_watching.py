@@ -1,0 +1,159 @@
+"""What a watch reports: everything that any program changes in what it follows, by name."""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from store import (
+    ContentBlock,
+    MessageRole,
+    Run,
+    RunStatus,
+    RunStep,
+    RunStepType,
+    TextContent,
+    Thread,
+    ThreadMessage,
+    ThreadStore,
+)
+from store.api import Change, DocumentKey, Part, Watch
+
+
+class Watched:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = ThreadStore(root)
+        self._changes: queue.Queue[Change] = queue.Queue()
+        self.watch: Watch = self.store.watch(self._changes.put)
+        self.watch.follow(None)
+
+    def wait_for(self, change: Change) -> None:
+        deadline = time.monotonic() + 5
+        while self._changes.get(timeout=max(0.01, deadline - time.monotonic())) != change:
+            pass
+
+    def nothing_comes(self) -> bool:
+        """What was caused before the marker has come before it."""
+        self.store.create_thread(Thread(id="marker"))
+        return self._changes.get(timeout=5) == Change(Part.THREADS, "marker")
+
+    def forget_what_came(self) -> None:
+        thread = self.store.create_thread(Thread())
+        self.wait_for(Change(Part.THREADS, thread.id))
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    watched = Watched(tmp_path / "store")
+    try:
+        yield watched
+    finally:
+        watched.watch.close()
+
+
+@pytest.fixture
+def with_run(watched: Watched) -> Watched:
+    watched.store.create_thread(Thread(id="t"))
+    watched.store.create_run("t", Run(id="r"))
+    watched.watch.follow(DocumentKey("t"))
+    watched.watch.follow(DocumentKey("t", "r"))
+    watched.forget_what_came()
+    return watched
+
+
+def message(text: str) -> ThreadMessage:
+    return ThreadMessage(role=MessageRole.user, content=[ContentBlock(text=TextContent(value=text))])
+
+
+def test_a_thread_that_comes_and_goes_is_reported(watched: Watched) -> None:
+    watched.store.create_thread(Thread(id="t"))
+    watched.wait_for(Change(Part.THREADS, "t"))
+    watched.store.delete_thread("t")
+    watched.wait_for(Change(Part.THREADS, "t"))
+
+
+def test_a_thread_that_is_made_piece_by_piece_is_reported_when_it_is_one(watched: Watched) -> None:
+    (watched.root / "t").mkdir()
+    watched.wait_for(Change(Part.THREADS, "t"))
+    (watched.root / "t" / ".tmpAbCdEf").write_text("{}")
+    (watched.root / "t" / ".tmpAbCdEf").rename(watched.root / "t" / "meta.json")
+    watched.wait_for(Change(Part.THREADS, "t"))
+
+
+def test_a_replaced_document_is_reported(with_run: Watched) -> None:
+    with_run.store.patch_document(DocumentKey("t"), {"metadata": {"a": "b"}})
+    with_run.wait_for(Change(Part.DOCUMENT, "t"))
+    with_run.store.update_run_status("t", "r", RunStatus.in_progress)
+    with_run.wait_for(Change(Part.DOCUMENT, "t", "r"))
+
+
+def test_a_document_written_in_place_is_reported(with_run: Watched) -> None:
+    (with_run.root / "t" / "meta.json").write_text("{}")
+    with_run.wait_for(Change(Part.DOCUMENT, "t"))
+
+
+def test_the_first_and_a_later_message_are_reported(with_run: Watched) -> None:
+    for text in "one", "two":
+        with_run.store.append_message("t", message(text))
+        with_run.wait_for(Change(Part.LOG, "t"))
+
+
+def test_a_run_that_comes_and_goes_is_reported(with_run: Watched) -> None:
+    with_run.store.create_run("t", Run(id="other"))
+    with_run.wait_for(Change(Part.RUNS, "t", "other"))
+    with_run.store.delete_run("t", "other")
+    with_run.wait_for(Change(Part.RUNS, "t", "other"))
+
+
+def test_the_first_run_of_a_thread_is_reported(watched: Watched) -> None:
+    watched.store.create_thread(Thread(id="t"))
+    watched.watch.follow(DocumentKey("t"))
+    watched.store.create_run("t", Run(id="r"))
+    watched.wait_for(Change(Part.RUNS, "t"))
+
+
+def test_the_first_step_of_a_run_and_its_next_version_are_reported(with_run: Watched) -> None:
+    with_run.store.append_step("t", "r", RunStep(id="s", step_type=RunStepType.tool_calls))
+    with_run.wait_for(Change(Part.STEPS, "t", "r"))
+    with_run.store.patch_document(DocumentKey("t", "r", "s"), {"note": "seen"})
+    with_run.wait_for(Change(Part.DOCUMENT, "t", "r", "s"))
+
+
+def test_a_thread_made_again_is_followed_again(with_run: Watched) -> None:
+    shutil.rmtree(with_run.root / "t")
+    with_run.store.create_thread(Thread(id="t"))
+    with_run.forget_what_came()
+    with_run.store.append_message("t", message("here"))
+    with_run.wait_for(Change(Part.LOG, "t"))
+
+
+def test_what_is_forgotten_is_not_reported(with_run: Watched) -> None:
+    with_run.watch.forget(DocumentKey("t"))
+    with_run.store.append_message("t", message("unseen"))
+    assert with_run.nothing_comes()
+
+
+def test_a_thread_behind_a_link_is_not_followed(watched: Watched, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (watched.root / "t").symlink_to(outside)
+    watched.forget_what_came()
+    watched.watch.follow(DocumentKey("t"))
+    (outside / "meta.json").write_text("{}")
+    assert watched.nothing_comes()
+
+
+def test_closing_ends_the_thread_and_its_descriptors(tmp_path: Path) -> None:
+    store = ThreadStore(tmp_path / "store")
+    before = os.listdir("/proc/self/fd")
+    watch = store.watch(lambda change: None)
+    watch.follow(None)
+    watch.close()
+    assert os.listdir("/proc/self/fd") == before
