@@ -7,7 +7,7 @@ once. A method that changes something returns after the change is durable, and r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
@@ -112,6 +112,7 @@ class Store(Protocol):
 
     # The message log.
     def append_message(self, thread_id: str, message: ThreadMessage) -> ThreadMessage: ...
+    def append_lines(self, thread_id: str, lines: Sequence[bytes]) -> None: ...
     def list_messages(self, thread_id: str) -> list[ThreadMessage]: ...
     def iter_messages(self, thread_id: str) -> Iterator[ThreadMessage]: ...
     def log_info(self, thread_id: str) -> Info: ...

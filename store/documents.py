@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 from store.errors import InvalidDocument
@@ -77,18 +78,18 @@ def line(document: Document) -> bytes:
 _NUMBER = "\ue000"
 
 
-def as_given(given: bytes, document: Document) -> bytes:
+def as_given(given: bytes, document: Document, layout: Callable[[Document], bytes] = pretty) -> bytes:
     """The bytes to store for a whole *document* that was *given* as bytes.
 
     A document that is in the layout already is stored byte for byte, with the numbers spelled as they
     were (``1e16``, which Python would write ``1e+16``); any other is laid out anew.
     """
-    laid_out = pretty(document)
+    laid_out = layout(document)
     if given == laid_out:
         return laid_out
     spelled = json.loads(given, parse_float=lambda literal: _NUMBER + literal)
     try:
-        same_layout = pretty(type(document).of({**spelled, **_identity(document)}))
+        same_layout = layout(type(document).of({**spelled, **_identity(document)}))
     except InvalidDocument:
         return laid_out
     parts = same_layout.decode().split(f'"{_NUMBER}')

@@ -5,9 +5,10 @@ Each takes the stored document and gives the new one, or refuses. Nothing here r
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from store import documents
+from store import documents, names
 from store.api import DocumentKey
 from store.errors import (
     InvalidDocument,
@@ -16,6 +17,7 @@ from store.errors import (
     StatusChanged,
 )
 from store.models import (
+    ContentBlock,
     Document,
     Run,
     RunError,
@@ -74,13 +76,13 @@ def with_status(
     """*run* in *status*, with *error* or none, and the time of the change, which is set once.
 
     Raises:
-        RunInTerminalState: the run has ended, and *force* is not given.
         StatusChanged: the run is not in the *expected* status.
+        RunInTerminalState: the run has ended, and *force* is not given.
     """
-    if run.status.is_terminal and not force:
-        raise RunInTerminalState(run.id, run.status)
     if expected is not None and run.status is not expected:
         raise StatusChanged(run.id, expected, run.status)
+    if run.status.is_terminal and not force:
+        raise RunInTerminalState(run.id, run.status)
     changed = run.model_copy()
     changed.status = status
     changed.last_error = error
@@ -145,10 +147,52 @@ def laid_out(key: DocumentKey, given: bytes) -> bytes:
     return documents.as_given(given, document_at(key, documents.parse(given)))
 
 
+def laid_out_new_step(key: DocumentKey, given: bytes) -> bytes:
+    """As `laid_out`, for a step that may leave out what can be filled in."""
+    filled_in = {"created_at": now_s(), "status": RunStepStatus.in_progress.value}
+    return documents.as_given(given, document_at(key, {**filled_in, **documents.parse(given)}))
+
+
 def laid_out_line(thread_id: str, given: bytes) -> bytes:
-    """The line of the log for a whole message *given*. Raises InvalidDocument."""
-    message = ThreadMessage.of({**documents.parse(given), "thread_id": thread_id})
-    return documents.line(message)
+    """The line of the log for a message *given*, with its newline.
+
+    The message may be a short one, ``{"role": …, "content": "text"}``: what is missing is filled in.
+
+    Raises:
+        InvalidDocument: it is no message.
+    """
+    fields = _expanded(documents.parse(given))
+    filled_in = {"id": names.new_message_id(), "created_at": now_s()}
+    message = ThreadMessage.of({**filled_in, **fields, "thread_id": thread_id})
+    return documents.as_given(given.rstrip(b"\r\n") + b"\n", message, documents.line)
+
+
+def _expanded(fields: dict[str, Any]) -> dict[str, Any]:
+    """*fields* of a message with a content that is given as plain text in its whole form."""
+    content = fields.get("content")
+    return {**fields, "content": [ContentBlock.of_text(content)]} if isinstance(content, str) else fields
+
+
+def repeats_line(given: bytes, stored: bytes) -> bool:
+    """Whether a line *given* says nothing else than the *stored* one of the log.
+
+    It may leave fields out, and name another thread: the ids are those of the path.
+    """
+    if given.rstrip(b"\r") == stored:
+        return True
+    try:
+        fields, stored_fields = _expanded(documents.parse(given)), documents.parse(stored)
+    except InvalidDocument:
+        return False
+    return all(
+        name == "thread_id" or (name in stored_fields and _spelled(value) == _spelled(stored_fields[name]))
+        for name, value in fields.items()
+    )
+
+
+def _spelled(value: Any) -> str:
+    """A value of JSON, so that equals are equal: Python takes ``1``, ``1.0`` and ``true`` for the same."""
+    return json.dumps(value, sort_keys=True, default=lambda model: model.fields())
 
 
 def _same(one: Document, other: Document) -> bool:

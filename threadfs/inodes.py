@@ -23,6 +23,8 @@ class Inode:
     # Readers whose bytes the kernel caches under this number, and how many write.
     readers: list[Reader] = field(default_factory=list)
     writers: int = 0
+    # A time of change that was given while somebody writes: it holds after the commit, too.
+    given_time_ns: int | None = None
     # The version that a detached inode goes on showing.
     kept: Reader | None = None
 
@@ -54,6 +56,10 @@ class Inodes:
         inode.kept = inode.readers[0]
         if self._by_node.get(inode.node) is inode:
             del self._by_node[inode.node]
+
+    def renew(self, node: Node) -> None:
+        """Leaves the number to those who hold it: the kernel believes that what it names was removed."""
+        self._by_node.pop(node, None)
 
     def forget(self, counts: Iterable[tuple[int, int]] | Sequence[tuple[int, int]]) -> None:
         for number, count in counts:

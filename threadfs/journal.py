@@ -38,9 +38,18 @@ class Journal:
         self.counters["refusals"] += 1
         log.info("%s: %s: %s", printable(path), name, printable(reason))
 
+    def committed(self) -> None:
+        """Counts a change that has reached the store."""
+        self.counters["commits"] += 1
+
     def cancelled(self, thread_id: str, run_id: str) -> None:
         """Notes a run that was cancelled here, to notice when another program overwrites that."""
         self._cancelled.add((thread_id, run_id))
+
+    def forget_thread(self, thread_id: str, run_id: str | None = None) -> None:
+        """A thread, or a run of it, has gone, or is another one now."""
+        gone = {key for key in self._cancelled if key[0] == thread_id and run_id in (None, key[1])}
+        self._cancelled -= gone
 
     def was_cancelled(self, thread_id: str, run_id: str) -> bool:
         return (thread_id, run_id) in self._cancelled
@@ -56,7 +65,7 @@ class Journal:
         return b"".join(self._errors)
 
     def stats(self) -> bytes:
-        names = ("operations", "refusals", "read_bytes", "written_bytes")
+        names = ("operations", "refusals", "commits", "read_bytes", "written_bytes")
         lines = [f"{name} {self.counters[name]}" for name in names]
         lines.append(f"uptime_seconds {(time.time_ns() - self.started_ns) // 1_000_000_000}")
         return ("\n".join(lines) + "\n").encode()

@@ -17,8 +17,7 @@ import pyfuse3
 import trio
 
 from store import Store
-from threadfs.journal import Journal
-from threadfs.nodes.base import Tree
+from threadfs.nodes.root import root_of
 from threadfs.operations import Operations
 
 log = logging.getLogger("threadfs")
@@ -123,7 +122,7 @@ def serve(
     Raises:
         MountFailed: FUSE refuses the mount.
     """
-    operations = Operations(Tree(store, Journal()))
+    operations = Operations(root_of(store))
     options = _options(store.location, read_only=read_only, allow_other=allow_other)
     try:
         pyfuse3.init(operations, mountpoint, options)

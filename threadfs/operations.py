@@ -10,12 +10,14 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
 import trio
 
-from store import NotFound, StoreError
+from store import InvalidDocument, NotFound, StoreError
 from threadfs.errnos import errno_of
 from threadfs.inodes import Inode, Inodes
 from threadfs.nodes.base import (
@@ -27,7 +29,6 @@ from threadfs.nodes.base import (
     Readable,
     Reader,
     Refused,
-    Tree,
     Writable,
     Writer,
 )
@@ -96,10 +97,10 @@ class OpenFile:
 class Operations(pyfuse3.Operations):
     enable_writeback_cache = False
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, root: Root) -> None:
         super().__init__()
-        self.tree = tree
-        self.inodes = Inodes(Root(tree))
+        self.tree = root.tree
+        self.inodes = Inodes(root)
         self._files: dict[int, OpenFile] = {}
         self._listings: dict[int, list[tuple[bytes, Node]]] = {}
         self._next_handle = 1
@@ -116,7 +117,9 @@ class Operations(pyfuse3.Operations):
             return "(a listing)"
         if operation in ("read", "write", "flush", "fsync"):
             return self._files[first].inode.node.path
-        path = self.inodes[first].node.path
+        if operation == "rename":
+            arguments = arguments[2:]
+        path = self.inodes[arguments[0]].node.path
         names = [os.fsdecode(argument) for argument in arguments[1:] if isinstance(argument, bytes)]
         return os.path.normpath(os.path.join(path, names[0])) if names else path
 
@@ -166,7 +169,7 @@ class Operations(pyfuse3.Operations):
 
     def _brief(self, node: Node) -> Attributes:
         """What a lookup or a listing tells: the kernel asks again before it believes a time or a size."""
-        if node.is_slow or node.kind != stat.S_IFREG:
+        if node.is_slow or not node.has_cheap_attributes:
             mode = {stat.S_IFDIR: 0o755, stat.S_IFREG: 0o444, stat.S_IFLNK: 0o777}[node.kind]
             return Attributes(node.kind | mode, 0, 0)
         return node.attributes()
@@ -214,19 +217,28 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        raise Refused(errno.EACCES, "no file can be made here: the tree's files come with their directories")
+        directory, text = self._directory(parent_inode), _decoded(name)
+        if flags & os.O_EXCL and directory.holds(text):
+            raise pyfuse3.FUSEError(errno.EEXIST)
+        node = directory.make_file(text)
+        node.set_permissions(mode)
+        self.inodes.renew(node)
+        entry = self._remember(node)
+        if flags & os.O_ACCMODE == os.O_RDONLY:
+            return await self._open_reader(self.inodes.of(node)), entry
+        return self._open_writer(self.inodes.of(node), flags), entry
 
     @handler
     async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        raise Refused(errno.EACCES, "no file can be made here: the tree's files come with their directories")
+        raise Refused(errno.EACCES, "there are no devices, pipes and sockets here")
 
     @handler
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        raise Refused(errno.EACCES, "no link can be made here")
+        return self._remember(self._directory(parent_inode).make_link(_decoded(name), os.fsdecode(target)))
 
     @handler
     async def link(
@@ -236,11 +248,11 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        raise Refused(errno.EACCES, "this is part of the tree and cannot be removed by itself")
+        self._directory(parent_inode).remove(_decoded(name))
 
     @handler
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        raise Refused(errno.EACCES, "this is part of the tree and cannot be removed by itself")
+        await in_thread(self._directory(parent_inode).remove_directory, _decoded(name))
 
     @handler
     async def rename(
@@ -252,7 +264,15 @@ class Operations(pyfuse3.Operations):
         flags: int,
         ctx: pyfuse3.RequestContext,
     ) -> None:
-        raise Refused(errno.EACCES, "the path is the identity: nothing here can be renamed")
+        if flags & ~pyfuse3.RENAME_NOREPLACE:
+            raise Refused(errno.EINVAL, "two names cannot be exchanged")
+        source, target = self._directory(parent_inode_old), self._directory(parent_inode_new)
+        rename = partial(source.rename, replace=not flags & pyfuse3.RENAME_NOREPLACE)
+        try:
+            await in_thread(rename, _decoded(name_old), target, _decoded(name_new))
+        except InvalidDocument as error:
+            # EINVAL would read as "a directory cannot be moved into itself".
+            raise Refused(errno.EBADMSG, str(error)) from None
 
     # ── Attributes ──────────────────────────────────────────────────────────────────────────────────
 
@@ -282,18 +302,23 @@ class Operations(pyfuse3.Operations):
                 async with opened.lock:
                     opened.writer.truncate(attr.st_size)
             else:
-                self._truncate_by_path(node, attr.st_size)
-        elif fields.update_mtime and isinstance(node, Writable):
-            await in_thread(node.set_modified, attr.st_mtime_ns)
+                node.truncate(attr.st_size)
+        else:
+            if fields.update_mode:
+                node.set_permissions(stat.S_IMODE(attr.st_mode))
+            if fields.update_mtime:
+                await self._set_modified(found, attr.st_mtime_ns)
         return self._entry(found, await self._attributes(found))
 
     @staticmethod
-    def _truncate_by_path(node: Node, size: int) -> None:
-        """Truncating to nothing is the start of a rewrite, which changes nothing by itself."""
-        if not isinstance(node, Writable):
-            raise Refused(errno.EACCES, "this cannot be written")
-        if size not in (0, node.attributes().size_bytes):
-            raise Refused(errno.EINVAL, "a document cannot be cut or stretched: write a whole one")
+    async def _set_modified(inode: Inode, modified_ns: int) -> None:
+        if inode.writers:
+            inode.given_time_ns = modified_ns
+        try:
+            await in_thread(inode.node.set_modified, modified_ns)
+        except NotFound:
+            if not inode.writers:  # A document that is not committed yet has no time.
+                raise
 
     @handler
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
@@ -409,28 +434,34 @@ class Operations(pyfuse3.Operations):
         assert file.writer is not None
         async with file.lock:
             await in_thread(file.writer.write, off, buf)
+        file.inode.given_time_ns = None
         self.tree.journal.counters["written_bytes"] += len(buf)
         return len(buf)
 
     @handler
     async def flush(self, fh: int) -> None:
-        file = self._files[fh]
-        if file.writer is not None:
-            async with file.lock:
-                await in_thread(file.writer.flush)
+        await self._commit(self._files[fh])
 
     @handler
     async def fsync(self, fh: int, datasync: bool) -> None:
-        file = self._files[fh]
+        await self._commit(self._files[fh])
+
+    @staticmethod
+    async def _commit(file: OpenFile) -> None:
         if file.writer is not None:
             async with file.lock:
                 await in_thread(file.writer.flush)
+            if file.inode.given_time_ns is not None:
+                with suppress(NotFound):
+                    await in_thread(file.inode.node.set_modified, file.inode.given_time_ns)
 
     async def release(self, fh: int) -> None:
         file = self._files.pop(fh)
         inode = file.inode
         if file.writer is not None:
             inode.writers -= 1
+            inode.given_time_ns = None
+            file.writer.close()
         if file.is_cached and file.reader is not None:
             # By identity: equal readers of one version are not the same open file.
             inode.readers = [reader for reader in inode.readers if reader is not file.reader]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TypeAlias
 
@@ -15,8 +15,8 @@ from store.disk.system_calls import SystemCalls
 from store.documents import MAX_DOCUMENT_BYTES
 from store.errors import Damaged, StorageFailed
 
-# What a directory is to hold: bytes are files, mappings are directories.
-Contents: TypeAlias = dict[str, "bytes | Contents"]
+# What a directory is to hold: bytes are files, also in pieces; mappings are directories.
+Contents: TypeAlias = dict[str, "bytes | Iterator[bytes] | Contents"]
 
 # Our own temporary files and directories; a name that starts with "." is never an id.
 TEMPORARY = ".threadfs-tmp-"
@@ -71,12 +71,13 @@ def write_all(calls: SystemCalls, descriptor: int, data: bytes) -> None:
         written += calls.write(descriptor, data[written:] if written else data)
 
 
-def write_new(calls: SystemCalls, directory: int, name: str, data: bytes) -> None:
-    """A new file with *data*, synced; its name is not. Leaves nothing when it fails."""
+def write_new(calls: SystemCalls, directory: int, name: str, pieces: Iterable[bytes]) -> None:
+    """A new file with *pieces*, synced; its name is not. Leaves nothing when it fails."""
     descriptor = calls.create(directory, name)
     try:
         try:
-            write_all(calls, descriptor, data)
+            for piece in pieces:
+                write_all(calls, descriptor, piece)
             calls.sync(descriptor)
         finally:
             os.close(descriptor)
@@ -116,7 +117,7 @@ def _replace(
 ) -> bool:
     """Whether *stored* was still there and has been replaced by *new*."""
     temporary = temporary_name()
-    write_new(calls, directory, temporary, new)
+    write_new(calls, directory, temporary, (new,))
     try:
         # The last thing before the rename; what another program does in between is lost.
         found = read_file(directory, name, path)

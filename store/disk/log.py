@@ -92,8 +92,8 @@ class DiskLogReader:
             self._file = None
 
 
-def append(calls: SystemCalls, directory: int, path: str, line: bytes, thread_id: str) -> tuple[int, bool]:
-    """Appends *line*, which ends with a newline; the caller holds the lock.
+def append(calls: SystemCalls, directory: int, path: str, lines: bytes, thread_id: str) -> tuple[int, bool]:
+    """Appends *lines*, which end with a newline, in one write; the caller holds the lock.
 
     Returns:
         The open log, not synced yet, for the caller to sync and close; whether it held nothing before.
@@ -109,17 +109,18 @@ def append(calls: SystemCalls, directory: int, path: str, line: bytes, thread_id
         with directories.storage_errors(path):
             size = os.fstat(file).st_size
             if size and os.pread(file, 1, size - 1) != b"\n":
-                _write_line(calls, file, b"\n" + line)
+                _write_lines(calls, file, b"\n" + lines)
                 return file, size == 0
-            start = _write_line(calls, file, line)
+            start = _write_lines(calls, file, lines)
             if start and os.pread(file, 1, start - 1) != b"\n":
-                # A neighbour's line got in between, still without its newline, and ours is glued to it.
+                # A neighbour's line got in between, still without its newline, and our first is glued to it.
+                first = lines[: lines.index(b"\n") + 1]
                 glued = _line_before(file, start)
                 repeated = glued + b"\n" if message_of(glued, thread_id) else b""
                 try:
-                    _write_line(calls, file, b"\n" + repeated + line)
+                    _write_lines(calls, file, b"\n" + repeated + first)
                 except OSError:
-                    _take_back(calls, file, start, len(line))
+                    _take_back(calls, file, start, len(lines))
                     raise
             return file, size == 0
     except BaseException:
@@ -127,7 +128,7 @@ def append(calls: SystemCalls, directory: int, path: str, line: bytes, thread_id
         raise
 
 
-def _write_line(calls: SystemCalls, file: int, data: bytes) -> int:
+def _write_lines(calls: SystemCalls, file: int, data: bytes) -> int:
     """Writes *data* with one call; returns where it begins. A piece of it is taken back."""
     before = os.fstat(file).st_size
     written = 0

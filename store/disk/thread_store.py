@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +40,8 @@ from store.models import (
 )
 
 META, STATUS, RUNS, STEPS = "meta.json", "status.json", "runs", "steps"
+
+_PIECE_BYTES = 1 << 20
 
 D = TypeVar("D", bound=Document)
 K = TypeVar("K")
@@ -217,9 +220,7 @@ class ThreadStore:
             with suppress(NotFound):
                 self.document_info(key)
                 return self._replace_existing(key, document)
-            step = RunStep.of(transitions.with_identity(key, documents.parse(document)))
-            self.append_step(key.thread_id, key.run_id, step)
-            return None
+            return self._add_step(key, transitions.laid_out_new_step(key, document))
         return self._replace_existing(key, document)
 
     def _replace_existing(self, key: DocumentKey, document: bytes) -> None:
@@ -258,10 +259,11 @@ class ThreadStore:
         child = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         try:
             for entry, content in contents.items():
-                if isinstance(content, bytes):
-                    files.write_new(self._calls, child, entry, content)
-                else:
+                if isinstance(content, dict):
                     self._write_directory(child, entry, content)
+                else:
+                    pieces = (content,) if isinstance(content, bytes) else content
+                    files.write_new(self._calls, child, entry, pieces)
             self._calls.sync(child)
         finally:
             os.close(child)
@@ -309,8 +311,9 @@ class ThreadStore:
     ) -> None:
         """Makes a thread with all that it holds appear in one step.
 
-        All documents are whole ones as bytes, and are checked before anything is made; they get the ids
-        of their place. A document or line in the layout of the format is stored byte for byte.
+        All documents are whole ones as bytes, and all are checked; they get the ids of their place. A
+        document or line in the layout of the format is stored byte for byte. *messages* are lines, of
+        which only some at a time are in memory.
 
         Raises:
             InvalidDocument: with the place of the first wrong document.
@@ -318,12 +321,12 @@ class ThreadStore:
         """
         names.checked(thread_id)
         contents: files.Contents = {META: _imported(META, DocumentKey(thread_id), document)}
-        lines = [
+        pieces = _pieces(
             _of_import(f"{log.LOG}:{number}", transitions.laid_out_line, thread_id, line)
             for number, line in enumerate(messages, 1)
-        ]
-        if lines:
-            contents[log.LOG] = b"".join(lines)
+        )
+        if first := next(pieces, b""):
+            contents[log.LOG] = chain((first,), pieces)
         if runs:
             contents[RUNS] = {
                 run_id: self._run_contents(thread_id, run_id, run) for run_id, run in runs.items()
@@ -420,15 +423,28 @@ class ThreadStore:
             ThreadNotFound: no such thread.
         """
         message = message.model_copy(update={"thread_id": names.checked(thread_id)})
-        self._append_line(thread_id, documents.line(message))
+        self._append(thread_id, documents.line(message))
         return message
 
-    def _append_line(self, thread_id: str, line: bytes) -> None:
+    def append_lines(self, thread_id: str, lines: Sequence[bytes]) -> None:
+        """Appends messages given as lines, whole or short ones, side by side and all or none.
+
+        Raises:
+            InvalidDocument: with the number of the first line that is no message.
+        """
+        laid_out = [
+            _of_import(f"line {number}", transitions.laid_out_line, names.checked(thread_id), line)
+            for number, line in enumerate(lines, 1)
+        ]
+        if laid_out:
+            self._append(thread_id, b"".join(laid_out))
+
+    def _append(self, thread_id: str, lines: bytes) -> None:
         path = f"{thread_id}/{log.LOG}"
         with locked_thread(self.location, thread_id) as directory:
             if not directories.stands(directory, META):
                 raise self._gone(DocumentKey(thread_id))
-            file, was_empty = log.append(self._calls, directory, path, line, thread_id)
+            file, was_empty = log.append(self._calls, directory, path, lines, thread_id)
             try:
                 with storage_errors(path):
                     # Whoever made the log may not have synced its name.
@@ -626,20 +642,23 @@ class ThreadStore:
             RunNotFound: no such run.
             AlreadyExists: the run has a step of this id.
         """
-        key = DocumentKey(thread_id, run_id, step.id)
-        parts, name = self._place(key)
         step = step.model_copy(update={"run_id": run_id, "thread_id": thread_id})
-        data = documents.pretty(step)
+        self._add_step(DocumentKey(thread_id, run_id, step.id), documents.pretty(step))
+        return step
+
+    def _add_step(self, key: DocumentKey, data: bytes) -> None:
+        parts, name = self._place(key)
+        thread_id, step_id = key.thread_id, str(key.step_id)
 
         def changed(stored: bytes | None) -> bytes:
             if stored is not None:
-                raise AlreadyExists("step", step.id)
+                raise AlreadyExists("step", step_id)
             return data
 
         with locked_thread(self.location, thread_id):
             with opened(self.location, *parts[:-1]) as run:
                 if run is None or not directories.stands(run, STATUS):
-                    raise self._gone(DocumentKey(thread_id, run_id))
+                    raise self._gone(DocumentKey(thread_id, key.run_id))
                 self._ensure_directory(run, STEPS, "/".join(parts))
             with opened(self.location, *parts) as steps:
                 if steps is None:
@@ -647,8 +666,7 @@ class ThreadStore:
                 try:
                     files.rewrite(self._calls, steps, name, self._path(key), changed)
                 except Damaged:  # Something else stands there: the name is taken.
-                    raise AlreadyExists("step", step.id) from None
-        return step
+                    raise AlreadyExists("step", step_id) from None
 
     def get_step(self, thread_id: str, run_id: str, step_id: str) -> RunStep:
         return self._get(DocumentKey(thread_id, run_id, step_id), RunStep)
@@ -708,6 +726,18 @@ class ThreadStore:
     def space(self) -> os.statvfs_result:
         with storage_errors(self.location):
             return os.statvfs(self.location)
+
+
+def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """*lines* joined to pieces worth a system call."""
+    piece = bytearray()
+    for line in lines:
+        piece += line
+        if len(piece) >= _PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
 
 
 def _imported(place: str, key: DocumentKey, document: bytes) -> bytes:

@@ -11,10 +11,9 @@ import store
 from store import Run, Thread, ThreadStore
 from threadfs.errnos import errno_of
 from threadfs.inodes import Inodes
-from threadfs.journal import Journal
 from threadfs.mount import mounted_at
-from threadfs.nodes.base import Readable, Tree
-from threadfs.nodes.root import Root
+from threadfs.nodes.base import Readable
+from threadfs.nodes.root import Root, root_of
 
 
 @pytest.fixture
@@ -22,7 +21,7 @@ def root(tmp_path: Path) -> Root:
     threads = ThreadStore(tmp_path)
     threads.create_thread(Thread(id="T"))
     threads.create_run("T", Run(id="R"))
-    return Root(Tree(threads, Journal()))
+    return root_of(threads)
 
 
 def test_equal_nodes_share_a_number_and_others_do_not(root: Root) -> None:

@@ -33,7 +33,14 @@ def test_each_run_is_linked_from_the_directory_of_its_status(mount: Mount) -> No
 
 
 def test_the_top_is_what_the_readme_says(mount: Mount) -> None:
-    assert sorted(os.listdir(mount.root)) == [".threadfs", "README.md", "runs", "threads", "transcripts"]
+    assert sorted(os.listdir(mount.root)) == [
+        ".threadfs",
+        "README.md",
+        "drafts",
+        "runs",
+        "threads",
+        "transcripts",
+    ]
     assert "cancel" in mount.path("README.md").read_text()
     assert str(mount.store) in mount.path(".threadfs", "version").read_text()
     assert "operations " in mount.path(".threadfs", "stats").read_text()

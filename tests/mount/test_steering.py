@@ -184,7 +184,7 @@ def test_the_structure_is_not_the_users_to_change(mount: Mount, place: str) -> N
 def test_a_hundred_nonsense_operations_leave_the_store_as_it_was(mount: Mount) -> None:
     before = {path: path.read_bytes() for path in mount.store.glob("**/*") if path.is_file()}
     run = mount.run("queued")
-    places = [mount.root, mount.path("threads"), run.parent.parent, run, run / "steps"]
+    places = [mount.root, mount.path("threads"), mount.path("transcripts"), run.parent, mount.path("runs")]
     for place in places:
         for name in ("nothing", "a" * 255, "..x", "\udcff\udcfe", "a\nb", "-"):
             with pytest.raises(FileNotFoundError):

@@ -21,8 +21,8 @@ from store import (
     ThreadStore,
 )
 from threadfs.journal import Journal
-from threadfs.nodes.base import Directory, NoSuchName, Refused, Tree, Writable, Writer
-from threadfs.nodes.root import Root
+from threadfs.nodes.base import Directory, NoSuchName, Refused, Writable, Writer
+from threadfs.nodes.root import Root, root_of
 from threadfs.nodes.writers import DocumentWriter, check_beginning
 
 
@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Root:
     store.create_thread(Thread(id="T"))
     store.create_run("T", Run(id="R", model="m"))
     store.append_step("T", "R", RunStep(id="S"))
-    return Root(Tree(store, Journal()))
+    return root_of(store)
 
 
 def writer(root: Root, path: str, *, truncate: bool = True, append: bool = False) -> Writer:

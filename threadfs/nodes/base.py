@@ -14,10 +14,13 @@ import errno
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, NoReturn, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
 
-from store import Store
+from store import NotFound, Store
 from threadfs.journal import Journal
+
+if TYPE_CHECKING:
+    from threadfs.nodes.scratch import Scratch
 
 
 class Refused(Exception):
@@ -63,6 +66,7 @@ class Writer(Protocol):
     def truncate(self, size: int) -> None: ...
     def flush(self) -> None: ...
     def read(self, offset: int, size: int) -> bytes: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Tree:
 
     store: Store
     journal: Journal
+    scratch: Scratch
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,8 @@ class Node:
     kind: ClassVar[int] = stat.S_IFREG
     # Listing, rendering or scanning: worth a thread of its own, where other nodes answer at once.
     is_slow: ClassVar[bool] = False
+    # Whether a listing may ask for the attributes of each child.
+    has_cheap_attributes: ClassVar[bool] = True
 
     @property
     def store(self) -> Store:
@@ -97,10 +104,21 @@ class Node:
     def set_modified(self, modified_ns: int) -> None:
         """Sets the time of the last change where it is stored; elsewhere it changes nothing."""
 
+    def set_permissions(self, mode: int) -> None:
+        """As chmod(2), where permissions are kept; elsewhere it changes nothing."""
+
+    def truncate(self, size: int) -> None:
+        """As truncate(2), by path: to nothing is the start of a rewrite, which changes nothing itself."""
+        if not isinstance(self, Writable):
+            raise Refused(errno.EACCES, "this cannot be written")
+        if size not in (0, self.attributes().size_bytes):
+            raise Refused(errno.EINVAL, "this cannot be cut or stretched: write the whole of it")
+
 
 @dataclass(frozen=True, slots=True)
 class Directory(Node):
     kind: ClassVar[int] = stat.S_IFDIR
+    has_cheap_attributes: ClassVar[bool] = False
 
     def attributes(self) -> Attributes:
         return Attributes(stat.S_IFDIR | 0o755, 0, self.modified_ns())
@@ -119,8 +137,31 @@ class Directory(Node):
         """A new directory, durable on return."""
         raise Refused(errno.EACCES, f"no directory can be made here: {name!r}")
 
-    def refuse(self, what: str) -> NoReturn:
-        raise Refused(errno.EACCES, what)
+    def make_file(self, name: str) -> Node:
+        """What a new file of this name is, to be opened for writing."""
+        raise Refused(errno.EACCES, f"no file can be made here: {name!r}")
+
+    def make_link(self, name: str, target: str) -> Node:
+        raise Refused(errno.EACCES, f"no link can be made here: {name!r}")
+
+    def remove(self, name: str) -> None:
+        """As unlink(2)."""
+        raise Refused(errno.EACCES, f"this is part of the tree and cannot be removed: {name!r}")
+
+    def remove_directory(self, name: str) -> None:
+        """As rmdir(2)."""
+        raise Refused(errno.EACCES, f"this is part of the tree and cannot be removed: {name!r}")
+
+    def rename(self, name: str, target: Directory, new_name: str, *, replace: bool) -> None:
+        """Moves the child *name* to *target*; with *replace*, over what has the new name."""
+        raise Refused(errno.EACCES, "the path is the identity: this cannot be renamed")
+
+    def holds(self, name: str) -> bool:
+        try:
+            self.lookup(name)
+        except (NoSuchName, NotFound):
+            return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ class SayFile(ControlFile):
             self.store.append_message(self.thread_id, message)
         except InvalidDocument as error:
             raise Refused(errno.EFBIG, str(error)) from None
+        self.tree.journal.committed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ class StartFile(ControlFile):
                 raise InvalidDocument("model: write one name on one line, or a JSON object")
             run = Run(model=model)
         self.store.create_run(self.thread_id, run)
+        self.tree.journal.committed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,4 +134,5 @@ class CancelFile(ControlFile):
     def _cancel(self, data: bytes) -> bool:
         self.store.cancel_run(self.thread_id, self.run_id, force=data.strip() == b"force")
         self.tree.journal.cancelled(self.thread_id, self.run_id)
+        self.tree.journal.committed()
         return True

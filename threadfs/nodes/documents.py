@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from store import DocumentKey, InvalidDocument, RunStatus, RunStepStatus, StoreError, documents
+from store import DocumentKey, InvalidDocument, NotFound, RunStatus, RunStepStatus, StoreError, documents
 from threadfs.nodes.base import Attributes, BytesReader, Node, Reader, Writer, alternatives, regular
 from threadfs.nodes.writers import DocumentWriter, decoded
 
@@ -40,11 +41,15 @@ class DocumentFile(Node):
             # Words are dealt with in `_word`, except an unknown one that nothing followed.
             return self._refuse_word(data)
         fields = documents.parse(data)
-        if "id" in fields:
+        if "id" in fields or not self._exists():
             self.store.replace_document(self.key, data)
         else:
             self.store.patch_document(self.key, fields)
+        self.tree.journal.committed()
         return None
+
+    def _exists(self) -> bool:
+        return True
 
     def words(self) -> dict[str, Callable[[], object]]:
         """What a bare word written here does."""
@@ -56,6 +61,7 @@ class DocumentFile(Node):
         word = text.strip()
         if action := self.words().get(word):
             action()
+            self.tree.journal.committed()
             return True
         if data.endswith(b"\n") or not any(known.startswith(word) for known in self.words()):
             self._refuse_word(data)
@@ -108,6 +114,40 @@ class StepFile(DocumentFile):
     @property
     def path(self) -> str:
         return f"threads/{self.key.thread_id}/runs/{self.key.run_id}/steps/{self.key.step_id}.json"
+
+    @property
+    def _directory(self) -> str:
+        return f"threads/{self.key.thread_id}/runs/{self.key.run_id}/steps"
+
+    @property
+    def _name(self) -> str:
+        return f"{self.key.step_id}.json"
+
+    def _exists(self) -> bool:
+        try:
+            self.store.document_info(self.key)
+        except NotFound:
+            return False
+        return True
+
+    def attributes(self) -> Attributes:
+        try:
+            return DocumentFile.attributes(self)
+        except NotFound:
+            if not self.tree.scratch.is_appearing(self._directory, self._name):
+                raise
+            return regular(0o644, 0, time.time_ns())
+
+    def open_for_writing(self, *, truncate: bool, append: bool) -> Writer:
+        self.attributes()
+        return DocumentWriter(
+            self._stored,
+            self._commit,
+            self._word,
+            truncate=truncate or not self._exists(),
+            append=append,
+            on_close=lambda: self.tree.scratch.appeared(self._directory, self._name),
+        )
 
     def words(self) -> dict[str, Callable[[], object]]:
         def setter(status: RunStepStatus) -> Callable[[], object]:

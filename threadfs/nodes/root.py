@@ -6,18 +6,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 
+from store import Store
 from threadfs import __version__
-from threadfs.journal import printable
-from threadfs.nodes.base import Attributes, BytesReader, FixedDirectory, Node, Reader, regular
+from threadfs.journal import Journal, printable
+from threadfs.nodes.base import Attributes, BytesReader, FixedDirectory, Node, Reader, Tree, regular
+from threadfs.nodes.drafts import DraftsDirectory
 from threadfs.nodes.runs_by_status import RunsByStatusDirectory
+from threadfs.nodes.scratch import Scratch
 from threadfs.nodes.threads import ThreadsDirectory
 from threadfs.nodes.transcripts import TranscriptsDirectory
 
 _README = files("threadfs").joinpath("tree.md").read_bytes()
 
 
+def root_of(store: Store) -> Root:
+    """The root of a new tree that shows *store*."""
+    tree = Tree(store, Journal(), Scratch())
+    return Root(tree, DraftsDirectory(tree))
+
+
 @dataclass(frozen=True, slots=True)
 class Root(FixedDirectory):
+    drafts: DraftsDirectory
+
     @property
     def path(self) -> str:
         return "."
@@ -26,6 +37,7 @@ class Root(FixedDirectory):
         return {
             "README.md": TextFile(self.tree, "README.md", lambda: _README),
             "threads": ThreadsDirectory(self.tree),
+            "drafts": self.drafts,
             "transcripts": TranscriptsDirectory(self.tree),
             "runs": RunsByStatusDirectory(self.tree),
             ".threadfs": ServiceDirectory(self.tree),

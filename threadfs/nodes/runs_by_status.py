@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 from store import DocumentKey, RunStatus, names
-from threadfs.nodes.base import Attributes, Directory, Node, NoSuchName
+from threadfs.nodes.base import Attributes, Directory, Node, NoSuchName, Refused
 
 # These are always there; the others while a run is in them.
 _ALWAYS = (
@@ -73,6 +74,18 @@ class StatusDirectory(Directory):
             raise NoSuchName(name)
         return RunLink(self.tree, thread_id, run_id, self.status)
 
+    def rename(self, name: str, target: Directory, new_name: str, *, replace: bool) -> None:
+        """Gives a run the status of another directory; of two who do it at once, one wins."""
+        link = self.lookup(name)
+        assert isinstance(link, RunLink)
+        if not isinstance(target, StatusDirectory):
+            raise Refused(errno.EACCES, "a run's link can be moved into the directory of another status only")
+        if new_name != name:
+            raise Refused(errno.EACCES, "a link keeps its name, which says the run and the thread")
+        if target.status is not self.status:
+            self.store.update_run_status(link.thread_id, link.run_id, target.status, expected=self.status)
+            self.tree.journal.committed()
+
     def entries(self) -> Iterable[tuple[str, Node]]:
         for thread_id, run_id, status in _all_runs(self):
             if status is self.status:
@@ -84,6 +97,7 @@ class RunLink(Node):
     """A link to the run. One for each status, so that a rename between two statuses is asked for."""
 
     kind: ClassVar[int] = stat.S_IFLNK
+    has_cheap_attributes: ClassVar[bool] = False
 
     thread_id: str
     run_id: str

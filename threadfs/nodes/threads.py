@@ -6,21 +6,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from store import DocumentKey, NotFound, Run, Thread, names
-from threadfs.nodes.base import (
-    Attributes,
-    Directory,
-    FixedDirectory,
-    Node,
-    NoSuchName,
-    Reader,
-    regular,
-)
+from store import DocumentKey, NotEmpty, NotFound, Run, StoreError, Thread, names
+from threadfs.nodes.base import Directory, Node, NoSuchName
+from threadfs.nodes.canonical import CanonicalDirectory
 from threadfs.nodes.controls import CancelFile, SayFile, StartFile
 from threadfs.nodes.documents import MetaFile, StatusFile, StepFile
+from threadfs.nodes.drafts import make_thread
+from threadfs.nodes.log import LogFile
+from threadfs.nodes.loose import LooseDirectory
 
 # The store's own names for what has another one in the tree.
 _STEP_SUFFIX = ".json"
+
+
+def _named(table: dict[str, Node], name: str) -> Node:
+    try:
+        return table[name]
+    except KeyError:
+        raise NoSuchName(name) from None
 
 
 def _id(name: str) -> str:
@@ -51,11 +54,43 @@ class ThreadsDirectory(Directory):
 
     def make_directory(self, name: str) -> Node:
         self.store.create_thread(Thread(id=names.checked(name)))
-        return ThreadDirectory(self.tree, name)
+        return self._came(name)
+
+    def _came(self, name: str) -> Node:
+        thread = ThreadDirectory(self.tree, name)
+        self._forget(thread)
+        return thread
+
+    def _forget(self, thread: ThreadDirectory) -> None:
+        """What was remembered of a thread that has gone, or is another one now."""
+        self.tree.scratch.forget_below(thread.path)
+        self.tree.journal.forget_thread(thread.thread_id)
+        self.tree.journal.committed()
+
+    def accept_draft(self, draft: LooseDirectory, name: str, source: LooseDirectory, new_name: str) -> None:
+        make_thread(draft, name, source, new_name)
+        self._came(new_name)
+
+    def remove_directory(self, name: str) -> None:
+        """Takes a thread back that holds nothing, or whose messages are removed as well."""
+        self.store.document_info(DocumentKey(_id(name)))
+        thread = ThreadDirectory(self.tree, name)
+        scratch = self.tree.scratch
+        if scratch.files(thread.path):
+            raise NotEmpty(f"thread {name!r} holds files that a program left there: rm -r removes them")
+        with_messages = scratch.is_staged(thread.path, "messages.jsonl")
+        try:
+            if with_messages and self.store.list_run_ids(name):
+                raise NotEmpty(f"thread {name!r} holds runs: rm -r removes it with all that it holds")
+            self.store.delete_thread(name, only_empty=not with_messages)
+        except StoreError:
+            scratch.unstage_below(thread.path)
+            raise
+        self._forget(thread)
 
 
 @dataclass(frozen=True, slots=True)
-class ThreadDirectory(FixedDirectory):
+class ThreadDirectory(CanonicalDirectory):
     """``threads/<thread>/``: its time is that of the last change of anything in it."""
 
     thread_id: str
@@ -67,7 +102,7 @@ class ThreadDirectory(FixedDirectory):
     def modified_ns(self) -> int:
         return self.store.thread_modified_ns(self.thread_id)
 
-    def children(self) -> dict[str, Node]:
+    def _table(self) -> dict[str, Node]:
         # `runs` is last: `rm -r` removes in the order of the listing, and fails where a run is in progress.
         return {
             "meta.json": MetaFile(self.tree, DocumentKey(self.thread_id)),
@@ -77,58 +112,19 @@ class ThreadDirectory(FixedDirectory):
             "runs": RunsDirectory(self.tree, self.thread_id),
         }
 
-    def lookup(self, name: str) -> Node:
+    def part(self, name: str) -> Node:
         self.store.document_info(DocumentKey(self.thread_id))
-        return FixedDirectory.lookup(self, name)
+        return _named(self._table(), name)
 
-    def entries(self) -> Iterable[tuple[str, Node]]:
+    def parts(self) -> Iterable[tuple[str, Node]]:
         self.store.document_info(DocumentKey(self.thread_id))
-        return FixedDirectory.entries(self)
+        return self._table().items()
 
-
-@dataclass(frozen=True, slots=True)
-class LogFile(Node):
-    """``messages.jsonl``: the log as stored, complete lines only."""
-
-    thread_id: str
-
-    @property
-    def path(self) -> str:
-        return f"threads/{self.thread_id}/messages.jsonl"
-
-    def attributes(self) -> Attributes:
-        info = self.store.log_info(self.thread_id)
-        return regular(0o644, info.size_bytes, info.modified_ns)
-
-    def set_modified(self, modified_ns: int) -> None:
-        self.store.set_log_modified(self.thread_id, modified_ns)
-
-    def open_for_reading(self) -> Reader:
-        return _LogReader(self)
-
-
-class _LogReader:
-    """Reads on as the log grows; a log without a message is looked for again at each read."""
-
-    def __init__(self, node: LogFile) -> None:
-        self._node = node
-        self._log = node.store.open_log(node.thread_id)
-        # One version for as long as it only grows: the file that it is.
-        self.version: object = self._log.info().version[:1]
-
-    def read(self, offset: int, size: int) -> bytes:
-        if not self.version:
-            self._log.close()
-            self._log = self._node.store.open_log(self._node.thread_id)
-            self.version = self._log.info().version[:1]
-        return self._log.read(offset, size)
-
-    def attributes(self) -> Attributes:
-        info = self._log.info()
-        return regular(0o644, info.size_bytes, info.modified_ns)
-
-    def close(self) -> None:
-        self._log.close()
+    def is_hidden(self, name: str) -> bool:
+        # Runs that came after their directory was removed are there.
+        return CanonicalDirectory.is_hidden(self, name) and not (
+            name == "runs" and self.store.list_run_ids(self.thread_id)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +152,37 @@ class RunsDirectory(Directory):
 
     def make_directory(self, name: str) -> Node:
         self.store.create_run(self.thread_id, Run(id=names.checked(name)))
-        return RunDirectory(self.tree, self.thread_id, name)
+        run = RunDirectory(self.tree, self.thread_id, name)
+        self._forget(run)
+        return run
+
+    def _forget(self, run: RunDirectory) -> None:
+        """What was remembered of a run that has gone, or is another one now."""
+        self.tree.scratch.forget_below(run.path)
+        self.tree.journal.forget_thread(run.thread_id, run.run_id)
+        self.tree.journal.committed()
+
+    def remove_directory(self, name: str) -> None:
+        """Takes back a queued run without steps, or one whose status is removed as well."""
+        self.store.document_info(DocumentKey(self.thread_id, _id(name)))
+        run = RunDirectory(self.tree, self.thread_id, name)
+        scratch = self.tree.scratch
+        if scratch.files(run.path):
+            raise NotEmpty(f"run {name!r} holds files that a program left there: rm -r removes them")
+        only_empty = not scratch.is_staged(run.path, "status")
+        try:
+            steps = StepsDirectory(self.tree, self.thread_id, name)
+            if not only_empty and next(iter(steps.entries()), None):
+                raise NotEmpty(f"run {name!r} holds steps: rm -r removes it with all that it holds")
+            self.store.delete_run(self.thread_id, name, only_empty=only_empty)
+        except StoreError:
+            scratch.unstage_below(run.path)
+            raise
+        self._forget(run)
 
 
 @dataclass(frozen=True, slots=True)
-class RunDirectory(FixedDirectory):
+class RunDirectory(CanonicalDirectory):
     """``runs/<run>/``: its time is that of the last change of its status."""
 
     thread_id: str
@@ -177,24 +199,24 @@ class RunDirectory(FixedDirectory):
     def modified_ns(self) -> int:
         return self.store.document_info(self.key).modified_ns
 
-    def children(self) -> dict[str, Node]:
+    def _table(self) -> dict[str, Node]:
         return {
             "status": StatusFile(self.tree, self.key),
             "cancel": CancelFile(self.tree, self.thread_id, self.run_id),
             "steps": StepsDirectory(self.tree, self.thread_id, self.run_id),
         }
 
-    def lookup(self, name: str) -> Node:
+    def part(self, name: str) -> Node:
         self.store.document_info(self.key)
-        return FixedDirectory.lookup(self, name)
+        return _named(self._table(), name)
 
-    def entries(self) -> Iterable[tuple[str, Node]]:
+    def parts(self) -> Iterable[tuple[str, Node]]:
         self.store.document_info(self.key)
-        return FixedDirectory.entries(self)
+        return self._table().items()
 
 
 @dataclass(frozen=True, slots=True)
-class StepsDirectory(Directory):
+class StepsDirectory(CanonicalDirectory):
     """``steps/``: a document for each step."""
 
     thread_id: str
@@ -216,13 +238,17 @@ class StepsDirectory(Directory):
                 continue
         return max(times)
 
-    def lookup(self, name: str) -> Node:
-        if not name.endswith(_STEP_SUFFIX):
-            raise NoSuchName(name)
-        key = self._key(_id(name.removesuffix(_STEP_SUFFIX)))
-        self.store.document_info(key)
-        return StepFile(self.tree, key)
+    def new_part(self, name: str) -> Node | None:
+        step_id = name.removesuffix(_STEP_SUFFIX)
+        return StepFile(self.tree, self._key(step_id)) if step_id != name and names.is_id(step_id) else None
 
-    def entries(self) -> Iterable[tuple[str, Node]]:
+    def part(self, name: str) -> Node:
+        step = self.new_part(name)
+        if not isinstance(step, StepFile):
+            raise NoSuchName(name)
+        step.attributes()
+        return step
+
+    def parts(self) -> Iterable[tuple[str, Node]]:
         step_ids = self.store.list_step_ids(self.thread_id, self.run_id)
         return ((step_id + _STEP_SUFFIX, StepFile(self.tree, self._key(step_id))) for step_id in step_ids)

@@ -72,13 +72,16 @@ class TextWriter:
     def read(self, offset: int, size: int) -> bytes:
         return b""
 
+    def close(self) -> None:
+        pass
+
 
 class DocumentWriter:
     """Bytes that become a document.
 
     *stored* gives the bytes to start from, when the file was opened without truncating it. *word* is
     offered the text while it does not begin like JSON: it commits it and returns true, or returns false
-    when more may come, or refuses.
+    when more may come, or refuses. *on_close* is called when the file is closed for good.
     """
 
     def __init__(
@@ -89,8 +92,10 @@ class DocumentWriter:
         *,
         truncate: bool,
         append: bool,
+        on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._stored = stored
+        self._on_close = on_close
         self._commit = commit
         self._word = word
         self._append = append
@@ -175,6 +180,9 @@ class DocumentWriter:
             except ValueError:
                 return fresh
         return content
+
+    def close(self) -> None:
+        self._on_close()
 
     def read(self, offset: int, size: int) -> bytes:
         content = self._stored() if self._content is None else bytes(self._content)

@@ -1,0 +1,209 @@
+"""``messages.jsonl``: the message log, which behaves like a file with ``chattr +a``.
+
+Programs write a log in two ways. *Appending* adds messages. *Rewriting* from the start, as editors, ``cp``
+and ``rsync`` do, must repeat what is there, and appends what follows. Both are told apart by where the
+first write begins; the kernel's idea of the end of the file is not trusted.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+
+from store import InvalidDocument
+from store.api import LogReader
+from store.documents import MAX_LINE_BYTES
+from store.transitions import repeats_line
+from threadfs.nodes.base import Attributes, Node, Reader, Refused, Tree, Writer, regular
+from threadfs.nodes.writers import check_beginning
+
+_CHUNK_BYTES = 1 << 18
+# Longer pieces of a line are not checked before the line is complete.
+_CHECK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile(Node):
+    """``messages.jsonl``: the log as stored, complete lines only."""
+
+    thread_id: str
+
+    @property
+    def path(self) -> str:
+        return f"threads/{self.thread_id}/messages.jsonl"
+
+    def attributes(self) -> Attributes:
+        info = self.store.log_info(self.thread_id)
+        return regular(0o644, info.size_bytes, info.modified_ns)
+
+    def set_modified(self, modified_ns: int) -> None:
+        self.store.set_log_modified(self.thread_id, modified_ns)
+
+    def truncate(self, size: int) -> None:
+        if size not in (0, self.store.log_info(self.thread_id).size_bytes):
+            raise Refused(errno.EPERM, "the log is append only: it cannot be cut or stretched")
+
+    def open_for_reading(self) -> Reader:
+        return _LogReader(self)
+
+    def open_for_writing(self, *, truncate: bool, append: bool) -> Writer:
+        return LogWriter(self.tree, self.thread_id, truncate=truncate, append=append)
+
+
+class _LogReader:
+    """Reads on as the log grows; a log without a message is looked for again at each read."""
+
+    def __init__(self, node: LogFile) -> None:
+        self._node = node
+        self._log = node.store.open_log(node.thread_id)
+        # One version for as long as it only grows: the file that it is.
+        self.version: object = self._log.info().version[:1]
+
+    def read(self, offset: int, size: int) -> bytes:
+        if not self.version:
+            self._log.close()
+            self._log = self._node.store.open_log(self._node.thread_id)
+            self.version = self._log.info().version[:1]
+        return self._log.read(offset, size)
+
+    def attributes(self) -> Attributes:
+        info = self._log.info()
+        return regular(0o644, info.size_bytes, info.modified_ns)
+
+    def close(self) -> None:
+        self._log.close()
+
+
+class _StoredLines:
+    """The lines of a log, one after the other."""
+
+    def __init__(self, log: LogReader) -> None:
+        self._log = log
+        self._chunk = b""
+        self._chunk_start = 0
+
+    def at(self, offset: int) -> bytes | None:
+        """The line that begins at *offset*, without its newline; ``None`` at the end of the log."""
+        start = offset - self._chunk_start
+        end = self._chunk.find(b"\n", start) if 0 <= start < len(self._chunk) else -1
+        size = _CHUNK_BYTES
+        while end < 0:
+            self._chunk, self._chunk_start, start = self._log.read(offset, size), offset, 0
+            end = self._chunk.find(b"\n")
+            if end < 0 and len(self._chunk) < size:
+                return None
+            if size > 2 * MAX_LINE_BYTES:
+                raise Refused(errno.EFBIG, f"a line of the log is longer than {size} bytes")
+            size *= 2
+        return self._chunk[start:end]
+
+
+class LogWriter:
+    """What one open file writes to a log. Each complete line counts in the write that completes it.
+
+    Raises:
+        InvalidDocument: a line that is to be appended is no message.
+        Refused: with EPERM, a rewrite that does not repeat what is there.
+    """
+
+    def __init__(self, tree: Tree, thread_id: str, *, truncate: bool, append: bool) -> None:
+        self._tree = tree
+        self._thread_id = thread_id
+        self._append = append
+        self._log = tree.store.open_log(thread_id)
+        self._stored = _StoredLines(self._log)
+        # Rewriting: how far the log has been repeated. Appending: None.
+        self._repeated: int | None = 0 if truncate else None
+        # Where the next write of a sequence begins; None before the first.
+        self._expected: int | None = 0 if truncate else None
+        self._rest = b""
+        self._is_new = False
+
+    def write(self, offset: int, data: bytes) -> None:
+        if not self._append and offset != self._expected and not self._begins(offset, data):
+            return
+        *lines, rest = (self._rest + data).split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            raise Refused(errno.EFBIG, f"a line has at most {MAX_LINE_BYTES} bytes")
+        repeated = self._take(lines)
+        if repeated is None and rest.strip() and len(rest) <= _CHECK_BYTES:
+            self._check_piece(rest, lines)
+        self._commit(lines, repeated)
+        self._rest, self._is_new = rest, True
+        self._expected = offset + len(data)
+
+    def _begins(self, offset: int, data: bytes) -> bool:
+        """A write that does not continue the one before; False when it repeats a piece of the log."""
+        size = self._refreshed().info().size_bytes
+        if offset == 0 or offset == size:
+            self._repeated = 0 if offset == 0 else None
+            self._rest, self._is_new = b"", False
+            return True
+        if self._log.read(offset, len(data)) != data:
+            raise Refused(errno.EPERM, "the log is append only: what is there cannot be changed")
+        self._expected = offset + len(data)
+        return False
+
+    def _refreshed(self) -> LogReader:
+        """The log, also when it has been made, or replaced, since this file was opened."""
+        current = self._tree.store.open_log(self._thread_id)
+        if current.info().version[:1] == self._log.info().version[:1]:
+            current.close()
+        else:
+            self._log.close()
+            self._log, self._stored = current, _StoredLines(current)
+        return self._log
+
+    def _take(self, lines: list[bytes]) -> int | None:
+        """Removes from *lines* those that repeat stored ones; how far the log is repeated then.
+
+        Raises:
+            Refused: a line is another one than the stored one.
+        """
+        repeated = self._repeated
+        while repeated is not None and lines:
+            stored = self._stored.at(repeated)
+            if stored is None:
+                return None
+            if repeats_line(lines[0], stored):
+                repeated += len(stored) + 1
+            elif lines[0].strip():
+                raise Refused(errno.EPERM, "the log is append only: a message that is there was changed")
+            del lines[0]
+        return repeated
+
+    def _check_piece(self, rest: bytes, lines: list[bytes]) -> None:
+        try:
+            check_beginning(rest)
+        except InvalidDocument as error:
+            raise InvalidDocument(f"line {len(lines) + 1} of what is written: {error}") from None
+
+    def _commit(self, lines: list[bytes], repeated: int | None) -> None:
+        messages = [line for line in lines if line.strip()]
+        if messages:
+            self._tree.store.append_lines(self._thread_id, messages)
+            self._tree.journal.committed()
+        self._repeated = repeated
+
+    def truncate(self, size: int) -> None:
+        if size == 0:
+            self._repeated, self._expected, self._rest, self._is_new = 0, 0, b"", False
+        elif size not in (self._expected, self._refreshed().info().size_bytes):
+            raise Refused(errno.EPERM, "the log is append only: it cannot be cut or stretched")
+
+    def flush(self) -> None:
+        if not self._is_new:
+            return
+        self._is_new = False
+        if self._rest:
+            lines = [self._rest]
+            self._commit(lines, self._take(lines))
+            self._rest = b""
+        if self._repeated is not None and self._repeated < self._refreshed().info().size_bytes:
+            raise Refused(errno.EPERM, "the log is append only: the rewrite leaves messages out")
+
+    def read(self, offset: int, size: int) -> bytes:
+        return self._refreshed().read(offset, size)
+
+    def close(self) -> None:
+        self._log.close()
