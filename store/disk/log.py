@@ -1,51 +1,19 @@
 """The message log on the disk: one JSON document per line, append only.
 
-Reading never needs more memory than one line (16 MiB at most); one bad line costs one line. Appending
-survives a neighbour that takes no lock and writes a line and its newline with two calls.
+Appending survives a neighbour that takes no lock and writes a line and its newline with two calls.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
-from store import documents
 from store.api import Info
 from store.disk import directories
 from store.disk.system_calls import SystemCalls
 from store.documents import MAX_LINE_BYTES
-from store.errors import InvalidDocument
-from store.models import ThreadMessage
+from store.lines import message_of
 
 LOG = "messages.jsonl"
-_CHUNK = 1 << 20
-
-
-def message_of(line: bytes, thread_id: str) -> ThreadMessage | None:
-    """The message in a line of a log; ``None`` when it holds none."""
-    if not line.strip() or len(line) > MAX_LINE_BYTES:
-        return None
-    try:
-        return ThreadMessage.of({**documents.parse(line), "thread_id": thread_id})
-    except InvalidDocument:
-        return None
-
-
-def iter_lines(file: int) -> Iterator[bytes]:
-    """The complete lines of a log without their newlines; those that are too long are left out."""
-    offset, rest, too_long = 0, b"", False
-    while chunk := os.pread(file, _CHUNK, offset):
-        offset += len(chunk)
-        first, *others = chunk.split(b"\n")
-        rest = b"" if too_long else rest + first
-        if not others:
-            too_long = too_long or len(rest) > MAX_LINE_BYTES
-            continue
-        if not too_long:
-            yield rest
-        too_long = False
-        yield from others[:-1]
-        rest = others[-1]
 
 
 def complete_size(file: int, size: int) -> int:

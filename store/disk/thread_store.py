@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from store import documents, names, transitions
+from store import documents, lines, names, transitions
 from store.api import Change, DocumentKey, Info, RunContents, Watch
 from store.disk import directories, files, leftovers, log
 from store.disk.directories import opened, storage_errors
@@ -369,6 +369,17 @@ class ThreadStore:
                 times.append(directories.modified_ns(steps))
         return max(times)
 
+    def set_thread_modified(self, thread_id: str, modified_ns: int) -> None:
+        """Forgets that runs and steps came or went later than that; documents have times of their own."""
+        self.document_info(DocumentKey(thread_id))
+        parents: list[tuple[tuple[str, ...], str]] = [((thread_id,), RUNS)]
+        parents += [((thread_id, RUNS, run_id), STEPS) for run_id in self._listed((thread_id, RUNS), STATUS)]
+        for parts, name in parents:
+            with opened(self.location, *parts, name) as directory:
+                is_later = directories.modified_ns(directory) > modified_ns
+            if is_later:
+                self._set_modified(parts, name, modified_ns, ThreadNotFound(thread_id))
+
     def delete_thread(self, thread_id: str, *, force: bool = False, only_empty: bool = False) -> None:
         """Deletes a thread with all that it holds; readers see all of it or nothing.
 
@@ -426,7 +437,7 @@ class ThreadStore:
         self._append(thread_id, documents.line(message))
         return message
 
-    def append_lines(self, thread_id: str, lines: Sequence[bytes]) -> None:
+    def append_lines(self, thread_id: str, given: Sequence[bytes]) -> None:
         """Appends messages given as lines, whole or short ones, side by side and all or none.
 
         Raises:
@@ -434,17 +445,17 @@ class ThreadStore:
         """
         laid_out = [
             _of_import(f"line {number}", transitions.laid_out_line, names.checked(thread_id), line)
-            for number, line in enumerate(lines, 1)
+            for number, line in enumerate(given, 1)
         ]
         if laid_out:
             self._append(thread_id, b"".join(laid_out))
 
-    def _append(self, thread_id: str, lines: bytes) -> None:
+    def _append(self, thread_id: str, data: bytes) -> None:
         path = f"{thread_id}/{log.LOG}"
         with locked_thread(self.location, thread_id) as directory:
             if not directories.stands(directory, META):
                 raise self._gone(DocumentKey(thread_id))
-            file, was_empty = log.append(self._calls, directory, path, lines, thread_id)
+            file, was_empty = log.append(self._calls, directory, path, data, thread_id)
             try:
                 with storage_errors(path):
                     # Whoever made the log may not have synced its name.
@@ -464,16 +475,13 @@ class ThreadStore:
 
     def iter_messages(self, thread_id: str) -> Iterator[ThreadMessage]:
         """The messages in the order of the log, in bounded memory; lines that are none are skipped."""
-        reader = self._open_log_file(thread_id)
-        if reader is None:
-            return
+        reader = self.open_log(thread_id)
         try:
-            with storage_errors(f"{thread_id}/{log.LOG}"):
-                for line in log.iter_lines(reader):
-                    if message := log.message_of(line, thread_id):
-                        yield message
+            for line, _ in lines.iter_lines(reader.read):
+                if message := lines.message_of(line, thread_id):
+                    yield message
         finally:
-            os.close(reader)
+            reader.close()
 
     def list_messages(self, thread_id: str) -> list[ThreadMessage]:
         return list(self.iter_messages(thread_id))
@@ -728,11 +736,11 @@ class ThreadStore:
             return os.statvfs(self.location)
 
 
-def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """*lines* joined to pieces worth a system call."""
+def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """*parts* joined to pieces worth a system call."""
     piece = bytearray()
-    for line in lines:
-        piece += line
+    for part in parts:
+        piece += part
         if len(piece) >= _PIECE_BYTES:
             yield bytes(piece)
             piece.clear()

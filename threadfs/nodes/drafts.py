@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import NoReturn
 
-from store import InvalidDocument, RunContents, names
+from store import DocumentKey, InvalidDocument, RunContents, StoreError, names
 from store.documents import MAX_DOCUMENT_BYTES, MAX_LINE_BYTES
 from threadfs.nodes.base import Refused, Tree
 from threadfs.nodes.loose import LooseDirectory, LooseFile, LooseNode, Quota
@@ -52,7 +54,35 @@ def make_thread(draft: LooseDirectory, name: str, source: LooseDirectory, thread
     except BaseException:
         source.put(name, draft)
         raise
+    _keep_times(draft, thread_id)
     draft.removed()
+
+
+def _keep_times(draft: LooseDirectory, thread_id: str) -> None:
+    """What was restored with its times has them in the store, too."""
+    store = draft.tree.store
+
+    def keep(node: LooseNode | None, set_modified: Callable[[int], None]) -> None:
+        if node is not None and node.has_given_time:
+            set_modified(node.attributes().modified_ns)
+
+    def documents() -> Iterator[tuple[LooseNode, DocumentKey]]:
+        yield draft.children["meta.json"], DocumentKey(thread_id)
+        for run_id, run in _children(draft.children.get("runs")).items():
+            parts = _children(run)
+            yield parts.get("status") or parts["status.json"], DocumentKey(thread_id, run_id)
+            for name, step in _children(parts.get("steps")).items():
+                yield step, DocumentKey(thread_id, run_id, name.removesuffix(".json"))
+
+    with suppress(StoreError):  # Somebody has deleted it again already.
+        for node, key in documents():
+            keep(node, partial(store.set_document_modified, key))
+        keep(draft.children.get("messages.jsonl"), partial(store.set_log_modified, thread_id))
+        keep(draft, partial(store.set_thread_modified, thread_id))
+
+
+def _children(node: LooseNode | None) -> dict[str, LooseNode]:
+    return node.children if isinstance(node, LooseDirectory) else {}
 
 
 def _refuse_open(directory: LooseDirectory) -> None:

@@ -215,7 +215,7 @@ class LooseFile(LooseNode):
 class LooseHandle:
     """An open loose file, for reading and writing."""
 
-    version = None
+    version: object = None
 
     def __init__(self, file: LooseFile, *, append: bool, writes: bool) -> None:
         self._file = file

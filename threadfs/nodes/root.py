@@ -14,7 +14,7 @@ from threadfs.nodes.drafts import DraftsDirectory
 from threadfs.nodes.runs_by_status import RunsByStatusDirectory
 from threadfs.nodes.scratch import Scratch
 from threadfs.nodes.threads import ThreadsDirectory
-from threadfs.nodes.transcripts import TranscriptsDirectory
+from threadfs.nodes.transcripts import Renderer, TranscriptsDirectory
 
 _README = files("threadfs").joinpath("tree.md").read_bytes()
 
@@ -22,12 +22,13 @@ _README = files("threadfs").joinpath("tree.md").read_bytes()
 def root_of(store: Store) -> Root:
     """The root of a new tree that shows *store*."""
     tree = Tree(store, Journal(), Scratch())
-    return Root(tree, DraftsDirectory(tree))
+    return Root(tree, DraftsDirectory(tree), Renderer())
 
 
 @dataclass(frozen=True, slots=True)
 class Root(FixedDirectory):
     drafts: DraftsDirectory
+    renderer: Renderer
 
     @property
     def path(self) -> str:
@@ -38,7 +39,7 @@ class Root(FixedDirectory):
             "README.md": TextFile(self.tree, "README.md", lambda: _README),
             "threads": ThreadsDirectory(self.tree),
             "drafts": self.drafts,
-            "transcripts": TranscriptsDirectory(self.tree),
+            "transcripts": TranscriptsDirectory(self.tree, self.renderer),
             "runs": RunsByStatusDirectory(self.tree),
             ".threadfs": ServiceDirectory(self.tree),
         }

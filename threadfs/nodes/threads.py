@@ -102,6 +102,9 @@ class ThreadDirectory(CanonicalDirectory):
     def modified_ns(self) -> int:
         return self.store.thread_modified_ns(self.thread_id)
 
+    def set_modified(self, modified_ns: int) -> None:
+        self.store.set_thread_modified(self.thread_id, modified_ns)
+
     def _table(self) -> dict[str, Node]:
         # `runs` is last: `rm -r` removes in the order of the listing, and fails where a run is in progress.
         return {
@@ -141,6 +144,9 @@ class RunsDirectory(Directory):
 
     def modified_ns(self) -> int:
         return self.store.thread_modified_ns(self.thread_id)
+
+    def set_modified(self, modified_ns: int) -> None:
+        self.store.set_thread_modified(self.thread_id, modified_ns)
 
     def lookup(self, name: str) -> Node:
         self.store.document_info(DocumentKey(self.thread_id, _id(name)))

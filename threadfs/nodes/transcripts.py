@@ -1,24 +1,129 @@
-"""``transcripts/``: each conversation as Markdown, rendered when it is read."""
+"""``transcripts/``: each conversation as Markdown, rendered when it is looked at, and then what is new."""
 
 from __future__ import annotations
 
 import heapq
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from tempfile import SpooledTemporaryFile
 from typing import ClassVar
 
-from store import Damaged, DocumentKey, NotFound, Run, ThreadMessage, names
-from threadfs.journal import printable
-from threadfs.nodes.base import Attributes, BytesReader, Directory, Node, NoSuchName, Reader, regular
+from store import Damaged, DocumentKey, NotFound, Run, RunStatus, Store, names
+from store.api import LogReader
+from store.lines import iter_lines, message_of
+from threadfs.nodes import markdown
+from threadfs.nodes.base import Attributes, Directory, Node, NoSuchName, Reader, regular
 
 _SUFFIX = ".md"
+# How many conversations stay rendered, and how much of each in memory.
+_MAX_RENDERED = 32
+_IN_MEMORY_BYTES = 1 << 20
+
+# When, in Unix seconds; messages before the end of a run in the same second; the text.
+_Part = tuple[int, int, str]
+
+
+class Rendered:
+    """The text of one conversation. It only grows: what is new comes at its end."""
+
+    def __init__(self, thread_id: str) -> None:
+        self._thread_id = thread_id
+        self._lock = threading.Lock()
+        self._text = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - lives as long as this
+        self._size = 0
+        self._log_version: object = None
+        self._log_bytes = 0
+        self._latest_s: int | None = None
+        self._runs: dict[str, tuple[object, RunStatus]] = {}
+
+    def update(self, store: Store) -> bool:
+        """Renders what is new. False when it cannot grow into what is stored: the log is another one."""
+        with self._lock:
+            log = store.open_log(self._thread_id)
+            try:
+                info = log.info()
+                version = info.version[:1]
+                if self._log_bytes and (version != self._log_version or info.size_bytes < self._log_bytes):
+                    return False
+                if not self._size:
+                    self._write(markdown.head(self._thread_id))
+                outcomes = sorted(self._outcomes(store))
+                if outcomes or info.size_bytes > self._log_bytes:
+                    for _, _, text in heapq.merge(self._messages(log), outcomes):
+                        self._write(text)
+                self._log_version = version
+            finally:
+                log.close()
+            return True
+
+    def _write(self, text: str) -> None:
+        data = text.encode(errors="replace")
+        self._text.seek(self._size)
+        self._text.write(data)
+        self._size += len(data)
+
+    def _messages(self, log: LogReader) -> Iterator[_Part]:
+        """In the log's order, whatever the clocks said: none is older than the one before it."""
+        for line, end in iter_lines(log.read, self._log_bytes):
+            if message := message_of(line, self._thread_id):
+                self._latest_s = max(message.created_at, self._latest_s or message.created_at)
+                yield self._latest_s, 0, markdown.paragraph(message)
+            self._log_bytes = end
+
+    def _outcomes(self, store: Store) -> Iterator[_Part]:
+        """The runs that have ended, or ended otherwise, since the last time."""
+        for run_id in store.list_run_ids(self._thread_id):
+            with suppress(NotFound, Damaged):
+                key = DocumentKey(self._thread_id, run_id)
+                version = store.document_info(key).version
+                known_version, known_status = self._runs.get(run_id, (None, RunStatus.queued))
+                if version != known_version:
+                    run: Run = store.get_run(self._thread_id, run_id)
+                    self._runs[run_id] = version, run.status
+                    if run.status.is_terminal and run.status is not known_status:
+                        yield markdown.ended_at(run), 1, markdown.outcome(run)
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size
+
+    def read(self, offset: int, size: int) -> bytes:
+        with self._lock:
+            self._text.seek(offset)
+            return self._text.read(min(size, max(0, self._size - offset)))
+
+
+class Renderer:
+    """Keeps the conversations that were looked at last."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rendered: OrderedDict[str, Rendered] = OrderedDict()
+
+    def rendered(self, store: Store, thread_id: str) -> Rendered:
+        """The conversation as it is now."""
+        with self._lock:
+            rendered = self._rendered.pop(thread_id, None) or Rendered(thread_id)
+            self._rendered[thread_id] = rendered
+            if len(self._rendered) > _MAX_RENDERED:
+                self._rendered.popitem(last=False)
+        if not rendered.update(store):
+            # Who reads the old text goes on with it.
+            rendered = Rendered(thread_id)
+            rendered.update(store)
+            with self._lock:
+                self._rendered[thread_id] = rendered
+        return rendered
 
 
 @dataclass(frozen=True, slots=True)
 class TranscriptsDirectory(Directory):
     is_slow: ClassVar[bool] = True
+
+    renderer: Renderer
 
     @property
     def path(self) -> str:
@@ -29,11 +134,11 @@ class TranscriptsDirectory(Directory):
         if thread_id == name or not names.is_id(thread_id):
             raise NoSuchName(name)
         self.store.document_info(DocumentKey(thread_id))
-        return Transcript(self.tree, thread_id)
+        return Transcript(self.tree, self.renderer, thread_id)
 
     def entries(self) -> Iterable[tuple[str, Node]]:
         return (
-            (thread_id + _SUFFIX, Transcript(self.tree, thread_id))
+            (thread_id + _SUFFIX, Transcript(self.tree, self.renderer, thread_id))
             for thread_id in self.store.list_thread_ids()
         )
 
@@ -44,94 +149,44 @@ class Transcript(Node):
 
     is_slow: ClassVar[bool] = True
 
+    renderer: Renderer
     thread_id: str
 
     @property
     def path(self) -> str:
         return f"transcripts/{self.thread_id}{_SUFFIX}"
 
-    def _attributes(self, text: bytes) -> Attributes:
-        return regular(0o444, len(text), self.store.thread_modified_ns(self.thread_id))
+    def rendered(self) -> Rendered:
+        self.store.document_info(DocumentKey(self.thread_id))
+        return self.renderer.rendered(self.store, self.thread_id)
 
     def attributes(self) -> Attributes:
-        return self._attributes(self.render())
+        return self.attributes_of(self.rendered())
+
+    def attributes_of(self, rendered: Rendered) -> Attributes:
+        return regular(0o444, rendered.size_bytes, self.store.thread_modified_ns(self.thread_id))
 
     def open_for_reading(self) -> Reader:
         return _TranscriptReader(self)
 
-    def render(self) -> bytes:
-        self.store.document_info(DocumentKey(self.thread_id))
-        head = f"# {printable(self.thread_id)}\n"
-        runs = []
-        for run_id in self.store.list_run_ids(self.thread_id):
-            with suppress(NotFound, Damaged):
-                run = self.store.get_run(self.thread_id, run_id)
-                if run.status.is_terminal:
-                    runs.append(run)
-        outcomes = sorted((_ended_at(run), 1, _outcome(run)) for run in runs)
-        messages = ((m.created_at, 0, _paragraph(m)) for m in self.store.iter_messages(self.thread_id))
-        parts = [text for _, _, text in heapq.merge(_in_order(messages), outcomes)]
-        return "".join([head, *parts]).encode(errors="replace")
 
-
-class _TranscriptReader(BytesReader):
+class _TranscriptReader:
     """Reads on when the conversation has grown: what ``tail -f`` waits for."""
 
+    version: object = None
+
     def __init__(self, node: Transcript) -> None:
-        text = node.render()
-        super().__init__(text, node._attributes(text))
         self._node = node
+        self._rendered = node.rendered()
 
     def read(self, offset: int, size: int) -> bytes:
-        if offset >= len(self._data):
-            grown = self._node.render()
-            if grown.startswith(self._data):
-                self._data = grown
-        return super().read(offset, size)
+        if offset >= self._rendered.size_bytes:
+            with suppress(NotFound):
+                self._rendered.update(self._node.store)
+        return self._rendered.read(offset, size)
 
+    def attributes(self) -> Attributes:
+        return self._node.attributes_of(self._rendered)
 
-def _in_order(messages: Iterable[tuple[int, int, str]]) -> Iterator[tuple[int, int, str]]:
-    """The log's order, whatever the clocks said: a message is never older than the one before it."""
-    latest = None
-    for created_at, kind, text in messages:
-        latest = created_at if latest is None else max(latest, created_at)
-        yield latest, kind, text
-
-
-def _time(seconds: int) -> str:
-    with suppress(ValueError, OverflowError, OSError):
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return "at an unknown time"
-
-
-def _paragraph(message: ThreadMessage) -> str:
-    blocks = ["" if block.type == "text" else f"*({printable(block.type)})*\n" for block in message.content]
-    text = "".join(blocks) + message.text
-    return (
-        f"\n## {message.role.value.capitalize()}, {_time(message.created_at)}\n\n{_quoted_headings(text)}\n"
-    )
-
-
-def _quoted_headings(text: str) -> str:
-    """*text* with the lines escaped that would look like one of our own headings, outside code blocks."""
-    lines = []
-    fence = ""
-    for line in text.splitlines():
-        start = line.lstrip()[:3]
-        if start in ("```", "~~~"):
-            fence = "" if fence == start else fence or start
-        lines.append("\\" + line if not fence and line.startswith("## ") else line)
-    if fence:  # An open code block must not swallow the next message.
-        lines.append(fence)
-    return "\n".join(lines)
-
-
-def _ended_at(run: Run) -> int:
-    times = (run.cancelled_at, run.failed_at, run.completed_at, run.started_at, run.created_at)
-    return next(at for at in times if at is not None)
-
-
-def _outcome(run: Run) -> str:
-    by = f" by {printable(run.model)}" if run.model else ""
-    why = f": {printable(run.last_error.message)}" if run.last_error else ""
-    return f"\n> Run `{printable(run.id)}`{by} {run.status.value}{why}\n"
+    def close(self) -> None:
+        pass

@@ -1,0 +1,43 @@
+"""Reading a message log line by line: in bounded memory, one bad line costing one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from store import documents
+from store.documents import MAX_LINE_BYTES
+from store.errors import InvalidDocument
+from store.models import ThreadMessage
+
+_CHUNK_BYTES = 1 << 20
+
+
+def message_of(line: bytes, thread_id: str) -> ThreadMessage | None:
+    """The message in a line of a log; ``None`` when it holds none."""
+    if not line.strip() or len(line) > MAX_LINE_BYTES:
+        return None
+    try:
+        return ThreadMessage.of({**documents.parse(line), "thread_id": thread_id})
+    except InvalidDocument:
+        return None
+
+
+def iter_lines(read: Callable[[int, int], bytes], offset: int = 0) -> Iterator[tuple[bytes, int]]:
+    """The complete lines from *offset* on, without their newlines, and where in the log each ends.
+
+    *read* gives at most so many bytes at an offset, and none at the end. A line that is too long for a
+    message comes out empty.
+    """
+    pieces: list[bytes] = []
+    size, end = 0, offset
+    while chunk := read(offset, _CHUNK_BYTES):
+        offset += len(chunk)
+        first, *others = chunk.split(b"\n")
+        # Of a line that is too long no more is kept than shows that it is.
+        if size <= MAX_LINE_BYTES:
+            pieces.append(first)
+        size += len(first)
+        for following in others:
+            end += size + 1
+            yield b"".join(pieces) if size <= MAX_LINE_BYTES else b"", end
+            pieces, size = [following], len(following)
