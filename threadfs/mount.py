@@ -9,14 +9,17 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable
 
 import pyfuse3
 import trio
 
 from store import Store
+from threadfs.journal import printable
 from threadfs.nodes.root import root_of
 from threadfs.operations import Operations
 
@@ -78,6 +81,10 @@ def check_place(location: str, mountpoint: str) -> None:
     """
     if not os.path.exists("/dev/fuse"):
         raise MountFailed("there is no /dev/fuse: load the kernel's fuse module (modprobe fuse)")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        raise MountFailed("you may not use /dev/fuse: have its permissions set to 0666, or mount as root")
+    if shutil.which("fusermount3") is None:
+        raise MountFailed("fusermount3 is missing: run ./mount.sh, or install the package fuse3")
     store, place = os.path.realpath(location), os.path.realpath(mountpoint)
     if place == store or place.startswith(store.rstrip("/") + "/"):
         raise MountFailed(f"{mountpoint} is inside the store: choose a mount point outside {location}")
@@ -124,12 +131,7 @@ def serve(
     """
     operations = Operations(root_of(store))
     options = _options(store.location, read_only=read_only, allow_other=allow_other)
-    try:
-        pyfuse3.init(operations, mountpoint, options)
-    except RuntimeError:
-        raise MountFailed(
-            f"FUSE refuses to mount on {mountpoint}: is fuse3 installed, and may you mount there?"
-        ) from None
+    _init(operations, mountpoint, options)
     log.info("mounted %s on %s", store.location, mountpoint)
     clean = False
     try:
@@ -139,6 +141,22 @@ def serve(
         # After a clean end the mount is gone already; after a crash it must not stay behind dead.
         pyfuse3.close(unmount=not clean)
     log.info("unmounted %s", mountpoint)
+
+
+def _init(operations: Operations, mountpoint: str, options: set[str]) -> None:
+    """`pyfuse3.init`, with the reason of a failure, which libfuse and fusermount3 tell stderr alone."""
+    with tempfile.TemporaryFile() as said:
+        stderr = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            pyfuse3.init(operations, mountpoint, options)
+        except RuntimeError:
+            said.seek(0)
+            reason = printable(" ".join(said.read(1000).decode(errors="replace").split()))
+            raise MountFailed(reason or f"FUSE refuses to mount on {mountpoint}") from None
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 async def _main(mountpoint: str, on_mounted: Callable[[], None]) -> None:
