@@ -1,0 +1,54 @@
+"""The session in README.md, run as it stands there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.mount.conftest import EXAMPLES
+
+ROOT = EXAMPLES.parent
+
+
+def _session(text: str) -> list[tuple[str, str]]:
+    """(command, output) of each command in the walk."""
+    walk = text.split("## A walk")[1].split("\n## ")[0]
+    lines = [line[4:] for line in walk.splitlines() if line.startswith("    ") or not line.strip()]
+    steps: list[tuple[str, str]] = []
+    for line in lines:
+        if line.startswith("$ "):
+            steps.append((line[2:], ""))
+        elif steps:
+            command, output = steps[-1]
+            steps[-1] = command, output + line + "\n"
+    return [(command, output.rstrip("\n")) for command, output in steps]
+
+
+def _pattern(output: str) -> str:
+    return ".*".join(re.escape(part) for part in output.split("…"))
+
+
+def test_the_walk_in_the_readme_is_true(tmp_path: Path) -> None:
+    steps = _session((ROOT / "README.md").read_text())
+    assert len(steps) > 20
+    shutil.copytree(EXAMPLES / "household", tmp_path / "examples" / "household")
+    script = "cd %s\n" % tmp_path  # noqa: UP031 - braces would clash
+    for command, _ in steps:
+        there = command.replace("./mount.sh", f"{ROOT}/mount.sh").replace("/tmp/", f"{tmp_path}/")
+        script += f"{there}\necho '<-->'\n"
+    try:
+        result = subprocess.run(
+            ["bash", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+    finally:
+        subprocess.run(["fusermount3", "-uzq", str(tmp_path / "household")], check=False)
+    outputs = result.stdout.replace(f"{tmp_path}/household", "/tmp/household").split("<-->\n")
+    for (command, expected), printed in zip(steps, outputs, strict=False):
+        if command.startswith("ls runs") and "\n" not in expected and "  " in expected:
+            printed = "  ".join(printed.split())  # On a terminal ls makes columns.
+        if not re.fullmatch(_pattern(expected), printed.rstrip("\n"), re.DOTALL):
+            pytest.fail(f"$ {command}\nexpected: {expected}\nprinted:  {printed}")
