@@ -7,7 +7,7 @@ document gets a new one: the page cache belongs to the number, and would mix the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pyfuse3
@@ -23,6 +23,13 @@ class Inode:
     # Readers whose bytes the kernel caches under this number, and how many write.
     readers: list[Reader] = field(default_factory=list)
     writers: int = 0
+    # Whether its changes are followed; the reader of its latest version while it is known to be that.
+    is_followed: bool = False
+    current: Reader | None = None
+    changes_seen: int = 0
+    # The versions that the kernel was told the attributes of, and whose pages it may hold.
+    told_version: object = None
+    cached_version: object = None
     # A time of change that was given while somebody writes: it holds after the commit, too.
     given_time_ns: int | None = None
     # The version that a detached inode goes on showing.
@@ -31,10 +38,14 @@ class Inode:
 
 class Inodes:
     def __init__(self, root: Node) -> None:
+        self._on_dropped: Callable[[Inode], None] = lambda inode: None
         self._by_number: dict[int, Inode] = {}
         self._by_node: dict[Node, Inode] = {}
         self._next = pyfuse3.ROOT_INODE
         self.of(root).lookups = 1
+
+    def when_dropped(self, call: Callable[[Inode], None]) -> None:
+        self._on_dropped = call
 
     def __getitem__(self, number: int) -> Inode:
         return self._by_number[number]
@@ -51,9 +62,16 @@ class Inodes:
             self._by_number[inode.number] = self._by_node[node] = inode
         return inode
 
+    def existing(self, node: Node) -> Inode | None:
+        return self._by_node.get(node)
+
+    def held(self) -> list[Inode]:
+        return list(self._by_number.values())
+
     def detach(self, inode: Inode) -> None:
         """Leaves the number to those who read the version they opened; the node gets a new one."""
         inode.kept = inode.readers[0]
+        inode.current = None
         if self._by_node.get(inode.node) is inode:
             del self._by_node[inode.node]
 
@@ -71,6 +89,7 @@ class Inodes:
     def release(self, inode: Inode) -> None:
         """Drops an inode that neither the kernel nor an open file holds."""
         if inode.lookups <= 0 and not inode.readers and not inode.writers:
-            self._by_number.pop(inode.number, None)
+            if self._by_number.pop(inode.number, None) is not None:
+                self._on_dropped(inode)
             if self._by_node.get(inode.node) is inode:
                 del self._by_node[inode.node]

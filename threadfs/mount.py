@@ -63,7 +63,7 @@ def _unescaped(field: str) -> str:
 def clear_dead(mountpoint: str) -> bool:
     """Unmounts what a killed process left at *mountpoint*; whether there was such a thing."""
     try:
-        os.stat(mountpoint)
+        os.statvfs(mountpoint)  # What os.stat asks for, the kernel may remember.
     except OSError as error:
         if error.errno != errno.ENOTCONN:
             return False
@@ -134,10 +134,12 @@ def serve(
     _init(operations, mountpoint, options)
     log.info("mounted %s on %s", store.location, mountpoint)
     clean = False
+    operations.kernel_cache.start()
     try:
         trio.run(_main, mountpoint, on_mounted)
         clean = True
     finally:
+        operations.kernel_cache.close()
         # After a clean end the mount is gone already; after a crash it must not stay behind dead.
         pyfuse3.close(unmount=not clean)
     log.info("unmounted %s", mountpoint)

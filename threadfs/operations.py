@@ -8,7 +8,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import select
 import stat
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
@@ -20,8 +22,10 @@ import trio
 from store import InvalidDocument, NotFound, StoreError
 from threadfs.errnos import errno_of
 from threadfs.inodes import Inode, Inodes
+from threadfs.kernel_cache import KernelCache
 from threadfs.nodes.base import (
     Attributes,
+    BytesReader,
     Directory,
     Linked,
     Node,
@@ -32,11 +36,13 @@ from threadfs.nodes.base import (
     Writable,
     Writer,
 )
+from threadfs.nodes.documents import DocumentFile
 from threadfs.nodes.root import Root
 
 log = logging.getLogger("threadfs")
 
 _MAX_NAME_BYTES = 255
+_MAX_RECENT = 4096
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -86,7 +92,9 @@ class OpenFile:
 
     __slots__ = ("inode", "is_cached", "lock", "reader", "writer")
 
-    def __init__(self, inode: Inode, reader: Reader | None, writer: Writer | None, is_cached: bool) -> None:
+    def __init__(
+        self, inode: Inode, reader: Reader | None, writer: Writer | None, *, is_cached: bool
+    ) -> None:
         self.inode = inode
         self.reader = reader
         self.writer = writer
@@ -101,6 +109,10 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.tree = root.tree
         self.inodes = Inodes(root)
+        self.kernel_cache = KernelCache(self.tree, self.inodes)
+        self.inodes.when_dropped(self.kernel_cache.release)
+        # The documents read last, whose bytes are at hand while nothing changes them.
+        self._recent: deque[Inode] = deque(maxlen=_MAX_RECENT)
         self._files: dict[int, OpenFile] = {}
         self._listings: dict[int, list[tuple[bytes, Node]]] = {}
         self._next_handle = 1
@@ -143,8 +155,12 @@ class Operations(pyfuse3.Operations):
         entry.st_blksize = 4096
         entry.st_blocks = -(-attributes.size_bytes // 512)
         entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.modified_ns
-        # Other programs change the store too: the kernel asks each time.
-        entry.entry_timeout = entry.attr_timeout = 0
+        if inode.kept is None:
+            inode.told_version = attributes.version
+            entry.entry_timeout = self.kernel_cache.entry_timeout_s(inode.node)
+            entry.attr_timeout = self.kernel_cache.attributes_timeout_s(inode.node)
+        else:
+            entry.entry_timeout = entry.attr_timeout = 0
         return entry
 
     async def _attributes(self, inode: Inode) -> Attributes:
@@ -158,30 +174,46 @@ class Operations(pyfuse3.Operations):
     def _detach_if_changed(self, inode: Inode) -> None:
         """Before the kernel hears of a new version: who reads the old one keeps this inode number."""
         if inode.readers and inode.kept is None and isinstance(inode.node, Readable):
+            opened = inode.readers[0].version
+            if inode.current is not None and inode.current.version == opened:
+                return
             try:
                 current = inode.node.open_for_reading()
             except StoreError:
                 return  # It has gone or is damaged; its readers go on.
-            changed = current.version != inode.readers[0].version
             current.close()
-            if changed:
+            if current.version != opened:
                 self.inodes.detach(inode)
 
-    def _brief(self, node: Node) -> Attributes:
-        """What a lookup or a listing tells: the kernel asks again before it believes a time or a size."""
-        if node.is_slow or not node.has_cheap_attributes:
-            mode = {stat.S_IFDIR: 0o755, stat.S_IFREG: 0o444, stat.S_IFLNK: 0o777}[node.kind]
-            return Attributes(node.kind | mode, 0, 0)
-        return node.attributes()
+    def _listed(self, node: Node) -> pyfuse3.EntryAttributes:
+        """The entry for a listing, which must cost little: the kernel asks when it needs more."""
+        inode = self.inodes.of(node)
+        with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
+            if inode.kept is None and node.has_cheap_attributes and not node.is_slow:
+                return self._entry(inode, node.attributes())
+        return self._without_attributes(inode)
 
-    def _remember(self, node: Node) -> pyfuse3.EntryAttributes:
-        """The entry for a lookup, counted."""
-        inode = self.inodes.of(node)
-        self._detach_if_changed(inode)
-        inode = self.inodes.of(node)
-        entry = self._entry(inode, self._brief(node))
-        inode.lookups += 1
+    def _without_attributes(self, inode: Inode) -> pyfuse3.EntryAttributes:
+        permissions = {stat.S_IFDIR: 0o755, stat.S_IFREG: 0o644, stat.S_IFLNK: 0o777}[inode.node.kind]
+        entry = self._entry(inode, Attributes(inode.node.kind | permissions, 0, 0))
+        entry.attr_timeout = 0
         return entry
+
+    async def _remember(self, node: Node) -> pyfuse3.EntryAttributes:
+        """The entry for a lookup, counted."""
+        self._detach_if_changed(self.inodes.of(node))
+        inode = self.inodes.of(node)
+        # First follow, then look: a change in between is one too many, not one too few.
+        self.kernel_cache.hold(inode)
+        inode.lookups += 1
+        try:
+            if node.is_slow and node.kind == stat.S_IFREG:
+                return self._without_attributes(inode)
+            return self._entry(inode, await self._attributes(inode))
+        except BaseException:
+            inode.lookups -= 1
+            self.inodes.release(inode)
+            raise
 
     # ── Names ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -192,9 +224,9 @@ class Operations(pyfuse3.Operations):
         directory = self._directory(parent_inode)
         text = _decoded(name)
         if text == ".":
-            return self._remember(directory)
+            return await self._remember(directory)
         node = directory.lookup(text)
-        return self._remember(node)
+        return await self._remember(node)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         self.inodes.forget(inode_list)
@@ -204,7 +236,7 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         node = await in_thread(self._directory(parent_inode).make_directory, _decoded(name))
-        return self._remember(node)
+        return await self._remember(node)
 
     @handler
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
@@ -223,7 +255,7 @@ class Operations(pyfuse3.Operations):
         node = directory.make_file(text)
         node.set_permissions(mode)
         self.inodes.renew(node)
-        entry = self._remember(node)
+        entry = await self._remember(node)
         if flags & os.O_ACCMODE == os.O_RDONLY:
             return await self._open_reader(self.inodes.of(node)), entry
         return self._open_writer(self.inodes.of(node), flags), entry
@@ -238,7 +270,9 @@ class Operations(pyfuse3.Operations):
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return self._remember(self._directory(parent_inode).make_link(_decoded(name), os.fsdecode(target)))
+        return await self._remember(
+            self._directory(parent_inode).make_link(_decoded(name), os.fsdecode(target))
+        )
 
     @handler
     async def link(
@@ -273,12 +307,16 @@ class Operations(pyfuse3.Operations):
         except InvalidDocument as error:
             # EINVAL would read as "a directory cannot be moved into itself".
             raise Refused(errno.EBADMSG, str(error)) from None
+        # The kernel moves what it remembers: a backup name would go on showing the document itself.
+        self.kernel_cache.forget_name(self.inodes[parent_inode_old], name_old)
+        self.kernel_cache.forget_name(self.inodes[parent_inode_new], name_new)
 
     # ── Attributes ──────────────────────────────────────────────────────────────────────────────────
 
     @handler
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         found = self.inodes[inode]
+        self.kernel_cache.hold(found)
         return self._entry(found, await self._attributes(found))
 
     @handler
@@ -310,12 +348,11 @@ class Operations(pyfuse3.Operations):
                 await self._set_modified(found, attr.st_mtime_ns)
         return self._entry(found, await self._attributes(found))
 
-    @staticmethod
-    async def _set_modified(inode: Inode, modified_ns: int) -> None:
+    async def _set_modified(self, inode: Inode, modified_ns: int) -> None:
         if inode.writers:
             inode.given_time_ns = modified_ns
         try:
-            await in_thread(inode.node.set_modified, modified_ns)
+            await self._committing(inode.node.set_modified, modified_ns)
         except NotFound:
             if not inode.writers:  # A document that is not committed yet has no time.
                 raise
@@ -356,11 +393,8 @@ class Operations(pyfuse3.Operations):
         listing = self._listings[fh]
         for index in range(start_id, len(listing)):
             name, node = listing[index]
+            entry = self._listed(node)
             inode = self.inodes.of(node)
-            try:
-                entry = self._entry(inode, inode.kept.attributes() if inode.kept else self._brief(node))
-            except StoreError:  # It has gone, or is not readable; a lookup will tell.
-                entry = self._entry(inode, Attributes(node.kind | 0o644, 0, 0))
             if not pyfuse3.readdir_reply(token, name, entry, index + 1):
                 self.inodes.release(inode)
                 return
@@ -388,31 +422,50 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.ESTALE)
         writer = node.open_for_writing(truncate=bool(flags & os.O_TRUNC), append=bool(flags & os.O_APPEND))
         found.writers += 1
-        return self._opened(OpenFile(found, None, writer, False))
+        return self._opened(OpenFile(found, None, writer, is_cached=False))
 
     async def _open_reader(self, found: Inode) -> pyfuse3.FileInfo:
-        node = found.node
-        if found.kept is not None:
-            reader = found.kept
-        elif not isinstance(node, Readable):
-            raise Refused(errno.EACCES, "this cannot be read")
-        elif node.is_slow:
-            reader = await in_thread(node.open_for_reading)
-        else:
-            reader = node.open_for_reading()
+        reader = await self._reader(found)
         if found.readers and found.kept is None and reader.version != found.readers[0].version:
             reader.close()
             self.inodes.detach(found)
             raise pyfuse3.FUSEError(errno.ESTALE)
         is_cached = bool(reader.version) and not found.writers
-        if is_cached:
-            found.readers.append(reader)
-        return self._opened(OpenFile(found, reader, None, is_cached))
+        if not is_cached:
+            return self._opened(OpenFile(found, reader, None, is_cached=False))
+        found.readers.append(reader)
+        version = reader.attributes().version
+        if found.kept is None and version != found.told_version:
+            # A size that the kernel knows from before would cut this version short.
+            await in_thread(self.kernel_cache.forget_attributes, found)
+        keeps_pages = version == found.cached_version
+        found.cached_version = version
+        self.tree.journal.counters["cache_hits"] += keeps_pages
+        return self._opened(OpenFile(found, reader, None, is_cached=True), keeps_pages=keeps_pages)
 
-    def _opened(self, file: OpenFile) -> pyfuse3.FileInfo:
+    async def _reader(self, found: Inode) -> Reader:
+        if found.kept is not None:
+            return found.kept
+        if found.current is not None:
+            return found.current
+        node = found.node
+        if not isinstance(node, Readable):
+            raise Refused(errno.EACCES, "this cannot be read")
+        is_covered = self.kernel_cache.covers(node)
+        found.changes_seen = 0
+        reader = await in_thread(node.open_for_reading) if node.is_slow else node.open_for_reading()
+        # One that holds all its bytes serves whoever opens the file next; a change takes it away.
+        if is_covered and isinstance(reader, BytesReader) and reader.version and not found.changes_seen:
+            if len(self._recent) == _MAX_RECENT:
+                self._recent[0].current = None
+            self._recent.append(found)
+            found.current = reader
+        return reader
+
+    def _opened(self, file: OpenFile, *, keeps_pages: bool = False) -> pyfuse3.FileInfo:
         handle = self._handle()
         self._files[handle] = file
-        return pyfuse3.FileInfo(fh=handle, direct_io=not file.is_cached)
+        return pyfuse3.FileInfo(fh=handle, direct_io=not file.is_cached, keep_cache=keeps_pages)
 
     @handler
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -429,11 +482,25 @@ class Operations(pyfuse3.Operations):
         return data
 
     @handler
+    async def poll(
+        self, inode: int, fh: int, poll_handle: pyfuse3.PollHandle | None, ctx: pyfuse3.RequestContext
+    ) -> int:
+        """As in sysfs: always readable; POLLPRI says that the document is another one, so open it again."""
+        file = self._files[fh]
+        events = select.POLLIN | select.POLLOUT | select.POLLRDNORM | select.POLLWRNORM
+        if isinstance(file.inode.node, DocumentFile) and file.reader is not None:
+            if poll_handle is not None:
+                self.kernel_cache.notify_on_change(file.inode, fh, poll_handle)
+            if file.inode.kept is not None or file.inode.node.attributes().version != file.reader.version:
+                events |= select.POLLPRI | select.POLLERR
+        return events
+
+    @handler
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         file = self._files[fh]
         assert file.writer is not None
         async with file.lock:
-            await in_thread(file.writer.write, off, buf)
+            await self._committing(file.writer.write, off, buf)
         file.inode.given_time_ns = None
         self.tree.journal.counters["written_bytes"] += len(buf)
         return len(buf)
@@ -446,14 +513,22 @@ class Operations(pyfuse3.Operations):
     async def fsync(self, fh: int, datasync: bool) -> None:
         await self._commit(self._files[fh])
 
-    @staticmethod
-    async def _commit(file: OpenFile) -> None:
+    async def _committing(self, function: Callable[..., None], *arguments: Any) -> None:
+        """For what may change the store: the kernel has forgotten what changed before the caller goes on."""
+
+        def commit() -> None:
+            function(*arguments)
+            self.kernel_cache.forget_names_now()
+
+        await in_thread(commit)
+
+    async def _commit(self, file: OpenFile) -> None:
         if file.writer is not None:
             async with file.lock:
-                await in_thread(file.writer.flush)
+                await self._committing(file.writer.flush)
             if file.inode.given_time_ns is not None:
                 with suppress(NotFound):
-                    await in_thread(file.inode.node.set_modified, file.inode.given_time_ns)
+                    await self._committing(file.inode.node.set_modified, file.inode.given_time_ns)
 
     async def release(self, fh: int) -> None:
         file = self._files.pop(fh)
@@ -463,8 +538,7 @@ class Operations(pyfuse3.Operations):
             inode.given_time_ns = None
             file.writer.close()
         if file.is_cached and file.reader is not None:
-            # By identity: equal readers of one version are not the same open file.
-            inode.readers = [reader for reader in inode.readers if reader is not file.reader]
+            inode.readers.remove(file.reader)
         if file.reader is not None and inode.kept is not file.reader:
             file.reader.close()
         self.inodes.release(inode)

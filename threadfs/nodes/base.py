@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
 
-from store import NotFound, Store
+from store import Change, DocumentKey, NotFound, Part, Store
 from threadfs.journal import Journal
 
 if TYPE_CHECKING:
     from threadfs.nodes.scratch import Scratch
+
+
+# The scope of the list of threads.
+ALL_THREADS = DocumentKey("")
 
 
 class Refused(Exception):
@@ -39,11 +43,15 @@ class NoSuchName(Refused):
 
 
 class Attributes(NamedTuple):
-    """As in stat(2): type and permissions, bytes, nanoseconds since 1970."""
+    """As in stat(2): type and permissions, bytes, nanoseconds since 1970.
+
+    Two equal ``version``s that are not ``None`` are the same contents.
+    """
 
     mode: int
     size_bytes: int
     modified_ns: int
+    version: object = None
 
 
 class Reader(Protocol):
@@ -69,13 +77,25 @@ class Writer(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Tree:
     """What all nodes of a mount share."""
 
     store: Store
     journal: Journal
     scratch: Scratch
+    # Told of each change that this mount has made in the store, before it is acknowledged.
+    on_change: Callable[[Change], None] | None = None
+
+    def changed(self, part: Part, key: DocumentKey) -> None:
+        """A change has reached the store."""
+        self.journal.committed()
+        self.touched(part, key)
+
+    def touched(self, part: Part, key: DocumentKey) -> None:
+        """A change that no caller waits for, such as that of a time."""
+        if self.on_change is not None:
+            self.on_change(Change(part, key.thread_id, key.run_id, key.step_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +112,16 @@ class Node:
     @property
     def store(self) -> Store:
         return self.tree.store
+
+    @property
+    def scope(self) -> DocumentKey | None:
+        """The thread or run of which a change can change this; ``None`` if it is none of these alone."""
+        return None
+
+    @property
+    def is_permanent(self) -> bool:
+        """Its name is there as long as the mount."""
+        return False
 
     @property
     def path(self) -> str:
@@ -214,8 +244,8 @@ class BytesReader:
         pass
 
 
-def regular(mode: int, size_bytes: int, modified_ns: int) -> Attributes:
-    return Attributes(stat.S_IFREG | mode, size_bytes, modified_ns)
+def regular(mode: int, size_bytes: int, modified_ns: int, version: object = None) -> Attributes:
+    return Attributes(stat.S_IFREG | mode, size_bytes, modified_ns, version)
 
 
 def alternatives(words: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from store import (
     DocumentKey,
     InvalidDocument,
     MessageRole,
+    Part,
     Run,
     RunStatus,
     ThreadMessage,
@@ -34,6 +35,10 @@ class ControlFile(Node):
 
     def key(self) -> DocumentKey:
         return DocumentKey(self.thread_id)
+
+    @property
+    def scope(self) -> DocumentKey:
+        return self.key()
 
     def attributes(self) -> Attributes:
         try:
@@ -68,7 +73,7 @@ class SayFile(ControlFile):
             self.store.append_message(self.thread_id, message)
         except InvalidDocument as error:
             raise Refused(errno.EFBIG, str(error)) from None
-        self.tree.journal.committed()
+        self.tree.changed(Part.LOG, self.key())
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ class StartFile(ControlFile):
                 raise InvalidDocument("model: write one name on one line, or a JSON object")
             run = Run(model=model)
         self.store.create_run(self.thread_id, run)
-        self.tree.journal.committed()
+        self.tree.changed(Part.RUNS, DocumentKey(self.thread_id, run.id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,5 +139,5 @@ class CancelFile(ControlFile):
     def _cancel(self, data: bytes) -> bool:
         self.store.cancel_run(self.thread_id, self.run_id, force=data.strip() == b"force")
         self.tree.journal.cancelled(self.thread_id, self.run_id)
-        self.tree.journal.committed()
+        self.tree.changed(Part.DOCUMENT, self.key())
         return True

@@ -7,9 +7,23 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from store import DocumentKey, InvalidDocument, NotFound, RunStatus, RunStepStatus, StoreError, documents
+from store import (
+    DocumentKey,
+    Info,
+    InvalidDocument,
+    NotFound,
+    Part,
+    RunStatus,
+    RunStepStatus,
+    StoreError,
+    documents,
+)
 from threadfs.nodes.base import Attributes, BytesReader, Node, Reader, Writer, alternatives, regular
 from threadfs.nodes.writers import DocumentWriter, decoded
+
+
+def _attributes(info: Info) -> Attributes:
+    return regular(0o644, info.size_bytes, info.modified_ns, info.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +32,20 @@ class DocumentFile(Node):
 
     key: DocumentKey
 
+    @property
+    def scope(self) -> DocumentKey:
+        return DocumentKey(self.key.thread_id, self.key.run_id)
+
     def attributes(self) -> Attributes:
-        info = self.store.document_info(self.key)
-        return regular(0o644, info.size_bytes, info.modified_ns)
+        return _attributes(self.store.document_info(self.key))
 
     def set_modified(self, modified_ns: int) -> None:
         self.store.set_document_modified(self.key, modified_ns)
+        self.tree.touched(Part.DOCUMENT, self.key)
 
     def open_for_reading(self) -> Reader:
         data, info = self.store.read_document(self.key)
-        return BytesReader(data, regular(0o644, info.size_bytes, info.modified_ns), info.version)
+        return BytesReader(data, _attributes(info), info.version)
 
     def open_for_writing(self, *, truncate: bool, append: bool) -> Writer:
         self.store.document_info(self.key)
@@ -45,8 +63,11 @@ class DocumentFile(Node):
             self.store.replace_document(self.key, data)
         else:
             self.store.patch_document(self.key, fields)
-        self.tree.journal.committed()
+        self._changed()
         return None
+
+    def _changed(self) -> None:
+        self.tree.changed(Part.DOCUMENT, self.key)
 
     def _exists(self) -> bool:
         return True
@@ -61,7 +82,7 @@ class DocumentFile(Node):
         word = text.strip()
         if action := self.words().get(word):
             action()
-            self.tree.journal.committed()
+            self._changed()
             return True
         if data.endswith(b"\n") or not any(known.startswith(word) for known in self.words()):
             self._refuse_word(data)
@@ -122,6 +143,10 @@ class StepFile(DocumentFile):
     @property
     def _name(self) -> str:
         return f"{self.key.step_id}.json"
+
+    def _changed(self) -> None:
+        DocumentFile._changed(self)
+        self.tree.touched(Part.STEPS, self.key)  # It may be new.
 
     def _exists(self) -> bool:
         try:

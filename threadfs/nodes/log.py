@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
-from store import InvalidDocument
+from store import DocumentKey, Info, InvalidDocument, Part
 from store.api import LogReader
 from store.documents import MAX_LINE_BYTES
 from store.transitions import repeats_line
@@ -32,12 +32,16 @@ class LogFile(Node):
     def path(self) -> str:
         return f"threads/{self.thread_id}/messages.jsonl"
 
+    @property
+    def scope(self) -> DocumentKey:
+        return DocumentKey(self.thread_id)
+
     def attributes(self) -> Attributes:
-        info = self.store.log_info(self.thread_id)
-        return regular(0o644, info.size_bytes, info.modified_ns)
+        return _attributes(self.store.log_info(self.thread_id))
 
     def set_modified(self, modified_ns: int) -> None:
         self.store.set_log_modified(self.thread_id, modified_ns)
+        self.tree.touched(Part.LOG, self.scope)
 
     def truncate(self, size: int) -> None:
         if size not in (0, self.store.log_info(self.thread_id).size_bytes):
@@ -48,6 +52,10 @@ class LogFile(Node):
 
     def open_for_writing(self, *, truncate: bool, append: bool) -> Writer:
         return LogWriter(self.tree, self.thread_id, truncate=truncate, append=append)
+
+
+def _attributes(info: Info) -> Attributes:
+    return regular(0o644, info.size_bytes, info.modified_ns, info.version)
 
 
 class _LogReader:
@@ -67,8 +75,7 @@ class _LogReader:
         return self._log.read(offset, size)
 
     def attributes(self) -> Attributes:
-        info = self._log.info()
-        return regular(0o644, info.size_bytes, info.modified_ns)
+        return _attributes(self._log.info())
 
     def close(self) -> None:
         self._log.close()
@@ -182,7 +189,7 @@ class LogWriter:
         messages = [line for line in lines if line.strip()]
         if messages:
             self._tree.store.append_lines(self._thread_id, messages)
-            self._tree.journal.committed()
+            self._tree.changed(Part.LOG, DocumentKey(self._thread_id))
         self._repeated = repeated
 
     def truncate(self, size: int) -> None:

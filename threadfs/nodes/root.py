@@ -31,6 +31,10 @@ class Root(FixedDirectory):
     renderer: Renderer
 
     @property
+    def is_permanent(self) -> bool:
+        return True
+
+    @property
     def path(self) -> str:
         return "."
 
@@ -48,6 +52,10 @@ class Root(FixedDirectory):
 @dataclass(frozen=True, slots=True)
 class ServiceDirectory(FixedDirectory):
     """``.threadfs/``: version, counters, the last refusals."""
+
+    @property
+    def is_permanent(self) -> bool:
+        return True
 
     @property
     def path(self) -> str:
@@ -77,6 +85,10 @@ class TextFile(Node):
 
     def __hash__(self) -> int:
         return hash(self.name)
+
+    @property
+    def is_permanent(self) -> bool:
+        return True
 
     @property
     def path(self) -> str:

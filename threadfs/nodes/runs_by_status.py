@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from store import DocumentKey, RunStatus, names
+from store import DocumentKey, Part, RunStatus, names
 from threadfs.nodes.base import Attributes, Directory, Node, NoSuchName, Refused
 
 # These are always there; the others while a run is in them.
@@ -31,6 +31,10 @@ def _all_runs(node: Node) -> Iterator[tuple[str, str, RunStatus]]:
 @dataclass(frozen=True, slots=True)
 class RunsByStatusDirectory(Directory):
     is_slow: ClassVar[bool] = True
+
+    @property
+    def is_permanent(self) -> bool:
+        return True
 
     @property
     def path(self) -> str:
@@ -63,6 +67,10 @@ class StatusDirectory(Directory):
     status: RunStatus
 
     @property
+    def is_permanent(self) -> bool:
+        return self.status in _ALWAYS
+
+    @property
     def path(self) -> str:
         return f"runs/{self.status}"
 
@@ -84,7 +92,7 @@ class StatusDirectory(Directory):
             raise Refused(errno.EACCES, "a link keeps its name, which says the run and the thread")
         if target.status is not self.status:
             self.store.update_run_status(link.thread_id, link.run_id, target.status, expected=self.status)
-            self.tree.journal.committed()
+            self.tree.changed(Part.DOCUMENT, DocumentKey(link.thread_id, link.run_id))
 
     def entries(self) -> Iterable[tuple[str, Node]]:
         for thread_id, run_id, status in _all_runs(self):

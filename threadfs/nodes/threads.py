@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from store import DocumentKey, NotEmpty, NotFound, Run, StoreError, Thread, names
-from threadfs.nodes.base import Directory, Node, NoSuchName
+from store import DocumentKey, NotEmpty, NotFound, Part, Run, StoreError, Thread, names
+from threadfs.nodes.base import ALL_THREADS, Directory, Node, NoSuchName
 from threadfs.nodes.canonical import CanonicalDirectory
 from threadfs.nodes.controls import CancelFile, SayFile, StartFile
 from threadfs.nodes.documents import MetaFile, StatusFile, StepFile
@@ -40,6 +40,14 @@ class ThreadsDirectory(Directory):
     is_slow: ClassVar[bool] = True
 
     @property
+    def scope(self) -> DocumentKey:
+        return ALL_THREADS
+
+    @property
+    def is_permanent(self) -> bool:
+        return True
+
+    @property
     def path(self) -> str:
         return "threads"
 
@@ -65,7 +73,7 @@ class ThreadsDirectory(Directory):
         """What was remembered of a thread that has gone, or is another one now."""
         self.tree.scratch.forget_below(thread.path)
         self.tree.journal.forget_thread(thread.thread_id)
-        self.tree.journal.committed()
+        self.tree.changed(Part.THREADS, thread.scope)
 
     def accept_draft(self, draft: LooseDirectory, name: str, source: LooseDirectory, new_name: str) -> None:
         make_thread(draft, name, source, new_name)
@@ -99,11 +107,19 @@ class ThreadDirectory(CanonicalDirectory):
     def path(self) -> str:
         return f"threads/{self.thread_id}"
 
+    @property
+    def scope(self) -> DocumentKey:
+        return DocumentKey(self.thread_id)
+
+    def has_runs(self) -> bool:
+        return bool(self.store.list_run_ids(self.thread_id))
+
     def modified_ns(self) -> int:
         return self.store.thread_modified_ns(self.thread_id)
 
     def set_modified(self, modified_ns: int) -> None:
         self.store.set_thread_modified(self.thread_id, modified_ns)
+        self.tree.touched(Part.RUNS, self.scope)
 
     def _table(self) -> dict[str, Node]:
         # `runs` is last: `rm -r` removes in the order of the listing, and fails where a run is in progress.
@@ -142,11 +158,19 @@ class RunsDirectory(Directory):
     def path(self) -> str:
         return f"threads/{self.thread_id}/runs"
 
+    @property
+    def scope(self) -> DocumentKey:
+        return DocumentKey(self.thread_id)
+
+    def has_runs(self) -> bool:
+        return bool(self.store.list_run_ids(self.thread_id))
+
     def modified_ns(self) -> int:
         return self.store.thread_modified_ns(self.thread_id)
 
     def set_modified(self, modified_ns: int) -> None:
         self.store.set_thread_modified(self.thread_id, modified_ns)
+        self.tree.touched(Part.RUNS, self.scope)
 
     def lookup(self, name: str) -> Node:
         self.store.document_info(DocumentKey(self.thread_id, _id(name)))
@@ -166,7 +190,7 @@ class RunsDirectory(Directory):
         """What was remembered of a run that has gone, or is another one now."""
         self.tree.scratch.forget_below(run.path)
         self.tree.journal.forget_thread(run.thread_id, run.run_id)
-        self.tree.journal.committed()
+        self.tree.changed(Part.RUNS, run.key)
 
     def remove_directory(self, name: str) -> None:
         """Takes back a queued run without steps, or one whose status is removed as well."""
@@ -202,6 +226,10 @@ class RunDirectory(CanonicalDirectory):
     def key(self) -> DocumentKey:
         return DocumentKey(self.thread_id, self.run_id)
 
+    @property
+    def scope(self) -> DocumentKey:
+        return self.key
+
     def modified_ns(self) -> int:
         return self.store.document_info(self.key).modified_ns
 
@@ -231,6 +259,10 @@ class StepsDirectory(CanonicalDirectory):
     @property
     def path(self) -> str:
         return f"threads/{self.thread_id}/runs/{self.run_id}/steps"
+
+    @property
+    def scope(self) -> DocumentKey:
+        return DocumentKey(self.thread_id, self.run_id)
 
     def _key(self, step_id: str) -> DocumentKey:
         return DocumentKey(self.thread_id, self.run_id, step_id)

@@ -126,6 +126,10 @@ class TranscriptsDirectory(Directory):
     renderer: Renderer
 
     @property
+    def is_permanent(self) -> bool:
+        return True
+
+    @property
     def path(self) -> str:
         return "transcripts"
 

@@ -1,0 +1,267 @@
+"""What the kernel may remember, and telling it to forget.
+
+A name or an attribute that the kernel remembers costs no request. It may remember what belongs to a thread
+or run as long as a `Watch` of the store follows that, because then every change, by whichever program,
+arrives here and the kernel is told to forget. What no watch covers it must ask for again.
+
+Who may be waiting: forgetting an inode takes locks that no request of ours holds, so a change made by this
+mount is forgotten before it is acknowledged. Forgetting a name takes the lock of its directory, which the
+kernel holds while it waits for our answer to a mkdir or rename; that is done by a thread of its own.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import os
+import threading
+import time
+from collections import Counter, defaultdict
+from contextlib import suppress
+
+import pyfuse3
+
+from store import Change, DocumentKey, Part, StorageFailed, Watch
+from threadfs.inodes import Inode, Inodes
+from threadfs.nodes.base import ALL_THREADS, Directory, Node, Tree
+from threadfs.nodes.documents import DocumentFile, MetaFile, StatusFile, StepFile
+from threadfs.nodes.log import LogFile
+from threadfs.nodes.threads import (
+    RunDirectory,
+    RunsDirectory,
+    StepsDirectory,
+    ThreadDirectory,
+    ThreadsDirectory,
+)
+
+log = logging.getLogger("threadfs")
+
+# For what a watch covers.
+WATCHED_S = 300.0
+# For names that no watch covers. Sizes and times of files are asked for each time: a stale size would cut
+# a new version short.
+UNWATCHED_S = 0.8
+# A lookup that was answered just before a change can be remembered just after it: names are forgotten twice.
+_AGAIN_S = 0.3
+
+
+class KernelCache:
+    """Knows what the kernel holds, follows that in the store, and passes changes on."""
+
+    def __init__(self, tree: Tree, inodes: Inodes) -> None:
+        self._tree = tree
+        self._inodes = inodes
+        self._lock = threading.Lock()
+        # How many held inodes depend on each followed thread or run.
+        self._holders: Counter[DocumentKey] = Counter()
+        self._followed: set[DocumentKey] = set()
+        self._polls: defaultdict[int, dict[int, pyfuse3.PollHandle]] = defaultdict(dict)
+        # A heap of when to forget which name in which directory.
+        self._names: list[tuple[float, int, bytes]] = []
+        self._names_came = threading.Condition()
+        self._is_closed = False
+        self._watch: Watch | None = None
+
+    def start(self) -> None:
+        """Begins to follow the store. Without a watch, everything is asked for again."""
+        threading.Thread(target=self._forget_names, name="forget names", daemon=True).start()
+        try:
+            self._watch = self._tree.store.watch(self._changed_elsewhere)
+        except StorageFailed as error:
+            log.info("no watch: %s; the kernel asks again for everything", error)
+        self._tree.on_change = self.changed
+
+    def close(self) -> None:
+        self._tree.on_change = None
+        if self._watch is not None:
+            self._watch.close()
+        with self._names_came:
+            self._is_closed = True
+            self._names_came.notify()
+
+    # ── What is followed ────────────────────────────────────────────────────────────────────────────
+
+    def hold(self, inode: Inode) -> None:
+        """The kernel holds this inode now: changes of what it shows are followed from now on."""
+        scope = inode.node.scope
+        if inode.is_followed or scope is None or self._watch is None:
+            return
+        inode.is_followed = True
+        with self._lock:
+            self._holders[scope] += 1
+            if self._holders[scope] == 1 and self._watch.follow(_followed(scope)):
+                self._followed.add(scope)
+
+    def release(self, inode: Inode) -> None:
+        """The kernel has forgotten this inode."""
+        self._polls.pop(inode.number, None)
+        scope = inode.node.scope
+        if not inode.is_followed or scope is None or self._watch is None:
+            return
+        inode.is_followed = False
+        with self._lock:
+            self._holders[scope] -= 1
+            if not self._holders[scope]:
+                del self._holders[scope]
+                self._watch.forget(_followed(scope))
+                self._followed.discard(scope)
+
+    def covers(self, node: Node) -> bool:
+        """Whether each change of what *node* shows is going to be reported."""
+        return node.scope in self._followed
+
+    def entry_timeout_s(self, node: Node) -> float:
+        if node.is_permanent:
+            return WATCHED_S
+        if node.scope is None:
+            return 0
+        # The name of a thread or run comes and goes with the list that it is in.
+        if isinstance(node, ThreadDirectory):
+            covering = ALL_THREADS
+        else:
+            covering = DocumentKey(node.thread_id) if isinstance(node, RunDirectory) else node.scope
+        return WATCHED_S if covering in self._followed else UNWATCHED_S
+
+    def attributes_timeout_s(self, node: Node) -> float:
+        if node.is_permanent and isinstance(node, Directory):
+            return WATCHED_S
+        if node.scope is None:
+            return 0
+        if not self.covers(node):
+            return UNWATCHED_S if isinstance(node, Directory) else 0
+        # The time of a thread is that of its runs too, each of which would have to be followed.
+        if isinstance(node, (ThreadDirectory, RunsDirectory)) and node.has_runs():
+            return UNWATCHED_S
+        return WATCHED_S
+
+    def stats(self) -> dict[str, int]:
+        return {"held_inodes": len(self._inodes), "followed": len(self._followed)}
+
+    # ── Changes ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _changed_elsewhere(self, change: Change) -> None:
+        try:
+            if change.part is Part.EVERYTHING:
+                self._forget_everything()
+            else:
+                self.changed(change)
+        except Exception:
+            log.exception("a change could not be passed on: %s", change)
+
+    def changed(self, change: Change) -> None:
+        """Has the kernel forget what *change* is about; called by the thread that made or heard of it."""
+        tree, thread_id = self._tree, change.thread_id
+        thread, runs = ThreadDirectory(tree, thread_id), RunsDirectory(tree, thread_id)
+        if change.part is Part.THREADS:
+            self._forget_name(ThreadsDirectory(tree), thread_id)
+            self._forget_inode(thread, attributes_only=True)
+            return
+        stale: list[Directory] = [thread, runs]
+        if change.run_id is not None:
+            run, steps = (
+                RunDirectory(tree, thread_id, change.run_id),
+                StepsDirectory(tree, thread_id, change.run_id),
+            )
+            stale += [run, steps]
+            if change.part is Part.RUNS:
+                self._forget_name(runs, change.run_id)
+            elif change.step_id is not None and change.part is Part.STEPS:
+                self._forget_name(steps, f"{change.step_id}.json")
+            elif change.step_id is not None:
+                self._forget_file(steps, StepFile(tree, _key(change)))
+            elif change.part is Part.DOCUMENT:
+                self._forget_file(run, StatusFile(tree, _key(change)))
+        elif change.part is Part.LOG:
+            self._forget_file(thread, LogFile(tree, thread_id))
+        elif change.part is Part.DOCUMENT:
+            self._forget_file(thread, MetaFile(tree, _key(change)))
+        for directory in stale:
+            self._forget_inode(directory, attributes_only=True)
+
+    def _forget_everything(self) -> None:
+        for inode in self._inodes.held():
+            inode.current, inode.changes_seen = None, inode.changes_seen + 1
+            self._invalidate(inode, attributes_only=False)
+            self._wake(inode)
+            if isinstance(inode.node, ThreadDirectory):
+                self._forget_name(ThreadsDirectory(self._tree), inode.node.thread_id)
+
+    def _forget_file(self, parent: Directory, node: DocumentFile | LogFile) -> None:
+        inode = self._inodes.existing(node)
+        if inode is None:
+            return
+        inode.current, inode.changes_seen = None, inode.changes_seen + 1
+        if inode.readers:
+            # They keep this number with the version they opened; the name gets another one.
+            self._forget_name(parent, node.path.rpartition("/")[2])
+        self._invalidate(inode, attributes_only=False)
+        self._wake(inode)
+
+    def _forget_inode(self, node: Node, *, attributes_only: bool) -> None:
+        inode = self._inodes.existing(node)
+        if inode is not None:
+            self._invalidate(inode, attributes_only=attributes_only)
+
+    def forget_attributes(self, inode: Inode) -> None:
+        self._invalidate(inode, attributes_only=True)
+
+    @staticmethod
+    def _invalidate(inode: Inode, *, attributes_only: bool) -> None:
+        # The kernel may have forgotten it by itself.
+        with suppress(OSError):
+            pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attributes_only)
+
+    # ── Names ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _forget_name(self, parent: Directory, name: str) -> None:
+        inode = self._inodes.existing(parent)
+        if inode is not None:
+            self.forget_name(inode, os.fsencode(name))
+
+    def forget_name(self, parent: Inode, name: bytes) -> None:
+        """Has the kernel forget a name soon: a handler of a mkdir, rename or the like may ask for it."""
+        now_s = time.monotonic()
+        with self._names_came:
+            for due_s in (now_s, now_s + _AGAIN_S):
+                heapq.heappush(self._names, (due_s, parent.number, name))
+            self._names_came.notify()
+
+    def forget_names_now(self) -> None:
+        """For those who hold no directory's lock: names are forgotten before this returns."""
+        while (due := self._next_name()) is not None:
+            # The kernel may have forgotten it, or the directory, by itself.
+            with suppress(OSError):
+                pyfuse3.invalidate_entry(*due)
+
+    def _next_name(self) -> tuple[pyfuse3.InodeT, pyfuse3.FileNameT] | None:
+        with self._names_came:
+            if not self._names or self._names[0][0] > time.monotonic():
+                return None
+            _, parent, name = heapq.heappop(self._names)
+            return pyfuse3.InodeT(parent), pyfuse3.FileNameT(name)
+
+    def _forget_names(self) -> None:
+        while not self._is_closed:
+            self.forget_names_now()
+            with self._names_came:
+                due_s = self._names[0][0] if self._names else None
+                if not self._is_closed and (due_s is None or due_s > time.monotonic()):
+                    self._names_came.wait(None if due_s is None else max(0, due_s - time.monotonic()))
+
+    # ── poll(2) ─────────────────────────────────────────────────────────────────────────────────────
+
+    def notify_on_change(self, inode: Inode, handle_number: int, handle: pyfuse3.PollHandle) -> None:
+        """Wakes who polls this open file when what it shows has changed."""
+        self._polls[inode.number][handle_number] = handle
+
+    def _wake(self, inode: Inode) -> None:
+        for handle in self._polls.pop(inode.number, {}).values():
+            handle.notify()
+
+
+def _followed(scope: DocumentKey) -> DocumentKey | None:
+    return None if scope == ALL_THREADS else scope
+
+
+def _key(change: Change) -> DocumentKey:
+    return DocumentKey(change.thread_id, change.run_id, change.step_id)
