@@ -6,6 +6,7 @@ import errno
 import logging
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 log = logging.getLogger("threadfs")
@@ -25,6 +26,8 @@ class Journal:
         self.started_ns = time.time_ns()
         self.changed_ns = self.started_ns
         self.counters: Counter[str] = Counter()
+        # What else ``stats`` tells: how much there is of something now.
+        self.gauges: Callable[[], dict[str, int]] = dict
         self._errors: deque[bytes] = deque(maxlen=MAX_ERRORS)
         self._cancelled: set[tuple[str, str]] = set()
 
@@ -65,7 +68,8 @@ class Journal:
         return b"".join(self._errors)
 
     def stats(self) -> bytes:
-        names = ("operations", "refusals", "commits", "read_bytes", "written_bytes")
+        names = ("operations", "refusals", "commits", "cache_hits", "read_bytes", "written_bytes")
         lines = [f"{name} {self.counters[name]}" for name in names]
+        lines += [f"{name} {value}" for name, value in self.gauges().items()]
         lines.append(f"uptime_seconds {(time.time_ns() - self.started_ns) // 1_000_000_000}")
         return ("\n".join(lines) + "\n").encode()

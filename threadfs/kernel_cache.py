@@ -70,6 +70,7 @@ class KernelCache:
         except StorageFailed as error:
             log.info("no watch: %s; the kernel asks again for everything", error)
         self._tree.on_change = self.changed
+        self._tree.journal.gauges = self.stats
 
     def close(self) -> None:
         self._tree.on_change = None
@@ -135,7 +136,9 @@ class KernelCache:
         return WATCHED_S
 
     def stats(self) -> dict[str, int]:
-        return {"held_inodes": len(self._inodes), "followed": len(self._followed)}
+        """What the kernel holds, and of the threads and runs in that, which a watch follows and which not."""
+        unfollowed = len(self._holders) - len(self._followed)
+        return {"inodes": len(self._inodes), "followed": len(self._followed), "not_followed": unfollowed}
 
     # ── Changes ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -65,15 +65,20 @@ class ThreadStore:
         self._known: dict[tuple[str, ...], dict[str, int]] = {}
         # Statuses as last parsed, by the version of the document.
         self._statuses: dict[DocumentKey, tuple[tuple[int, ...], RunStatus]] = {}
-        # The inode of each log whose name is known to be on the disk.
-        self._durable_logs: dict[str, int] = {}
+        # The inode of what each path below the root is known to name durably.
+        self._durable: dict[tuple[str, ...], int] = {}
         with storage_errors(self.location):
             self._make_root(self.location)
 
     def _make_root(self, path: str) -> None:
-        if os.path.isdir(path):
-            return
         parent = os.path.dirname(path)
+        if os.path.isdir(path):
+            # Who made it may have been killed before its name was durable.
+            if os.access(parent, os.R_OK):
+                with opened(parent) as directory:
+                    assert directory is not None
+                    self._calls.sync(directory)
+            return
         self._make_root(parent)
         with opened(parent) as directory:
             assert directory is not None
@@ -190,6 +195,7 @@ class ThreadStore:
         with locked_thread(self.location, key.thread_id), opened(self.location, *parts) as directory:
             if directory is None:
                 raise self._gone(key)
+            self._sync_names(*parts[:3])
             files.rewrite(self._calls, directory, name, self._path(key), change)
 
     def _update(self, key: DocumentKey, model: type[D], change: Callable[[D], D]) -> D:
@@ -268,6 +274,26 @@ class ThreadStore:
         finally:
             os.close(child)
 
+    def _sync_names(self, *parts: str) -> None:
+        """Makes the names of a thread, and of a run in it, durable: who made them may have been killed.
+
+        What is done in them now would go with them in a power cut.
+        """
+        for depth in range(1, len(parts) + 1, 2):
+            with opened(self.location, *parts[: depth - 1]) as parent:
+                if parent is not None:
+                    with storage_errors("/".join(parts[:depth])):
+                        self._sync_name(parent, parts[:depth])
+
+    def _sync_name(self, parent: int, parts: tuple[str, ...]) -> None:
+        try:
+            inode = os.stat(parts[-1], dir_fd=parent, follow_symlinks=False).st_ino
+        except FileNotFoundError:
+            return  # Who needs it will say that it has gone.
+        if self._durable.get(parts) != inode:
+            self._calls.sync(parent)
+            self._durable[parts] = inode
+
     @contextmanager
     def _made_aside(self, parent: int, contents: files.Contents) -> Iterator[str]:
         """A synced directory under a temporary name in *parent*."""
@@ -280,8 +306,9 @@ class ThreadStore:
                 directories.remove_tree(self._calls, parent, temporary)
             raise
 
-    def _create(self, parent: int, kind: str, object_id: str, contents: files.Contents) -> None:
+    def _create(self, parent: int, parts: tuple[str, ...], contents: files.Contents) -> None:
         """Makes a directory with all it holds appear in one step; an empty directory is adopted."""
+        kind, object_id = "thread" if len(parts) == 1 else "run", parts[-1]
         with storage_errors(f"{kind} {object_id}"), self._made_aside(parent, contents) as temporary:
             try:
                 # Fails, atomically, unless the name is free or an empty directory.
@@ -290,7 +317,8 @@ class ThreadStore:
                 if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY):
                     raise AlreadyExists(kind, object_id) from None
                 raise
-            self._calls.sync(parent)
+            self._durable.pop(parts, None)
+            self._sync_name(parent, parts)
 
     # ── Threads ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -303,7 +331,7 @@ class ThreadStore:
         names.checked(thread.id)
         with opened(self.location) as root:
             assert root is not None
-            self._create(root, "thread", thread.id, {META: documents.pretty(thread)})
+            self._create(root, (thread.id,), {META: documents.pretty(thread)})
         return thread
 
     def import_thread(
@@ -333,7 +361,7 @@ class ThreadStore:
             }
         with opened(self.location) as root:
             assert root is not None
-            self._create(root, "thread", thread_id, contents)
+            self._create(root, (thread_id,), contents)
 
     @staticmethod
     def _run_contents(thread_id: str, run_id: str, run: RunContents) -> files.Contents:
@@ -438,7 +466,9 @@ class ThreadStore:
         return message
 
     def append_lines(self, thread_id: str, given: Sequence[bytes]) -> None:
-        """Appends messages given as lines, whole or short ones, side by side and all or none.
+        """Appends messages given as lines, whole or short ones, side by side, in one write.
+
+        All are checked before. A power cut before this returns may leave the first few of them.
 
         Raises:
             InvalidDocument: with the number of the first line that is no message.
@@ -455,14 +485,13 @@ class ThreadStore:
         with locked_thread(self.location, thread_id) as directory:
             if not directories.stands(directory, META):
                 raise self._gone(DocumentKey(thread_id))
+            self._sync_names(thread_id)
             file, was_empty = log.append(self._calls, directory, path, data, thread_id)
             try:
                 with storage_errors(path):
-                    # Whoever made the log may not have synced its name.
-                    inode = os.fstat(file).st_ino
-                    if was_empty or self._durable_logs.get(thread_id) != inode:
-                        self._calls.sync(directory)
-                        self._durable_logs[thread_id] = inode
+                    if was_empty:
+                        self._durable.pop((thread_id, log.LOG), None)
+                    self._sync_name(directory, (thread_id, log.LOG))
             except BaseException:
                 os.close(file)
                 raise
@@ -527,11 +556,12 @@ class ThreadStore:
         with locked_thread(self.location, thread_id) as thread:
             if not directories.stands(thread, META):
                 raise self._gone(DocumentKey(thread_id))
+            self._sync_names(thread_id)
             self._ensure_directory(thread, RUNS, f"{thread_id}/{RUNS}")
             with opened(self.location, thread_id, RUNS) as runs:
                 if runs is None:
                     raise Damaged(f"{thread_id}/{RUNS}", "not a directory")
-                self._create(runs, "run", run.id, {STATUS: data})
+                self._create(runs, (thread_id, RUNS, run.id), {STATUS: data})
         return run
 
     def _ensure_directory(self, parent: int, name: str, path: str) -> None:
@@ -664,6 +694,7 @@ class ThreadStore:
             return data
 
         with locked_thread(self.location, thread_id):
+            self._sync_names(*parts[:3])
             with opened(self.location, *parts[:-1]) as run:
                 if run is None or not directories.stands(run, STATUS):
                     raise self._gone(DocumentKey(thread_id, key.run_id))

@@ -1,0 +1,306 @@
+"""What the kernel remembers is right: never stale after a change made here, nor a second after another's."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from store import (
+    DocumentKey,
+    MessageRole,
+    NotFound,
+    Run,
+    RunStatus,
+    RunStep,
+    RunStepType,
+    StoreError,
+    Thread,
+    ThreadMessage,
+    ThreadStore,
+)
+from store.models import ContentBlock
+from tests.mount.conftest import Mount, wait_until
+
+FRESH_WITHIN_S = 1.0
+
+
+def stats(mount: Mount) -> dict[str, int]:
+    lines = mount.path(".threadfs", "stats").read_text().splitlines()
+    return {name: int(value) for name, value in (line.split() for line in lines)}
+
+
+def requests_for(mount: Mount, action: object) -> int:
+    """How many requests *action* sends, beyond what reading the counters costs."""
+    stats(mount)
+    first = stats(mount)["operations"]
+    second = stats(mount)["operations"]
+    assert callable(action)
+    action()
+    return stats(mount)["operations"] - second - (second - first)
+
+
+def message(text: str) -> ThreadMessage:
+    return ThreadMessage(role=MessageRole.user, content=[ContentBlock.of_text(text)])
+
+
+def test_a_warm_stat_sends_no_request(mount: Mount) -> None:
+    status = mount.run("queued") / "status"
+    status.stat()
+    time.sleep(1)  # Longer than what is remembered without a watch.
+    # The directories of a thread with runs are asked for their time once in a while.
+    assert requests_for(mount, status.stat) <= 2
+    assert requests_for(mount, lambda: [status.stat() for _ in range(100)]) <= 4
+
+
+def test_a_warm_read_of_a_status_reads_from_the_page_cache(mount: Mount) -> None:
+    status = mount.run("queued") / "status"
+    text = status.read_text()
+    before = stats(mount)
+    for _ in range(20):
+        assert status.read_text() == text
+    after = stats(mount)
+    assert after["read_bytes"] - before["read_bytes"] < len(text)
+    assert after["cache_hits"] - before["cache_hits"] >= 20
+
+
+def test_a_change_made_here_is_seen_at_once(mount: Mount) -> None:
+    meta = mount.path("threads", "Trip to Oslo", "meta.json")
+    for number in range(50):
+        meta.write_text(json.dumps({"metadata": {"number": "9" * number}}))
+        assert json.loads(meta.read_text())["metadata"]["number"] == "9" * number
+        assert meta.stat().st_size == len(meta.read_bytes())
+
+
+def test_a_cancel_shows_in_the_links_at_once(mount: Mount) -> None:
+    run = mount.run("queued")
+    link = mount.path("runs", "queued", f"{run.name}@{run.parent.parent.name}")
+    assert link.lstat()
+    (run / "cancel").write_text("1")
+    assert not os.path.lexists(link)
+    assert json.loads((run / "status").read_text())["status"] == "cancelled"
+
+
+def test_the_time_of_a_thread_is_that_of_a_change_made_here(mount: Mount) -> None:
+    run = mount.run("queued")
+    thread = run.parent.parent
+    before = thread.stat().st_mtime_ns
+    (run / "cancel").write_text("1")
+    assert thread.stat().st_mtime_ns > before
+    assert thread.stat().st_mtime_ns == (run / "status").stat().st_mtime_ns
+
+
+def test_a_document_that_another_program_replaces_is_fresh_within_a_second_while_it_is_read(
+    mount: Mount,
+) -> None:
+    run = mount.run("queued")
+    status = run / "status"
+    before = status.read_bytes()
+    other = ThreadStore(mount.store)
+    other.patch_document(DocumentKey(run.parent.parent.name, run.name), {"note": "x" * 1000})
+    deadline = time.monotonic() + FRESH_WITHIN_S
+    after = mount.stored(run).read_bytes()
+    while (read := status.read_bytes()) != after:
+        assert read == before
+        assert time.monotonic() < deadline
+
+
+def test_messages_that_another_program_appends_are_fresh_within_a_second_while_the_log_is_read(
+    mount: Mount,
+) -> None:
+    log = mount.path("threads", "Trip to Oslo", "messages.jsonl")
+    before = log.read_bytes()
+    ThreadStore(mount.store).append_message("Trip to Oslo", message("from elsewhere"))
+    deadline = time.monotonic() + FRESH_WITHIN_S
+    while (read := log.read_bytes()) == before:
+        assert time.monotonic() < deadline
+    assert read == (mount.store / "Trip to Oslo" / "messages.jsonl").read_bytes()
+
+
+def test_a_thread_that_another_program_deletes_and_makes_again_is_the_new_one(mount: Mount) -> None:
+    meta = mount.path("threads", "Trip to Oslo", "meta.json")
+    assert meta.read_bytes()
+    shutil.rmtree(mount.store / "Trip to Oslo")
+    wait_until(lambda: not meta.exists(), FRESH_WITHIN_S)
+    ThreadStore(mount.store).create_thread(Thread(id="Trip to Oslo", created_at=7))
+    wait_until(meta.exists, FRESH_WITHIN_S)
+    assert json.loads(meta.read_text())["created_at"] == 7
+    assert mount.path("threads", "Trip to Oslo", "messages.jsonl").read_bytes() == b""
+
+
+def test_a_run_and_a_step_that_another_program_makes_appear_within_a_second(mount: Mount) -> None:
+    run = mount.path("threads", "Trip to Oslo", "runs", "elsewhere")
+    assert not run.exists()
+    other = ThreadStore(mount.store)
+    other.create_run("Trip to Oslo", Run(id="elsewhere"))
+    wait_until(run.exists, FRESH_WITHIN_S)
+    assert os.listdir(run / "steps") == []
+    other.append_step("Trip to Oslo", "elsewhere", RunStep(id="s", step_type=RunStepType.tool_calls))
+    wait_until((run / "steps" / "s.json").exists, FRESH_WITHIN_S)
+
+
+def test_a_reader_of_an_old_version_keeps_it_and_the_name_shows_the_new_one(mount: Mount) -> None:
+    meta = mount.path("threads", "Trip to Oslo", "meta.json")
+    before = meta.read_bytes()
+    with meta.open("rb") as old:
+        first = old.read(10)
+        meta.write_text(json.dumps({"metadata": {"long": "x" * 5000}}))
+        assert meta.stat().st_size == len(meta.read_bytes()) > 5000
+        assert first + old.read() == before
+
+
+def test_poll_wakes_when_another_program_changes_the_status(mount: Mount) -> None:
+    run = mount.run("queued")
+    with (run / "status").open() as status:
+        poll = select.poll()
+        poll.register(status, select.POLLPRI)
+        assert poll.poll(0) == []
+        ThreadStore(mount.store).update_run_status(run.parent.parent.name, run.name, RunStatus.in_progress)
+        assert poll.poll(1000)
+    assert json.loads((run / "status").read_text())["status"] == "in_progress"
+
+
+def test_poll_wakes_when_the_run_is_cancelled_here(mount: Mount) -> None:
+    run = mount.run("queued")
+    with (run / "status").open() as status:
+        poll = select.poll()
+        poll.register(status, select.POLLPRI)
+        assert poll.poll(0) == []
+        (run / "cancel").write_text("1")
+        assert poll.poll(1000)
+
+
+def test_a_paused_reader_delays_nobody(mount: Mount) -> None:
+    log = mount.path("threads", "Trip to Oslo", "messages.jsonl")
+    command = "import sys,time; f=open(sys.argv[1]); f.read(10); print(flush=True); time.sleep(60)"
+    reader = subprocess.Popen([sys.executable, "-c", command, str(log)], stdout=subprocess.PIPE)
+    try:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        mount.path("threads", "Trip to Oslo", "say").write_text("still here")
+        assert b"still here" in log.read_bytes()
+    finally:
+        reader.kill()
+        reader.wait()
+        reader.stdout.close()
+
+
+class Pair:
+    """A mount and its store, changed at random through both."""
+
+    def __init__(self, mount: Mount, seed: int) -> None:
+        self.mount = mount
+        self.random = random.Random(seed)
+        self.other = ThreadStore(mount.store)
+        self.names = [f"thread {number}" for number in range(4)]
+
+    def text(self) -> str:
+        return "x" * self.random.randrange(99)
+
+    def thread(self) -> str:
+        return self.random.choice(self.names)
+
+    def change_here(self) -> None:
+        place = self.mount.path("threads", self.thread())
+        run = place / "runs" / f"r{self.random.randrange(3)}"
+        action = self.random.choice(["mkdir", "rm", "say", "run", "meta", "status", "cancel", "step"])
+        try:
+            if action == "mkdir":
+                place.mkdir()
+            elif action == "rm":
+                shutil.rmtree(place)
+            elif action == "say":
+                (place / "say").write_text("here" * self.random.randrange(200))
+            elif action == "run":
+                run.mkdir()
+            elif action == "meta":
+                (place / "meta.json").write_text(
+                    '{"metadata": {"n": "%s"}}' % ("x" * self.random.randrange(99))
+                )
+            elif action == "status":
+                (run / "status").write_text(json.dumps({"note": self.text()}))
+            elif action == "cancel":
+                (run / "cancel").write_text("1")
+            else:
+                (run / "steps" / "s.json").write_text('{"step_type": "tool_calls"}')
+        except OSError:
+            pass  # Not there, or there already: what it looks like afterwards is what matters.
+
+    def change_elsewhere(self) -> None:
+        thread_id, run_id = self.thread(), f"r{self.random.randrange(3)}"
+        action = self.random.choice(["create", "delete", "append", "run", "meta", "status", "drop", "step"])
+        store = self.other
+        try:
+            if action == "create":
+                store.create_thread(Thread(id=thread_id))
+            elif action == "delete":
+                store.delete_thread(thread_id, force=True)
+            elif action == "append":
+                store.append_message(thread_id, message("elsewhere" * self.random.randrange(99)))
+            elif action == "run":
+                store.create_run(thread_id, Run(id=run_id))
+            elif action == "meta":
+                store.patch_document(DocumentKey(thread_id), {"m": self.text()})
+            elif action == "status":
+                store.patch_document(DocumentKey(thread_id, run_id), {"m": self.text()})
+            elif action == "drop":
+                store.delete_run(thread_id, run_id, force=True)
+            else:
+                store.append_step(thread_id, run_id, RunStep(id="s", step_type=RunStepType.tool_calls))
+        except StoreError:
+            pass
+
+    def shown(self) -> dict[str, object]:
+        """All that the mount shows: contents, and sizes by stat."""
+        tree: dict[str, object] = {}
+        for directory, _, names in os.walk(self.mount.path("threads")):
+            for name in names:
+                path = Path(directory, name)
+                try:
+                    size, data = path.stat().st_size, path.read_bytes()
+                except FileNotFoundError:
+                    continue
+                tree[str(path.relative_to(self.mount.path("threads")))] = (size, data)
+        return {name: value for name, value in tree.items() if not name.endswith(("say", "start", "cancel"))}
+
+    def stored(self) -> dict[str, object]:
+        tree: dict[str, bytes] = {}
+        store = self.other
+        for thread_id in store.list_thread_ids():
+            try:
+                tree[f"{thread_id}/meta.json"] = store.read_document(DocumentKey(thread_id))[0]
+                log = store.open_log(thread_id)
+                tree[f"{thread_id}/messages.jsonl"] = log.read(0, 1 << 20)
+                log.close()
+                for run_id in store.list_run_ids(thread_id):
+                    place = f"{thread_id}/runs/{run_id}"
+                    tree[f"{place}/status"] = store.read_document(DocumentKey(thread_id, run_id))[0]
+                    for step_id in store.list_step_ids(thread_id, run_id):
+                        key = DocumentKey(thread_id, run_id, step_id)
+                        tree[f"{place}/steps/{step_id}.json"] = store.read_document(key)[0]
+            except NotFound:
+                continue
+        return {name: (len(data), data) for name, data in tree.items()}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_mount_shows_what_the_store_holds_under_random_changes_from_both_sides(
+    mount: Mount, seed: int
+) -> None:
+    pair = Pair(mount, seed)
+    for _ in range(60):
+        pair.shown()
+        if pair.random.random() < 0.5:
+            pair.change_here()
+            assert pair.shown() == pair.stored()
+        else:
+            pair.change_elsewhere()
+            wait_until(lambda: pair.shown() == pair.stored(), FRESH_WITHIN_S)
