@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pyfuse3
 
-from threadfs.nodes.base import Node, Reader
+from threadfs.nodes.base import Attributes, Node, Reader
 
 
 @dataclass(slots=True)
@@ -26,6 +26,8 @@ class Inode:
     # Whether its changes are followed; the reader of its latest version while it is known to be that.
     is_followed: bool = False
     current: Reader | None = None
+    # Its attributes, while they are known to be right; how many changes have taken them and the reader away.
+    attributes: Attributes | None = None
     changes_seen: int = 0
     # The versions that the kernel was told the attributes of, and whose pages it may hold.
     told_version: object = None

@@ -183,7 +183,7 @@ class KernelCache:
 
     def _forget_everything(self) -> None:
         for inode in self._inodes.held():
-            inode.current, inode.changes_seen = None, inode.changes_seen + 1
+            inode.current = None
             self._invalidate(inode, attributes_only=False)
             self._wake(inode)
             if isinstance(inode.node, ThreadDirectory):
@@ -193,7 +193,7 @@ class KernelCache:
         inode = self._inodes.existing(node)
         if inode is None:
             return
-        inode.current, inode.changes_seen = None, inode.changes_seen + 1
+        inode.current = None
         if inode.readers:
             # They keep this number with the version they opened; the name gets another one.
             self._forget_name(parent, node.path.rpartition("/")[2])
@@ -210,6 +210,7 @@ class KernelCache:
 
     @staticmethod
     def _invalidate(inode: Inode, *, attributes_only: bool) -> None:
+        inode.attributes, inode.changes_seen = None, inode.changes_seen + 1
         # The kernel may have forgotten it by itself.
         with suppress(OSError):
             pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attributes_only)

@@ -22,7 +22,7 @@ import trio
 from store import InvalidDocument, NotFound, StoreError
 from threadfs.errnos import errno_of
 from threadfs.inodes import Inode, Inodes
-from threadfs.kernel_cache import KernelCache
+from threadfs.kernel_cache import WATCHED_S, KernelCache
 from threadfs.nodes.base import (
     Attributes,
     BytesReader,
@@ -167,9 +167,17 @@ class Operations(pyfuse3.Operations):
         self._detach_if_changed(inode)
         if inode.kept is not None:
             return inode.kept.attributes()
+        if inode.attributes is not None:
+            return inode.attributes
+        changes_seen = inode.changes_seen
         if inode.node.is_slow and inode.node.kind == stat.S_IFREG:
             return await in_thread(inode.node.attributes)
-        return inode.node.attributes()
+        attributes = inode.node.attributes()
+        if self.kernel_cache.attributes_timeout_s(inode.node) == WATCHED_S:
+            inode.attributes = attributes
+            if inode.changes_seen != changes_seen:
+                inode.attributes = None
+        return attributes
 
     def _detach_if_changed(self, inode: Inode) -> None:
         """Before the kernel hears of a new version: who reads the old one keeps this inode number."""
@@ -189,6 +197,8 @@ class Operations(pyfuse3.Operations):
         """The entry for a listing, which must cost little: the kernel asks when it needs more."""
         inode = self.inodes.of(node)
         with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
+            if inode.kept is None and inode.attributes is not None:
+                return self._entry(inode, inode.attributes)
             if inode.kept is None and node.has_cheap_attributes and not node.is_slow:
                 return self._entry(inode, node.attributes())
         return self._without_attributes(inode)
@@ -452,14 +462,16 @@ class Operations(pyfuse3.Operations):
         if not isinstance(node, Readable):
             raise Refused(errno.EACCES, "this cannot be read")
         is_covered = self.kernel_cache.covers(node)
-        found.changes_seen = 0
+        changes_seen = found.changes_seen
         reader = await in_thread(node.open_for_reading) if node.is_slow else node.open_for_reading()
         # One that holds all its bytes serves whoever opens the file next; a change takes it away.
-        if is_covered and isinstance(reader, BytesReader) and reader.version and not found.changes_seen:
+        if is_covered and isinstance(reader, BytesReader) and reader.version:
             if len(self._recent) == _MAX_RECENT:
                 self._recent[0].current = None
             self._recent.append(found)
             found.current = reader
+            if found.changes_seen != changes_seen:
+                found.current = None
         return reader
 
     def _opened(self, file: OpenFile, *, keeps_pages: bool = False) -> pyfuse3.FileInfo:

@@ -190,7 +190,8 @@ def test_a_paused_reader_delays_nobody(mount: Mount) -> None:
     finally:
         reader.kill()
         reader.wait()
-        reader.stdout.close()
+        if reader.stdout is not None:
+            reader.stdout.close()
 
 
 class Pair:

@@ -49,7 +49,7 @@ class ControlFile(Node):
         return regular(0o644, 0, modified_ns if 0 <= modified_ns < 1 << 62 else 0)
 
     def open_for_reading(self) -> Reader:
-        return BytesReader(b"", self.attributes())
+        return BytesReader(b"", self.attributes(), version="always empty")
 
 
 @dataclass(frozen=True, slots=True)
