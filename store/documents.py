@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,12 @@ from store.models import Document
 
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024
+# Objects and lists in one another. Real documents have less than ten; without a limit, what Python can parse
+# and write would depend on how deep the call is.
+MAX_NESTING = 128
+
+# A text, or what opens or closes an object or a list.
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
 def _no_constant(name: str) -> Any:
@@ -25,20 +32,34 @@ def _finite(literal: str) -> float:
     return value
 
 
+def _check_nesting(data: bytes) -> None:
+    """Raises InvalidDocument when *data*, which may or may not be JSON, is nested too deeply."""
+    if data.count(b"[") + data.count(b"{") <= MAX_NESTING:
+        return
+    depth = 0
+    for token in _TOKENS.finditer(data):
+        byte = token.group()
+        if byte in b"[{":
+            depth += 1
+            if depth > MAX_NESTING:
+                raise InvalidDocument(f"nested more than {MAX_NESTING} deep")
+        elif byte in b"]}":
+            depth -= 1
+
+
 def parse(data: bytes) -> dict[str, Any]:
     """The JSON object in *data*. Of duplicate keys the last wins; NaN and Infinity are refused.
 
     Raises:
         InvalidDocument: not UTF-8, not JSON, not an object, or nested too deeply.
     """
+    _check_nesting(data)
     try:
         value = json.loads(data.decode(), parse_constant=_no_constant, parse_float=_finite)
     except UnicodeDecodeError as error:
         raise InvalidDocument(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise InvalidDocument(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
-    except RecursionError:
-        raise InvalidDocument("nested too deeply") from None
     except ValueError as error:  # an integer of thousands of digits
         raise InvalidDocument(f"not JSON that can be kept: {error}") from None
     if not isinstance(value, dict):
@@ -46,20 +67,22 @@ def parse(data: bytes) -> dict[str, Any]:
     return value
 
 
-def _dump(value: Any, **how: Any) -> bytes:
+def _dump(document: Document, **how: Any) -> bytes:
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, **how).encode()
+        data = json.dumps(document.fields(), ensure_ascii=False, allow_nan=False, **how).encode()
     except UnicodeEncodeError:
         raise InvalidDocument("a text holds half of a surrogate pair, which is not UTF-8") from None
     except RecursionError:
-        raise InvalidDocument("nested too deeply") from None
+        raise InvalidDocument(f"nested more than {MAX_NESTING} deep") from None
     except (TypeError, ValueError) as error:
         raise InvalidDocument(f"cannot be written as JSON: {error}") from None
+    _check_nesting(data)
+    return data
 
 
 def pretty(document: Document) -> bytes:
     """A stored document: two spaces of indentation, no newline at the end."""
-    data = _dump(document.fields(), indent=2)
+    data = _dump(document, indent=2)
     if len(data) > MAX_DOCUMENT_BYTES:
         raise InvalidDocument(f"larger than {MAX_DOCUMENT_BYTES} bytes")
     return data
@@ -67,7 +90,7 @@ def pretty(document: Document) -> bytes:
 
 def line(document: Document) -> bytes:
     """A line of a message log, with the newline that ends it."""
-    data = _dump(document.fields(), separators=(",", ":")) + b"\n"
+    data = _dump(document, separators=(",", ":")) + b"\n"
     if len(data) > MAX_LINE_BYTES:
         raise InvalidDocument(f"a message has at most {MAX_LINE_BYTES} bytes")
     return data
@@ -102,8 +125,10 @@ def _identity(document: Document) -> dict[str, Any]:
     return {name: fields[name] for name in ("id", "object", "thread_id", "run_id") if name in fields}
 
 
-def merge_patch(target: Any, patch: Any) -> Any:
+def merge_patch(target: Any, patch: Any, depth: int = 0) -> Any:
     """RFC 7396: what *patch* makes of *target*; neither is changed."""
+    if depth > MAX_NESTING:
+        raise InvalidDocument(f"nested more than {MAX_NESTING} deep")
     if not isinstance(patch, dict):
         return patch
     merged = dict(target) if isinstance(target, dict) else {}
@@ -111,5 +136,5 @@ def merge_patch(target: Any, patch: Any) -> Any:
         if value is None:
             merged.pop(name, None)
         else:
-            merged[name] = merge_patch(merged.get(name), value)
+            merged[name] = merge_patch(merged.get(name), value, depth + 1)
     return merged

@@ -21,6 +21,9 @@ from pydantic import (
     StrictInt,
     StrictStr,
     ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -150,6 +153,13 @@ class ContentBlock(Document):
     text: TextContent | Any = None
 
     optional_fields: ClassVar[frozenset[str]] = frozenset({"text"})
+
+    @field_validator("text", mode="wrap")
+    @classmethod
+    def _text_of_other_types_is_theirs(
+        cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Any:
+        return handler(value) if info.data.get("type") == "text" else value
 
     @model_validator(mode="after")
     def _text_is_there(self) -> Self:

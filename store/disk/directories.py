@@ -9,55 +9,86 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 
-from store.disk.system_calls import SystemCalls
 from store.errors import Damaged, StorageFailed
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Not a directory, or a symbolic link.
 _IS_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
-@contextmanager
-def storage_errors(what: str) -> Iterator[None]:
-    """Turns what the disk says into `StorageFailed`."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageFailed(error.errno or errno.EIO, what) from error
+class storage_errors:
+    """Turns what the disk says in a block into `StorageFailed`."""
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError):
+            raise StorageFailed(error.errno or errno.EIO, self._what) from error
 
 
-@contextmanager
-def opened(*parts: str) -> Iterator[int | None]:
-    """The directory below ``parts[0]`` named by the other parts; ``None`` when there is none.
+class opened:
+    """The directory below *root* that *parts* lead to, open in a block; ``None`` when there is none.
 
-    ``parts[0]`` is the store's root, given by the user, who may use links there.
+    The root is given by the user, who may use links there.
     """
-    descriptor = None
+
+    __slots__ = ("_descriptor", "_parts", "_root")
+
+    def __init__(self, root: str, *parts: str) -> None:
+        self._root = root
+        self._parts = parts
+
+    def __enter__(self) -> int | None:
+        self._descriptor: int | None = open_directory(self._root, *self._parts)
+        return self._descriptor
+
+    def __exit__(self, *error: object) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+
+def open_directory(root: str, *parts: str) -> int | None:
+    """As `opened`, for the caller to close."""
     try:
-        with storage_errors(os.path.join(*parts)):
-            try:
-                descriptor = os.open(parts[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                for part in parts[1:]:
-                    descriptor = _descend(descriptor, part)
-            except OSError as error:
-                if len(parts) == 1 or error.errno not in _IS_NONE:
-                    raise
-                if descriptor is not None:
-                    os.close(descriptor)
-                descriptor = None
-        yield descriptor
+        # Of a path no more than the last name is kept from being a link, hence one name at a time.
+        first = os.open(f"{root}/{parts[0]}", FLAGS) if parts else os.open(root, _ROOT)
+    except OSError as error:
+        if parts and error.errno in _IS_NONE:
+            return None
+        raise StorageFailed(error.errno or errno.EIO, "/".join((root, *parts))) from error
+    if len(parts) < 2:
+        return first
+    try:
+        return open_below(first, parts[1:])
     finally:
-        if descriptor is not None:
-            os.close(descriptor)
+        os.close(first)
 
 
-def _descend(parent: int, name: str) -> int:
-    child = os.open(name, _DIRECTORY, dir_fd=parent)
-    os.close(parent)
-    return child
+def open_below(directory: int, parts: Sequence[str]) -> int | None:
+    """The directory that *parts* lead to from an open one, for the caller to close; ``None``: none."""
+    below = directory
+    try:
+        for part in parts:
+            child = os.open(part, FLAGS, dir_fd=below)
+            if below != directory:
+                os.close(below)
+            below = child
+    except OSError as error:
+        if below != directory:
+            os.close(below)
+        if error.errno in _IS_NONE:
+            return None
+        raise StorageFailed(error.errno or errno.EIO, "/".join(parts)) from error
+    return below
 
 
 def stands(directory: int, name: str) -> bool:
@@ -106,33 +137,18 @@ def check_regular(status: os.stat_result, path: str) -> None:
 
 
 def read_whole(descriptor: int, size: int) -> bytes:
-    """All of a file that held *size* bytes a moment ago."""
+    """All of a regular file that held *size* bytes a moment ago."""
     parts = []
-    while part := os.read(descriptor, max(size, 1) + 1):
+    while True:
+        wanted = size + 1
+        part = os.read(descriptor, wanted)
         parts.append(part)
+        if len(part) < wanted:  # The end, as this is no pipe.
+            return b"".join(parts)
         size = 65536
-    return b"".join(parts)
 
 
 def subdirectories(directory: int) -> list[tuple[str, int]]:
     """(name, inode number) of each directory in *directory*, in the order of the disk."""
     with os.scandir(directory) as entries:
         return [(e.name, e.inode()) for e in entries if e.is_dir(follow_symlinks=False)]
-
-
-def remove_tree(calls: SystemCalls, directory: int, name: str) -> None:
-    """Removes a directory and all in it, without following links; what is gone already is fine."""
-    with suppress(FileNotFoundError):
-        child = os.open(name, _DIRECTORY, dir_fd=directory)
-        try:
-            with os.scandir(child) as entries:
-                found = [(e.name, e.is_dir(follow_symlinks=False)) for e in entries]
-            for entry, is_directory in found:
-                if is_directory:
-                    remove_tree(calls, child, entry)
-                else:
-                    with suppress(FileNotFoundError):
-                        calls.remove(child, entry)
-        finally:
-            os.close(child)
-        calls.remove_directory(directory, name)

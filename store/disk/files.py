@@ -5,18 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TypeAlias
 
 from store.api import Info
 from store.disk import directories
 from store.disk.system_calls import SystemCalls
 from store.documents import MAX_DOCUMENT_BYTES
 from store.errors import Damaged, StorageFailed
-
-# What a directory is to hold: bytes are files, also in pieces; mappings are directories.
-Contents: TypeAlias = dict[str, "bytes | Iterator[bytes] | Contents"]
 
 # Our own temporary files and directories; a name that starts with "." is never an id.
 TEMPORARY = ".threadfs-tmp-"
@@ -122,7 +118,8 @@ def _replace(
         # The last thing before the rename; what another program does in between is lost.
         found = read_file(directory, name, path)
         if (found[0] if found else None) != stored:
-            calls.remove(directory, temporary)
+            with suppress(FileNotFoundError):  # Gone with its directory.
+                calls.remove(directory, temporary)
             return False
         calls.rename(directory, temporary, directory, name)
     except BaseException:

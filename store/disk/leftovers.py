@@ -15,9 +15,10 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from store import names
-from store.disk import directories
+from store.disk import directories, trees
 from store.disk.directories import opened
 from store.disk.files import DELETED, TEMPORARY
+from store.disk.layout import RUNS, STEPS, Parts
 from store.disk.system_calls import SystemCalls
 
 # Where maintenance puts what may still be of use to somebody.
@@ -31,7 +32,7 @@ _DELETED = re.compile(rf"{re.escape(DELETED)}[0-9a-f]{{16}}\Z")
 class Leftover:
     """*parts* lead to it from the root; ``is_deleted`` is a thread or run whose deletion did not finish."""
 
-    parts: tuple[str, ...]
+    parts: Parts
     is_deleted: bool
 
     @property
@@ -54,20 +55,20 @@ def find(root: str, older_than_s: float) -> Iterator[Leftover]:
                     yield Leftover((*parts, name), is_deleted)
 
 
-def _places(root: str) -> Iterator[tuple[str, ...]]:
+def _places(root: str) -> Iterator[Parts]:
     """Every directory in which this format makes something."""
     yield ()
     for thread_id in _ids_in(root):
         yield (thread_id,)
-        runs = (thread_id, "runs")
+        runs = (thread_id, RUNS)
         yield runs
         for run_id in _ids_in(root, *runs):
             yield (*runs, run_id)
-            yield (*runs, run_id, "steps")
+            yield (*runs, run_id, STEPS)
 
 
-def _ids_in(*parts: str) -> list[str]:
-    with opened(*parts) as directory:
+def _ids_in(root: str, *parts: str) -> list[str]:
+    with opened(root, *parts) as directory:
         if directory is None:
             return []
         with directories.storage_errors("/".join(parts)):
@@ -89,10 +90,10 @@ def clear(calls: SystemCalls, root: str, leftover: Leftover) -> None:
         return
     with opened(root, *leftover.parts[:-1]) as parent, directories.storage_errors(leftover.path):
         if parent is not None:
-            directories.remove_tree(calls, parent, leftover.parts[-1])
+            trees.remove(calls, parent, leftover.parts[-1])
 
 
-def set_aside(calls: SystemCalls, root: str, parts: tuple[str, ...]) -> str | None:
+def set_aside(calls: SystemCalls, root: str, parts: Parts) -> str | None:
     """Moves a file or directory to the same place below `ASIDE`, durably.
 
     Returns:

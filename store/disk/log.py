@@ -6,114 +6,159 @@ Appending survives a neighbour that takes no lock and writes a line and its newl
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from store.api import Info
 from store.disk import directories
+from store.disk.directories import storage_errors
+from store.disk.layout import LOG
 from store.disk.system_calls import SystemCalls
 from store.documents import MAX_LINE_BYTES
 from store.lines import message_of
 
-LOG = "messages.jsonl"
 
-
-def complete_size(file: int, size: int) -> int:
-    """How many of the first *size* bytes of a log are complete lines."""
-    while size:
-        start = max(0, size - 65536)
-        newline = os.pread(file, size - start, start).rfind(b"\n")
+def complete_size(file: int, size: int, start: int = 0) -> int:
+    """How many of the first *size* bytes of a log are complete lines, of which those to *start* are known."""
+    while size > start:
+        begin = max(start, size - 65536)
+        newline = os.pread(file, size - begin, begin).rfind(b"\n")
         if newline >= 0:
-            return start + newline + 1
-        size = start
-    return 0
+            return begin + newline + 1
+        size = begin
+    return start
 
 
 class DiskLogReader:
-    """An open log; without a file (no message yet) it is empty."""
+    """An open log. While there is no file, as there is no message yet, it is empty."""
 
-    def __init__(self, file: int | None, path: str, missing: Info) -> None:
-        self._file = file
+    def __init__(self, directory: int, path: str) -> None:
+        """*directory* is open, and closed with this."""
+        self._directory: int | None = directory
         self._path = path
-        self._missing = missing
+        # When the thread's document last changed, which is the time of a log without a message.
+        self.created_ns = 0
+        # The size of the file when it was last looked at, and that of its complete lines then.
+        self._looked_at = (0, 0)
+        self._file: int | None = None
+        self._opened()
+
+    def _opened(self) -> int | None:
+        if self._file is None and self._directory is not None:
+            self._file = directories.open_file(self._directory, LOG, self._path)
+        return self._file
+
+    def _complete(self, file: int, size: int) -> int:
+        size_before, complete = self._looked_at
+        if size > size_before:  # A torn line may be long: what was searched is not searched again.
+            found = complete_size(file, size, size_before)
+            complete = found if found > size_before else complete
+        elif size < size_before:
+            complete = complete_size(file, size)
+        self._looked_at = size, complete
+        return complete
 
     def info(self) -> Info:
-        if self._file is None:
-            return self._missing
-        with directories.storage_errors(self._path):
-            status = os.fstat(self._file)
-            size = complete_size(self._file, status.st_size)
+        file = self._opened()
+        if file is None:
+            return Info(0, self.created_ns, ())
+        with storage_errors(self._path):
+            status = os.fstat(file)
+            size = self._complete(file, status.st_size)
         return Info(size, status.st_mtime_ns, (status.st_ino, size))
 
     def read(self, offset: int, size: int) -> bytes:
-        if self._file is None:
+        file = self._opened()
+        if file is None:
             return b""
-        with directories.storage_errors(self._path):
-            data = os.pread(self._file, size, offset)
+        with storage_errors(self._path):
+            data = os.pread(file, size, offset)
             # Within the file is within its complete lines, unless this reaches its end.
             if data.endswith(b"\n") and len(data) < size:
                 return data
-            end = complete_size(self._file, os.fstat(self._file).st_size)
+            end = self._complete(file, os.fstat(file).st_size)
         return data[: max(0, end - offset)]
 
     def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        for descriptor in (self._file, self._directory):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._file = self._directory = None
 
 
-def append(calls: SystemCalls, directory: int, path: str, lines: bytes, thread_id: str) -> tuple[int, bool]:
-    """Appends *lines*, which end with a newline, in one write; the caller holds the lock.
+def append(
+    calls: SystemCalls, directory: int, path: str, lines: Iterable[bytes], thread_id: str
+) -> tuple[int, bool]:
+    """Appends *lines*, each of which ends with a newline, with a write each; the caller holds the lock.
 
     Returns:
         The open log, not synced yet, for the caller to sync and close; whether it held nothing before.
     """
-    with directories.storage_errors(path):
+    with storage_errors(path):
         try:
             file = calls.open_for_appending(directory, LOG)
         except IsADirectoryError:
             directories.check_regular(os.stat(LOG, dir_fd=directory, follow_symlinks=False), path)
             raise
     try:
-        directories.check_regular(os.fstat(file), path)
-        with directories.storage_errors(path):
-            size = os.fstat(file).st_size
-            if size and os.pread(file, 1, size - 1) != b"\n":
-                _write_lines(calls, file, b"\n" + lines)
-                return file, size == 0
-            start = _write_lines(calls, file, lines)
-            if start and os.pread(file, 1, start - 1) != b"\n":
-                # A neighbour's line got in between, still without its newline, and our first is glued to it.
-                first = lines[: lines.index(b"\n") + 1]
-                glued = _line_before(file, start)
-                repeated = glued + b"\n" if message_of(glued, thread_id) else b""
-                try:
-                    _write_lines(calls, file, b"\n" + repeated + first)
-                except OSError:
-                    _take_back(calls, file, start, len(lines))
-                    raise
-            return file, size == 0
+        status = os.fstat(file)
+        directories.check_regular(status, path)
+        with storage_errors(path):
+            _append_to(_End(calls, file, status.st_size), lines, thread_id)
+        return file, status.st_size == 0
     except BaseException:
         os.close(file)
         raise
 
 
-def _write_lines(calls: SystemCalls, file: int, data: bytes) -> int:
-    """Writes *data* with one call; returns where it begins. A piece of it is taken back."""
-    before = os.fstat(file).st_size
-    written = 0
+class _End:
+    """The end of a log that is appended to."""
+
+    def __init__(self, calls: SystemCalls, file: int, size: int) -> None:
+        self._calls = calls
+        self.file = file
+        self.size = size
+        # From here on everything is ours.
+        self._ours = size
+
+    def write(self, data: bytes) -> int:
+        """Where *data* begins: not where the log ended, if somebody else was faster."""
+        written = 0
+        try:
+            while written < len(data):
+                written += self._calls.write(self.file, data[written:] if written else data)
+        finally:
+            if written:
+                end = os.lseek(self.file, 0, os.SEEK_CUR)
+                if end - written != self.size:
+                    self._ours = end - written
+                self.size = end
+        return self.size - len(data)
+
+    def take_back(self) -> None:
+        """Removes what we wrote last, unless somebody has written after it."""
+        if self.size > self._ours and os.fstat(self.file).st_size == self.size:
+            self._calls.truncate(self.file, self._ours)
+
+    def is_torn(self, at: int) -> bool:
+        """Whether a line has not ended before *at*."""
+        return at > 0 and os.pread(self.file, 1, at - 1) != b"\n"
+
+
+def _append_to(end: _End, lines: Iterable[bytes], thread_id: str) -> None:
+    newline = b"\n" if end.is_torn(end.size) else b""
     try:
-        while written < len(data):
-            written += calls.write(file, data[written:] if written else data)
+        for line in lines:
+            expected = end.size
+            start = end.write(newline + line)
+            if start != expected and not newline and end.is_torn(start):
+                # A neighbour's line got in between, still without its newline, and ours is glued to it.
+                glued = _line_before(end.file, start)
+                repeated = glued + b"\n" if message_of(glued, thread_id) else b""
+                end.write(b"\n" + repeated + line)
+            newline = b""
     except OSError:
-        if written:
-            _take_back(calls, file, before, written)
+        end.take_back()
         raise
-    return os.lseek(file, 0, os.SEEK_CUR) - len(data)
-
-
-def _take_back(calls: SystemCalls, file: int, start: int, size: int) -> None:
-    """Removes what we wrote at *start*, unless somebody has written after it."""
-    if os.fstat(file).st_size == start + size:
-        calls.truncate(file, start)
 
 
 def _line_before(file: int, end: int) -> bytes:

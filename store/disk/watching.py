@@ -20,13 +20,11 @@ from store import names
 from store.api import Change, DocumentKey, Part
 from store.disk import directories
 from store.disk.directories import opened
+from store.disk.layout import LOG, META, RUNS, STATUS, STEPS, Parts
 
 _CAME_OR_WENT = flags.CREATE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE
 _CAME = flags.CREATE | flags.MOVED_TO
 _MASK = _CAME_OR_WENT | flags.MODIFY | flags.ATTRIB | flags.ONLYDIR
-
-# The directories below the root that lead to a watched one.
-Parts = tuple[str, ...]
 
 
 class DiskWatch:
@@ -125,7 +123,7 @@ class DiskWatch:
         """Watches a directory that is followed, or one whose document has yet to appear."""
         if not event.mask & flags.ISDIR:
             key = _key_of(parts)
-            if key is not None and key not in self._followed and event.name in ("meta.json", "status.json"):
+            if key is not None and key not in self._followed and event.name in (META, STATUS):
                 self._remove(parts)
             return
         child = (*parts, event.name)
@@ -145,7 +143,7 @@ class DiskWatch:
     def _has_document(self, parts: Parts) -> bool:
         with opened(self._root, *parts) as directory:
             return directory is not None and directories.stands(
-                directory, "meta.json" if len(parts) == 1 else "status.json"
+                directory, META if len(parts) == 1 else STATUS
             )
 
 
@@ -154,19 +152,19 @@ def _meaning(parts: Parts, name: str, came_or_went: bool) -> list[Change]:
     match parts:
         case () if names.is_id(name):
             return [Change(Part.THREADS, name)]
-        case (thread,) if name == "meta.json":
+        case (thread,) if name == META:
             exists = [Change(Part.THREADS, thread)] if came_or_went else []
             return [*exists, Change(Part.DOCUMENT, thread)]
-        case (thread,) if name == "messages.jsonl":
+        case (thread,) if name == LOG:
             return [Change(Part.LOG, thread)]
-        case (thread,) if name == "runs":
+        case (thread,) if name == RUNS:
             return [Change(Part.RUNS, thread)]
         case (thread, _) if names.is_id(name):
             return [Change(Part.RUNS, thread, name)]
-        case (thread, _, run) if name == "status.json":
+        case (thread, _, run) if name == STATUS:
             exists = [Change(Part.RUNS, thread, run)] if came_or_went else []
             return [*exists, Change(Part.DOCUMENT, thread, run)]
-        case (thread, _, run) if name == "steps":
+        case (thread, _, run) if name == STEPS:
             return [Change(Part.STEPS, thread, run)]
         case (thread, _, run, _) if name.endswith(".json") and names.is_id(name[:-5]):
             exists = [Change(Part.STEPS, thread, run, name[:-5])] if came_or_went else []
@@ -178,9 +176,9 @@ def _directories_of(key: DocumentKey | None) -> list[Parts]:
     if key is None:
         return [()]
     if key.run_id is None:
-        return [(key.thread_id,), (key.thread_id, "runs")]
-    run = (key.thread_id, "runs", key.run_id)
-    return [run, (*run, "steps")]
+        return [(key.thread_id,), (key.thread_id, RUNS)]
+    run = (key.thread_id, RUNS, key.run_id)
+    return [run, (*run, STEPS)]
 
 
 def _key_of(parts: Parts) -> DocumentKey | None:

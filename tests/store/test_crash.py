@@ -176,7 +176,7 @@ def judge(states: list[State]) -> Iterator[Judge]:
         yield Judge(states, directory)
 
 
-# Several lines are one write, and of one write a cut may leave the first half; it has a test of its own.
+# Each of several lines is a write, and a cut may leave the first few of them; it has tests of its own.
 SEVERAL_LINES = NAMES.index("append lines")
 
 
@@ -551,6 +551,10 @@ def test_a_disk_that_fails_for_good_is_reported_and_spoils_nothing(
     for failure in failures(number, ram, states, fail_for_good):
         if not is_cleaning_up(failure):
             failure.check_error()
+        if number + 1 == SEVERAL_LINES and failure.call == "write":
+            # What a disk has taken before it failed cannot be taken back from it.
+            assert len(ThreadStore(failure.base / STORE).list_messages("A")) in (2, 3)
+            continue
         resume(
             ThreadStore(failure.base / STORE, calls=Unsynced()), states, range(number, number + 2), limit=1
         )

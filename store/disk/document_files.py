@@ -1,0 +1,211 @@
+"""Documents of all kinds in a store's directory: looked at, read, replaced, patched."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+from store import documents, transitions
+from store.api import DocumentKey, Info
+from store.disk import directories, files, layout
+from store.disk.directories import opened, storage_errors
+from store.disk.durable_names import DurableNames
+from store.disk.layout import STATUS, STEPS, Parts
+from store.disk.listing import Listing
+from store.disk.locking import locked_thread
+from store.disk.system_calls import SystemCalls
+from store.errors import AlreadyExists, Damaged, InvalidDocument, NotFound, StorageFailed
+from store.models import Document
+
+D = TypeVar("D", bound=Document)
+T = TypeVar("T")
+
+
+class DocumentFiles:
+    """What threads, runs and steps have in common."""
+
+    def __init__(self, location: str, calls: SystemCalls) -> None:
+        self.location = location
+        self._calls = calls
+        self._listing = Listing(location)
+        self._durable = DurableNames(location, calls)
+
+    def document_info(self, key: DocumentKey) -> Info:
+        """Size, time and version of a stored document.
+
+        Raises:
+            ThreadNotFound, RunNotFound, RunStepNotFound: there is none.
+            Damaged: something that is no regular file stands there.
+        """
+        parts, name = layout.place(key)
+        with opened(self.location, *parts) as directory:
+            info = files.stat_file(directory, name, layout.path(key)) if directory is not None else None
+        if info is None:
+            raise self._gone(key)
+        return info
+
+    def read_document(self, key: DocumentKey) -> tuple[bytes, Info]:
+        """The stored bytes of one version of a document, whatever they are, and its info."""
+        parts, name = layout.place(key)
+        with opened(self.location, *parts) as directory:
+            found = files.read_file(directory, name, layout.path(key)) if directory is not None else None
+        if found is None:
+            raise self._gone(key)
+        return found
+
+    def replace_document(self, key: DocumentKey, document: bytes) -> None:
+        """Puts a whole document in place of the stored one; a step that is missing is created.
+
+        It gets the ids that *key* says. A document in the layout of the format is stored byte for byte.
+
+        Raises:
+            InvalidDocument: *document* is none.
+            RunInTerminalState, RunStepInTerminalState: the stored one has ended, and this differs.
+        """
+        if key.step_id is not None:
+            with suppress(NotFound):
+                self.document_info(key)
+                return self._replace_existing(key, document)
+            return self._add_step(key, transitions.laid_out_new_step(key, document))
+        return self._replace_existing(key, document)
+
+    def _replace_existing(self, key: DocumentKey, document: bytes) -> None:
+        def changed(stored: bytes | None) -> bytes | None:
+            if stored is None:
+                raise self._gone(key)
+            try:
+                before: Document | None = transitions.document_at(key, documents.parse(stored))
+            except InvalidDocument:
+                before = None  # A whole document mends a damaged one.
+            new = transitions.replaced(key, before, document)
+            return None if new == stored else new
+
+        self._rewrite(key, changed)
+
+    def patch_document(self, key: DocumentKey, patch: dict[str, Any]) -> None:
+        """Merges *patch* (RFC 7396) into a document; a status in it changes the status as well."""
+        self._update(key, transitions.model_of(key), lambda stored: transitions.patched(key, stored, patch))
+
+    def set_document_modified(self, key: DocumentKey, modified_ns: int) -> None:
+        """Sets the time of a stored document's last change, in nanoseconds since 1970."""
+        parts, name = layout.place(key)
+        self.document_info(key)
+        self._set_modified(parts, name, modified_ns, layout.not_found(key))
+
+    def _gone(self, key: DocumentKey) -> NotFound:
+        """The error for a document that is not there, which listing shall not believe in any more."""
+        if key.step_id is None:
+            self._listing.forget(layout.place(key)[0])
+        return layout.not_found(key)
+
+    def _parsed(self, key: DocumentKey, data: bytes, model: type[D]) -> D:
+        try:
+            return model.of(transitions.with_identity(key, documents.parse(data)))
+        except InvalidDocument as error:
+            raise Damaged(layout.path(key), str(error)) from None
+
+    def _get(self, key: DocumentKey, model: type[D]) -> D:
+        return self._parsed(key, self.read_document(key)[0], model)
+
+    def _while_there(self, key: DocumentKey, read: Callable[[], T]) -> T:
+        """What *read* finds in a thread or run, which is not half deleted by then.
+
+        A deleted directory goes in one step, but what *read* has opened of it then goes file by file.
+        """
+        parts = layout.place(key)[0]
+        while True:
+            with opened(self.location, *parts) as directory:
+                found = read()
+                self.document_info(key)
+                with opened(self.location, *parts) as now:
+                    if directory is not None and now is not None and os.path.sameopenfile(directory, now):
+                        return found
+
+    @contextmanager
+    def _held(self, parts: Parts) -> Iterator[int | None]:
+        """The directory that *parts* lead to; its thread is locked, and its names are durable."""
+        with locked_thread(self.location, parts[0]) as thread:
+            self._durable.ensure(parts[:1], thread)
+            if len(parts) == 1:
+                yield thread
+                return
+            directory = directories.open_below(thread, parts[1:3])
+            try:
+                if directory is not None:
+                    if len(parts) > 2:
+                        self._durable.ensure(parts[:3], directory)
+                    if len(parts) > 3:
+                        outer, directory = directory, directories.open_below(directory, parts[3:])
+                        os.close(outer)
+                yield directory
+            finally:
+                if directory is not None:
+                    os.close(directory)
+
+    def _rewrite(self, key: DocumentKey, change: Callable[[bytes | None], bytes | None]) -> None:
+        """Replaces a document under its thread's lock; see `files.rewrite`."""
+        parts, name = layout.place(key)
+        with self._held(parts) as directory:
+            if directory is None:
+                raise self._gone(key)
+            files.rewrite(self._calls, directory, name, layout.path(key), change)
+
+    def _update(self, key: DocumentKey, model: type[D], change: Callable[[D], D]) -> D:
+        """Replaces a document by what *change* makes of its model; returns that."""
+        result: list[D] = []
+
+        def changed(stored: bytes | None) -> bytes | None:
+            if stored is None:
+                raise self._gone(key)
+            before = self._parsed(key, stored, model)
+            after = change(before)
+            result[:] = [after]
+            return None if after is before else documents.pretty(after)
+
+        self._rewrite(key, changed)
+        return result[0]
+
+    def _add_step(self, key: DocumentKey, data: bytes) -> None:
+        parts, name = layout.place(key)
+        step_id = str(key.step_id)
+
+        def changed(stored: bytes | None) -> bytes:
+            if stored is not None:
+                raise AlreadyExists("step", step_id)
+            return data
+
+        with self._held(parts[:3]) as run:
+            if run is None or not directories.stands(run, STATUS):
+                raise self._gone(DocumentKey(key.thread_id, key.run_id))
+            steps = self._ensure_directory(run, STEPS, "/".join(parts))
+            try:
+                files.rewrite(self._calls, steps, name, layout.path(key), changed)
+            except Damaged:  # Something else stands there: the name is taken.
+                raise AlreadyExists("step", step_id) from None
+            finally:
+                os.close(steps)
+
+    def _ensure_directory(self, parent: int, name: str, path: str) -> int:
+        """The directory *name*, made when it is missing, for the caller to close."""
+        with storage_errors(path):
+            with suppress(FileExistsError):
+                self._calls.make_directory(parent, name)
+            # Also when it was there: who made it may not have synced it yet.
+            self._calls.sync(parent)
+            directory = directories.open_below(parent, (name,))
+        if directory is None:
+            raise Damaged(path, "not a directory")
+        return directory
+
+    def _set_modified(self, parts: Parts, name: str, modified_ns: int, gone: NotFound) -> None:
+        with opened(self.location, *parts) as directory:
+            if directory is None:
+                raise gone
+            try:
+                with storage_errors("/".join((*parts, name))):
+                    self._calls.set_modified(directory, name, modified_ns)
+            except OverflowError:
+                raise StorageFailed(errno.EINVAL, f"a time of {modified_ns} ns") from None

@@ -1,0 +1,101 @@
+"""Directories with all that they hold: they appear in one step and go in one step."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeAlias
+
+from store.disk import directories, files
+from store.disk.directories import storage_errors
+from store.disk.durable_names import DurableNames
+from store.disk.layout import Parts
+from store.disk.system_calls import SystemCalls
+from store.errors import AlreadyExists
+
+# What a directory is to hold: bytes are files, also in pieces; mappings are directories.
+Contents: TypeAlias = dict[str, "bytes | Iterator[bytes] | Contents"]
+
+
+def create(calls: SystemCalls, durable: DurableNames, parent: int, parts: Parts, contents: Contents) -> None:
+    """Makes a thread or a run, of which *parts* lead to the name; an empty directory is adopted.
+
+    Raises:
+        AlreadyExists: the name is taken.
+    """
+    kind, object_id = "thread" if len(parts) == 1 else "run", parts[-1]
+    with storage_errors(f"{kind} {object_id}"), _made_aside(calls, parent, contents) as temporary:
+        try:
+            # Fails, atomically, unless the name is free or an empty directory.
+            calls.rename(parent, temporary, parent, object_id)
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY):
+                raise AlreadyExists(kind, object_id) from None
+            raise
+        durable.made(parts, parent)
+
+
+@contextmanager
+def _made_aside(calls: SystemCalls, parent: int, contents: Contents) -> Iterator[str]:
+    """A synced directory under a temporary name in *parent*."""
+    temporary = files.temporary_name()
+    try:
+        _write(calls, parent, temporary, contents)
+        yield temporary
+    except BaseException:
+        with suppress(OSError):
+            remove(calls, parent, temporary)
+        raise
+
+
+def _write(calls: SystemCalls, parent: int, name: str, contents: Contents) -> None:
+    """A new directory *name* with all that it holds, synced; its own name is not."""
+    calls.make_directory(parent, name)
+    child = os.open(name, directories.FLAGS, dir_fd=parent)
+    try:
+        for entry, content in contents.items():
+            if isinstance(content, dict):
+                _write(calls, child, entry, content)
+            else:
+                pieces = (content,) if isinstance(content, bytes) else content
+                files.write_new(calls, child, entry, pieces)
+        calls.sync(child)
+    finally:
+        os.close(child)
+
+
+def delete(calls: SystemCalls, parent: int, name: str, path: str) -> None:
+    """Deletes a directory; readers see all of it or nothing."""
+    with storage_errors(path):
+        deleted = files.temporary_name(files.DELETED)
+        calls.rename(parent, name, parent, deleted)
+        try:
+            calls.sync(parent)
+        except OSError:
+            # Not durable, so nothing of it may be removed: a power cut could bring back half.
+            with suppress(OSError):
+                calls.rename(parent, deleted, parent, name)
+            raise
+        # It is gone; what of its files cannot be removed is left for maintenance.
+        with suppress(OSError):
+            remove(calls, parent, deleted)
+
+
+def remove(calls: SystemCalls, parent: int, name: str) -> None:
+    """Removes a directory and all in it, without following links; what is gone already is fine."""
+    with suppress(FileNotFoundError):
+        child = os.open(name, directories.FLAGS, dir_fd=parent)
+        try:
+            with os.scandir(child) as entries:
+                found = [(e.name, e.is_dir(follow_symlinks=False)) for e in entries]
+            for entry, is_directory in found:
+                if is_directory:
+                    remove(calls, child, entry)
+                else:
+                    with suppress(FileNotFoundError):
+                        calls.remove(child, entry)
+        finally:
+            os.close(child)
+        calls.remove_directory(parent, name)
