@@ -15,6 +15,8 @@ from store.errors import Damaged, StorageFailed
 
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# What opening a file says of a directory, a symbolic link, and a FIFO or socket.
+NO_FILE = (errno.EISDIR, errno.ELOOP, errno.ENXIO)
 # Not a directory, or a symbolic link.
 _IS_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
@@ -120,7 +122,7 @@ def open_file(directory: int, name: str, path: str) -> int | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):
+        if error.errno in NO_FILE:
             raise Damaged(path, "not a regular file") from None
         raise StorageFailed(error.errno or errno.EIO, path) from error
     try:

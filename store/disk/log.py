@@ -14,6 +14,7 @@ from store.disk.directories import storage_errors
 from store.disk.layout import LOG
 from store.disk.system_calls import SystemCalls
 from store.documents import MAX_LINE_BYTES
+from store.errors import Damaged
 from store.lines import message_of
 
 
@@ -96,8 +97,9 @@ def append(
     with storage_errors(path):
         try:
             file = calls.open_for_appending(directory, LOG)
-        except IsADirectoryError:
-            directories.check_regular(os.stat(LOG, dir_fd=directory, follow_symlinks=False), path)
+        except OSError as error:
+            if error.errno in directories.NO_FILE:
+                raise Damaged(path, "not a regular file") from None
             raise
     try:
         status = os.fstat(file)
