@@ -67,9 +67,14 @@ def parse(data: bytes) -> dict[str, Any]:
     return value
 
 
-def _dump(document: Document, **how: Any) -> bytes:
+# The encoder in C, which knows no indentation, and the slower one, which does.
+_compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_indented = json.JSONEncoder(ensure_ascii=False, allow_nan=False, indent=2).encode
+
+
+def _encoded(encode: Callable[[dict[str, Any]], str], document: Document) -> bytes:
     try:
-        data = json.dumps(document.fields(), ensure_ascii=False, allow_nan=False, **how).encode()
+        data = encode(document.fields()).encode()
     except UnicodeEncodeError:
         raise InvalidDocument("a text holds half of a surrogate pair, which is not UTF-8") from None
     except RecursionError:
@@ -80,9 +85,20 @@ def _dump(document: Document, **how: Any) -> bytes:
     return data
 
 
+def _in_lines(fields: dict[str, Any]) -> str:
+    """What the slower encoder makes of *fields*; it is needed for those alone that hold others."""
+    return "{\n" + ",\n".join(f"  {_compact(name)}: {_value(fields[name])}" for name in fields) + "\n}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, (dict, list)):
+        return _indented(value).replace("\n", "\n  ")  # Within texts a newline is written as an escape.
+    return _compact(value)
+
+
 def pretty(document: Document) -> bytes:
     """A stored document: two spaces of indentation, no newline at the end."""
-    data = _dump(document, indent=2)
+    data = _encoded(_in_lines, document)
     if len(data) > MAX_DOCUMENT_BYTES:
         raise InvalidDocument(f"larger than {MAX_DOCUMENT_BYTES} bytes")
     return data
@@ -90,7 +106,7 @@ def pretty(document: Document) -> bytes:
 
 def line(document: Document) -> bytes:
     """A line of a message log, with the newline that ends it."""
-    data = _dump(document, separators=(",", ":")) + b"\n"
+    data = _encoded(_compact, document) + b"\n"
     if len(data) > MAX_LINE_BYTES:
         raise InvalidDocument(f"a message has at most {MAX_LINE_BYTES} bytes")
     return data

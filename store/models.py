@@ -9,7 +9,6 @@ after those it knows. Models are made with keywords and fill in what can be deri
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, Self
 
@@ -114,14 +113,18 @@ class Document(BaseModel):
 
     def fields(self) -> dict[str, Any]:
         """The document as a JSON object, its fields in the order of the format."""
-        return dict(self._ordered())
+        optional = self.optional_fields
+        found = {
+            name: value if type(value) in _SCALARS else _plain(value)
+            for name, value in self.__dict__.items()
+            if value is not None or name not in optional
+        }
+        if self.__pydantic_extra__:
+            found.update(self.__pydantic_extra__)
+        return found
 
-    def _ordered(self) -> Iterator[tuple[str, Any]]:
-        for name, value in self.__dict__.items():
-            if value is None and name in self.optional_fields:
-                continue
-            yield name, _plain(value)
-        yield from (self.__pydantic_extra__ or {}).items()
+
+_SCALARS = (str, int)
 
 
 def _plain(value: Any) -> Any:
@@ -252,6 +255,8 @@ class RunStep(Document):
         step._type_spelling = "type"
         return step
 
-    def _ordered(self) -> Iterator[tuple[str, Any]]:
-        for name, value in super()._ordered():
-            yield (self._type_spelling if name == "step_type" else name), value
+    def fields(self) -> dict[str, Any]:
+        found = super().fields()
+        if self._type_spelling == "step_type":
+            return found
+        return {self._type_spelling if name == "step_type" else name: value for name, value in found.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from functools import lru_cache
 
 from store.errors import InvalidName
 
@@ -19,8 +20,11 @@ _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f/@\ud800-\udfff]")
 
 def why_not_an_id(name: object) -> str | None:
     """The reason why *name* is no id, in words; ``None`` when it is one."""
-    if not isinstance(name, str):
-        return "an id is a text"
+    return _why_not(name) if isinstance(name, str) else "an id is a text"
+
+
+@lru_cache(maxsize=10_000)  # Every call of the store asks, of the same few names again and again.
+def _why_not(name: str) -> str | None:
     if not name:
         return "an id is not empty"
     if name.startswith("."):

@@ -127,8 +127,9 @@ class DocumentFiles:
     @contextmanager
     def _held(self, parts: Parts) -> Iterator[int | None]:
         """The directory that *parts* lead to; its thread is locked, and its names are durable."""
-        with locked_thread(self.location, parts[0]) as thread:
-            self._durable.ensure(parts[:1], thread)
+        lock = locked_thread(self.location, parts[0])
+        with lock as thread:
+            self._durable.ensure(parts[:1], lock.inode)
             if len(parts) == 1:
                 yield thread
                 return
@@ -136,7 +137,7 @@ class DocumentFiles:
             try:
                 if directory is not None:
                     if len(parts) > 2:
-                        self._durable.ensure(parts[:3], directory)
+                        self._durable.ensure(parts[:3], os.fstat(directory).st_ino)
                     if len(parts) > 3:
                         outer, directory = directory, directories.open_below(directory, parts[3:])
                         os.close(outer)

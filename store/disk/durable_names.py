@@ -23,9 +23,8 @@ class DurableNames:
         # The inode of what each path below the root is known to name durably.
         self._inodes: dict[Parts, int] = {}
 
-    def ensure(self, parts: Parts, file: int) -> None:
-        """Syncs the name of *file*, which is open and at *parts*, unless that was done before."""
-        inode = os.fstat(file).st_ino
+    def ensure(self, parts: Parts, inode: int) -> None:
+        """Syncs the name that *parts* lead to, which is that of *inode*, unless that was done before."""
         if self._inodes.get(parts) == inode:
             return
         with opened(self._root, *parts[:-1]) as parent:

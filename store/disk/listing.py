@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from store import names
-from store.disk import directories
 from store.disk.directories import opened, storage_errors
 from store.disk.layout import Parts
 
-# A document is looked for again each time in the directories of a list that is shorter ...
+# A shorter list is read each time ...
 _REMEMBERED_LENGTH = 64
-# ... and of so many lists what was found is remembered.
+# ... and no more lists than these are remembered.
 _REMEMBERED_LISTS = 256
+# A directory that changed less than this before it was read may change again without another time.
+_SETTLED_NS = 3_000_000_000
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What a directory held when it was read.
+
+    By name, the inode numbers of the directories in it: those with their document, those without.
+    """
+
+    modified_ns: int
+    present: dict[str, int]
+    others: dict[str, int]
 
 
 class Listing:
@@ -21,35 +36,62 @@ class Listing:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        # By parent, the inode number of each directory that was seen with its document.
-        self._known: OrderedDict[Parts, dict[str, int]] = OrderedDict()
+        self._seen: OrderedDict[Parts, _Seen] = OrderedDict()
 
     def ids(self, parts: Parts, document: str) -> list[str]:
         """The ids of the directories below *parts* that hold *document*, in the order of the disk."""
         with opened(self._root, *parts) as directory:
             if directory is None:
                 return []
+            seen = self._seen.get(parts)
             with storage_errors("/".join(parts) or self._root):
-                found = directories.subdirectories(directory)
-            known = self._known.get(parts, {})
-            present = {
-                name: inode
-                for name, inode in found
-                if known.get(name) == inode or (names.is_id(name) and _holds(directory, name, document))
-            }
-        if len(present) >= _REMEMBERED_LENGTH:
-            self._remember(parts, present)
-        return list(present)
+                modified_ns = os.fstat(directory).st_mtime_ns
+                if seen is None or seen.modified_ns != modified_ns:
+                    seen = _read(directory, document, seen.present if seen else {})
+                elif seen.others:
+                    _look_again(directory, document, seen)
+        if len(seen.present) >= _REMEMBERED_LENGTH:
+            is_settled = abs(time.time_ns() - modified_ns) > _SETTLED_NS
+            seen.modified_ns = modified_ns if is_settled else 0
+            self._remember(parts, seen)
+        return list(seen.present)
 
-    def _remember(self, parts: Parts, present: dict[str, int]) -> None:
+    def _remember(self, parts: Parts, seen: _Seen) -> None:
         # Another thread may do the same: each step is one that cannot be interrupted.
-        self._known[parts] = present
-        if len(self._known) > _REMEMBERED_LISTS:
-            self._known.popitem(last=False)
+        self._seen[parts] = seen
+        if len(self._seen) > _REMEMBERED_LISTS:
+            self._seen.popitem(last=False)
 
     def forget(self, parts: Parts) -> None:
         """A directory, or its document, has gone."""
-        self._known.get(parts[:-1], {}).pop(parts[-1], None)
+        seen = self._seen.get(parts[:-1])
+        if seen is not None:
+            inode = seen.present.pop(parts[-1], None)
+            if inode is not None:
+                seen.others[parts[-1]] = inode
+
+
+def _read(directory: int, document: str, known: dict[str, int]) -> _Seen:
+    with os.scandir(directory) as entries:
+        found = {e.name: e.inode() for e in entries if e.is_dir(follow_symlinks=False)}
+    present = {name: inode for name, inode in found.items() if known.get(name) == inode}
+    if len(present) == len(found):
+        return _Seen(0, present, {})
+    present = {}
+    others: dict[str, int] = {}
+    for name, inode in found.items():
+        if known.get(name) == inode or (names.is_id(name) and _holds(directory, name, document)):
+            present[name] = inode
+        elif names.is_id(name):
+            others[name] = inode
+    return _Seen(0, present, others)
+
+
+def _look_again(directory: int, document: str, seen: _Seen) -> None:
+    for name, inode in list(seen.others.items()):
+        if _holds(directory, name, document):
+            seen.present[name] = inode
+            seen.others.pop(name, None)
 
 
 def _holds(directory: int, name: str, document: str) -> bool:

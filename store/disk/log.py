@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from store.api import Info
 from store.disk import directories
@@ -86,13 +87,19 @@ class DiskLogReader:
         self._file = self._directory = None
 
 
-def append(
-    calls: SystemCalls, directory: int, path: str, lines: Iterable[bytes], thread_id: str
-) -> tuple[int, bool]:
-    """Appends *lines*, each of which ends with a newline, with a write each; the caller holds the lock.
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """An open log, written to and not synced yet; ``is_first``: it held nothing before."""
 
-    Returns:
-        The open log, not synced yet, for the caller to sync and close; whether it held nothing before.
+    file: int
+    inode: int
+    is_first: bool
+
+
+def append(calls: SystemCalls, directory: int, path: str, lines: Iterable[bytes], thread_id: str) -> Appended:
+    """Appends *lines*, each of which ends with a newline, with a write each.
+
+    The caller holds the lock, and syncs and closes the log.
     """
     with storage_errors(path):
         try:
@@ -106,7 +113,7 @@ def append(
         directories.check_regular(status, path)
         with storage_errors(path):
             _append_to(_End(calls, file, status.st_size), lines, thread_id)
-        return file, status.st_size == 0
+        return Appended(file, status.st_ino, status.st_size == 0)
     except BaseException:
         os.close(file)
         raise

@@ -14,6 +14,7 @@ from store.api import Change, DocumentKey, Info, RunContents, Watch
 from store.disk import directories, layout, leftovers, log, trees
 from store.disk.directories import opened, storage_errors
 from store.disk.document_files import DocumentFiles
+from store.disk.group_commit import GroupCommit
 from store.disk.importing import contents_of_thread, of_place
 from store.disk.layout import LOG, META, RUNS, STATUS, STEPS, Parts
 from store.disk.locking import locked_thread
@@ -49,6 +50,7 @@ class ThreadStore(DocumentFiles):
 
     def __init__(self, directory: str | os.PathLike[str], *, calls: SystemCalls | None = None) -> None:
         super().__init__(os.path.abspath(directory), calls or SystemCalls())
+        self._group_commit = GroupCommit(self._calls)
         # Statuses as last parsed, by the version of the document.
         self._statuses: dict[DocumentKey, tuple[tuple[int, ...], RunStatus]] = {}
         with storage_errors(self.location):
@@ -210,20 +212,20 @@ class ThreadStore(DocumentFiles):
         with self._held((thread_id,)) as thread:
             if thread is None or not directories.stands(thread, META):
                 raise self._gone(DocumentKey(thread_id))
-            file, was_empty = log.append(self._calls, thread, path, given, thread_id)
+            appended = log.append(self._calls, thread, path, given, thread_id)
             try:
-                if was_empty:
+                if appended.is_first:
                     self._durable.forget((thread_id, LOG))
-                self._durable.ensure((thread_id, LOG), file)
+                self._durable.ensure((thread_id, LOG), appended.inode)
             except BaseException:
-                os.close(file)
+                os.close(appended.file)
                 raise
-        # Without the lock: writers of one log wait for their disk side by side.
+        # Without the lock, so that others write while this waits for the disk.
         try:
             with storage_errors(path):
-                self._calls.sync(file)
+                self._group_commit.sync(appended.file, appended.inode)
         finally:
-            os.close(file)
+            os.close(appended.file)
 
     def iter_messages(self, thread_id: str) -> Iterator[ThreadMessage]:
         """The messages in the order of the log, in bounded memory; lines that are none are skipped."""
