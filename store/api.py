@@ -7,10 +7,10 @@ once. A method that changes something returns after the change is durable, and r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from store.models import Run, RunError, RunStatus, RunStep, RunStepStatus, Thread, ThreadMessage
 
@@ -83,6 +83,10 @@ class RunContents:
     steps: Mapping[str, bytes] = field(default_factory=dict)
 
 
+# The ids of a thread and of a run in it, and the status of the run.
+StatusOfRun: TypeAlias = tuple[str, str, RunStatus]
+
+
 class LogReader(Protocol):
     """An open message log. It goes on reading the log it opened, with what is appended to that."""
 
@@ -140,8 +144,12 @@ class Store(Protocol):
         self, thread_id: str, run_id: str, status: RunStatus, error: RunError | None = None
     ) -> Run: ...
     def cancel_run(self, thread_id: str, run_id: str, *, force: bool = False) -> Run: ...
-    def runs_by_status(self) -> Iterator[tuple[str, str, RunStatus]]: ...
-    def stale_runs(self, older_than_s: float) -> Iterator[tuple[str, str, RunStatus]]: ...
+    def index_runs(self) -> None:
+        """Begin to keep in memory what `runs_by_status` answers from, where that is not fast without."""
+        ...
+
+    def runs_by_status(self, statuses: Collection[RunStatus] = ...) -> Iterator[StatusOfRun]: ...
+    def stale_runs(self, older_than_s: float) -> Iterator[StatusOfRun]: ...
 
     # Steps.
     def append_step(self, thread_id: str, run_id: str, step: RunStep) -> RunStep: ...
@@ -163,4 +171,8 @@ class Store(Protocol):
     def watch(self, on_change: Callable[[Change], None]) -> Watch: ...
     def space(self) -> Any:
         """As `os.statvfs` of the disk that the store is on."""
+        ...
+
+    def close(self) -> None:
+        """End what runs in the background, and connections."""
         ...

@@ -65,6 +65,8 @@ def open_directory(root: str, *parts: str) -> int | None:
         first = os.open(f"{root}/{parts[0]}", FLAGS) if parts else os.open(root, _ROOT)
     except OSError as error:
         if parts and error.errno in _IS_NONE:
+            if not os.path.isdir(root):  # What is in it has not gone, as far as anybody knows.
+                raise StorageFailed(errno.EIO, f"the store {root} is not there") from None
             return None
         raise StorageFailed(error.errno or errno.EIO, "/".join((root, *parts))) from error
     if len(parts) < 2:

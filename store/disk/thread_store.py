@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from store import documents, lines, names, transitions
-from store.api import Change, DocumentKey, Info, RunContents, Watch
+from store.api import Change, DocumentKey, Info, RunContents, StatusOfRun, Watch
 from store.disk import directories, layout, leftovers, log, trees
 from store.disk.directories import opened, storage_errors
 from store.disk.document_files import DocumentFiles
@@ -25,6 +26,7 @@ from store.errors import (
     NotEmpty,
     NotFound,
     RunInProgress,
+    StoreError,
     ThreadNotFound,
 )
 from store.models import (
@@ -36,6 +38,9 @@ from store.models import (
     Thread,
     ThreadMessage,
 )
+
+if TYPE_CHECKING:  # It needs the library for watching.
+    from store.disk.run_index import RunIndex
 
 
 class ThreadStore(DocumentFiles):
@@ -51,8 +56,7 @@ class ThreadStore(DocumentFiles):
     def __init__(self, directory: str | os.PathLike[str], *, calls: SystemCalls | None = None) -> None:
         super().__init__(os.path.abspath(directory), calls or SystemCalls())
         self._group_commit = GroupCommit(self._calls)
-        # Statuses as last parsed, by the version of the document.
-        self._statuses: dict[DocumentKey, tuple[tuple[int, ...], RunStatus]] = {}
+        self._index: RunIndex | None = None
         with storage_errors(self.location):
             self._make_root(self.location)
 
@@ -73,6 +77,22 @@ class ThreadStore(DocumentFiles):
             self._calls.sync(directory)
         if not os.path.isdir(path):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+
+    def close(self) -> None:
+        """Ends what runs in the background."""
+        if self._index is not None:
+            self._index.close()
+            self._index = None
+
+    def _note(self, thread_id: str, run_id: str | None = None) -> None:
+        """A thread came or went, or a run came, went or changed."""
+        if self._index is not None:
+            self._index.note(thread_id, run_id)
+
+    def _rewrite(self, key: DocumentKey, change: Callable[[bytes | None], bytes | None]) -> None:
+        super()._rewrite(key, change)
+        if key.run_id is not None and key.step_id is None:
+            self._note(key.thread_id, key.run_id)
 
     def thread_dir(self, thread_id: str) -> Path:
         """Where the thread's files are, or would be. Raises InvalidName."""
@@ -97,6 +117,7 @@ class ThreadStore(DocumentFiles):
             assert root is not None
             contents: trees.Contents = {META: documents.pretty(thread)}
             trees.create(self._calls, self._durable, root, (thread.id,), contents)
+        self._note(thread.id)
         return thread
 
     def import_thread(
@@ -117,6 +138,7 @@ class ThreadStore(DocumentFiles):
         with opened(self.location) as root:
             assert root is not None
             trees.create(self._calls, self._durable, root, (thread_id,), contents)
+        self._note(thread_id)
 
     def get_thread(self, thread_id: str) -> Thread:
         return self._get(DocumentKey(thread_id), Thread)
@@ -170,6 +192,7 @@ class ThreadStore(DocumentFiles):
                 raise NotEmpty(f"thread {thread_id!r} holds messages or runs")
             trees.delete(self._calls, root, thread_id, thread_id)
             self._listing.forget((thread_id,))
+        self._note(thread_id)
 
     def _refuse_in_progress(self, thread_id: str, run_id: str) -> None:
         with suppress(NotFound, Damaged):
@@ -286,6 +309,7 @@ class ThreadStore(DocumentFiles):
                 trees.create(self._calls, self._durable, runs, (thread_id, RUNS, run.id), {STATUS: data})
             finally:
                 os.close(runs)
+        self._note(thread_id, run.id)
         return run
 
     def get_run(self, thread_id: str, run_id: str) -> Run:
@@ -362,32 +386,41 @@ class ThreadStore(DocumentFiles):
                 raise NotEmpty(f"run {run_id!r} has been worked on")
             trees.delete(self._calls, runs, run_id, f"{thread_id}/{RUNS}/{run_id}")
             self._listing.forget((thread_id, RUNS, run_id))
+        self._note(thread_id, run_id)
 
-    def runs_by_status(self) -> Iterator[tuple[str, str, RunStatus]]:
-        """(thread, run, status) of every run that can be read."""
+    def index_runs(self) -> None:
+        """Begins to keep in memory what `runs_by_status` answers from, if the store can be watched."""
+        from store.disk.run_index import RunIndex  # As in `watch`.
+
+        if self._index is None:
+            with suppress(OSError):
+                self._index = RunIndex(self)
+
+    def runs_by_status(self, statuses: Collection[RunStatus] = tuple(RunStatus)) -> Iterator[StatusOfRun]:
+        """(thread, run, status) of every run that can be read and is in one of *statuses*."""
+        if self._index is not None:
+            yield from self._index.runs(statuses)
+            return
         for thread_id in self.list_thread_ids():
-            for run_id in self._listing.ids((thread_id, RUNS), STATUS):
-                with suppress(NotFound, Damaged):
-                    yield thread_id, run_id, self._status_of(DocumentKey(thread_id, run_id))
+            yield from (found for found in self.scan(thread_id) if found[2] in statuses)
 
-    def _status_of(self, key: DocumentKey) -> RunStatus:
-        version = self.document_info(key).version
-        remembered = self._statuses.get(key)
-        if remembered and remembered[0] == version:
-            return remembered[1]
-        data, info = self.read_document(key)
-        status = self._parsed(key, data, Run).status
-        self._statuses[key] = info.version, status
-        return status
+    def scan(self, thread_id: str) -> Iterator[StatusOfRun]:
+        """(thread, run, status) of each run of the thread that can be read."""
+        with suppress(StoreError):
+            for run_id in self.list_run_ids(thread_id):
+                with suppress(StoreError):
+                    yield thread_id, run_id, self.status_of(thread_id, run_id)
 
-    def stale_runs(self, older_than_s: float) -> Iterator[tuple[str, str, RunStatus]]:
+    def status_of(self, thread_id: str, run_id: str) -> RunStatus:
+        return self.get_run(thread_id, run_id).status
+
+    def stale_runs(self, older_than_s: float) -> Iterator[StatusOfRun]:
         """The runs that have not ended and whose status is unchanged for *older_than_s* seconds."""
         latest_ns = time.time_ns() - int(older_than_s * 1e9)
-        for thread_id, run_id, status in self.runs_by_status():
-            if not status.is_terminal:
-                with suppress(NotFound, Damaged):
-                    if self.document_info(DocumentKey(thread_id, run_id)).modified_ns <= latest_ns:
-                        yield thread_id, run_id, status
+        for found in self.runs_by_status([status for status in RunStatus if not status.is_terminal]):
+            with suppress(NotFound, Damaged):
+                if self.document_info(DocumentKey(found[0], found[1])).modified_ns <= latest_ns:
+                    yield found
 
     # ── Steps ───────────────────────────────────────────────────────────────────────────────────────
 

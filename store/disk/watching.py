@@ -24,14 +24,19 @@ from store.disk.layout import LOG, META, RUNS, STATUS, STEPS, Parts
 
 _CAME_OR_WENT = flags.CREATE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE
 _CAME = flags.CREATE | flags.MOVED_TO
-_MASK = _CAME_OR_WENT | flags.MODIFY | flags.ATTRIB | flags.ONLYDIR
+_GONE = flags.MOVE_SELF | flags.DELETE_SELF | flags.UNMOUNT
+_MASK = _CAME_OR_WENT | flags.MODIFY | flags.ATTRIB | flags.MOVE_SELF | flags.DELETE_SELF | flags.ONLYDIR
 
 
 class DiskWatch:
-    """Calls *on_change*, from a thread of its own, with each change in what is followed."""
+    """Calls *on_change*, from a thread of its own, with each change in what is followed.
 
-    def __init__(self, root: str, on_change: Callable[[Change], None]) -> None:
+    With *runs_only* fewer watches are used: of a thread its list of runs is followed, of a run its document.
+    """
+
+    def __init__(self, root: str, on_change: Callable[[Change], None], *, runs_only: bool = False) -> None:
         self._root = root
+        self._runs_only = runs_only
         self._on_change = on_change
         self._inotify = INotify(nonblocking=True)
         self._closing = os.eventfd(0)
@@ -46,7 +51,7 @@ class DiskWatch:
     def follow(self, key: DocumentKey | None) -> bool:
         with self._lock:
             self._followed.add(key)
-            added = [self._add(parts) for parts in _directories_of(key)]
+            added = [self._add(parts) for parts in self._directories_of(key)]
         return all(added)
 
     def forget(self, key: DocumentKey | None) -> None:
@@ -59,6 +64,21 @@ class DiskWatch:
         os.eventfd_write(self._closing, 1)
         if threading.current_thread() is not self._thread:
             self._thread.join()
+
+    def __len__(self) -> int:
+        """How many of the system's watches are in use."""
+        return len(self._parts)
+
+    def _directories_of(self, key: DocumentKey | None) -> list[Parts]:
+        found = _directories_of(key)
+        if not self._runs_only or key is None:
+            return found
+        own, below = found
+        if key.run_id is not None:
+            return [own]
+        # Until there is a list of runs, the thread's directory tells of its coming.
+        with opened(self._root, *below) as runs:
+            return [own, below] if runs is None else [below]
 
     def _add(self, parts: Parts) -> bool:
         """Whether changes in the directory will be seen; one that is not there yet, in its parent."""
@@ -111,6 +131,8 @@ class DiskWatch:
             parts = self._parts.get(event.wd)
             if parts is None:
                 return []
+            if not parts and event.mask & _GONE:
+                return [Change(Part.EVERYTHING)]  # The store itself: moved, deleted or unmounted.
             # A document that is moved into place is a new version, unless it was awaited.
             exists = flags.CREATE | flags.DELETE | flags.MOVED_FROM
             if _key_of(parts) not in self._followed or len(parts) == 4:
@@ -133,7 +155,7 @@ class DiskWatch:
         elif names.is_id(event.name):
             key = _key_of(child)
             if key in self._followed:
-                for directory in _directories_of(key):
+                for directory in self._directories_of(key):
                     self._add(directory)
             elif not self._has_document(child):
                 self._add(child)

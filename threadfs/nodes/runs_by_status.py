@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,12 +20,6 @@ _ALWAYS = (
     RunStatus.failed,
     RunStatus.expired,
 )
-
-
-def _all_runs(node: Node) -> Iterator[tuple[str, str, RunStatus]]:
-    for thread_id, run_id, status in node.store.runs_by_status():
-        node.tree.journal.saw_status(thread_id, run_id, status)
-        yield thread_id, run_id, status
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +38,16 @@ class RunsByStatusDirectory(Directory):
         if name not in list(RunStatus):
             raise NoSuchName(name)
         status = RunStatus(name)
-        if status not in _ALWAYS and status not in self._in_use():
+        if not self._is_shown(status):
             raise NoSuchName(name)
         return StatusDirectory(self.tree, status)
 
-    def _in_use(self) -> set[RunStatus]:
-        return {status for _, _, status in _all_runs(self)}
+    def _is_shown(self, status: RunStatus) -> bool:
+        return status in _ALWAYS or any(True for _ in self.store.runs_by_status({status}))
 
     def entries(self) -> Iterable[tuple[str, Node]]:
-        in_use = self._in_use()
         for status in RunStatus:
-            if status in _ALWAYS or status in in_use:
+            if self._is_shown(status):
                 yield status.value, StatusDirectory(self.tree, status)
 
 
@@ -95,9 +88,9 @@ class StatusDirectory(Directory):
             self.tree.changed(Part.DOCUMENT, DocumentKey(link.thread_id, link.run_id))
 
     def entries(self) -> Iterable[tuple[str, Node]]:
-        for thread_id, run_id, status in _all_runs(self):
-            if status is self.status:
-                yield f"{run_id}@{thread_id}", RunLink(self.tree, thread_id, run_id, status)
+        for thread_id, run_id, status in self.store.runs_by_status({self.status}):
+            self.tree.journal.saw_status(thread_id, run_id, status)
+            yield f"{run_id}@{thread_id}", RunLink(self.tree, thread_id, run_id, status)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,242 @@
+"""Every run by its status, in memory, kept current by a watch.
+
+Asking a store of a million runs for the few that are queued would mean reading them all. The index reads
+each of them once, in the background, and from then on what the watch says has changed. Whoever asks before
+it is complete completes it, so the answer is right at any time.
+
+Watches are few. A thread whose runs cannot be watched is not in the index, and is read each time. A run that
+has ended is watched while there are many watches left; without one, that another program changes it by force
+is seen when the thread's list of runs changes, or in the run itself.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from store.api import Change, DocumentKey, Part, StatusOfRun
+from store.disk.watching import DiskWatch
+from store.errors import Damaged, NotFound, StorageFailed
+from store.models import RunStatus
+
+# In the background the index is built in slices of this length, with pauses for others to work.
+_SLICE_S = 0.005
+_PAUSE_S = 0.02
+_MAX_WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
+
+
+class Runs(Protocol):
+    """What is indexed."""
+
+    location: str
+
+    def list_thread_ids(self) -> list[str]: ...
+    def list_run_ids(self, thread_id: str) -> list[str]: ...
+    def status_of(self, thread_id: str, run_id: str) -> RunStatus: ...
+    def scan(self, thread_id: str) -> Iterator[StatusOfRun]: ...
+
+
+class RunIndex:
+    def __init__(self, runs: Runs, max_watches: int | None = None) -> None:
+        """By default it takes half of the watches that a user has: others want some, too.
+
+        Raises:
+            OSError: there is no watch to be had.
+        """
+        self._runs = runs
+        # Held by the one who reads from the disk.
+        self._catching_up = threading.Lock()
+        self._of_thread: dict[str, dict[str, RunStatus]] = {}
+        self._not_ended: dict[tuple[str, str], RunStatus] = {}
+        self._counts: Counter[RunStatus] = Counter()
+        self._unwatched: set[str] = set()
+        # Guards what is known to be other than indexed.
+        self._noting = threading.Lock()
+        self._threads_are_stale = True
+        self._stale_threads: dict[str, None] = {}
+        self._stale_runs: dict[tuple[str, str], None] = {}
+        self._came = threading.Event()
+        self._is_closed = False
+        self._max_watches = int(_MAX_WATCHES.read_text()) // 2 if max_watches is None else max_watches
+        self._watch = DiskWatch(runs.location, self._changed, runs_only=True)
+        self._came.set()
+        threading.Thread(target=self._build, name="index runs", daemon=True).start()
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._came.set()
+        self._watch.close()
+
+    # ── What has changed ────────────────────────────────────────────────────────────────────────────
+
+    def note(self, thread_id: str, run_id: str | None = None) -> None:
+        """A thread came or went, or a run came, went or changed."""
+        with self._noting:
+            if run_id is None:
+                self._stale_threads[thread_id] = None
+            else:
+                self._stale_runs[thread_id, run_id] = None
+        self._came.set()
+
+    def _changed(self, change: Change) -> None:
+        if change.part is Part.EVERYTHING:
+            with self._noting:
+                self._threads_are_stale = True
+                self._stale_threads.update(dict.fromkeys(self._of_thread))
+            self._came.set()
+        elif change.part is Part.THREADS or (change.part is Part.RUNS and change.run_id is None):
+            self.note(change.thread_id)
+        elif change.part in (Part.RUNS, Part.DOCUMENT) and change.run_id and not change.step_id:
+            self.note(change.thread_id, change.run_id)
+        elif change.part is Part.DOCUMENT and change.thread_id not in self._of_thread:
+            self.note(change.thread_id)  # Its document makes a directory a thread.
+
+    # ── Catching up ─────────────────────────────────────────────────────────────────────────────────
+
+    def _build(self) -> None:
+        while not self._is_closed:
+            try:
+                is_complete = self.catch_up(_SLICE_S)
+            except StorageFailed:
+                is_complete = True  # As far as it can be; whoever asks tries again, and is told.
+            if is_complete:
+                self._came.wait()
+            time.sleep(_PAUSE_S)
+
+    def catch_up(self, for_s: float = float("inf")) -> bool:
+        """Reads what has changed, for so many seconds; whether that was all."""
+        ends = time.monotonic() + for_s
+        with self._catching_up:
+            while time.monotonic() < ends:
+                if not self._read_next():
+                    return True
+        return False
+
+    def _read_next(self) -> bool:
+        with self._noting:
+            self._came.clear()
+            threads_are_stale, self._threads_are_stale = self._threads_are_stale, False
+            thread_id = next(iter(self._stale_threads), None)
+            run = next(iter(self._stale_runs), None)
+            if not threads_are_stale and run is not None:
+                del self._stale_runs[run]
+            elif not threads_are_stale and thread_id is not None:
+                del self._stale_threads[thread_id]
+        if threads_are_stale:
+            self._read_threads()
+        elif run is not None:
+            self._read_run(*run)
+        elif thread_id is not None:
+            self._read_thread(thread_id)
+        else:
+            return False
+        return True
+
+    def _read_threads(self) -> None:
+        try:
+            self._watch.follow(None)
+            found = self._runs.list_thread_ids()
+        except StorageFailed:
+            self._threads_are_stale = True
+            raise
+        known = self._of_thread.keys() | self._unwatched
+        with self._noting:
+            self._stale_threads.update(dict.fromkeys([*found, *(known - set(found))]))
+
+    def _read_thread(self, thread_id: str) -> None:
+        self._drop_thread(thread_id)
+        key = DocumentKey(thread_id)
+        try:
+            if len(self._watch) < self._max_watches and self._watch.follow(key):
+                self._of_thread[thread_id] = {}
+                for run_id in self._runs.list_run_ids(thread_id):
+                    self._read_run(thread_id, run_id)
+                return
+            self._watch.forget(key)
+            self._unwatched.add(thread_id)
+        except NotFound:
+            self._drop_thread(thread_id)
+            if not os.path.isdir(f"{self._runs.location}/{thread_id}"):
+                self._watch.forget(key)  # A directory may yet become a thread.
+        except StorageFailed:
+            self._read_each_time(thread_id)
+
+    def _read_run(self, thread_id: str, run_id: str) -> None:
+        if thread_id not in self._of_thread:
+            return
+        key = DocumentKey(thread_id, run_id)
+        try:
+            # Before it is read, so that no change is missed.
+            is_watched = len(self._watch) < self._max_watches // 2 and self._watch.follow(key)
+            status = self._status(thread_id, run_id)
+            if status and not status.is_terminal and not is_watched:
+                is_watched = self._watch.follow(key)
+                status = self._status(thread_id, run_id)
+        except StorageFailed:
+            self._read_each_time(thread_id)
+            return
+        if status and not is_watched:
+            self._watch.forget(key)
+            if not status.is_terminal:
+                self._read_each_time(thread_id)
+                return
+        self._set(thread_id, run_id, status)
+
+    def _status(self, thread_id: str, run_id: str) -> RunStatus | None:
+        with suppress(NotFound, Damaged):
+            return self._runs.status_of(thread_id, run_id)
+        return None
+
+    def _read_each_time(self, thread_id: str) -> None:
+        """A thread that cannot be watched, or cannot be read now, is not kept."""
+        self._drop_thread(thread_id)
+        self._unwatched.add(thread_id)
+
+    def _drop_thread(self, thread_id: str) -> None:
+        self._unwatched.discard(thread_id)
+        for run_id in list(self._of_thread.get(thread_id, ())):
+            self._watch.forget(DocumentKey(thread_id, run_id))
+            self._set(thread_id, run_id, None)
+        self._of_thread.pop(thread_id, None)
+
+    def _set(self, thread_id: str, run_id: str, status: RunStatus | None) -> None:
+        runs = self._of_thread.get(thread_id)
+        if runs is None:
+            return
+        if before := runs.pop(run_id, None):
+            self._counts[before] -= 1
+            self._not_ended.pop((thread_id, run_id), None)
+        if status is not None:
+            runs[run_id] = status
+            self._counts[status] += 1
+            if not status.is_terminal:
+                self._not_ended[thread_id, run_id] = status
+
+    # ── Asking ──────────────────────────────────────────────────────────────────────────────────────
+
+    def runs(self, statuses: Collection[RunStatus]) -> Iterator[StatusOfRun]:
+        """Every run in one of *statuses*."""
+        self.catch_up()
+        with self._catching_up:
+            unwatched = list(self._unwatched)
+            found = list(self._indexed({status for status in statuses if self._counts[status]}))
+        yield from found
+        for thread_id in unwatched:
+            yield from (found for found in self._runs.scan(thread_id) if found[2] in statuses)
+
+    def _indexed(self, statuses: Collection[RunStatus]) -> Iterator[StatusOfRun]:
+        if not any(status.is_terminal for status in statuses):
+            for (thread_id, run_id), status in self._not_ended.items():
+                if status in statuses:
+                    yield thread_id, run_id, status
+            return
+        for thread_id, runs in self._of_thread.items():
+            for run_id, status in runs.items():
+                if status in statuses:
+                    yield thread_id, run_id, status

@@ -1,0 +1,191 @@
+"""The index of runs answers as the disk does, whoever changes that, and with however few watches."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from store import Run, RunStatus, StorageFailed, StoreError, Thread, ThreadStore
+from store.disk.run_index import RunIndex
+
+# No watch at all; for a few threads; for all threads and some runs; for all.
+WATCHES = [0, 5, 40, 1000]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ThreadStore:
+    """Ten threads with three runs each."""
+    store = ThreadStore(tmp_path / "store")
+    for number in range(10):
+        store.create_thread(Thread(id=f"T{number}"))
+        for status in (RunStatus.queued, RunStatus.in_progress, RunStatus.completed):
+            store.create_run(f"T{number}", Run(id=f"R-{status}", status=status))
+    return store
+
+
+@pytest.fixture(params=WATCHES)
+def index(request: pytest.FixtureRequest, store: ThreadStore) -> Iterator[RunIndex]:
+    index = RunIndex(store, max_watches=request.param)
+    try:
+        yield index
+    finally:
+        index.close()
+
+
+def on_disk(store: ThreadStore) -> list[tuple[str, str, str]]:
+    return sorted(found for thread_id in store.list_thread_ids() for found in store.scan(thread_id))
+
+
+def shown(index: RunIndex) -> list[tuple[str, str, str]]:
+    return sorted(index.runs(tuple(RunStatus)))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.005)
+
+
+def test_it_is_complete_when_asked_at_once(index: RunIndex, store: ThreadStore) -> None:
+    assert shown(index) == on_disk(store)
+
+
+def test_it_gives_the_runs_in_the_statuses_asked_for(index: RunIndex, store: ThreadStore) -> None:
+    asked = {RunStatus.queued, RunStatus.completed}
+    assert sorted(index.runs(asked)) == [found for found in on_disk(store) if found[2] in asked]
+    assert list(index.runs({RunStatus.failed})) == []
+
+
+def write(path: Path, status: str) -> None:
+    path.write_text(json.dumps({"created_at": 1, "status": status}))
+
+
+def another_thread(store: ThreadStore) -> None:
+    store.delete_thread("T5", force=True)
+    store.create_thread(Thread(id="T5"))
+    store.create_run("T5", Run(id="R-queued", status=RunStatus.failed))
+
+
+def another_run(store: ThreadStore) -> None:
+    store.delete_run("T6", "R-queued")
+    store.create_run("T6", Run(id="R-queued", status=RunStatus.expired))
+
+
+def run_in_steps(store: ThreadStore) -> None:
+    store.run_dir("T9", "slow").mkdir()
+    time.sleep(0.05)
+    write(store.run_dir("T9", "slow") / "status.json", "queued")
+
+
+def thread_in_steps(store: ThreadStore) -> None:
+    for make in (
+        store.thread_dir("slow").mkdir,
+        lambda: (store.thread_dir("slow") / "meta.json").write_text('{"created_at": 1}'),
+        lambda: (store.thread_dir("slow") / "runs").mkdir(),
+        lambda: store.run_dir("slow", "R").mkdir(),
+        lambda: write(store.run_dir("slow", "R") / "status.json", "queued"),
+    ):
+        make()
+        time.sleep(0.05)
+
+
+def new_thread(store: ThreadStore) -> None:
+    store.create_thread(Thread(id="new"))
+    store.create_run("new", Run(id="R"))
+
+
+CHANGES: dict[str, Callable[[ThreadStore], object]] = {
+    "a run ends": lambda s: s.cancel_run("T1", "R-queued"),
+    "a run comes": lambda s: s.create_run("T2", Run(id="new")),
+    "a run goes": lambda s: s.delete_run("T3", "R-queued"),
+    "a run is another": another_run,
+    "a run is made in steps": run_in_steps,
+    "a run is damaged": lambda s: write(s.run_dir("T7", "R-queued") / "status.json", "what?"),
+    "a run is written in place": lambda s: write(s.run_dir("T8", "R-queued") / "status.json", "failed"),
+    "a thread comes": new_thread,
+    "a thread goes": lambda s: s.delete_thread("T4", force=True),
+    "a thread is another": another_thread,
+    "a thread is made in steps": thread_in_steps,
+    "a thread is copied": lambda s: shutil.copytree(s.thread_dir("T1"), s.thread_dir("copy")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_another_program_changes_shows_within_a_second(
+    index: RunIndex, store: ThreadStore, change: Callable[[ThreadStore], object]
+) -> None:
+    assert shown(index) == on_disk(store)
+    change(ThreadStore(store.location))
+    started = time.monotonic()
+    wait_for(lambda: shown(index) == on_disk(store))
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_after_random_changes_it_answers_as_the_disk(index: RunIndex, store: ThreadStore, seed: int) -> None:
+    other, dice = ThreadStore(store.location), random.Random(seed)
+    for _ in range(200):
+        thread_id, run_id = f"T{dice.randrange(12)}", f"R{dice.randrange(4)}"
+        try:
+            match dice.randrange(7):
+                case 0:
+                    other.create_thread(Thread(id=thread_id))
+                case 1:
+                    other.delete_thread(thread_id, force=True)
+                case 2 | 3:
+                    other.create_run(thread_id, Run(id=run_id, status=dice.choice(list(RunStatus))))
+                case 4 | 5:
+                    other.update_run_status(thread_id, run_id, dice.choice(list(RunStatus)))
+                case 6:
+                    other.delete_run(thread_id, run_id, force=True)
+        except StoreError:
+            continue
+    wait_for(lambda: shown(index) == on_disk(store))
+
+
+def is_shown(store: ThreadStore, run_id: str, status: RunStatus) -> bool:
+    return ("T0", run_id, status) in list(store.runs_by_status({status}))
+
+
+def test_a_store_sees_its_own_changes_at_once(store: ThreadStore) -> None:
+    store.index_runs()
+    try:
+        for number in range(100):
+            store.create_run("T0", Run(id=f"{number}"))
+            assert is_shown(store, f"{number}", RunStatus.queued)
+            store.cancel_run("T0", f"{number}")
+            assert is_shown(store, f"{number}", RunStatus.cancelled)
+            store.delete_run("T0", f"{number}")
+            assert not is_shown(store, f"{number}", RunStatus.cancelled)
+    finally:
+        store.close()
+
+
+def test_a_store_that_cannot_be_read_is_reported_and_answers_again_later(store: ThreadStore) -> None:
+    store.index_runs()
+    try:
+        before = on_disk(store)
+        os.rename(store.location, f"{store.location}~")
+        wait_for(lambda: fails(store))
+        os.rename(f"{store.location}~", store.location)
+        assert sorted(store.runs_by_status()) == before
+        ThreadStore(store.location).cancel_run("T1", "R-queued")
+        wait_for(lambda: ("T1", "R-queued", RunStatus.cancelled) in list(store.runs_by_status()))
+    finally:
+        store.close()
+
+
+def fails(store: ThreadStore) -> bool:
+    try:
+        list(store.runs_by_status())
+    except StorageFailed:
+        return True
+    return False
