@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from store import documents, lines, names, transitions
 from store.api import Change, DocumentKey, Info, RunContents, StatusOfRun, Watch
-from store.disk import directories, layout, leftovers, log, trees
+from store.disk import directories, layout, leftovers, log, modified, trees
 from store.disk.directories import opened, storage_errors
 from store.disk.document_files import DocumentFiles
 from store.disk.group_commit import GroupCommit
@@ -149,17 +149,9 @@ class ThreadStore(DocumentFiles):
 
     def thread_modified_ns(self, thread_id: str) -> int:
         """When anything in the thread last changed, in nanoseconds since 1970."""
-        times = [self.document_info(DocumentKey(thread_id)).modified_ns]
-        with suppress(Damaged):
-            times.append(self.log_info(thread_id).modified_ns)
-        with opened(self.location, thread_id, RUNS) as runs:
-            times.append(directories.modified_ns(runs))
-        for run_id in self._listing.ids((thread_id, RUNS), STATUS):
-            with suppress(NotFound, Damaged):
-                times.append(self.document_info(DocumentKey(thread_id, run_id)).modified_ns)
-            with opened(self.location, thread_id, RUNS, run_id, STEPS) as steps:
-                times.append(directories.modified_ns(steps))
-        return max(times)
+        latest_ns = modified.thread_modified_ns(self.location, names.checked(thread_id))
+        # What is wrong is said by who looks at the document.
+        return self.document_info(DocumentKey(thread_id)).modified_ns if latest_ns is None else latest_ns
 
     def set_thread_modified(self, thread_id: str, modified_ns: int) -> None:
         """Forgets that runs and steps came or went later than that; documents have times of their own."""
