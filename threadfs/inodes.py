@@ -23,6 +23,8 @@ class Inode:
     # Readers whose bytes the kernel caches under this number, and how many write.
     readers: list[Reader] = field(default_factory=list)
     writers: int = 0
+    # Whether a listing gave its name alone.
+    was_listed_bare: bool = False
     # Whether its changes are followed; the reader of its latest version while it is known to be that.
     is_followed: bool = False
     current: Reader | None = None

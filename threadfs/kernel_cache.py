@@ -16,12 +16,12 @@ import logging
 import os
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from contextlib import suppress
 
 import pyfuse3
 
-from store import Change, DocumentKey, Part, StorageFailed, Watch
+from store import Change, DocumentKey, Part, StorageFailed, StoreError, Watch
 from threadfs.inodes import Inode, Inodes
 from threadfs.nodes.base import ALL_THREADS, Directory, Node, Tree
 from threadfs.nodes.documents import DocumentFile, MetaFile, StatusFile, StepFile
@@ -43,6 +43,8 @@ WATCHED_S = 300.0
 UNWATCHED_S = 0.8
 # A lookup that was answered just before a change can be remembered just after it: names are forgotten twice.
 _AGAIN_S = 0.3
+# Of how many threads and runs made here it is known that the kernel knows them as they are.
+_MAX_MADE = 4096
 
 
 class KernelCache:
@@ -55,6 +57,8 @@ class KernelCache:
         # How many held inodes depend on each followed thread or run.
         self._holders: Counter[DocumentKey] = Counter()
         self._followed: set[DocumentKey] = set()
+        # The threads and runs made here, and the version of their document since their last change here.
+        self._made: OrderedDict[DocumentKey, object] = OrderedDict()
         self._polls: defaultdict[int, dict[int, pyfuse3.PollHandle]] = defaultdict(dict)
         # A heap of when to forget which name in which directory.
         self._names: list[tuple[float, int, bytes]] = []
@@ -69,7 +73,7 @@ class KernelCache:
             self._watch = self._tree.store.watch(self._changed_elsewhere)
         except StorageFailed as error:
             log.info("no watch: %s; the kernel asks again for everything", error)
-        self._tree.on_change = self.changed
+        self._tree.on_change = self._changed_here
         self._tree.journal.gauges = self.stats
 
     def close(self) -> None:
@@ -131,9 +135,7 @@ class KernelCache:
         if not self.covers(node):
             return UNWATCHED_S if isinstance(node, Directory) else 0
         # The time of a thread is that of its runs too, each of which would have to be followed.
-        if isinstance(node, (ThreadDirectory, RunsDirectory)) and node.has_runs():
-            return UNWATCHED_S
-        return WATCHED_S
+        return UNWATCHED_S if isinstance(node, (ThreadDirectory, RunsDirectory)) else WATCHED_S
 
     def stats(self) -> dict[str, int]:
         """What the kernel holds, and of the threads and runs in that, which a watch follows and which not."""
@@ -151,12 +153,40 @@ class KernelCache:
         except Exception:
             log.exception("a change could not be passed on: %s", change)
 
+    def _changed_here(self, change: Change) -> None:
+        key = DocumentKey(change.thread_id, change.run_id)
+        came = change.part is (Part.THREADS if key.run_id is None else Part.RUNS)
+        if came or (change.part is Part.DOCUMENT and key in self._made):
+            version = self._version(key)
+            with self._lock:
+                self._made[key] = version
+                if len(self._made) > _MAX_MADE:
+                    self._made.popitem(last=False)
+        self.changed(change)
+
+    def _is_as_known(self, directory: ThreadDirectory | RunDirectory) -> bool:
+        """Whether the kernel knows nothing of a thread or run, or knows it since it was made here.
+
+        Forgetting the name would take the directory from under those who work in it: getcwd(3) fails
+        then, and a shell that starts there complains.
+        """
+        if self._inodes.existing(directory) is None:
+            return True
+        version = self._made.get(directory.scope)
+        return version is not None and version == self._version(directory.scope)
+
+    def _version(self, key: DocumentKey) -> object:
+        with suppress(StoreError):
+            return self._tree.store.document_info(key).version
+        return None
+
     def changed(self, change: Change) -> None:
         """Has the kernel forget what *change* is about; called by the thread that made or heard of it."""
         tree, thread_id = self._tree, change.thread_id
         thread, runs = ThreadDirectory(tree, thread_id), RunsDirectory(tree, thread_id)
         if change.part is Part.THREADS:
-            self._forget_name(ThreadsDirectory(tree), thread_id)
+            if not self._is_as_known(thread):
+                self._forget_name(ThreadsDirectory(tree), thread_id)
             self._forget_inode(thread, attributes_only=True)
             return
         stale: list[Directory] = [thread, runs]
@@ -167,7 +197,8 @@ class KernelCache:
             )
             stale += [run, steps]
             if change.part is Part.RUNS:
-                self._forget_name(runs, change.run_id)
+                if not self._is_as_known(run):
+                    self._forget_name(runs, change.run_id)
             elif change.step_id is not None and change.part is Part.STEPS:
                 self._forget_name(steps, f"{change.step_id}.json")
             elif change.step_id is not None:

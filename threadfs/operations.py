@@ -19,7 +19,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pyfuse3
 import trio
 
-from store import InvalidDocument, NotFound, StoreError
+from store import InvalidDocument, InvalidName, NotFound, StoreError
 from threadfs.errnos import errno_of
 from threadfs.inodes import Inode, Inodes
 from threadfs.kernel_cache import WATCHED_S, KernelCache
@@ -43,6 +43,8 @@ log = logging.getLogger("threadfs")
 
 _MAX_NAME_BYTES = 255
 _MAX_RECENT = 4096
+# About as many entries as the kernel takes at a time.
+_LISTED_AT_ONCE = 160
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,6 +53,16 @@ T = TypeVar("T")
 async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
     """For what may wait for a disk: it delays only who asked for it."""
     return await trio.to_thread.run_sync(function, *arguments)
+
+
+def _attributes_of(nodes: list[Node]) -> dict[Node, Attributes]:
+    """Those of the nodes that are left out of listings when nobody needs them."""
+    found = {}
+    for node in nodes:
+        if not node.has_cheap_attributes and not (node.is_slow and node.kind == stat.S_IFREG):
+            with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
+                found[node] = node.attributes()
+    return found
 
 
 def handler(
@@ -102,6 +114,28 @@ class OpenFile:
         self.lock = trio.Lock()
 
 
+class Listing:
+    """An open directory: what it held when it was opened, in an order that stays."""
+
+    def __init__(self, entries: list[tuple[bytes, Node]], asked_for: int) -> None:
+        self.entries = entries
+        # With `ls -l` the kernel asks for the attributes of each entry: from then on it gets them here.
+        self.asked_for = asked_for
+        self.gives_attributes = False
+        self.known: dict[Node, Attributes] = {}
+        self._known_to = 0
+
+    async def prepared_to(self, start: int) -> int:
+        """Before which entry the next reply has to end."""
+        if not self.gives_attributes:
+            return len(self.entries)
+        if start >= self._known_to:
+            self._known_to = min(start + _LISTED_AT_ONCE, len(self.entries))
+            nodes = [node for _, node in self.entries[start : self._known_to]]
+            self.known = await in_thread(_attributes_of, nodes)
+        return self._known_to
+
+
 class Operations(pyfuse3.Operations):
     enable_writeback_cache = False
 
@@ -114,9 +148,12 @@ class Operations(pyfuse3.Operations):
         # The documents read last, whose bytes are at hand while nothing changes them.
         self._recent: deque[Inode] = deque(maxlen=_MAX_RECENT)
         self._files: dict[int, OpenFile] = {}
-        self._listings: dict[int, list[tuple[bytes, Node]]] = {}
+        self._listings: dict[int, Listing] = {}
+        # How often attributes were asked for that a listing leaves out, as they cost something.
+        self._asked_for = 0
         self._next_handle = 1
         self._uid, self._gid = os.getuid(), os.getgid()
+        self._bare = {kind: self._bare_entry(kind) for kind in (stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK)}
 
     # ── Helpers ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -163,6 +200,14 @@ class Operations(pyfuse3.Operations):
             entry.entry_timeout = entry.attr_timeout = 0
         return entry
 
+    def _bare_entry(self, kind: int) -> pyfuse3.EntryAttributes:
+        entry = pyfuse3.EntryAttributes()
+        entry.st_mode = kind | {stat.S_IFDIR: 0o755, stat.S_IFREG: 0o644, stat.S_IFLNK: 0o777}[kind]
+        entry.st_nlink = 1
+        entry.st_uid, entry.st_gid = self._uid, self._gid
+        entry.attr_timeout = 0
+        return entry
+
     async def _attributes(self, inode: Inode) -> Attributes:
         self._detach_if_changed(inode)
         if inode.kept is not None:
@@ -193,20 +238,24 @@ class Operations(pyfuse3.Operations):
             if current.version != opened:
                 self.inodes.detach(inode)
 
-    def _listed(self, node: Node) -> pyfuse3.EntryAttributes:
+    def _listed(self, node: Node, known: Attributes | None) -> tuple[Inode, pyfuse3.EntryAttributes]:
         """The entry for a listing, which must cost little: the kernel asks when it needs more."""
         inode = self.inodes.of(node)
-        with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
-            if inode.kept is None and inode.attributes is not None:
-                return self._entry(inode, inode.attributes)
-            if inode.kept is None and node.has_cheap_attributes and not node.is_slow:
-                return self._entry(inode, node.attributes())
-        return self._without_attributes(inode)
+        if inode.kept is None:
+            attributes = inode.attributes or known
+            if attributes is not None:
+                return inode, self._entry(inode, attributes)
+            if node.has_cheap_attributes and not node.is_slow:
+                with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
+                    return inode, self._entry(inode, node.attributes())
+        inode.was_listed_bare = True
+        return inode, self._without_attributes(inode)
 
     def _without_attributes(self, inode: Inode) -> pyfuse3.EntryAttributes:
-        permissions = {stat.S_IFDIR: 0o755, stat.S_IFREG: 0o644, stat.S_IFLNK: 0o777}[inode.node.kind]
-        entry = self._entry(inode, Attributes(inode.node.kind | permissions, 0, 0))
-        entry.attr_timeout = 0
+        """One entry serves for all, as the caller passes it on at once."""
+        entry, node = self._bare[inode.node.kind], inode.node
+        entry.st_ino = inode.number
+        entry.entry_timeout = 0 if inode.kept is not None else self.kernel_cache.entry_timeout_s(node)
         return entry
 
     async def _remember(self, node: Node) -> pyfuse3.EntryAttributes:
@@ -314,7 +363,7 @@ class Operations(pyfuse3.Operations):
         rename = partial(source.rename, replace=not flags & pyfuse3.RENAME_NOREPLACE)
         try:
             await in_thread(rename, _decoded(name_old), target, _decoded(name_new))
-        except InvalidDocument as error:
+        except (InvalidDocument, InvalidName) as error:
             # EINVAL would read as "a directory cannot be moved into itself".
             raise Refused(errno.EBADMSG, str(error)) from None
         # The kernel moves what it remembers: a backup name would go on showing the document itself.
@@ -326,6 +375,8 @@ class Operations(pyfuse3.Operations):
     @handler
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         found = self.inodes[inode]
+        self._asked_for += found.was_listed_bare
+        found.was_listed_bare = False
         self.kernel_cache.hold(found)
         return self._entry(found, await self._attributes(found))
 
@@ -391,20 +442,23 @@ class Operations(pyfuse3.Operations):
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         directory = self._directory(inode)
 
-        def listing() -> list[tuple[bytes, Node]]:
+        def entries() -> list[tuple[bytes, Node]]:
             return [(os.fsencode(name), node) for name, node in directory.entries()]
 
         handle = self._handle()
-        self._listings[handle] = await in_thread(listing) if directory.is_slow else listing()
+        found = await in_thread(entries) if directory.is_slow else entries()
+        self._listings[handle] = Listing(found, self._asked_for)
         return handle
 
     @handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         listing = self._listings[fh]
-        for index in range(start_id, len(listing)):
-            name, node = listing[index]
-            entry = self._listed(node)
-            inode = self.inodes.of(node)
+        entries = listing.entries
+        if self._asked_for != listing.asked_for:
+            listing.gives_attributes = True
+        for index in range(start_id, await listing.prepared_to(start_id)):
+            name, node = entries[index]
+            inode, entry = self._listed(node, listing.known.get(node))
             if not pyfuse3.readdir_reply(token, name, entry, index + 1):
                 self.inodes.release(inode)
                 return

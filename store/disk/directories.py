@@ -95,6 +95,14 @@ def open_below(directory: int, parts: Sequence[str]) -> int | None:
     return below
 
 
+def is_at(directory: int, path: str) -> bool:
+    """Whether an open directory still has its name, and nothing else has it."""
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(directory))
+    except OSError:
+        return False
+
+
 def stands(directory: int, name: str) -> bool:
     """Something stands under *name*: a link, a FIFO or a directory too, which count as damaged."""
     try:

@@ -115,14 +115,15 @@ class DocumentFiles:
 
         A deleted directory goes in one step, but what *read* has opened of it then goes file by file.
         """
-        parts = layout.place(key)[0]
+        parts, name = layout.place(key)
+        path = "/".join((self.location, *parts))
         while True:
             with opened(self.location, *parts) as directory:
                 found = read()
-                self.document_info(key)
-                with opened(self.location, *parts) as now:
-                    if directory is not None and now is not None and os.path.sameopenfile(directory, now):
-                        return found
+                if directory is None or files.stat_file(directory, name, layout.path(key)) is None:
+                    raise self._gone(key)
+                if directories.is_at(directory, path):
+                    return found
 
     @contextmanager
     def _held(self, parts: Parts) -> Iterator[int | None]:

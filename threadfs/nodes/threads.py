@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from store import DocumentKey, NotEmpty, NotFound, Part, Run, StoreError, Thread, names
+from store import DocumentKey, NotEmpty, NotFound, Part, Run, RunInProgress, StoreError, Thread, names
 from threadfs.nodes.base import ALL_THREADS, Directory, Node, NoSuchName
 from threadfs.nodes.canonical import CanonicalDirectory
 from threadfs.nodes.controls import CancelFile, SayFile, StartFile
@@ -111,9 +111,6 @@ class ThreadDirectory(CanonicalDirectory):
     def scope(self) -> DocumentKey:
         return DocumentKey(self.thread_id)
 
-    def has_runs(self) -> bool:
-        return bool(self.store.list_run_ids(self.thread_id))
-
     def modified_ns(self) -> int:
         return self.store.thread_modified_ns(self.thread_id)
 
@@ -162,9 +159,6 @@ class RunsDirectory(Directory):
     def scope(self) -> DocumentKey:
         return DocumentKey(self.thread_id)
 
-    def has_runs(self) -> bool:
-        return bool(self.store.list_run_ids(self.thread_id))
-
     def modified_ns(self) -> int:
         return self.store.thread_modified_ns(self.thread_id)
 
@@ -205,6 +199,10 @@ class RunsDirectory(Directory):
             if not only_empty and next(iter(steps.entries()), None):
                 raise NotEmpty(f"run {name!r} holds steps: rm -r removes it with all that it holds")
             self.store.delete_run(self.thread_id, name, only_empty=only_empty)
+        except RunInProgress:
+            # `rm -r` of the thread ends here, and has staged all else.
+            scratch.unstage_below(f"threads/{self.thread_id}")
+            raise
         except StoreError:
             scratch.unstage_below(run.path)
             raise
