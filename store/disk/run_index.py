@@ -27,7 +27,7 @@ from store.models import RunStatus
 
 # In the background the index is built in slices of this length, with pauses for others to work.
 _SLICE_S = 0.005
-_PAUSE_S = 0.02
+_PAUSE_S = 0.01
 _MAX_WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
 
 
@@ -66,11 +66,13 @@ class RunIndex:
         self._max_watches = int(_MAX_WATCHES.read_text()) // 2 if max_watches is None else max_watches
         self._watch = DiskWatch(runs.location, self._changed, runs_only=True)
         self._came.set()
-        threading.Thread(target=self._build, name="index runs", daemon=True).start()
+        self._builder = threading.Thread(target=self._build, name="index runs", daemon=True)
+        self._builder.start()
 
     def close(self) -> None:
         self._is_closed = True
         self._came.set()
+        self._builder.join()
         self._watch.close()
 
     # ── What has changed ────────────────────────────────────────────────────────────────────────────
@@ -105,7 +107,7 @@ class RunIndex:
                 is_complete = self.catch_up(_SLICE_S)
             except StorageFailed:
                 is_complete = True  # As far as it can be; whoever asks tries again, and is told.
-            if is_complete:
+            if is_complete and not self._is_closed:
                 self._came.wait()
             time.sleep(_PAUSE_S)
 
