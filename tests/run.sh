@@ -5,7 +5,7 @@
 set -euo pipefail
 
 # Debian packages that tests use, besides what mounting needs: the programs that people use on a mount.
-packages=(attr jq rsync strace vim zsh)
+packages=(attr e2fsprogs jq postgresql rsync strace vim zsh)
 
 root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
 cd -- "$root"

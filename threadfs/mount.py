@@ -1,25 +1,34 @@
 """The life of a mount: checking the place, serving, and going away cleanly.
 
 A mount ends when it is unmounted from outside (``fusermount3 -u``, ``umount``), or by SIGINT, SIGTERM or
-SIGHUP: the first unmounts as soon as nothing is open, the second at once.
+SIGHUP: the first unmounts as soon as nothing is open, the second at once. While its process lives it holds
+its `life_line`, and tells systemd, if that started it, when it is ready and when it goes.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import gc
 import logging
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pyfuse3
+import sdnotify  # type: ignore[import-untyped]
 import trio
 
 from store import Store
+from threadfs import life_line
 from threadfs.journal import printable
+from threadfs.mounts import mounts
 from threadfs.nodes.root import root_of
 from threadfs.operations import Operations
 
@@ -30,51 +39,86 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _RETRY_S = 0.25
 
 
+# How long a thread that computes keeps others waiting: with Python's 5 ms, all of a request's time.
+_SWITCH_S = 50e-6
+# Nodes and inodes are in no cycles; a full collection of 100,000 of them would stop everything for long.
+_GARBAGE = (20_000, 50, 1_000)
+
+
 class MountFailed(Exception):
     """The mount cannot be made; the text is one line for the user."""
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a store is mounted."""
+
+    read_only: bool = False
+    allow_other: bool = False
+    no_exec: bool = False
+
+
 def mounted_at(mountpoint: str) -> tuple[str, str] | None:
-    """(type, source) of what is mounted on *mountpoint*, as in ``/proc/self/mountinfo``."""
-    found = None
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
-        for line in mounts:
-            place, _, device = line.partition(" - ")
-            if _unescaped(place.split(" ")[4]) == mountpoint:
-                kind, source, *_ = device.split(" ")
-                found = kind, _unescaped(source)
-    return found
-
-
-def _unescaped(field: str) -> str:
-    """Undoes the octal escapes of blanks and backslashes."""
-    raw = field.encode(errors="surrogateescape")
-    out, index = bytearray(), 0
-    while index < len(raw):
-        if raw[index : index + 1] == b"\\" and raw[index + 1 : index + 4].isdigit():
-            out.append(int(raw[index + 1 : index + 4], 8))
-            index += 4
-        else:
-            out.append(raw[index])
-            index += 1
-    return os.fsdecode(bytes(out))
+    """(type, source) of what is mounted on *mountpoint*; of several, the one on top."""
+    found = [mount for mount in mounts() if mount.mountpoint == mountpoint]
+    return (found[-1].kind, found[-1].source) if found else None
 
 
 def clear_dead(mountpoint: str) -> bool:
     """Unmounts what a killed process left at *mountpoint*; whether there was such a thing."""
+    cleared = False
+    # One by one: an older version may have stacked several.
+    while (mounted := mounted_at(os.path.realpath(mountpoint))) and mounted[0] == "fuse.threadfs":
+        try:
+            os.statvfs(mountpoint)  # What os.stat asks for, the kernel may remember.
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                break
+        else:
+            break
+        done = subprocess.run(
+            ["fusermount3", "-uz", "--", mountpoint], check=False, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise MountFailed(f"the dead mount on {mountpoint} cannot be cleared: {_one_line(done.stderr)}")
+        cleared = True
+    return cleared
+
+
+def _one_line(said: str) -> str:
+    return printable(" ".join(said.split()))
+
+
+class PlaceLock:
+    """Held by who is about to mount on a directory, from looking at it until the mount stands."""
+
+    def __init__(self, place: str) -> None:
+        self._directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(self._directory, fcntl.LOCK_EX)
+
+    def release(self) -> None:
+        if self._directory >= 0:
+            # For all who share it since a fork.
+            fcntl.flock(self._directory, fcntl.LOCK_UN)
+            os.close(self._directory)
+            self._directory = -1
+
+
+@contextmanager
+def place_lock(place: str) -> Iterator[PlaceLock]:
+    """The lock of a mount point: of two who mount there at once, the second waits and then looks."""
+    lock = PlaceLock(place)
     try:
-        os.statvfs(mountpoint)  # What os.stat asks for, the kernel may remember.
-    except OSError as error:
-        if error.errno != errno.ENOTCONN:
-            return False
-    else:
-        return False
-    subprocess.run(["fusermount3", "-uz", "--", mountpoint], check=False, capture_output=True)
-    return True
+        yield lock
+    finally:
+        lock.release()
 
 
-def check_place(location: str, mountpoint: str) -> None:
+def check_place(location: str | None, mountpoint: str) -> None:
     """Makes a missing mount point, and refuses one that would hide something.
+
+    Args:
+        location: the store's directory, if it is one.
 
     Raises:
         MountFailed: with what to do instead.
@@ -85,13 +129,9 @@ def check_place(location: str, mountpoint: str) -> None:
         raise MountFailed("you may not use /dev/fuse: have its permissions set to 0666, or mount as root")
     if shutil.which("fusermount3") is None:
         raise MountFailed("fusermount3 is missing: run ./mount.sh, or install the package fuse3")
-    store, place = os.path.realpath(location), os.path.realpath(mountpoint)
-    if place == store or place.startswith(store.rstrip("/") + "/"):
-        raise MountFailed(f"{mountpoint} is inside the store: choose a mount point outside {location}")
-    if store.startswith(place.rstrip("/") + "/"):
-        raise MountFailed(
-            f"the mount would hide its own store: choose a mount point that does not hold {location}"
-        )
+    place = os.path.realpath(mountpoint)
+    if location is not None:
+        _check_apart(location, os.path.realpath(location), mountpoint, place)
     try:
         os.makedirs(mountpoint, exist_ok=True)
         if mounted := mounted_at(place):
@@ -106,43 +146,69 @@ def check_place(location: str, mountpoint: str) -> None:
         raise MountFailed(f"{mountpoint}: {error.strerror}") from None
 
 
-def _options(location: str, *, read_only: bool, allow_other: bool) -> set[str]:
+def _check_apart(location: str, store: str, mountpoint: str, place: str) -> None:
+    if place == store or place.startswith(store.rstrip("/") + "/"):
+        raise MountFailed(f"{mountpoint} is inside the store: choose a mount point outside {location}")
+    if store.startswith(place.rstrip("/") + "/"):
+        raise MountFailed(
+            f"the mount would hide its own store: choose a mount point that does not hold {location}"
+        )
+
+
+def _options(location: str, settings: Settings) -> set[str]:
     source = location.replace("\\", "\\\\").replace(",", "\\,")
     options = {f"fsname={source}", "subtype=threadfs", "default_permissions", "nosuid", "nodev"}
-    if read_only:
+    if settings.read_only:
         options.add("ro")
-    if allow_other:
+    if settings.allow_other:
         options.add("allow_other")
+    if settings.no_exec:
+        options.add("noexec")
     return options
 
 
-def serve(
-    store: Store,
-    mountpoint: str,
-    *,
-    read_only: bool,
-    allow_other: bool,
-    on_mounted: Callable[[], None],
-) -> None:
+def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Callable[[], None]) -> None:
     """Mounts *store* and answers the kernel until the mount is gone.
 
     Raises:
         MountFailed: FUSE refuses the mount.
     """
     operations = Operations(root_of(store))
-    options = _options(store.location, read_only=read_only, allow_other=allow_other)
-    _init(operations, mountpoint, options)
+    _init(operations, mountpoint, _options(store.location, settings))
     log.info("mounted %s on %s", store.location, mountpoint)
     clean = False
+    _favour_the_loop()
     operations.kernel_cache.start()
+    store.index_runs()
     try:
-        trio.run(_main, mountpoint, on_mounted)
+        life_line.hold(mountpoint)
+        trio.run(_main, mountpoint, lambda: _ready(store.location, mountpoint, on_mounted))
         clean = True
     finally:
+        _tell_systemd("STOPPING=1")
         operations.kernel_cache.close()
+        store.close()
         # After a clean end the mount is gone already; after a crash it must not stay behind dead.
         pyfuse3.close(unmount=not clean)
     log.info("unmounted %s", mountpoint)
+
+
+def _favour_the_loop() -> None:
+    """What answers the kernel shall wait neither for a thread that computes nor for the garbage collector."""
+    sys.setswitchinterval(_SWITCH_S)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE)
+
+
+def _ready(location: str, mountpoint: str, on_mounted: Callable[[], None]) -> None:
+    _tell_systemd(f"READY=1\nSTATUS=Serving {printable(location)} on {printable(mountpoint)}")
+    on_mounted()
+
+
+def _tell_systemd(state: str) -> None:
+    """Does nothing when it was not systemd that started us."""
+    sdnotify.SystemdNotifier().notify(state)
 
 
 def _init(operations: Operations, mountpoint: str, options: set[str]) -> None:
@@ -177,6 +243,7 @@ async def _unmount_when_asked(signals: object, mountpoint: str) -> None:
     async def listen() -> None:
         async for number in signals:  # type: ignore[attr-defined]
             log.info("%s: unmounting%s", signal.Signals(number).name, " at once" if asked.is_set() else "")
+            _tell_systemd("STOPPING=1")
             (at_once if asked.is_set() else asked).set()
 
     async with trio.open_nursery() as nursery:

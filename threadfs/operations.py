@@ -166,8 +166,8 @@ class Operations(pyfuse3.Operations):
             return "(a listing)"
         if operation in ("read", "write", "flush", "fsync"):
             return self._files[first].inode.node.path
-        if operation == "rename":
-            arguments = arguments[2:]
+        if operation in ("rename", "link"):
+            arguments = arguments[2 if operation == "rename" else 1 :]
         path = self.inodes[arguments[0]].node.path
         names = [os.fsdecode(argument) for argument in arguments[1:] if isinstance(argument, bytes)]
         return os.path.normpath(os.path.join(path, names[0])) if names else path

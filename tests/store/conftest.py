@@ -22,6 +22,9 @@ from store import (
     ThreadMessage,
     ThreadStore,
 )
+from tests.postgres.conftest import cluster, open_store, prepared_url, url
+
+__all__ = ["cluster", "open_store", "prepared_url", "url"]  # fixtures of the store in a database
 
 # Opens another Store object on the same data.
 MakeStore: TypeAlias = Callable[[], Store]
@@ -47,10 +50,12 @@ KEYS = [pytest.param(key, id=kind) for key, kind in ((THREAD, "thread"), (RUN, "
 SPELLINGS = ["1e16", "1E+2", "0.10", "-0.0", "1.0", "123456789012345678901234567890", '"é\\n"', "null", "[]"]
 
 
-@pytest.fixture(params=["disk"])
+@pytest.fixture(params=["disk", "postgres"])
 def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
-    backends: dict[str, MakeStore] = {"disk": lambda: ThreadStore(tmp_path / "store")}
-    return backends[request.param]
+    if request.param == "disk":
+        return lambda: ThreadStore(tmp_path / "store")
+    open_store: MakeStore = request.getfixturevalue("open_store")
+    return open_store
 
 
 @pytest.fixture

@@ -1,0 +1,237 @@
+"""What is wrong in a store: its documents, the lines of its logs, and what they refer to.
+
+This much can be asked of any store. What only a disk can have wrong, and repairing it, is in ``disk/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from store import documents, lines, transitions
+from store.api import DocumentKey, LogReader, Store
+from store.documents import MAX_LINE_BYTES
+from store.errors import Damaged, InvalidDocument, NotFound, StorageFailed
+from store.models import Document, Run, RunStep, RunStepStatus, ThreadMessage
+
+META, LOG, RUNS, STATUS, STEPS = "meta.json", "messages.jsonl", "runs", "status.json", "steps"
+
+_BLANKS = b" \t\r\n"
+
+
+class Severity(Enum):
+    """How bad it is: an error hides something, a warning does not."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class Problem(Enum):
+    """What is wrong; repairing begins here."""
+
+    UNREADABLE = "the disk does not give it"
+    DOCUMENT = "no document of this format"
+    IDENTITY = "a document that names other ids than its path"
+    STEP_REFERENCE = "a step that refers to a message that is not there"
+    LOG = "a log that is no file"
+    LINE = "a line of a log that is no message"
+    LINE_IDENTITY = "a message that names another thread"
+    LINE_REFERENCE = "a message that refers to a run that is not there"
+    TORN_LINE = "a last line without its end"
+    NO_META = "what a thread holds, without its document"
+    NO_STATUS = "what a run holds, without its document"
+    NAME = "a thread, run or step whose name is no id"
+    MISPLACED = "something else where a directory should be"
+    LEFTOVER = "what a killed program left"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong. *path* is relative to the store, *what* one line for a person.
+
+    *key* names the document, or the thread that the rest is in; *span* says where in the log a line begins
+    and how long it is, without its newline; *parts* lead to what is no document.
+    """
+
+    path: str
+    severity: Severity
+    what: str
+    problem: Problem
+    key: DocumentKey
+    span: tuple[int, int] = (0, 0)
+    parts: tuple[str, ...] = ()
+
+
+def path_of(key: DocumentKey) -> str:
+    """Where a document is, in the layout of a disk, which is how documents are named everywhere."""
+    if key.run_id is None:
+        return f"{key.thread_id}/{META}"
+    run = f"{key.thread_id}/{RUNS}/{key.run_id}"
+    return f"{run}/{STATUS}" if key.step_id is None else f"{run}/{STEPS}/{key.step_id}.json"
+
+
+def check_thread(store: Store, thread_id: str) -> Iterator[Finding]:
+    """What is wrong in a thread; nothing when it is not there (any more)."""
+    key = DocumentKey(thread_id)
+    try:
+        yield from _Thread(store, key).findings()
+    except (NotFound, Damaged):
+        # Not there (any more), or so damaged, as has been said, that nobody can look into it.
+        return
+
+
+class _Thread:
+    def __init__(self, store: Store, key: DocumentKey) -> None:
+        self._store = store
+        self._key = key
+        # The messages that steps say they made, with those steps, until the log shows them.
+        self._awaited: dict[str, list[DocumentKey]] = {}
+
+    def findings(self) -> Iterator[Finding]:
+        yield from self._document(self._key)
+        run_ids = self._store.list_run_ids(self._key.thread_id)
+        for run_id in sorted(run_ids):
+            with suppress(NotFound, Damaged):
+                yield from self._run(DocumentKey(self._key.thread_id, run_id))
+        yield from self._log(frozenset(run_ids))
+        for message_id, steps in self._awaited.items():
+            for step in steps:
+                what = f"step_details: there is no message {message_id!r}"
+                yield _finding(step, Problem.STEP_REFERENCE, what, Severity.WARNING)
+
+    def _run(self, key: DocumentKey) -> Iterator[Finding]:
+        run = yield from self._document(key)
+        for step_id in sorted(self._store.list_step_ids(key.thread_id, str(key.run_id))):
+            step_key = DocumentKey(key.thread_id, key.run_id, step_id)
+            try:
+                step = yield from self._document(step_key)
+            except NotFound:
+                continue
+            if not isinstance(step, RunStep) or _is_being_made(run, step):
+                continue
+            if (message_id := referenced_message(step)) is not None:
+                self._awaited.setdefault(message_id, []).append(step_key)
+
+    def _document(self, key: DocumentKey) -> Generator[Finding, None, Document | None]:
+        """The findings of one document; its value is the document when it is one."""
+        try:
+            data, _ = self._store.read_document(key)
+            fields = documents.parse(data)
+            document = transitions.document_at(key, fields)
+            check_text(data, document)
+        except StorageFailed as error:
+            yield _finding(key, Problem.UNREADABLE, f"cannot be read: {error}")
+            return None
+        except Damaged as error:
+            yield _finding(key, Problem.DOCUMENT, str(error).removeprefix(f"{error.path} is damaged: "))
+            return None
+        except InvalidDocument as error:
+            yield _finding(key, Problem.DOCUMENT, str(error))
+            return None
+        if wrong := wrong_identity(key, fields):
+            yield _finding(key, Problem.IDENTITY, wrong, Severity.WARNING)
+        return document
+
+    def _log(self, run_ids: frozenset[str]) -> Iterator[Finding]:
+        try:
+            log = self._store.open_log(self._key.thread_id)
+        except Damaged as error:
+            what = str(error).removeprefix(f"{error.path} is damaged: ")
+            yield self._log_finding(Problem.LOG, what)
+            return
+        with closing(log):
+            try:
+                start = 0
+                for number, (line, end) in enumerate(lines.iter_lines(log.read), 1):
+                    span = (start, end - 1 - start)
+                    start = end
+                    for problem, what in self._line(log, line, span, run_ids):
+                        severity = Severity.ERROR if problem is Problem.LINE else Severity.WARNING
+                        yield self._log_finding(problem, f"line {number}: {what}", severity, span)
+            except StorageFailed as error:
+                yield self._log_finding(Problem.UNREADABLE, f"cannot be read: {error}")
+
+    def _line(
+        self, log: LogReader, line: bytes, span: tuple[int, int], run_ids: frozenset[str]
+    ) -> Iterator[tuple[Problem, str]]:
+        if span[1] > MAX_LINE_BYTES:
+            if not _is_blank(log, *span):
+                yield Problem.LINE, f"longer than {MAX_LINE_BYTES} bytes"
+            return
+        if not line.strip():
+            return
+        try:
+            fields = documents.parse(line)
+            message = ThreadMessage.of({**fields, "thread_id": self._key.thread_id})
+            check_text(line, message)
+        except InvalidDocument as error:
+            yield Problem.LINE, str(error)
+            return
+        if wrong := wrong_thread(self._key.thread_id, fields):
+            yield Problem.LINE_IDENTITY, wrong
+        if message.run_id is not None and message.run_id not in run_ids:
+            yield Problem.LINE_REFERENCE, f"run_id: there is no run {message.run_id!r}"
+        self._awaited.pop(message.id, None)
+
+    def _log_finding(
+        self,
+        problem: Problem,
+        what: str,
+        severity: Severity = Severity.ERROR,
+        span: tuple[int, int] = (0, 0),
+    ) -> Finding:
+        thread_id = self._key.thread_id
+        return Finding(f"{thread_id}/{LOG}", severity, what, problem, self._key, span, (thread_id, LOG))
+
+
+def _finding(key: DocumentKey, problem: Problem, what: str, severity: Severity = Severity.ERROR) -> Finding:
+    return Finding(path_of(key), severity, what, problem, key)
+
+
+def check_text(data: bytes, document: Document) -> None:
+    """Raises InvalidDocument when a text could not be written again: JSON can name what UTF-8 cannot."""
+    if b"\\ud" in data.lower():
+        documents.pretty(document)
+
+
+def wrong_identity(key: DocumentKey, fields: dict[str, Any]) -> str | None:
+    """Which field of a document says another id than its path. (One that says none is fine.)"""
+    for name, value in transitions.with_identity(key, {}).items():
+        if name in fields and fields[name] != value:
+            return f"{name}: {fields[name]!r} is not {value!r}, as its path says"
+    return None
+
+
+def wrong_thread(thread_id: str, fields: dict[str, Any]) -> str | None:
+    """How a message names another thread."""
+    said = fields.get("thread_id", thread_id)
+    return f"thread_id: {said!r} is not {thread_id!r}, as its path says" if said != thread_id else None
+
+
+def referenced_message(step: RunStep) -> str | None:
+    """The message that a step says it made, in our words or in OpenAI's."""
+    details = step.fields().get("step_details")
+    if not isinstance(details, dict):
+        return None
+    creation = details.get("message_creation")
+    message_id = (creation if isinstance(creation, dict) else details).get("message_id")
+    return message_id if isinstance(message_id, str) else None
+
+
+def _is_being_made(run: Document | None, step: RunStep) -> bool:
+    """The step's message may yet come."""
+    is_over = isinstance(run, Run) and run.status.is_terminal
+    return step.status is RunStepStatus.in_progress and not is_over
+
+
+def _is_blank(log: LogReader, start: int, size: int) -> bool:
+    end = start + size
+    while start < end:
+        piece = log.read(start, min(1 << 20, end - start))
+        if not piece or piece.strip(_BLANKS):
+            return not piece
+        start += len(piece)
+    return True

@@ -1,0 +1,202 @@
+"""Repairing a store without losing anything: what is taken away or replaced stays below `ASIDE`.
+
+Every repair takes the thread's lock for a moment and looks again first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from store import documents, lines, transitions
+from store.api import DocumentKey
+from store.checking import (
+    Finding,
+    Problem,
+    check_text,
+    path_of,
+    wrong_identity,
+)
+from store.disk import directories, files
+from store.disk.aside import Aside
+from store.disk.checking import printable
+from store.disk.directories import opened
+from store.disk.layout import LOG, META, RUNS, STATUS, Parts
+from store.disk.leftovers import ASIDE
+from store.disk.locking import locked_thread
+from store.disk.log_repair import LogRepair
+from store.disk.system_calls import SystemCalls
+from store.disk.thread_store import ThreadStore
+from store.documents import MAX_LINE_BYTES
+from store.errors import InvalidDocument, StoreError
+from store.models import Thread, now_s
+
+
+class Repair:
+    """Mends the findings of a check, one by one."""
+
+    def __init__(self, store: ThreadStore, calls: SystemCalls | None = None) -> None:
+        self._store = store
+        self._root = store.location
+        self._calls = calls or SystemCalls()
+        self._aside = Aside(self._root, self._calls)
+        log = LogRepair(self._root, self._calls, self._aside)
+        self._menders: dict[Problem, Callable[[Finding], str]] = {
+            Problem.DOCUMENT: self._mend_document,
+            Problem.IDENTITY: self._mend_identity,
+            Problem.STEP_REFERENCE: self._mend_step_reference,
+            Problem.LINE: log.blank_line,
+            Problem.LINE_IDENTITY: log.mend_line,
+            Problem.LINE_REFERENCE: log.mend_line,
+            Problem.TORN_LINE: log.end_line,
+            Problem.NO_META: self._make_meta,
+            Problem.NO_STATUS: self._move_aside,
+            Problem.NAME: self._move_aside,
+            Problem.LOG: self._move_aside,
+            Problem.MISPLACED: self._move_aside,
+            Problem.LEFTOVER: self._move_leftover,
+        }
+
+    def mend(self, finding: Finding) -> str:
+        """What was done about a finding, in words; empty when nothing can be done.
+
+        Raises:
+            StoreError: it failed, and the store is as it was.
+        """
+        mender = self._menders.get(finding.problem)
+        return mender(finding) if mender else ""
+
+    # ── Documents ───────────────────────────────────────────────────────────────────────────────────
+
+    def _mend_document(self, finding: Finding) -> str:
+        """A thread gets a new document, so that what it holds is there; a run goes aside with its steps."""
+        key = finding.key
+        if key.run_id is None:
+            return self._make_meta(finding)
+        parts = tuple(path_of(key).split("/"))
+        if key.step_id is None:
+            parts = parts[:-1]
+        with locked_thread(self._root, key.thread_id):
+            with suppress(StoreError):
+                data, _ = self._store.read_document(key)
+                check_text(data, transitions.document_at(key, documents.parse(data)))
+                return "mended by somebody else meanwhile"
+            return self._moved(parts)
+
+    def _make_meta(self, finding: Finding) -> str:
+        """A document made of what is left of the old one, and of the time of the oldest message or run."""
+        thread_id = finding.key.thread_id
+        key = DocumentKey(thread_id)
+        with locked_thread(self._root, thread_id) as thread:
+            if directories.stands(thread, META):
+                try:
+                    data, _ = self._store.read_document(key)
+                except StoreError:
+                    # A link, a FIFO, a directory.
+                    self._aside.move((thread_id, META))
+                    data = b""
+            else:
+                data = b""
+            document = _meta_of(data, key, _oldest_s(self._root, thread_id))
+            if data:
+                self._aside.copy((thread_id, META), data)
+            path = path_of(key)
+            files.rewrite(self._calls, thread, META, path, lambda stored: _if_same(stored, data, document))
+        return "made anew" + (f"; the old one is in {ASIDE}" if data else "")
+
+    def _mend_identity(self, finding: Finding) -> str:
+        key = finding.key
+
+        def mended(data: bytes) -> bytes | None:
+            fields = documents.parse(data)
+            if not wrong_identity(key, fields):
+                return None
+            return documents.pretty(transitions.document_at(key, fields))
+
+        return self._rewrite(key, mended, "set to what its path says")
+
+    def _mend_step_reference(self, finding: Finding) -> str:
+        key = finding.key
+
+        def mended(data: bytes) -> bytes | None:
+            fields = documents.parse(data)
+            fields.pop("step_details", None)
+            return documents.pretty(transitions.document_at(key, fields))
+
+        return self._rewrite(key, mended, "taken out")
+
+    def _rewrite(self, key: DocumentKey, mended: Callable[[bytes], bytes | None], done: str) -> str:
+        """Replaces a document by what *mended* makes of it; the old one is kept aside."""
+        *parts, name = path_of(key).split("/")
+
+        def changed(stored: bytes | None) -> bytes | None:
+            new = mended(stored) if stored is not None else None
+            if stored is not None and new is not None:
+                self._aside.copy((*parts, name), stored)
+            return new
+
+        with locked_thread(self._root, key.thread_id), opened(self._root, *parts) as directory:
+            if directory is None:
+                return "gone meanwhile"
+            files.rewrite(self._calls, directory, name, path_of(key), changed)
+        return f"{done}; the old one is in {ASIDE}"
+
+    # ── What cannot be mended where it is ───────────────────────────────────────────────────────────
+
+    def _move_aside(self, finding: Finding) -> str:
+        with locked_thread(self._root, finding.parts[0]):
+            return self._moved(finding.parts)
+
+    def _move_leftover(self, finding: Finding) -> str:
+        return self._moved(finding.parts)
+
+    def _moved(self, parts: Parts) -> str:
+        place = self._aside.move(parts)
+        return f"moved to {printable(place)}" if place else "gone meanwhile"
+
+
+def _if_same(stored: bytes | None, expected: bytes, new: bytes) -> bytes | None:
+    """*new*, unless somebody else has been at work."""
+    return new if (stored or b"") == expected else None
+
+
+def _meta_of(data: bytes, key: DocumentKey, oldest_s: int) -> bytes:
+    """The document of a thread with what of a damaged one can be kept."""
+    kept: dict[str, Any] = {}
+    with suppress(InvalidDocument):
+        kept = documents.parse(data)
+    if type(kept.get("created_at")) is not int:
+        kept.pop("created_at", None)
+    thread = Thread.of(transitions.with_identity(key, {"created_at": oldest_s, **kept}))
+    try:
+        return documents.pretty(thread)
+    except InvalidDocument:
+        return documents.pretty(Thread(id=key.thread_id, created_at=oldest_s))
+
+
+def _oldest_s(root: str, thread_id: str) -> int:
+    """When a thread was made, at the latest: the time of its first message or its oldest run."""
+    found = [now_s()]
+    with opened(root, thread_id) as thread:
+        if thread is not None:
+            found.append(int(os.fstat(thread).st_mtime))
+            with suppress(StoreError, OSError):
+                log = directories.open_file(thread, LOG, LOG)
+                if log is not None:
+                    try:
+                        first = os.pread(log, MAX_LINE_BYTES, 0).split(b"\n", 1)[0]
+                    finally:
+                        os.close(log)
+                    if message := lines.message_of(first, thread_id):
+                        found.append(message.created_at)
+    with opened(root, thread_id, RUNS) as runs:
+        names = [name for name, _ in directories.subdirectories(runs)] if runs is not None else []
+        for name in names:
+            with suppress(StoreError, OSError, KeyError, TypeError):
+                with opened(root, thread_id, RUNS, name) as run:
+                    data = files.read_file(run, STATUS, name) if run is not None else None
+                if data:
+                    found.append(int(documents.parse(data[0])["created_at"]))
+    return min(found)

@@ -1,0 +1,14 @@
+"""The store in a PostgreSQL database, for when several machines work on the same threads."""
+
+try:
+    import psycopg  # noqa: F401
+    import psycopg_pool  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"a postgresql:// store needs psycopg ({error}): pip install 'threadfs[postgres]'"
+    ) from None
+
+from store.postgres.connections import Limits, without_password
+from store.postgres.postgres_store import PostgresStore
+
+__all__ = ["Limits", "PostgresStore", "without_password"]

@@ -1,0 +1,213 @@
+"""Connections to the server: a pool of them, each set up alike, no wait without a bound."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+import psycopg
+from psycopg_pool import ConnectionPool
+
+from store.postgres.urls import connection_parameters, without_password
+from store.postgres.watchdog import Watchdog
+
+__all__ = ["Connections", "Limits", "Rows", "Session", "without_password"]
+
+Rows = list[tuple[Any, ...]]
+Parameters = Sequence[Any] | Mapping[str, Any]
+
+# The pool tells of each connection that it gives, which would be every call.
+logging.getLogger("psycopg.pool").setLevel(logging.WARNING)
+
+# Where the tables are. A schema of its own: a database may have "threads" and "runs" of another program.
+SCHEMA = "threadfs"
+
+# One query for each new connection.
+# - Answers come in time, and a connection of ours that the network has swallowed keeps no row locked.
+# - A commit is answered when it is on disk: `off` would answer before. Who waits for replicas still does.
+_SET_UP = f"""
+    SELECT set_config('search_path', '{SCHEMA}', false),
+        set_config('statement_timeout', %(answer_ms)s, false),
+        set_config('idle_in_transaction_session_timeout', %(answer_ms)s, false),
+        (SELECT set_config(name, '1s', false)
+            FROM pg_settings WHERE name = 'client_connection_check_interval'),
+        (SELECT set_config(name, 'on', false)
+            FROM pg_settings WHERE name = 'synchronous_commit' AND setting = 'off')
+"""
+# How much later than the server's own the watchdog's time is up, so that the server's reason is heard.
+_GRACE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long is waited, and how many connections there are at most besides the one that listens."""
+
+    # For a new connection; whole seconds, 2 at least (libpq).
+    connect_s: int = 5
+    # For the answer to one statement.
+    answer_s: float = 10.0
+    # For all that a method of the store tries again while the server cannot be reached.
+    retry_s: float = 12.0
+    connections: int = 8
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection whose socket a watchdog may shut down."""
+
+    line: socket.socket
+    # The token of the last change whose commit was answered on this connection; see `database.py`.
+    answered: tuple[str, int] | None = None
+
+    @classmethod
+    def connect(cls, conninfo: str = "", *_: Any, **parameters: Any) -> Self:
+        """As psycopg has it, and *on_failure* hears why not: the pool connects in threads of its own."""
+        on_failure = parameters.pop("on_failure")
+        try:
+            connection = super().connect(conninfo, **parameters)
+        except psycopg.Error as error:
+            on_failure(error)
+            raise
+        # A descriptor of its own: libpq may close its one while the watchdog looks.
+        connection.line = socket.socket(fileno=os.dup(connection.fileno()))
+        return connection
+
+    def close(self) -> None:
+        super().close()
+        self.line.close()
+
+
+class Session:
+    """A connection, for as long as one attempt at something takes."""
+
+    def __init__(self, connection: Connection, watchdog: Watchdog, limits: Limits) -> None:
+        self.connection = connection
+        self._watchdog = watchdog
+        self._guard_s = limits.answer_s + _GRACE_S
+
+    def execute(self, query: str, parameters: Parameters = ()) -> Rows:
+        """The rows that *query* gives. Raises psycopg.Error."""
+        with (
+            self._watchdog.guarding(self.connection.line, self._guard_s),
+            self.connection.cursor(binary=True) as cursor,
+        ):
+            cursor.execute(query.encode(), parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    def execute_script(self, sql: str) -> None:
+        """Several statements, without parameters. Raises psycopg.Error."""
+        with self._watchdog.guarding(self.connection.line, self._guard_s):
+            self.connection.execute(sql.encode())
+
+
+class Connections:
+    """The connections of one store. Opened when they are needed, closed when long unused.
+
+    A forked child gets new ones: two processes cannot share a connection.
+    """
+
+    def __init__(self, url: str, limits: Limits) -> None:
+        self.limits = limits
+        self._parameters: dict[str, Any] = {
+            **connection_parameters(url, limits.connect_s),
+            "autocommit": True,
+            "on_failure": self._failed,
+        }
+        self._opening = threading.Lock()
+        self._watchdog = Watchdog()
+        self._pool: ConnectionPool[Connection] | None = None
+        # Why connecting failed, while it does.
+        self.last_refusal: psycopg.Error | None = None
+        self._given: weakref.WeakSet[Connection] = weakref.WeakSet()
+        this = weakref.ref(self)
+
+        def start_anew() -> None:
+            if (found := this()) is not None:
+                found._start_anew()
+
+        os.register_at_fork(after_in_child=start_anew)
+
+    def _failed(self, error: psycopg.Error) -> None:
+        self.last_refusal = error
+
+    def _start_anew(self) -> None:
+        # The parent's sockets are closed here without a word to the server: it may be using them.
+        for connection in self._given:
+            with suppress(OSError, psycopg.Error):
+                os.close(connection.fileno())
+            connection.line.close()
+        _left_to_parents.append(self._pool)
+        self._pool, self._given = None, weakref.WeakSet()
+        self._watchdog, self._opening = Watchdog(), threading.Lock()
+
+    def connect(self) -> Connection:
+        """A connection outside the pool, set up like the others. Raises psycopg.Error."""
+        connection = Connection.connect(**self._parameters)
+        self._set_up(connection)
+        return connection
+
+    def _set_up(self, connection: Connection) -> None:
+        self._given.add(connection)
+        answer_ms = str(int(self.limits.answer_s * 1000))
+        try:
+            self.session_on(connection).execute(_SET_UP, {"answer_ms": answer_ms})
+        except BaseException:
+            connection.close()
+            raise
+
+    def session_on(self, connection: Connection) -> Session:
+        return Session(connection, self._watchdog, self.limits)
+
+    @contextmanager
+    def session(self, until_s: float) -> Iterator[Session]:
+        """A connection of the pool, which is waited for until then (`time.monotonic`).
+
+        Raises:
+            psycopg.Error: there was none in time (PoolTimeout), or what the block said.
+        """
+        pool = self._opened_pool()
+        connection = pool.getconn(max(0.05, until_s - time.monotonic()))
+        self.last_refusal = None
+        try:
+            yield self.session_on(connection)
+        except psycopg.Error:
+            if connection.closed:
+                # The server has probably gone, and with it the other connections that wait here.
+                pool.drain()
+            raise
+        finally:
+            pool.putconn(connection)
+
+    def _opened_pool(self) -> ConnectionPool[Connection]:
+        with self._opening:
+            if self._pool is None:
+                self._pool = ConnectionPool(
+                    connection_class=Connection,
+                    kwargs=self._parameters,
+                    configure=self._set_up,
+                    min_size=0,
+                    max_size=self.limits.connections,
+                    max_idle=300.0,
+                    reconnect_timeout=self.limits.retry_s,
+                    num_workers=2,
+                    name="threadfs",
+                    open=True,
+                )
+            return self._pool
+
+    def close(self) -> None:
+        with self._opening:
+            if self._pool is not None:
+                self._pool.close()
+                self._pool = None
+
+
+# Pools of parent processes: ended there, and not to be touched here.
+_left_to_parents: list[object] = []

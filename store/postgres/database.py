@@ -1,0 +1,181 @@
+"""Reading and changing the database: bounded, tried again where that is safe, and never applied twice.
+
+A statement or transaction whose connection is lost before the ``COMMIT`` is sent has done nothing and is
+run again. When the answer to the ``COMMIT`` is lost, nobody here knows whether it was done. So each
+transaction also inserts a random token into ``commits``, and who lost the answer inserts that token once
+more: the unique index has that insert wait for the first transaction to end, and then tells whether it
+committed. This holds after a crash of the server and on a replica that took over as well, because the token
+was written, or lost, together with the change.
+
+The isolation level is PostgreSQL's default, READ COMMITTED. It suffices because no change rests on what it
+has read without a lock: whatever is read to be changed is read ``FOR NO KEY UPDATE``, which waits for who
+changes it now and then reads the newest version; what must not exist is inserted under a unique index; and
+what reads several tables does so in one statement, which sees one moment. Locks are taken in the order
+thread, run, step, so that two writers cannot wait for each other.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+import psycopg
+
+from store.api import Change
+from store.postgres.connections import Connections, Limits, Parameters, Rows, Session
+from store.postgres.failures import is_passing, storage_failed
+
+CHANNEL = "threadfs"
+
+# Of a transaction, all at once: its token in, the token of the connection's last one (which has been
+# answered) out, and what others are told when it commits.
+_SEAL = f"""
+    WITH answered AS (DELETE FROM commits WHERE thread_id = %(old_thread)s AND token = %(old_token)s),
+        sealed AS (INSERT INTO commits (thread_id, token) VALUES (%(thread)s, %(token)s))
+    SELECT pg_notify('{CHANNEL}', %(changes)s)
+"""
+_ASK = "INSERT INTO commits (thread_id, token) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING 1"
+
+T = TypeVar("T")
+
+
+class Transaction:
+    """One attempt at a change. *version* is a number that no other change has."""
+
+    def __init__(self, session: Session, version: int) -> None:
+        self.execute = session.execute
+        self.version = version
+        self.changes: list[Change] = []
+
+    def changed(self, *changes: Change) -> None:
+        """Something was written, and this is what others are told. Without it all is rolled back."""
+        self.changes += changes
+
+
+class Database:
+    """The server, for the rest of the store."""
+
+    def __init__(self, url: str, limits: Limits) -> None:
+        self.connections = Connections(url, limits)
+        # Goes with each change, so that who made it can tell it from those of others.
+        self.sender = secrets.token_hex(8)
+        self._limits = limits
+
+    def read(self, query: str, parameters: Parameters = ()) -> Rows:
+        """What one statement reads: one moment of the database.
+
+        Raises:
+            StorageFailed: the server did not answer in time, or with a reason.
+        """
+        return self.execute(query, parameters)
+
+    def execute(self, statement: str, parameters: Parameters = ()) -> Rows:
+        """One statement, in a transaction of its own, that may take place twice. Raises as `read`."""
+        attempts = _Attempts(self.connections, self._limits)
+        return attempts.run(lambda session: session.execute(statement, parameters))
+
+    def write(self, thread_id: str, work: Callable[[Transaction], T]) -> T:
+        """What *work* returns, once its changes are on the server's disk, all or none, and applied once.
+
+        *work* may be called several times.
+
+        Raises:
+            StorageFailed: as `read`; when it says so, it is not known whether the change is stored.
+        """
+        token = secrets.randbits(63)
+        attempts = _Attempts(self.connections, self._limits)
+        unanswered: list[T] = []
+
+        def attempt(session: Session) -> T:
+            if unanswered and _was_committed(session, thread_id, token):
+                return unanswered[0]
+            unanswered.clear()
+            session.execute("BEGIN")
+            try:
+                transaction = Transaction(session, token)
+                result = work(transaction)
+                if not transaction.changes:
+                    session.execute("ROLLBACK")
+                    return result
+                self._seal(session, thread_id, token, transaction.changes)
+            except BaseException:
+                with suppress(psycopg.Error):
+                    session.execute("ROLLBACK")
+                raise
+            unanswered.append(result)
+            try:
+                session.execute("COMMIT")
+            except psycopg.Error:
+                if session.connection.closed:
+                    attempts.leave_time()
+                else:
+                    unanswered.clear()  # This is an answer: it was not done.
+                raise
+            session.connection.answered = (thread_id, token)
+            return result
+
+        return attempts.run(attempt, lambda: bool(unanswered))
+
+    def _seal(self, session: Session, thread_id: str, token: int, changes: list[Change]) -> None:
+        old_thread, old_token = session.connection.answered or ("", 0)
+        session.execute(
+            _SEAL,
+            {
+                "old_thread": old_thread,
+                "old_token": old_token,
+                "thread": thread_id,
+                "token": token,
+                "changes": _payload(self.sender, changes),
+            },
+        )
+
+    def close(self) -> None:
+        self.connections.close()
+
+
+class _Attempts:
+    """Runs something until it is done, or fails for good, or the time is up."""
+
+    def __init__(self, connections: Connections, limits: Limits) -> None:
+        self._connections = connections
+        self._retry_s = limits.retry_s
+        self._until_s = 0.0
+        self.leave_time()
+
+    def leave_time(self) -> None:
+        """From now on there is all the time again: to find out what became of a commit."""
+        self._until_s = time.monotonic() + self._retry_s
+
+    def run(self, attempt: Callable[[Session], T], is_unanswered: Callable[[], bool] = lambda: False) -> T:
+        pause_s = 0.0
+        while True:
+            try:
+                with self._connections.session(self._until_s) as session:
+                    return attempt(session)
+            except psycopg.Error as error:
+                time_is_up = time.monotonic() + pause_s >= self._until_s
+                if time_is_up or not is_passing(error):
+                    refusal = self._connections.last_refusal
+                    raise storage_failed(error, refusal, is_unanswered=is_unanswered()) from error
+            time.sleep(pause_s)
+            pause_s = min(1.0, pause_s * 2 or 0.02)
+
+
+def _was_committed(session: Session, thread_id: str, token: int) -> bool:
+    """Whether a transaction whose ``COMMIT`` was not answered took place; waits for its end."""
+    session.execute("BEGIN")
+    try:
+        return not session.execute(_ASK, (thread_id, token))
+    finally:
+        with suppress(psycopg.Error):
+            session.execute("ROLLBACK")
+
+
+def _payload(sender: str, changes: list[Change]) -> str:
+    """Below PostgreSQL's 8000 bytes: three changes of three ids of 127 bytes, which JSON at worst doubles."""
+    told = [[change.part.name, change.thread_id, change.run_id, change.step_id] for change in changes]
+    return json.dumps([sender, *told], ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,65 @@
+"""What a server says when it does not do what was asked, as what a store says."""
+
+from __future__ import annotations
+
+import errno
+
+import psycopg
+from psycopg import errors
+from psycopg_pool import PoolTimeout
+
+from store.errors import StorageFailed
+from store.postgres.watchdog import NoAnswer
+
+# By SQLSTATE; https://www.postgresql.org/docs/current/errcodes-appendix.html
+_ERRNOS = {
+    "25006": errno.EROFS,  # read_only_sql_transaction: a standby, or default_transaction_read_only
+    "53100": errno.ENOSPC,  # disk_full
+    "53200": errno.ENOMEM,  # out_of_memory
+    "57014": errno.ETIMEDOUT,  # query_canceled: by statement_timeout
+    "55P03": errno.ETIMEDOUT,  # lock_not_available
+    "42501": errno.EACCES,  # insufficient_privilege
+}
+
+# The connection has ended with what was done on it, and another one may fare better.
+_LOST = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "53300"})
+# The transaction was undone in favour of another one, and may be run again.
+_UNDONE = frozenset({"40001", "40P01"})
+
+
+def is_passing(error: psycopg.Error) -> bool:
+    """Whether the same may work on another connection, or at another time."""
+    state = error.sqlstate
+    if state is None:
+        return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)) and not isinstance(
+            error, PoolTimeout
+        )
+    return state in _LOST or state in _UNDONE or state.startswith("08")
+
+
+def storage_failed(
+    error: psycopg.Error,
+    last_refusal: psycopg.Error | None = None,
+    *,
+    is_connecting: bool = False,
+    is_unanswered: bool = False,
+) -> StorageFailed:
+    """*error* with the reason in words; *last_refusal* is why connecting failed when it last did."""
+    number = _ERRNOS.get(error.sqlstate or "", errno.EIO)
+    what = "no connection to the database" if is_connecting else "the database failed"
+    reason = error
+    if isinstance(error, PoolTimeout):
+        # All the time went into waiting for a connection.
+        what, reason = "no connection to the database", last_refusal or error
+    if isinstance(reason, (PoolTimeout, errors.ConnectionTimeout, NoAnswer)):
+        number = errno.ETIMEDOUT
+    if is_unanswered:
+        what = "it is not known whether the database has made the change"
+    return StorageFailed(number, f"{what} ({_words(reason)})")
+
+
+def _words(error: psycopg.Error) -> str:
+    """What the server or libpq said, in one line, which never holds a password."""
+    if error.diag.message_primary:
+        return error.diag.message_primary
+    return " ".join(str(error).split())[:500] or type(error).__name__

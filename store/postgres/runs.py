@@ -1,0 +1,217 @@
+"""Runs: made, moved from status to status, listed by status."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from typing import Any
+
+from store import documents, names, transitions
+from store.api import Change, DocumentKey, Part
+from store.errors import AlreadyExists, InvalidDocument, NotEmpty, RunInProgress, ThreadNotFound
+from store.models import Run, RunError, RunStatus
+from store.postgres.database import Transaction
+from store.postgres.documents import Documents
+from store.postgres.tables import NOW_NS, checked, not_found
+
+# Of a listing, at a time: what is in memory does not grow with the store.
+_PAGE_ROWS = 5000
+
+
+class Runs(Documents):
+    def create_run(self, thread_id: str, run: Run) -> Run:
+        """Makes a run of the thread.
+
+        Raises:
+            ThreadNotFound: no such thread.
+            AlreadyExists: the thread has a run of this id.
+        """
+        names.checked(run.id)
+        run = run.model_copy(update={"thread_id": names.checked(thread_id)})
+        data = documents.pretty(run)
+
+        def work(transaction: Transaction) -> None:
+            if not runs_changed(transaction, thread_id):
+                raise ThreadNotFound(thread_id)
+            if not transaction.execute(
+                "INSERT INTO runs (thread_id, run_id, status, document, modified_ns, version)"
+                f" VALUES (%s, %s, %s, %s, {NOW_NS}, %s) ON CONFLICT DO NOTHING RETURNING 1",
+                [thread_id, run.id, run.status.value, data, transaction.version],
+            ):
+                raise AlreadyExists("run", run.id)
+            transaction.changed(
+                Change(Part.RUNS, thread_id, run.id), Change(Part.DOCUMENT, thread_id, run.id)
+            )
+
+        self._database.write(thread_id, work)
+        return run
+
+    def get_run(self, thread_id: str, run_id: str) -> Run:
+        return self._get(DocumentKey(thread_id, run_id), Run)
+
+    def list_run_ids(self, thread_id: str) -> list[str]:
+        """The ids of the thread's runs, in no order. Raises ThreadNotFound."""
+        found = self._database.read(
+            "SELECT run_id FROM threads LEFT JOIN runs USING (thread_id) WHERE thread_id = %s",
+            [names.checked(thread_id)],
+        )
+        if not found:
+            raise ThreadNotFound(thread_id)
+        return [run_id for (run_id,) in found if run_id is not None]
+
+    def update_run_status(
+        self,
+        thread_id: str,
+        run_id: str,
+        status: RunStatus,
+        error: RunError | None = None,
+        *,
+        expected: RunStatus | None = None,
+    ) -> Run:
+        """Sets the status of a run that has not ended, and ``last_error`` to *error* or none.
+
+        Raises:
+            RunInTerminalState: it has ended, with whatever status.
+            StatusChanged: it is not in the *expected* status: somebody else was faster.
+        """
+        wanted = _status(status)
+        return self._update(
+            DocumentKey(thread_id, run_id),
+            Run,
+            lambda run: transitions.with_status(run, wanted, error, expected=expected),
+        )
+
+    def force_update_run_status(
+        self, thread_id: str, run_id: str, status: RunStatus, error: RunError | None = None
+    ) -> Run:
+        """As `update_run_status`, also for a run that has ended."""
+        wanted = _status(status)
+        return self._update(
+            DocumentKey(thread_id, run_id),
+            Run,
+            lambda run: transitions.with_status(run, wanted, error, force=True),
+        )
+
+    def cancel_run(self, thread_id: str, run_id: str, *, force: bool = False) -> Run:
+        """Cancels a run, whether or not a worker holds it; one that is cancelled already stays as it is.
+
+        Raises:
+            RunInTerminalState: it has ended otherwise, and *force* is not given.
+        """
+        return self._update(
+            DocumentKey(thread_id, run_id), Run, lambda run: transitions.cancelled(run, force=force)
+        )
+
+    def delete_run(
+        self, thread_id: str, run_id: str, *, force: bool = False, only_empty: bool = False
+    ) -> None:
+        """Deletes a run with its steps.
+
+        Raises:
+            RunInProgress: it is in progress, and *force* is not given.
+            NotEmpty: it is not queued or has steps, and *only_empty* was asked for.
+        """
+        key = checked(DocumentKey(thread_id, run_id))
+
+        def work(transaction: Transaction) -> None:
+            runs_changed(transaction, thread_id)
+            found = transaction.execute(
+                "SELECT status, EXISTS (SELECT FROM steps WHERE thread_id = %(t)s AND run_id = %(r)s)"
+                " FROM runs WHERE thread_id = %(t)s AND run_id = %(r)s FOR UPDATE",
+                {"t": thread_id, "r": run_id},
+            )
+            if not found:
+                raise not_found(key)
+            status, has_steps = found[0]
+            if not force:
+                refuse_in_progress(run_id, status)
+            if only_empty and (status != RunStatus.queued or has_steps):
+                raise NotEmpty(f"run {run_id!r} has been worked on")
+            transaction.execute("DELETE FROM runs WHERE thread_id = %s AND run_id = %s", [thread_id, run_id])
+            transaction.changed(
+                Change(Part.RUNS, thread_id, run_id), Change(Part.DOCUMENT, thread_id, run_id)
+            )
+
+        self._database.write(thread_id, work)
+
+    def index_runs(self) -> None:
+        """Nothing to begin: the server keeps the index."""
+
+    def runs_by_status(
+        self, statuses: Collection[RunStatus] = tuple(RunStatus)
+    ) -> Iterator[tuple[str, str, RunStatus]]:
+        """(thread, run, status) of every run in one of *statuses*.
+
+        Read from an index, which is in the order of the result, some at a time. A run that changes its
+        status meanwhile is given once, or, when only some *statuses* are asked for, twice or not at all.
+        """
+        if set(RunStatus).issubset(statuses):
+            for thread_id, run_id, status in self._pages(
+                "SELECT thread_id, run_id, status FROM runs WHERE (thread_id, run_id) > (%s, %s)"
+                " ORDER BY thread_id, run_id LIMIT %s",
+                ("", ""),
+            ):
+                with suppress(ValueError):  # A status of a later version.
+                    yield thread_id, run_id, RunStatus(status)
+            return
+        for wanted in statuses:
+            for thread_id, run_id in self._pages(
+                "SELECT thread_id, run_id FROM runs WHERE status = %s AND (thread_id, run_id) > (%s, %s)"
+                " ORDER BY thread_id, run_id LIMIT %s",
+                ("", ""),
+                _status(wanted).value,
+            ):
+                yield thread_id, run_id, wanted
+
+    def statuses_in_use(self) -> set[RunStatus]:
+        """The statuses that some run is in: one look into the index for each status there is."""
+        found = self._database.read(
+            "SELECT status FROM unnest(%s::text[]) AS wanted (status)"
+            " WHERE EXISTS (SELECT FROM runs WHERE runs.status = wanted.status)",
+            [[status.value for status in RunStatus]],
+        )
+        return {RunStatus(status) for (status,) in found}
+
+    def stale_runs(self, older_than_s: float) -> Iterator[tuple[str, str, RunStatus]]:
+        """The runs that have not ended and whose status is unchanged for *older_than_s* seconds."""
+        ((latest_ns,),) = self._database.read(f"SELECT {NOW_NS} - %s::bigint", [int(older_than_s * 1e9)])
+        for _, thread_id, run_id, status in self._pages(
+            "SELECT modified_ns, thread_id, run_id, status FROM runs WHERE status IN"
+            " ('queued', 'in_progress', 'requires_action', 'cancelling') AND modified_ns <= %s"
+            " AND (modified_ns, thread_id, run_id) > (%s, %s, %s)"
+            " ORDER BY modified_ns, thread_id, run_id LIMIT %s",
+            (-(2**63), "", ""),
+            latest_ns,
+        ):
+            yield thread_id, run_id, RunStatus(status)
+
+    def _pages(self, query: str, after: tuple[Any, ...], *parameters: Any) -> Iterator[tuple[Any, ...]]:
+        """The rows of *query*, which gives so many rows after a place; its first columns are their place."""
+        while True:
+            page = self._database.read(query, [*parameters, *after, _PAGE_ROWS])
+            yield from page
+            if len(page) < _PAGE_ROWS:
+                return
+            after = page[-1][: len(after)]
+
+
+def runs_changed(transaction: Transaction, thread_id: str) -> bool:
+    """Locks the thread, in which a run comes or goes; False when there is no such thread."""
+    return bool(
+        transaction.execute(
+            f"UPDATE threads SET runs_modified_ns = {NOW_NS} WHERE thread_id = %s RETURNING 1", [thread_id]
+        )
+    )
+
+
+def refuse_in_progress(run_id: str, status: str) -> None:
+    with suppress(ValueError):
+        if RunStatus(status).is_in_progress:
+            raise RunInProgress(run_id, status)
+
+
+def _status(status: str) -> RunStatus:
+    try:
+        return RunStatus(status)
+    except ValueError:
+        raise InvalidDocument(f"status: {status!r} is no status of a run") from None

@@ -1,0 +1,95 @@
+"""Where in the tables a document is, and what its rows are called in errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from errno import EOVERFLOW
+from typing import TypeVar
+
+from store import documents, names, transitions
+from store.api import Change, DocumentKey, Part
+from store.errors import (
+    Damaged,
+    InvalidDocument,
+    NotFound,
+    RunNotFound,
+    RunStepNotFound,
+    StorageFailed,
+    ThreadNotFound,
+)
+from store.models import Document
+
+# Now, by the server's clock: that of all hosts. In microseconds, which is how fine it goes.
+NOW_NS = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000"
+
+D = TypeVar("D", bound=Document)
+K = TypeVar("K")
+
+
+def checked(key: DocumentKey) -> DocumentKey:
+    """Raises InvalidName."""
+    for name in (key.thread_id, key.run_id, key.step_id):
+        if name is not None:
+            names.checked(name)
+    return key
+
+
+def row_of(key: DocumentKey) -> tuple[str, str, list[str]]:
+    """The table of a document, the condition for its row, and the parameters of that. Raises InvalidName."""
+    checked(key)
+    if key.run_id is None:
+        return "threads", "thread_id = %s", [key.thread_id]
+    if key.step_id is None:
+        return "runs", "thread_id = %s AND run_id = %s", [key.thread_id, key.run_id]
+    return (
+        "steps",
+        "thread_id = %s AND run_id = %s AND step_id = %s",
+        [key.thread_id, key.run_id, key.step_id],
+    )
+
+
+def path_of(key: DocumentKey) -> str:
+    """Where a store on a disk has the document: the name that people know it by."""
+    if key.run_id is None:
+        return f"{key.thread_id}/meta.json"
+    if key.step_id is None:
+        return f"{key.thread_id}/runs/{key.run_id}/status.json"
+    return f"{key.thread_id}/runs/{key.run_id}/steps/{key.step_id}.json"
+
+
+def not_found(key: DocumentKey) -> NotFound:
+    if key.run_id is None:
+        return ThreadNotFound(key.thread_id)
+    return RunNotFound(key.run_id) if key.step_id is None else RunStepNotFound(key.step_id)
+
+
+def change_of(part: Part, key: DocumentKey) -> Change:
+    return Change(part, key.thread_id, key.run_id, key.step_id)
+
+
+def parsed(key: DocumentKey, data: bytes, model: type[D]) -> D:
+    """The stored document. Raises Damaged."""
+    try:
+        return model.of(transitions.with_identity(key, documents.parse(data)))
+    except InvalidDocument as error:
+        raise Damaged(path_of(key), str(error)) from None
+
+
+def status_in(key: DocumentKey, data: bytes) -> str | None:
+    """The status of a document that is about to be stored, for the column beside it; a thread has none."""
+    return None if key.run_id is None else str(documents.parse(data)["status"])
+
+
+def stored_time(modified_ns: int, what: str) -> int:
+    """*modified_ns*, if it fits the column."""
+    if not -(2**63) <= modified_ns < 2**63:
+        raise StorageFailed(EOVERFLOW, f"the time of {what}")
+    return modified_ns
+
+
+def placed(place: str, lay_out: Callable[[K, bytes], bytes], key: K, given: bytes) -> bytes:
+    """What *lay_out* makes of *given*, or InvalidDocument with the *place* of what is wrong."""
+    try:
+        return lay_out(key, given)
+    except InvalidDocument as error:
+        raise InvalidDocument(f"{place}: {error}") from None

@@ -1,0 +1,121 @@
+"""Threads: made, listed, deleted with all that they hold."""
+
+from __future__ import annotations
+
+import secrets
+
+from store import documents, names
+from store.api import Change, DocumentKey, Part
+from store.errors import AlreadyExists, NotEmpty, ThreadNotFound
+from store.models import Thread
+from store.postgres.database import Transaction
+from store.postgres.documents import Documents
+from store.postgres.runs import refuse_in_progress
+from store.postgres.tables import NOW_NS, stored_time
+
+
+class Threads(Documents):
+    def create_thread(self, thread: Thread) -> Thread:
+        """Makes a thread with no messages and no runs.
+
+        Raises:
+            AlreadyExists: the id is taken.
+        """
+        names.checked(thread.id)
+        data = documents.pretty(thread)
+        self._database.write(thread.id, lambda transaction: insert_thread(transaction, thread.id, data))
+        return thread
+
+    def get_thread(self, thread_id: str) -> Thread:
+        return self._get(DocumentKey(thread_id), Thread)
+
+    def list_thread_ids(self) -> list[str]:
+        """The ids of all threads, in no order."""
+        return [thread_id for (thread_id,) in self._database.read("SELECT thread_id FROM threads")]
+
+    def thread_modified_ns(self, thread_id: str) -> int:
+        """When anything in the thread last changed, in nanoseconds since 1970."""
+        found = self._database.read(
+            "SELECT greatest(modified_ns, CASE WHEN log_bytes > 0 THEN log_modified_ns END, runs_modified_ns,"
+            " (SELECT max(greatest(modified_ns, steps_modified_ns)) FROM runs"
+            " WHERE runs.thread_id = threads.thread_id))"
+            " FROM threads WHERE thread_id = %s",
+            [names.checked(thread_id)],
+        )
+        if not found:
+            raise ThreadNotFound(thread_id)
+        return int(found[0][0])
+
+    def set_thread_modified(self, thread_id: str, modified_ns: int) -> None:
+        """Forgets that runs and steps came or went later than that; documents have times of their own."""
+        row = [stored_time(modified_ns, "a thread"), names.checked(thread_id)]
+
+        def work(transaction: Transaction) -> None:
+            if not transaction.execute(
+                "UPDATE threads SET runs_modified_ns = least(runs_modified_ns, %s::bigint)"
+                " WHERE thread_id = %s RETURNING 1",
+                row,
+            ):
+                raise ThreadNotFound(thread_id)
+            transaction.execute(
+                "UPDATE runs SET steps_modified_ns = %s WHERE thread_id = %s AND steps_modified_ns > %s",
+                [*row, row[0]],
+            )
+            transaction.changed(Change(Part.RUNS, thread_id))
+
+        self._database.write(thread_id, work)
+
+    def delete_thread(self, thread_id: str, *, force: bool = False, only_empty: bool = False) -> None:
+        """Deletes a thread with all that it holds; readers see all of it or nothing.
+
+        Its messages are kept for a while for those who have the log open, where nothing else finds them.
+
+        Raises:
+            RunInProgress: a run is in progress, and *force* is not given.
+            NotEmpty: it holds messages or runs, and *only_empty* was asked for.
+        """
+        names.checked(thread_id)
+
+        def work(transaction: Transaction) -> None:
+            found = transaction.execute(
+                "SELECT log_id, log_bytes FROM threads WHERE thread_id = %s FOR UPDATE", [thread_id]
+            )
+            if not found:
+                raise ThreadNotFound(thread_id)
+            log_id, log_bytes = found[0]
+            # No run can come: that takes the lock on the thread. None can be claimed: they are locked here.
+            runs = transaction.execute(
+                "SELECT run_id, status FROM runs WHERE thread_id = %s ORDER BY run_id FOR UPDATE", [thread_id]
+            )
+            if not force:
+                for run_id, status in runs:
+                    refuse_in_progress(run_id, status)
+            if only_empty and (runs or log_bytes):
+                raise NotEmpty(f"thread {thread_id!r} holds messages or runs")
+            if log_bytes:
+                transaction.execute(
+                    "INSERT INTO deleted_logs (thread_id, log_id) VALUES (%s, %s)", [thread_id, log_id]
+                )
+            transaction.execute("DELETE FROM threads WHERE thread_id = %s", [thread_id])
+            transaction.changed(*whole_thread(thread_id))
+
+        self._database.write(thread_id, work)
+        self._leftovers.clear_later()
+
+
+def insert_thread(transaction: Transaction, thread_id: str, document: bytes) -> int:
+    """Makes a thread; the number of its log. Raises AlreadyExists."""
+    log_id = secrets.randbits(63)
+    if not transaction.execute(
+        "INSERT INTO threads (thread_id, document, modified_ns, version, log_id, log_modified_ns)"
+        f" VALUES (%s, %s, {NOW_NS}, %s, %s, {NOW_NS}) ON CONFLICT DO NOTHING RETURNING 1",
+        [thread_id, document, transaction.version, log_id],
+    ):
+        raise AlreadyExists("thread", thread_id)
+    transaction.changed(*whole_thread(thread_id))
+    return log_id
+
+
+def whole_thread(thread_id: str) -> list[Change]:
+    """What has changed when a thread comes or goes; an earlier one of its name may still be remembered."""
+    return [Change(part, thread_id) for part in (Part.THREADS, Part.DOCUMENT, Part.LOG)]

@@ -1,0 +1,158 @@
+"""Changes made on any host, by ``LISTEN``: one connection that waits, and asks nothing while nothing happens.
+
+Notifications come in the order of the commits, and only for what was committed. Those sent while there is no
+connection are lost; hence `Part.EVERYTHING` once there is one again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import select
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+import psycopg
+
+from store.api import Change, DocumentKey, Part
+from store.postgres.connections import Connection, Connections
+from store.postgres.database import CHANNEL
+from store.postgres.failures import storage_failed
+
+log = logging.getLogger("threadfs")
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+
+
+class PostgresWatch:
+    """Calls *on_change*, from a thread of its own, with each change in what is followed.
+
+    Raises:
+        StorageFailed: the server cannot be listened to; a standby cannot.
+    """
+
+    def __init__(
+        self, connections: Connections, on_change: Callable[[Change], None], ignored_sender: str = ""
+    ) -> None:
+        self._connections = connections
+        self._on_change = on_change
+        self._ignored_sender = ignored_sender
+        # Guards the two below: `follow` is called from other threads than changes come in.
+        self._lock = threading.Lock()
+        self._followed: set[DocumentKey | None] = set()
+        self._threads: Counter[str] = Counter()
+        try:
+            self._connection: Connection | None = self._listening()
+        except psycopg.Error as error:
+            raise storage_failed(error) from None
+        self._closing = os.eventfd(0)
+        self._is_closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+
+    def follow(self, key: DocumentKey | None) -> bool:
+        """False while the connection is lost: what changes meanwhile is not heard of."""
+        with self._lock:
+            if key not in self._followed:
+                self._followed.add(key)
+                if key is not None:
+                    self._threads[key.thread_id] += 1
+        return self._connection is not None
+
+    def forget(self, key: DocumentKey | None) -> None:
+        with self._lock:
+            if key in self._followed:
+                self._followed.discard(key)
+                if key is not None:
+                    self._threads[key.thread_id] -= 1
+                    if not self._threads[key.thread_id]:
+                        del self._threads[key.thread_id]
+
+    def close(self) -> None:
+        if self._is_closing.is_set():
+            return
+        # First this: once the thread sees that it is to end, it closes the descriptor.
+        os.eventfd_write(self._closing, 1)
+        self._is_closing.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _listening(self) -> Connection:
+        connection = self._connections.connect()
+        try:
+            self._connections.session_on(connection).execute(f"LISTEN {CHANNEL}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _run(self) -> None:
+        try:
+            while not self._is_closing.is_set():
+                try:
+                    self._pass_on()
+                except (psycopg.Error, OSError) as error:
+                    log.info("changes by others are not heard of (%s): connecting again", error)
+                    self._reconnect()
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+            os.close(self._closing)
+
+    def _pass_on(self) -> None:
+        connection = self._connection
+        assert connection is not None
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLIN)
+        poll.register(self._closing, select.POLLIN)
+        while True:
+            # What came before, or together with the answer to LISTEN, lies here already.
+            for notification in connection.notifies(timeout=0):
+                self._report(notification.payload)
+            if any(descriptor == self._closing for descriptor, _ in poll.poll()):
+                return
+
+    def _reconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        pause_s = _FIRST_PAUSE_S
+        while not self._is_closing.is_set():
+            try:
+                self._connection = self._listening()
+            except psycopg.Error as error:
+                log.info("still no connection to listen on (%s)", error)
+                # Not all mounts at the same moment.
+                self._is_closing.wait(pause_s * random.uniform(0.5, 1))
+                pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+            else:
+                log.info("listening again")
+                self._on_change(Change(Part.EVERYTHING))
+                return
+
+    def _report(self, payload: str) -> None:
+        try:
+            sender, *told = json.loads(payload)
+            changes = [Change(Part[part], *ids) for part, *ids in told]
+        except (ValueError, KeyError, TypeError):
+            log.warning("a notification that no threadfs sent: %.200r", payload)
+            return
+        if sender == self._ignored_sender:
+            return
+        for change in changes:
+            if self._is_followed(change):
+                self._on_change(change)
+
+    def _is_followed(self, change: Change) -> bool:
+        thread = DocumentKey(change.thread_id)
+        with self._lock:
+            if change.part is Part.THREADS:
+                return None in self._followed or change.thread_id in self._threads
+            if change.run_id is None:
+                return thread in self._followed
+            run = DocumentKey(change.thread_id, change.run_id)
+            # The list of a thread's runs is the thread's, what is in a run is the run's.
+            return run in self._followed or (change.part is Part.RUNS and thread in self._followed)

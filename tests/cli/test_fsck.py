@@ -1,0 +1,509 @@
+"""`threadfs fsck`: a store that was damaged on purpose, in every way that there is."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from store import ThreadStore
+from store.checking import Finding
+from store.disk import checking
+from store.disk.leftovers import ASIDE
+from store.disk.repairing import Repair
+from store.documents import MAX_LINE_BYTES
+from store.errors import StorageFailed
+from tests.cli.conftest import OSLO, RUNNING, Result, command, succeeds, threadfs
+from tests.mount.conftest import Mount, wait_until
+from threadfs.cli import main
+
+RUN = "run_c46007e0acda2f49db1368177542ef51"
+STEP = "step-26e340b3366015430b70fc6674a1582d"
+MESSAGE = "msg_00b50dc4af4d5d9adf368d8bd556e330"  # which the step made
+LONG_AGO = (1_000_000_000, 1_000_000_000)
+
+
+def edit(path: Path, **fields: Any) -> None:
+    """Sets fields of a stored document; ``None`` takes one out."""
+    document = {**json.loads(path.read_bytes()), **fields}
+    path.write_text(json.dumps({name: value for name, value in document.items() if value is not None}))
+
+
+def edit_line(path: Path, number: int, change: Callable[[bytes], bytes]) -> None:
+    lines = path.read_bytes().split(b"\n")
+    lines[number - 1] = change(lines[number - 1])
+    path.write_bytes(b"\n".join(lines))
+
+
+def replaced_by_fifo(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    os.mkfifo(path)
+
+
+def replaced_by_link(path: Path) -> None:
+    shutil.rmtree(path)
+    path.symlink_to("/")
+
+
+def leave(path: Path) -> None:
+    path.write_text("half")
+    os.utime(path, LONG_AGO)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """How a thread is damaged, where fsck is to see it, and how bad that is."""
+
+    name: str
+    make: Callable[[Path], object]
+    path: str
+    words: str
+    severity: str = "error"
+
+
+META, LOG = f"{OSLO}/meta.json", f"{OSLO}/messages.jsonl"
+STATUS = f"{OSLO}/runs/{RUN}/status.json"
+STEP_FILE = f"{OSLO}/runs/{RUN}/steps/{STEP}.json"
+DAMAGES = [
+    Damage("a document that is cut off", lambda s: (s / META).write_text('{"id": "Tr'), META, "not JSON"),
+    Damage("an empty document", lambda s: (s / META).write_bytes(b""), META, "not JSON"),
+    Damage("zeros", lambda s: (s / STATUS).write_bytes(bytes(400)), STATUS, "not JSON"),
+    Damage("not UTF-8", lambda s: (s / STATUS).write_bytes(b'{"\xff": 1}'), STATUS, "not UTF-8"),
+    Damage("not an object", lambda s: (s / STATUS).write_text("[]"), STATUS, "not a JSON object"),
+    Damage("a list that is very deep", lambda s: (s / STATUS).write_text("[" * 99_999), STATUS, "nested"),
+    Damage(
+        "half of a surrogate pair",
+        lambda s: edit(s / META, metadata={"a": "\ud800"}),
+        META,
+        "surrogate",
+    ),
+    Damage(
+        "half of a surrogate pair in a run",
+        lambda s: edit(s / STATUS, note="\ud800"),
+        STATUS,
+        "surrogate",
+    ),
+    Damage(
+        "half of a surrogate pair in a line",
+        lambda s: edit_line(s / LOG, 1, lambda line: line[:-1] + b',"note":"\\ud800"}'),
+        LOG,
+        "line 1: a text holds half",
+    ),
+    Damage("NaN", lambda s: edit(s / META, metadata=float("nan")), META, "NaN"),
+    Damage("an unknown status", lambda s: edit(s / STATUS, status="lost"), STATUS, "status"),
+    Damage("no time", lambda s: edit(s / META, created_at=None), META, "created_at"),
+    Damage("a damaged step", lambda s: (s / STEP_FILE).write_text("?"), STEP_FILE, "not JSON"),
+    Damage("a FIFO for a document", lambda s: replaced_by_fifo(s / META), META, "not a regular file"),
+    Damage("a FIFO for a log", lambda s: replaced_by_fifo(s / LOG), LOG, "not a regular file"),
+    Damage(
+        "a FIFO for the runs",
+        lambda s: replaced_by_fifo(s / OSLO / "runs"),
+        f"{OSLO}/runs",
+        "not a directory",
+    ),
+    Damage(
+        "a link for the steps",
+        lambda s: replaced_by_link(s / OSLO / "runs" / RUN / "steps"),
+        f"{OSLO}/runs/{RUN}/steps",
+        "not a directory",
+    ),
+    Damage(
+        "a document of another thread",
+        lambda s: edit(s / META, id="other"),
+        META,
+        "id: 'other'",
+        "warning",
+    ),
+    Damage(
+        "a run of another thread",
+        lambda s: edit(s / STATUS, thread_id="other"),
+        STATUS,
+        "thread_id: 'other'",
+        "warning",
+    ),
+    Damage(
+        "a line that is no JSON", lambda s: edit_line(s / LOG, 2, lambda _: b"?"), LOG, "line 2: not JSON"
+    ),
+    Damage(
+        "a line that is no message",
+        lambda s: edit_line(s / LOG, 1, lambda _: b'{"id": 1}'),
+        LOG,
+        "line 1: created_at: missing",
+    ),
+    Damage(
+        "a line that is too long",
+        lambda s: edit_line(s / LOG, 1, lambda _: b"x" * (MAX_LINE_BYTES + 1)),
+        LOG,
+        "line 1: longer",
+    ),
+    Damage(
+        "a message of another thread",
+        lambda s: edit_line(s / LOG, 1, lambda line: line.replace(OSLO.encode(), b"Trip to Rome")),
+        LOG,
+        "line 1: thread_id: 'Trip to Rome'",
+        "warning",
+    ),
+    Damage(
+        "a message of a run that is not there",
+        lambda s: edit_line(s / LOG, 1, lambda line: line[:-1] + b',"run_id":"run_9"}'),
+        LOG,
+        "line 1: run_id: there is no run 'run_9'",
+        "warning",
+    ),
+    Damage(
+        "a last line without its end",
+        lambda s: (s / LOG).write_bytes((s / LOG).read_bytes()[:-1]),
+        LOG,
+        "has no end",
+        "warning",
+    ),
+    Damage(
+        "half a last line",
+        lambda s: (s / LOG).write_bytes((s / LOG).read_bytes()[:-9]),
+        LOG,
+        "has no end",
+        "warning",
+    ),
+    Damage(
+        "a step whose message is not there",
+        lambda s: edit(s / STEP_FILE, step_details={"message_id": "msg_9"}),
+        STEP_FILE,
+        "there is no message 'msg_9'",
+        "warning",
+    ),
+    Damage("a thread without document", lambda s: (s / META).unlink(), OSLO, "without meta.json"),
+    Damage(
+        "a run without document",
+        lambda s: (s / STATUS).unlink(),
+        f"{OSLO}/runs/{RUN}",
+        "without status.json",
+    ),
+    Damage("a name that is no id", lambda s: (s / OSLO).rename(s / "a@b"), "a@b", "not shown"),
+    Damage(
+        "a name that is not UTF-8",
+        lambda s: (s / OSLO).rename(Path(os.fsdecode(os.fsencode(s) + b"/\xff"))),
+        "\\udcff",
+        "UTF-8",
+    ),
+    Damage(
+        "a name with a newline",
+        lambda s: (s / OSLO).rename(s / "two\nlines"),
+        "two\\nlines",
+        "control characters",
+    ),
+    Damage(
+        "a run whose name is no id",
+        lambda s: (s / OSLO / "runs" / RUN).rename(s / OSLO / "runs" / "a@b"),
+        f"{OSLO}/runs/a@b",
+        "not shown",
+    ),
+    Damage(
+        "a step whose name is no id",
+        lambda s: (s / STEP_FILE).rename((s / STEP_FILE).with_name("a@b.json")),
+        f"{OSLO}/runs/{RUN}/steps/a@b.json",
+        "not shown",
+    ),
+    Damage(
+        "a temporary file", lambda s: leave(s / OSLO / ".tmpAb12Cd"), f"{OSLO}/.tmpAb12Cd", "left", "warning"
+    ),
+]
+
+
+@pytest.fixture(params=DAMAGES, ids=[damage.name for damage in DAMAGES])
+def damage(request: pytest.FixtureRequest, household: Path, monkeypatch: pytest.MonkeyPatch) -> Damage:
+    monkeypatch.setattr(checking, "MOMENT_S", 0.0)
+    damaged: Damage = request.param
+    damaged.make(household)
+    return damaged
+
+
+def every_file(store: Path) -> dict[str, bytes]:
+    """The bytes of all files below *store*, by path."""
+    return {
+        str(path.relative_to(store)): path.read_bytes()
+        for path in store.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def found_in(directory: Path) -> list[tuple[str, str, str]]:
+    store = ThreadStore(directory)
+    findings = [finding for place in checking.places(store) for finding in checking.check_place(store, place)]
+    findings += checking.find_leftovers(store)
+    return [(finding.path, finding.severity.value, finding.what) for finding in findings]
+
+
+def repaired(directory: Path) -> None:
+    store = ThreadStore(directory)
+    repair = Repair(store)
+    for _ in range(5):
+        for place in checking.places(store):
+            for finding in checking.check_place(store, place):
+                assert repair.mend(finding)
+        for finding in checking.find_leftovers(store):
+            assert repair.mend(finding)
+
+
+def test_damage_is_found_with_its_path_and_severity(household: Path, damage: Damage) -> None:
+    assert any(
+        (path, severity) == (damage.path, damage.severity) and damage.words in what
+        for path, severity, what in found_in(household)
+    ), found_in(household)
+
+
+def test_after_a_repair_nothing_is_wrong(household: Path, damage: Damage) -> None:
+    repaired(household)
+    assert found_in(household) == []
+
+
+def test_a_repair_loses_no_byte_of_any_document(household: Path, damage: Damage) -> None:
+    before = every_file(household)
+    repaired(household)
+    kept = b"\0".join(every_file(household).values())
+    for content in before.values():
+        # Of a log, the lines: in the store, or aside.
+        for piece in content.split(b"\n") if b'"thread.message"' in content else [content]:
+            assert piece in kept
+
+
+def test_the_rest_of_the_store_is_not_touched_by_a_repair(household: Path, damage: Damage) -> None:
+    others = {path: data for path, data in every_file(household).items() if path.startswith("thread_")}
+    repaired(household)
+    assert others == {
+        path: data for path, data in every_file(household).items() if path.startswith("thread_")
+    }
+
+
+# ── The command ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def all_damaged(household: Path) -> None:
+    """Four kinds of damage in as many threads, with a run aside that leaves a message naming it."""
+    ids = sorted(path.name for path in household.glob("thread_*"))
+    edit_line(household / ids[0] / "messages.jsonl", 1, lambda _: b"?")
+    (household / ids[1] / "meta.json").unlink()
+    (household / STATUS).write_text("{")
+    edit_line(household / LOG, 2, lambda line: line[:-1] + f',"run_id":"{RUN}"}}'.encode())
+    leave(household / ".tmpAb12Cd")
+
+
+def test_a_sound_store_has_no_findings(household: Path) -> None:
+    assert succeeds(threadfs("fsck", household)) == ""
+
+
+def test_findings_are_lines_of_path_severity_and_problem_and_the_status_is_1(household: Path) -> None:
+    edit(household / META, created_at=None)
+    result = threadfs("fsck", household)
+    assert (result.returncode, result.stderr) == (1, "")
+    assert result.stdout == f"{META}: error: created_at: missing\n"
+
+
+def test_json_findings_have_path_severity_and_problem(household: Path) -> None:
+    edit(household / META, created_at=None)
+    result = threadfs("fsck", household, "--json")
+    assert result.returncode == 1
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [
+        {"path": META, "severity": "error", "problem": "created_at: missing"}
+    ]
+
+
+def test_without_repair_the_store_stays_as_it_is(household: Path) -> None:
+    all_damaged(household)
+    before = every_file(household)
+    assert threadfs("fsck", household).returncode == 1
+    assert every_file(household) == before
+
+
+def test_repair_says_what_it_did_and_exits_like_the_fsck_after_it(household: Path) -> None:
+    all_damaged(household)
+    repair = threadfs("fsck", household, "--repair")
+    assert (repair.returncode, repair.stderr) == (0, "")
+    assert len(repair.stdout.splitlines()) == 5
+    assert all(line.endswith(")") for line in repair.stdout.splitlines())
+    assert succeeds(threadfs("fsck", household)) == ""
+    assert (household / ASIDE / OSLO / "runs" / RUN / "status.json").read_text() == "{"
+
+
+def test_what_cannot_be_repaired_is_said_and_remains(
+    household: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(repair: Repair, finding: Finding) -> str:
+        raise StorageFailed(errno.EROFS, finding.path)
+
+    monkeypatch.setattr(Repair, "mend", failing)
+    (household / META).write_text("{")
+    assert main(["fsck", "--repair", str(household)]) == 1
+    said, complained = capsys.readouterr()
+    assert said.startswith(f"{META}: error: not JSON")
+    assert said.endswith("(cannot be repaired)\n")
+    assert complained == f"threadfs: {META}: Read-only file system, so {META} cannot be repaired\n"
+
+
+def test_a_damaged_thread_keeps_its_messages_when_it_gets_a_new_document(household: Path) -> None:
+    (household / META).write_text("{")
+    messages = [message.text for message in ThreadStore(household).iter_messages(OSLO)]
+    repaired(household)
+    store = ThreadStore(household)
+    assert store.get_thread(OSLO).created_at == 1766995220  # that of its first message
+    assert [message.text for message in store.iter_messages(OSLO)] == messages
+
+
+def test_what_of_a_damaged_document_can_be_kept_is_kept(household: Path) -> None:
+    edit(household / META, created_at="yesterday", metadata={"a": 1}, color="red")
+    repaired(household)
+    assert json.loads((household / META).read_bytes())["metadata"] == {"a": 1}
+    assert json.loads((household / META).read_bytes())["color"] == "red"
+
+
+def test_a_whole_message_that_lacks_only_its_newline_is_a_message_again(household: Path) -> None:
+    before = (household / LOG).read_bytes()
+    (household / LOG).write_bytes(before[:-1])
+    repaired(household)
+    assert (household / LOG).read_bytes() == before
+
+
+def test_a_repaired_log_is_the_same_file_so_that_nobody_appends_to_another(household: Path) -> None:
+    edit_line(household / LOG, 2, lambda _: b"?")
+    with (household / LOG).open("ab") as program:
+        repaired(household)
+        program.write(b'{"id":"m","created_at":1,"role":"user","content":[]}\n')
+    assert [message.id for message in ThreadStore(household).iter_messages(OSLO)][-1] == "m"
+
+
+def test_a_temporary_file_of_a_program_that_may_live_is_left(household: Path) -> None:
+    (household / OSLO / ".tmpAb12Cd").write_text("half")
+    assert succeeds(threadfs("fsck", household, "--repair")) == ""
+
+
+def test_foreign_files_are_neither_found_nor_touched(household: Path) -> None:
+    (household / "notes.txt").write_text("mine")
+    (household / "empty").mkdir()
+    (household / OSLO / "notes").mkdir()
+    (household / OSLO / "runs" / "notes.txt").write_text("mine")
+    (household / "link").symlink_to(household / OSLO)
+    assert succeeds(threadfs("fsck", household, "--repair")) == ""
+
+
+def test_a_step_in_progress_may_name_a_message_that_is_yet_to_come(household: Path) -> None:
+    thread_id, run_id = RUNNING
+    step = next((household / thread_id / "runs" / run_id / "steps").iterdir())
+    edit(step, status="in_progress", completed_at=None, step_details={"message_id": "msg_soon"})
+    assert succeeds(threadfs("fsck", household)) == ""
+
+
+def test_a_missing_store_is_said_and_not_made(tmp_path: Path) -> None:
+    result = threadfs("fsck", tmp_path / "none")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"threadfs: {tmp_path}/none: {os.strerror(errno.ENOENT)}\n"
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_repair_shows_in_a_mount_of_the_store(mounted: Mount) -> None:
+    edit_line(mounted.store / LOG, 2, lambda _: b"?")
+    succeeds(threadfs("fsck", mounted.store, "--repair"))
+    wait_until(lambda: b"\n?\n" not in mounted.path("threads", OSLO, "messages.jsonl").read_bytes())
+
+
+def test_a_store_in_use_is_sound_all_the_time(household: Path) -> None:
+    """A writer that makes, changes and deletes whatever it can, while fsck looks again and again."""
+    script = f"""
+import itertools, sys
+from store import *
+store = ThreadStore({str(household)!r})
+for n in itertools.count():
+    store.create_thread(Thread(id="T"))
+    store.create_run("T", Run(id="R"))
+    store.append_message("T", ThreadMessage(role="assistant", content=[], run_id="R"))
+    made = {{"message_id": store.list_messages("T")[0].id}}
+    store.append_step("T", "R", RunStep(status="completed", step_details=made))
+    store.update_run_status("T", "R", RunStatus.completed)
+    store.delete_thread("T")
+"""
+    writer = subprocess.Popen([command()[0], "-c", script], cwd=Path(__file__).parents[2])
+    try:
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            assert found_in(household) == []
+            assert writer.poll() is None
+    finally:
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+
+
+def test_an_interrupted_repair_can_be_run_again(household: Path) -> None:
+    all_damaged(household)
+    process = subprocess.Popen(command("fsck", household, "--repair"), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    result: Result = threadfs("fsck", household, "--repair")
+    assert result.returncode == 0
+    assert succeeds(threadfs("fsck", household)) == ""
+
+
+# ── Damage that nobody thought of ───────────────────────────────────────────────────────────────────────
+
+
+def damage_at_random(store: Path, random: Random) -> None:
+    """Does to some file or directory what no program would do."""
+    path = random.choice(sorted(store.rglob("*")))
+    names = [
+        "a@b",
+        "x.json",
+        ".tmpAb12Cd",
+        "z\n",
+        "runs",
+        "steps",
+        "meta.json",
+        "messages.jsonl",
+        "status.json",
+    ]
+    what = random.randrange(6)
+    with contextlib.suppress(OSError):
+        if what == 0:
+            path.rename(path.with_name(random.choice(names)))
+        elif what == 1:
+            path.rename(path.with_name("moved"))
+            if random.randrange(2):
+                os.mkfifo(path)
+            else:
+                path.symlink_to("/")
+        elif path.is_file():
+            data = path.read_bytes()
+            at = random.randrange(len(data) + 1)
+            damaged = [data[:at], data[:at] + random.randbytes(9) + data[at:], data[:at] + bytes(9), data * 2]
+            path.write_bytes(damaged[what - 2])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damage_at_random_is_repaired_without_loss(
+    household: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(checking, "MOMENT_S", 0.0)
+    random = Random(seed)
+    for _ in range(4):
+        damage_at_random(household, random)
+    before = every_file(household)
+    repaired(household)
+    assert found_in(household) == []
+    kept = b"\0".join(every_file(household).values())
+    for path, content in before.items():
+        for piece in content.split(b"\n") if path.endswith(".jsonl") else [content]:
+            assert piece in kept

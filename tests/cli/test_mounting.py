@@ -1,0 +1,339 @@
+"""Mounting and unmounting as an operator does it: mount(8), findmnt, systemd, killed processes, users."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import OSLO, ROOT, Result, command, environment, fails, succeeds, threadfs
+from tests.mount.conftest import ANSWERS_S, EXAMPLES, Mount, start, stop, wait_until
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone may do this")
+
+
+@pytest.fixture
+def desk(household: Path, tmp_path: Path) -> Iterator[Path]:
+    """A directory with a ``store``; whatever is mounted on ``mnt`` in it is taken down."""
+    try:
+        yield tmp_path
+    finally:
+        while os.path.ismount(tmp_path / "mnt") or is_dead(tmp_path / "mnt"):
+            subprocess.run(["fusermount3", "-uzq", str(tmp_path / "mnt")], check=True)
+
+
+def is_dead(place: Path) -> bool:
+    try:
+        os.statvfs(place)
+    except OSError as error:
+        return "not connected" in str(error)
+    return False
+
+
+def killed(mount: Mount) -> Mount:
+    mount.process.kill()
+    mount.process.wait()
+    assert is_dead(mount.root)
+    return mount
+
+
+def server_of(place: Path) -> int:
+    """The process that serves a mount, by its command line."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"threadfs.cli" in words and bytes(place) in words:
+                return int(entry.name)
+    return 0
+
+
+def find_mount(place: Path, columns: str) -> str:
+    return subprocess.run(
+        ["findmnt", "-n", "-r", "-o", columns, str(place)], capture_output=True, text=True, check=False
+    ).stdout.strip()
+
+
+# ── Options ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_options_of_fstab_are_understood_or_ignored(desk: Path) -> None:
+    options = "rw,noauto,user,nofail,_netdev,relatime,x-systemd.automount,comment=mine,dev,suid,noexec"
+    succeeds(threadfs("store", "mnt", "-o", options, "-o", "allow_other,ro", cwd=desk))
+    found = find_mount(desk / "mnt", "OPTIONS").split(",")
+    assert {"ro", "noexec", "nosuid", "nodev", "allow_other"} <= set(found)
+
+
+def test_findmnt_shows_the_type_and_the_store(desk: Path) -> None:
+    succeeds(threadfs("store", "mnt", cwd=desk))
+    assert find_mount(desk / "mnt", "FSTYPE,SOURCE") == f"fuse.threadfs {desk}/store"
+
+
+def test_by_default_a_mount_is_for_the_user_who_mounts(desk: Path) -> None:
+    succeeds(threadfs("store", "mnt", cwd=desk))
+    assert "allow_other" not in find_mount(desk / "mnt", "OPTIONS")
+
+
+# mount(8) hands no PATH on, so its helper finds programs of the system only. In a mount namespace of its own
+# this one is among those.
+_BY_MOUNT = """
+set -e
+mount --bind {programs} /usr/local/bin
+mount -t fuse.threadfs -o {options} {desk}/store {desk}/mnt
+ls {desk}/mnt/threads
+findmnt -n -o OPTIONS {desk}/mnt
+umount {desk}/mnt
+ls -A {desk}/mnt
+"""
+
+
+@as_root
+@pytest.mark.parametrize("options", ["defaults", "ro,noatime,_netdev"])
+def test_mount_with_a_type_mounts_and_umount_unmounts(desk: Path, options: str) -> None:
+    program = desk / "bin" / "threadfs"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\nPYTHONPATH={ROOT} XDG_STATE_HOME={desk} exec {sys.executable} -m threadfs.cli "$@"\n'
+    )
+    program.chmod(0o755)
+    (desk / "mnt").mkdir()
+    script = _BY_MOUNT.format(programs=program.parent, options=options, desk=desk)
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert OSLO in done.stdout
+    assert ("ro" in done.stdout.splitlines()[-1].split(",")) == ("ro" in options.split(","))
+
+
+def test_two_that_mount_the_same_store_at_once_do_not_stack(desk: Path) -> None:
+    both = [
+        subprocess.Popen(command("store", "mnt"), cwd=desk, env=environment(desk), stdout=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    said = [process.communicate(timeout=ANSWERS_S)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0, 0]
+    assert sorted(text.split()[0] for text in said) == [b"already", b"already", b"mounted"]
+    assert find_mount(desk / "mnt", "SOURCE").splitlines() == [f"{desk}/store"]
+
+
+def test_a_store_that_is_named_like_a_command_is_given_with_its_directory(desk: Path) -> None:
+    (desk / "store").rename(desk / "fsck")
+    succeeds(threadfs("./fsck", "mnt", cwd=desk))
+    assert os.listdir(desk / "mnt" / "threads")
+
+
+# ── list and umount ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_list_names_mounts_with_their_stores(mounted: Mount) -> None:
+    assert f"{mounted.store} on {mounted.root}\n" in succeeds(threadfs("list"))
+
+
+def test_list_names_dead_mounts(mounted: Mount) -> None:
+    killed(mounted)
+    assert f"{mounted.store} on {mounted.root} (dead)\n" in succeeds(threadfs("list"))
+
+
+def test_list_does_not_wait_for_a_mount_that_does_not_answer(mounted: Mount) -> None:
+    mounted.process.send_signal(signal.SIGSTOP)
+    try:
+        assert f"{mounted.store} on {mounted.root} (does not answer)\n" in succeeds(threadfs("list"))
+    finally:
+        mounted.process.send_signal(signal.SIGCONT)
+
+
+def test_list_tells_which_mounts_are_read_only_and_names_are_as_they_are(tmp_path: Path) -> None:
+    store = Path(shutil.copytree(EXAMPLES / "household", tmp_path / "my, own store"))
+    mount = start(store, tmp_path / "a mount", tmp_path / "log", "--read-only")
+    try:
+        assert f"{store} on {mount.root} (read-only)\n" in succeeds(threadfs("list"))
+    finally:
+        stop(mount)
+
+
+def test_umount_returns_when_the_mount_and_its_process_are_gone(desk: Path) -> None:
+    succeeds(threadfs("store", desk / "mnt", cwd=desk))
+    server = server_of(desk / "mnt")
+    assert server
+    assert succeeds(threadfs("umount", "mnt", cwd=desk)) == ""
+    assert not os.path.ismount(desk / "mnt")
+    assert not server_of(desk / "mnt")
+
+
+def test_umount_clears_a_dead_mount(mounted: Mount) -> None:
+    killed(mounted)
+    succeeds(threadfs("umount", mounted.root))
+    assert os.listdir(mounted.root) == []
+
+
+@pytest.mark.parametrize("place", ["/proc", "/", "/nowhere"])
+def test_what_is_no_mount_of_ours_is_not_unmounted(place: str) -> None:
+    fails(threadfs("umount", place), 1, f"{place} is no threadfs mount")
+
+
+def test_umount_of_a_busy_mount_fails_and_says_what_to_do(mounted: Mount) -> None:
+    with mounted.path("README.md").open("rb"):
+        fails(threadfs("umount", mounted.root), 1, "is busy", "fuser")
+    assert os.path.ismount(mounted.root)
+
+
+def test_a_lazy_umount_takes_a_busy_mount_out_of_sight_at_once(mounted: Mount) -> None:
+    with mounted.path("README.md").open("rb") as reader:
+        succeeds(threadfs("umount", "--lazy", mounted.root))
+        assert not os.path.ismount(mounted.root)
+        assert reader.read()
+    assert mounted.process.wait(ANSWERS_S) == 0
+
+
+# ── systemd ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_systemd_is_told_when_the_mount_answers_and_when_it_goes(household: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(ANSWERS_S)
+        process = subprocess.Popen(
+            command("-f", "store", "mnt"),
+            cwd=tmp_path,
+            env={**environment(tmp_path), "NOTIFY_SOCKET": str(tmp_path / "notify")},
+            stderr=subprocess.DEVNULL,
+        )
+        mount = Mount(household, tmp_path / "mnt", tmp_path / "log", process)
+        try:
+            assert manager.recv(1000).startswith(b"READY=1\n")
+            assert OSLO in os.listdir(mount.path("threads"))
+            process.send_signal(signal.SIGTERM)
+            assert manager.recv(1000) == b"STOPPING=1"
+            assert process.wait(ANSWERS_S) == 0
+        finally:
+            stop(mount)
+
+
+def test_in_the_journal_lines_begin_with_how_urgent_they_are(household: Path, tmp_path: Path) -> None:
+    with (tmp_path / "journal").open("wb") as journal:
+        status = os.fstat(journal.fileno())
+        process = subprocess.Popen(
+            command("-f", "store", "mnt"),
+            cwd=tmp_path,
+            env={**environment(tmp_path), "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"},
+            stderr=journal,
+        )
+    mount = Mount(household, tmp_path / "mnt", tmp_path / "log", process)
+    try:
+        wait_until(lambda: os.path.ismount(mount.root))
+    finally:
+        stop(mount)
+    lines = (tmp_path / "journal").read_text().splitlines()
+    assert lines[0] == f"<6>mounted {household} on {mount.root}"
+    assert all(re.match("<[0-7]>", line) for line in lines)
+
+
+def test_the_unit_is_one_that_systemd_accepts(tmp_path: Path) -> None:
+    unit = tmp_path / "threadfs@.service"
+    text = (ROOT / "contrib" / "threadfs@.service").read_text()
+    # systemd-analyze insists that the program and its manual are there.
+    text = text.replace("%h/.local/bin/threadfs", "/bin/true").replace("Documentation=man:threadfs(1)\n", "")
+    unit.write_text(text)
+    checked = subprocess.run(
+        ["systemd-analyze", "--user", "verify", str(unit)],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+# ── Another user ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def common(household: Path) -> Iterator[Path]:
+    """A directory that anybody may use, with a ``store``, a ``mnt``, and the program."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        shutil.copytree(household, place / "store")
+        (place / "mnt").mkdir()
+        for package in ("store", "threadfs"):
+            shutil.copytree(ROOT / package, place / "program" / package)
+        nobody = pwd.getpwnam("nobody")
+        for path in [place, *place.rglob("*")]:
+            os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        place.chmod(0o755)
+        try:
+            yield place
+        finally:
+            subprocess.run(["fusermount3", "-uzq", str(place / "mnt")], check=False)
+
+
+def as_nobody(place: Path, *words: object) -> Result:
+    """Runs a command as a user who is not root, and has no access to this checkout."""
+    libraries = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
+    return subprocess.run(
+        ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *map(str, words)],
+        cwd=place,
+        env={
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(place),
+            "PYTHONPATH": f"{place / 'program'}:{libraries}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+def python_for_nobody() -> str | None:
+    """A Python that others may run too, with which our libraries work."""
+    for program in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
+        if os.path.exists(program):
+            tried = as_nobody(Path("/"), program, "-c", "import pydantic_core, pyfuse3")
+            if tried.returncode == 0:
+                return program
+    return None
+
+
+@as_root
+def test_a_user_who_is_not_root_mounts_and_unmounts_and_owns_the_files(common: Path) -> None:
+    python = python_for_nobody()
+    if python is None:
+        pytest.skip("no Python here that another user may run")
+    mounting = as_nobody(common, python, "-m", "threadfs.cli", "store", "mnt")
+    assert (mounting.returncode, mounting.stderr) == (0, "")
+    # Nobody else may see it, not even root.
+    with pytest.raises(PermissionError):
+        os.listdir(common / "mnt")
+    listed = as_nobody(common, "stat", "-c", "%U %F", f"mnt/threads/{OSLO}/meta.json")
+    assert listed.stdout == "nobody regular file\n"
+    unmounting = as_nobody(common, python, "-m", "threadfs.cli", "umount", "mnt")
+    assert (unmounting.returncode, unmounting.stderr) == (0, "")
+    assert stat.S_ISDIR(os.stat(common / "mnt").st_mode)
+    assert os.listdir(common / "mnt") == []
+
+
+@as_root
+def test_with_allow_other_others_read_what_the_modes_let_them(desk: Path) -> None:
+    for path in (desk, *desk.parents):
+        if path != Path("/tmp") and path != Path("/"):
+            path.chmod(path.stat().st_mode | 0o055)
+    succeeds(threadfs("store", "mnt", "--allow-other", cwd=desk))
+    reading = as_nobody(Path("/"), "cat", desk / "mnt" / "threads" / OSLO / "meta.json")
+    assert (reading.returncode, reading.stderr) == (0, "")
+    writing = as_nobody(Path("/"), "sh", "-c", f"echo hello > '{desk}/mnt/threads/{OSLO}/say'")
+    assert "Permission denied" in writing.stderr

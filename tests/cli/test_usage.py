@@ -1,0 +1,200 @@
+"""What the command line says of itself, and to those who use it wrongly."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import ROOT, command, environment, fails, succeeds, threadfs
+from threadfs import __version__
+from threadfs.commands import COMMANDS
+from threadfs.commands.parser import SHELLS
+
+
+def on_a_terminal(*arguments: str) -> str:
+    """What a command writes when its output is a terminal of 160 columns."""
+    shown, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (40, 160))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160", "TERM": "xterm"}
+    subprocess.run(command(*arguments), env=environment, stdout=terminal, stderr=terminal, check=False)
+    os.close(terminal)
+    said = b""
+    try:
+        while piece := os.read(shown, 65536):
+            said += piece
+    except OSError:
+        pass  # the other side is closed
+    os.close(shown)
+    return said.decode()
+
+
+@pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)], ids=["mount", *COMMANDS])
+def test_help_has_examples_and_fits_100_columns(arguments: list[str]) -> None:
+    said = succeeds(threadfs(*arguments, "--help"))
+    assert said.startswith("usage: threadfs")
+    assert max(map(len, said.splitlines())) <= 100
+    assert "examples:" in said
+
+
+def test_help_names_every_command_and_every_option_of_mounting() -> None:
+    said = succeeds(threadfs("--help"))
+    options = [
+        "--foreground",
+        "--log",
+        "--read-only",
+        "--allow-other",
+        "-o OPTS",
+        "--version",
+        "STORE",
+        "MNT",
+    ]
+    assert all(word in said for word in [*COMMANDS, *options])
+
+
+def test_help_is_coloured_on_a_terminal_and_not_in_a_pipe() -> None:
+    shown = on_a_terminal("--help")
+    assert "\x1b[" in shown
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert max(len(line.rstrip()) for line in plain.splitlines()) <= 100
+    assert "\x1b" not in succeeds(threadfs("--help"))
+
+
+def test_version_is_said() -> None:
+    assert succeeds(threadfs("--version")) == f"threadfs {__version__}\n"
+
+
+def test_version_loads_neither_the_store_nor_fuse_nor_what_makes_help_pretty() -> None:
+    script = "import sys; from threadfs.cli import main\n"
+    script += "main(['--version'])\nprint(*sys.modules)"
+    said = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = said.stdout.split()
+    heavy = {"store", "pyfuse3", "trio", "pydantic", "rich", "rich_argparse", "shtab", "tqdm", "logging"}
+    assert not heavy & set(loaded)
+
+
+def test_version_is_said_within_one_and_a_half_times_of_python_importing_argparse() -> None:
+    def fastest_s(*arguments: str) -> float:
+        """Of many, because other work on the machine only ever makes it slower."""
+        taken = []
+        for _ in range(15):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+            taken.append(time.perf_counter() - started)
+        return min(taken)
+
+    main = "from threadfs.cli import main; main(['--version'])"
+    assert fastest_s("-c", main) < 1.5 * fastest_s("-c", "import argparse")
+
+
+def test_progress_is_shown_on_a_terminal_and_not_in_a_pipe(household: Path) -> None:
+    assert "thread" in on_a_terminal("fsck", str(household))
+    assert succeeds(threadfs("fsck", household)) == ""
+
+
+def test_findings_stay_on_a_terminal_when_the_bar_goes(household: Path) -> None:
+    (household / "Trip to Oslo" / "meta.json").write_text("{")
+    assert "Trip to Oslo/meta.json: error: not JSON" in on_a_terminal("fsck", str(household))
+
+
+WRONG = [
+    [],
+    ["store"],
+    ["a", "b", "c"],
+    ["--bogus", "a", "b"],
+    ["", "mnt"],
+    ["store", ""],
+    ["a\nb"],
+    ["--print-completion", "powershell"],
+    ["store", "mnt", "-o", "ro,nonsense"],
+    ["umount"],
+    ["list", "it"],
+    ["fsck"],
+    ["fsck", "--json=yes", "store"],
+    ["export"],
+    ["wait", "store", "thread"],
+    ["prune", "store"],
+    ["prune", "store", "--older-than"],
+    ["prune", "store", "--older-than", "soon"],
+    ["prune", "store", "--older-than", "30"],
+    ["prune", "store", "--older-than", "-1d"],
+    ["prune", "store", "--older-than", "1d", "--status", "in_progress"],
+    ["expire", "store"],
+    ["expire", "store", "--older-than", "1.5h"],
+    ["expire", "store", "--older-than", "9999999999d"],
+]
+
+
+@pytest.mark.parametrize("arguments", WRONG, ids=[" ".join(words) or "nothing" for words in WRONG])
+def test_wrong_usage_is_one_line_and_status_2(tmp_path: Path, arguments: list[str]) -> None:
+    result = threadfs(*arguments, cwd=tmp_path)
+    fails(result, 2, "threadfs: ", "--help")
+    assert "usage:" not in result.stderr
+    assert result.stdout == ""
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["fsck", "export", "prune", "expire", "wait"])
+def test_a_store_that_is_missing_is_a_failure_of_one_line_and_is_not_made(tmp_path: Path, name: str) -> None:
+    arguments = {"prune": ["--older-than", "1d"], "expire": ["--older-than", "1d"], "wait": ["T", "R"]}
+    result = threadfs(name, "none", *arguments.get(name, []), cwd=tmp_path)
+    fails(result, 1, "threadfs: none: No such file or directory")
+    assert not os.listdir(tmp_path)
+
+
+def test_what_is_needed_for_postgresql_is_said_where_it_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "psycopg.py").write_text("raise ImportError('none here')")
+    path = f"{tmp_path}:{ROOT}"
+    result = subprocess.run(
+        command("fsck", "postgresql://localhost/threads"),
+        env={**environment(tmp_path), "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    fails(result, 1, "threadfs[postgres]")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_completion_script_knows_every_command(shell: str) -> None:
+    script = succeeds(threadfs("--print-completion", shell))
+    assert all(name in script for name in COMMANDS)
+
+
+def completed_by_bash(words: str, tmp_path: Path) -> list[str]:
+    script = tmp_path / "completion"
+    script.write_text(succeeds(threadfs("--print-completion", "bash")))
+    ask = f'source {script}; COMP_WORDS=({words} ""); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); '
+    ask += '_shtab_threadfs; printf "%s\\n" "${COMPREPLY[@]}"'
+    said = subprocess.run(["bash", "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=True)
+    return said.stdout.split()
+
+
+def test_bash_offers_commands_and_directories_as_the_first_word(tmp_path: Path) -> None:
+    (tmp_path / "my-store").mkdir()
+    offered = completed_by_bash("threadfs", tmp_path)
+    assert {"fsck", "umount", "my-store"} <= set(offered)
+
+
+def test_bash_offers_directories_after_a_command_and_no_files(tmp_path: Path) -> None:
+    (tmp_path / "my-store").mkdir()
+    (tmp_path / "notes").write_text("")
+    assert completed_by_bash("threadfs fsck", tmp_path) == ["my-store"]
+
+
+@pytest.mark.parametrize("shell", [name for name in SHELLS if shutil.which(name)])
+def test_a_shell_accepts_its_completion_script(shell: str, tmp_path: Path) -> None:
+    script = tmp_path / "completion"
+    script.write_text(succeeds(threadfs("--print-completion", shell)))
+    checked = subprocess.run([shell, "-n", str(script)], capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")

@@ -1,0 +1,95 @@
+"""The commands, given a URL: a store moves into a database and back, and is looked after there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from store import DocumentKey, RunStatus, Store, ThreadStore
+from tests.mount.conftest import EXAMPLES
+from tests.postgres.cluster import Cluster
+from tests.postgres.conftest import OpenStore
+from tests.store.conftest import LONG_AGO_NS, RUN, THREAD, make_run, make_thread, message
+
+
+def threadfs(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "threadfs.cli", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
+
+
+def everything(store: Store) -> dict[str, bytes]:
+    """Every document and log of a store, by path."""
+    found = {}
+    for thread_id in store.list_thread_ids():
+        found[thread_id] = store.read_document(DocumentKey(thread_id))[0]
+        log = store.open_log(thread_id)
+        found[f"{thread_id} log"] = log.read(0, 1 << 20)
+        log.close()
+        for run_id in store.list_run_ids(thread_id):
+            found[f"{thread_id}/{run_id}"] = store.read_document(DocumentKey(thread_id, run_id))[0]
+            for step_id in store.list_step_ids(thread_id, run_id):
+                key = DocumentKey(thread_id, run_id, step_id)
+                found[f"{thread_id}/{run_id}/{step_id}"] = store.read_document(key)[0]
+    return found
+
+
+def test_a_store_moves_into_a_database_and_back_byte_for_byte(
+    open_store: OpenStore, url: str, tmp_path: Path
+) -> None:
+    before = ThreadStore(EXAMPLES / "household")
+    exported = threadfs("export", before.location)
+    imported = threadfs("import", url, stdin=exported.stdout)
+    assert imported.returncode == 0, imported.stderr
+    assert everything(open_store()) == everything(before)
+    back = tmp_path / "back"
+    assert threadfs("import", str(back), stdin=threadfs("export", url).stdout).returncode == 0
+    assert everything(ThreadStore(back)) == everything(before)
+
+
+def test_fsck_finds_nothing_in_a_sound_database_and_names_a_damaged_document(
+    open_store: OpenStore, cluster: Cluster, url: str
+) -> None:
+    store = open_store()
+    make_run(store)
+    store.append_message("T", message())
+    assert threadfs("fsck", url).returncode == 0
+    cluster.sql("UPDATE threadfs.runs SET document = 'x'", database="contract")
+    damaged = threadfs("fsck", url)
+    assert damaged.returncode == 1
+    assert b"T/runs/R/status.json" in damaged.stdout
+
+
+def test_wait_ends_when_another_program_ends_the_run(open_store: OpenStore, url: str) -> None:
+    store = open_store()
+    make_run(store, RunStatus.in_progress)
+    waiting = subprocess.Popen([sys.executable, "-m", "threadfs.cli", "wait", url, "T", "R"])
+    try:
+        store.update_run_status("T", "R", RunStatus.completed)
+        assert waiting.wait(20) == 0
+    finally:
+        waiting.kill()
+
+
+def test_prune_deletes_what_is_old(open_store: OpenStore, url: str) -> None:
+    store = open_store()
+    make_thread(store)
+    store.set_document_modified(THREAD, LONG_AGO_NS)
+    assert threadfs("prune", url, "--older-than", "1d").returncode == 0
+    assert store.list_thread_ids() == []
+
+
+def test_expire_ends_runs_that_nobody_works_on(open_store: OpenStore, url: str) -> None:
+    store = open_store()
+    make_run(store)
+    store.set_document_modified(RUN, LONG_AGO_NS)
+    assert threadfs("expire", url, "--older-than", "1d").returncode == 0
+    assert store.get_run("T", "R").status is RunStatus.expired
+
+
+def test_a_server_that_is_not_there_is_one_line_without_a_password(tmp_path: Path) -> None:
+    failed = threadfs("export", "postgresql://alice:s3cret@127.0.0.1:1/chats")
+    assert failed.returncode == 1
+    (line,) = failed.stderr.decode().splitlines()
+    assert "refused" in line
+    assert "s3cret" not in line

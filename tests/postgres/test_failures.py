@@ -1,0 +1,296 @@
+"""What becomes of calls when the server or the network fails: bounded waits, a reason, nothing done twice."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from store import AlreadyExists, DocumentKey, NotFound, Run, RunStatus, StorageFailed, Store, Thread
+from store.postgres import PostgresStore
+from tests.postgres.cluster import Cluster, private_cluster, standby_of
+from tests.postgres.conftest import IMPATIENT, OpenStore
+from tests.postgres.proxy import Proxy
+from tests.store.conftest import make_run, make_thread, message, texts
+
+KILL_ALL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'contract'"
+
+
+def fails_with(number: int, reason: str, call: Callable[[], object]) -> float:
+    """How long the call took to fail."""
+    started = time.monotonic()
+    with pytest.raises(StorageFailed, match=reason) as failure:
+        call()
+    assert failure.value.errno == number
+    return time.monotonic() - started
+
+
+def test_a_read_and_a_write_after_the_connections_were_killed_succeed(
+    open_store: OpenStore, cluster: Cluster
+) -> None:
+    store = open_store()
+    make_thread(store)
+    cluster.sql(KILL_ALL)
+    assert store.list_thread_ids() == ["T"]
+    cluster.sql(KILL_ALL)
+    store.append_message("T", message())
+    assert texts(store) == ["Hello"]
+
+
+def test_many_connections_that_were_killed_are_replaced_at_once(
+    open_store: OpenStore, cluster: Cluster
+) -> None:
+    store = open_store()
+    make_thread(store)
+    for _ in range(3):
+        together = threading.Barrier(6)
+        failed: list[Exception] = []
+
+        def work(barrier: threading.Barrier = together, failed: list[Exception] = failed) -> None:
+            try:
+                barrier.wait()
+                store.append_message("T", message())
+            except Exception as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        cluster.sql(KILL_ALL)
+    assert len(texts(store)) == 18
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["restart", "crash"])
+def test_calls_during_a_restart_of_the_server_wait_for_it_and_succeed(how: signal.Signals) -> None:
+    with private_cluster() as cluster, PostgresStore(cluster.url("postgres")) as store:
+        make_thread(store)
+        cluster.stop(how)
+        restart = threading.Timer(0.5, cluster.start)
+        restart.start()
+        store.append_message("T", message("after"))
+        restart.join()
+        assert texts(store) == ["after"]
+
+
+def test_a_server_that_is_gone_fails_calls_in_time_with_the_reason() -> None:
+    with private_cluster() as cluster, PostgresStore(cluster.url("postgres"), limits=IMPATIENT) as store:
+        make_thread(store)
+        cluster.stop()
+        assert fails_with(errno.EIO, "refused", lambda: store.get_thread("T")) < 4
+        assert fails_with(errno.EIO, "refused", lambda: store.append_message("T", message())) < 4
+        cluster.start()
+        assert store.get_thread("T").id == "T"
+
+
+def test_a_silent_network_fails_calls_in_time_and_they_succeed_when_it_is_back(
+    open_store: OpenStore, url_through_proxy: str, proxy: Proxy
+) -> None:
+    store = open_store(url_through_proxy, IMPATIENT)
+    make_thread(store)
+    proxy.pause()
+    assert fails_with(errno.ETIMEDOUT, "no answer within", lambda: store.get_thread("T")) < 6
+    assert fails_with(errno.ETIMEDOUT, "no connection", lambda: store.append_message("T", message())) < 6
+    proxy.go_on()
+    assert store.get_thread("T").id == "T"
+
+
+def test_of_connections_that_the_network_has_swallowed_one_costs_a_wait(
+    open_store: OpenStore, url_through_proxy: str, proxy: Proxy
+) -> None:
+    store = open_store(url_through_proxy, IMPATIENT)
+    make_thread(store)
+    until_s = time.monotonic() + 5
+    connections = store._database.connections
+    with connections.session(until_s), connections.session(until_s), connections.session(until_s):
+        pass  # There are three of them now.
+    proxy.swallow()
+    fails_with(errno.ETIMEDOUT, "no answer within", lambda: store.get_thread("T"))
+    started = time.monotonic()
+    assert store.get_thread("T").id == "T"
+    assert time.monotonic() - started < 2
+
+
+def test_a_cut_network_is_connected_to_again(
+    open_store: OpenStore, url_through_proxy: str, proxy: Proxy
+) -> None:
+    store = open_store(url_through_proxy)
+    make_thread(store)
+    proxy.cut()
+    store.append_message("T", message())
+    assert texts(store) == ["Hello"]
+
+
+# A change, and what shows how often it was applied.
+CHANGES: dict[str, tuple[Callable[[Store], object], Callable[[Store], object], object]] = {
+    "create_thread": (
+        lambda s: s.create_thread(Thread(id="U")),
+        lambda s: sorted(s.list_thread_ids()),
+        ["T", "U"],
+    ),
+    "append": (lambda s: s.append_message("T", message()), texts, ["Hello"]),
+    "create_run": (
+        lambda s: s.create_run("T", Run(id="Q")),
+        lambda s: sorted(s.list_run_ids("T")),
+        ["Q", "R"],
+    ),
+    "claim": (
+        lambda s: s.update_run_status("T", "R", RunStatus.in_progress, expected=RunStatus.queued),
+        lambda s: s.get_run("T", "R").status,
+        RunStatus.in_progress,
+    ),
+    "delete": (lambda s: s.delete_thread("T"), lambda s: s.list_thread_ids(), []),
+}
+
+
+@pytest.mark.parametrize("reached_server", [False, True], ids=["COMMIT lost", "answer lost"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_whose_commit_was_not_answered_succeeds_and_is_applied_once(
+    open_store: OpenStore, url_through_proxy: str, proxy: Proxy, change: str, reached_server: bool
+) -> None:
+    store = open_store(url_through_proxy)
+    make_run(store)
+    apply, outcome, expected = CHANGES[change]
+    proxy.cut_at(b"COMMIT", pass_it_on=reached_server)
+    apply(store)
+    assert proxy.cuts == 1
+    assert outcome(store) == expected
+
+
+def test_a_change_that_another_program_undid_while_its_answer_was_lost_is_not_repeated(
+    open_store: OpenStore, url_through_proxy: str, proxy: Proxy
+) -> None:
+    store, other = open_store(url_through_proxy), open_store()
+    make_run(store)
+    # Nobody gets through until the other one is done.
+    proxy.cut_at(b"COMMIT", pass_it_on=True, refuse=True)
+
+    def undo() -> None:
+        while other.get_run("T", "R").status is not RunStatus.in_progress:
+            time.sleep(0.001)
+        other.update_run_status("T", "R", RunStatus.queued)
+        proxy.go_on()
+
+    undoing = threading.Thread(target=undo)
+    undoing.start()
+    store.update_run_status("T", "R", RunStatus.in_progress, expected=RunStatus.queued)
+    undoing.join()
+    assert other.get_run("T", "R").status is RunStatus.queued
+
+
+def test_a_commit_of_which_nothing_can_be_learned_fails_and_says_so(
+    open_store: OpenStore, url_through_proxy: str, proxy: Proxy
+) -> None:
+    store = open_store(url_through_proxy, IMPATIENT)
+    make_thread(store)
+    proxy.cut_at(b"COMMIT", pass_it_on=True, refuse=True)
+    assert fails_with(errno.EIO, "it is not known whether", lambda: store.append_message("T", message())) < 5
+    proxy.go_on()
+    assert texts(store) == ["Hello"]
+
+
+def test_a_row_that_somebody_holds_locked_fails_a_change_in_time(
+    open_store: OpenStore, cluster: Cluster, url: str
+) -> None:
+    store = open_store(limits=IMPATIENT)
+    make_thread(store)
+    with psycopg.connect(url) as other:
+        other.execute("SELECT FROM threadfs.threads FOR UPDATE")
+        fails_with(errno.ETIMEDOUT, "statement timeout", lambda: store.append_message("T", message()))
+    store.append_message("T", message())
+    assert texts(store) == ["Hello"]
+
+
+def test_too_many_connections_fail_a_call_in_time_with_the_reason(
+    open_store: OpenStore, cluster: Cluster, url: str
+) -> None:
+    cluster.sql("DROP ROLE IF EXISTS few")
+    cluster.sql("CREATE ROLE few LOGIN SUPERUSER")
+    store = open_store(cluster.url("contract", "few"), IMPATIENT)
+    cluster.sql("ALTER ROLE few NOSUPERUSER CONNECTION LIMIT 0")
+    cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'few'")
+    assert fails_with(errno.EIO, "too many connections", lambda: store.list_thread_ids()) < 4
+    cluster.sql("ALTER ROLE few SUPERUSER CONNECTION LIMIT -1")
+    assert store.list_thread_ids() == []
+
+
+def test_a_full_disk_of_the_server_is_reported_and_nothing_is_changed(
+    open_store: OpenStore, cluster: Cluster
+) -> None:
+    store = open_store()
+    make_thread(store)
+    cluster.sql(
+        "CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$;"
+        " CREATE TRIGGER full_disk BEFORE INSERT ON threadfs.messages EXECUTE FUNCTION fill()",
+        database="contract",
+    )
+    try:
+        fails_with(errno.ENOSPC, "could not extend", lambda: store.append_message("T", message()))
+    finally:
+        cluster.sql("DROP FUNCTION fill CASCADE", database="contract")
+    assert store.log_info("T").size_bytes == 0
+
+
+def test_a_read_only_database_is_read_and_refuses_changes(open_store: OpenStore, url: str) -> None:
+    make_thread(open_store())
+    store = open_store(f"{url}&options=-cdefault_transaction_read_only%3Don")
+    fails_with(errno.EROFS, "read-only", lambda: store.append_message("T", message()))
+    fails_with(errno.EROFS, "read-only", lambda: store.delete_thread("T"))
+    fails_with(errno.EROFS, "read-only", lambda: store.create_thread(Thread()))
+    assert store.list_thread_ids() == ["T"]
+
+
+def test_a_standby_is_read_and_refuses_changes_and_cannot_be_listened_to(
+    open_store: OpenStore, cluster: Cluster, url: str
+) -> None:
+    make_thread(open_store())
+    with standby_of(cluster) as standby, PostgresStore(standby.url("contract")) as store:
+        assert store.get_thread("T").id == "T"
+        fails_with(errno.EROFS, "read-only", lambda: store.append_message("T", message()))
+        fails_with(errno.EROFS, "LISTEN", lambda: store.watch(lambda change: None))
+
+
+def test_a_wrong_password_is_refused_at_once_and_not_repeated(cluster: Cluster, url: str) -> None:
+    cluster.sql("DROP ROLE IF EXISTS guarded")
+    cluster.sql("CREATE ROLE guarded LOGIN SUPERUSER PASSWORD 'right'")
+    wrong = cluster.url("contract", "guarded:wr0ng-secret")
+    with pytest.raises(StorageFailed, match="password authentication failed") as failure:
+        PostgresStore(wrong)
+    assert "wr0ng-secret" not in str(failure.value)
+    PostgresStore(cluster.url("contract", "guarded:right")).close()
+
+
+def test_a_refusal_is_told_as_the_store_tells_it_also_after_a_retry(
+    open_store: OpenStore, url_through_proxy: str, proxy: Proxy
+) -> None:
+    store = open_store(url_through_proxy)
+    make_thread(store)
+    proxy.cut()
+    with pytest.raises(AlreadyExists):
+        store.create_thread(Thread(id="T"))
+    proxy.cut()
+    with pytest.raises(NotFound):
+        store.document_info(DocumentKey("T", "R"))
+
+
+def test_a_forked_child_uses_connections_of_its_own(open_store: OpenStore) -> None:
+    store = open_store()
+    make_thread(store)
+    child = multiprocessing.get_context("fork").Process(
+        target=lambda: [store.append_message("T", message()) for _ in range(20)]
+    )
+    child.start()
+    for _ in range(20):
+        store.append_message("T", message())
+    child.join()
+    assert child.exitcode == 0
+    assert len(texts(store)) == 40

@@ -1,0 +1,182 @@
+"""Two hosts: two processes with a mount each, one server, and a network between them that fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.mount.conftest import wait_until
+from tests.postgres.cluster import Cluster
+from tests.postgres.proxy import Proxy
+
+SECRET = "s3cret"
+
+
+@dataclass
+class Host:
+    """A mount of the database in a process of its own."""
+
+    root: Path
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def path(self, *parts: str) -> Path:
+        return self.root.joinpath(*parts)
+
+    def lines(self, thread_id: str) -> int:
+        """How many messages the thread has, as a program sees it that opens the log."""
+        return self.path("threads", thread_id, "messages.jsonl").read_bytes().count(b"\n")
+
+
+MountOn = Callable[[str, str], Host]
+
+
+@pytest.fixture
+def mount_on(tmp_path: Path) -> Iterator[MountOn]:
+    """Mounts a URL as the host of a name."""
+    hosts: list[Host] = []
+
+    def another(name: str, url: str) -> Host:
+        root, log = tmp_path / name, tmp_path / f"{name}.log"
+        command = [sys.executable, "-m", "threadfs.cli", "-f", "--log", str(log), url, str(root)]
+        log.touch()
+        host = Host(root, log, subprocess.Popen(command))
+        hosts.append(host)
+        wait_until(lambda: host.process.poll() is not None or os.path.ismount(root))
+        assert host.process.poll() is None, log.read_text()
+        return host
+
+    yield another
+    for host in hosts:
+        host.process.send_signal(signal.SIGTERM)
+    for host in hosts:
+        try:
+            host.process.wait(20)
+        except subprocess.TimeoutExpired:
+            host.process.kill()
+        subprocess.run(["fusermount3", "-uzq", str(host.root)], check=False)
+    for host in hosts:
+        assert "Traceback" not in host.log.read_text()
+        assert host.process.returncode == 0
+
+
+@pytest.fixture
+def here(mount_on: MountOn, url: str) -> Host:
+    return mount_on("here", url)
+
+
+@pytest.fixture
+def there(mount_on: MountOn, url_through_proxy: str) -> Host:
+    """The host behind the network that fails."""
+    return mount_on("there", url_through_proxy)
+
+
+def within_a_second(condition: Callable[[], bool]) -> None:
+    wait_until(condition, 1.0)
+
+
+def test_what_one_host_writes_the_other_shows_within_a_second(here: Host, there: Host) -> None:
+    assert os.listdir(there.path("threads")) == []
+    here.path("threads", "T").mkdir()
+    within_a_second(lambda: os.listdir(there.path("threads")) == ["T"])
+    assert there.lines("T") == 0
+    here.path("threads", "T", "say").write_text("Hello")
+    within_a_second(lambda: there.lines("T") == 1)
+    here.path("threads", "T", "runs", "R").mkdir()
+    within_a_second(lambda: os.path.islink(there.path("runs", "queued", "R@T")))
+    status = there.path("threads", "T", "runs", "R", "status")
+    assert '"queued"' in status.read_text()
+    here.path("threads", "T", "runs", "R", "cancel").write_text("x")
+    within_a_second(lambda: '"cancelled"' in status.read_text())
+    within_a_second(lambda: os.listdir(there.path("runs", "cancelled")) == ["R@T"])
+
+
+def test_of_two_hosts_that_claim_a_run_one_wins(here: Host, there: Host) -> None:
+    here.path("threads", "T").mkdir()
+    for number in range(10):
+        here.path("threads", "T", "runs", f"R{number}").mkdir()
+
+    def claim(host: Host) -> list[str]:
+        won = []
+        for number in range(10):
+            link = f"R{number}@T"
+            try:
+                host.path("runs", "queued", link).rename(host.path("runs", "in_progress", link))
+            except FileNotFoundError:
+                continue
+            won.append(link)
+        return won
+
+    with ThreadPoolExecutor(2) as pool:
+        ours, theirs = pool.map(claim, (here, there))
+    assert sorted(ours + theirs) == sorted(f"R{number}@T" for number in range(10))
+    assert sorted(os.listdir(there.path("runs", "in_progress"))) == sorted(ours + theirs)
+
+
+def test_a_host_whose_network_falls_silent_fails_in_time_and_recovers_by_itself(
+    here: Host, there: Host, proxy: Proxy
+) -> None:
+    here.path("threads", "T").mkdir()
+    here.path("threads", "T", "say").write_text("before")
+    within_a_second(lambda: there.lines("T") == 1)
+    proxy.pause()
+    started = time.monotonic()
+    with pytest.raises(OSError, match=os.strerror(errno.ETIMEDOUT)):
+        there.path("threads", "T", "say").write_text("while it is silent")
+    assert time.monotonic() - started < 40
+    here.path("threads", "T", "say").write_text("meanwhile")
+    proxy.go_on()
+    wait_until(lambda: there.lines("T") == here.lines("T") >= 2)
+    there.path("threads", "T", "say").write_text("after")
+    within_a_second(lambda: here.lines("T") == there.lines("T"))
+    assert "ETIMEDOUT" in there.path(".threadfs", "errors").read_text()
+    assert here.path("threads", "T", "messages.jsonl").read_text().count("after") == 1
+
+
+def test_a_host_that_was_cut_off_shows_what_it_has_missed(here: Host, there: Host, proxy: Proxy) -> None:
+    here.path("threads", "T").mkdir()
+    within_a_second(lambda: there.path("threads", "T", "meta.json").exists())
+    assert there.lines("T") == 0
+    proxy.cut(refuse=True)
+    here.path("threads", "T", "say").write_text("missed")
+    here.path("threads", "U").mkdir()
+    proxy.go_on()
+    wait_until(lambda: there.lines("T") == 1 and there.path("threads", "U").is_dir(), 8)
+    proxy.cut()
+    there.path("threads", "T", "say").write_text("again")
+    within_a_second(lambda: here.lines("T") == 2)
+
+
+def test_a_read_only_database_refuses_writes_with_the_reason(mount_on: MountOn, here: Host, url: str) -> None:
+    here.path("threads", "T").mkdir()
+    there = mount_on("there", f"{url}&options=-cdefault_transaction_read_only%3Don")
+    with pytest.raises(OSError, match=os.strerror(errno.EROFS)):
+        there.path("threads", "T", "say").write_text("no")
+    assert "read-only transaction" in there.path(".threadfs", "errors").read_text()
+    assert there.lines("T") == 0
+
+
+def test_a_password_does_not_show_in_the_tree_the_mount_table_the_log_or_the_command_line(
+    mount_on: MountOn, cluster: Cluster, url: str
+) -> None:
+    cluster.sql("DROP ROLE IF EXISTS guarded")
+    cluster.sql(f"CREATE ROLE guarded LOGIN SUPERUSER PASSWORD '{SECRET}'")
+    host = mount_on("here", cluster.url("contract", f"guarded:{SECRET}"))
+    host.path("threads", "T").mkdir()
+    with pytest.raises(FileExistsError):
+        host.path("threads", "T").mkdir()
+    shown = [host.path(".threadfs", name).read_text() for name in ("version", "errors", "stats")]
+    shown += [Path("/proc/self/mountinfo").read_text(), host.log.read_text()]
+    shown.append(Path(f"/proc/{host.process.pid}/cmdline").read_text())
+    assert "guarded@" in shown[0]
+    assert not any(SECRET in text for text in shown)

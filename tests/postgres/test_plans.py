@@ -1,0 +1,83 @@
+"""How much of the tables is read: what is asked for, however large the store is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from store import Run, RunContents, RunStatus, Thread, documents
+from store.postgres import PostgresStore
+from tests.postgres.cluster import Cluster
+from tests.postgres.conftest import OpenStore
+from tests.store.conftest import message
+
+OTHER_RUNS = 3000
+FEW = 200
+
+# Rows, and entries of indexes, that statements have read of the tables of the store.
+_READ = """
+    SELECT (SELECT sum(seq_tup_read) + sum(idx_tup_fetch) FROM pg_stat_user_tables)
+        + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE schemaname = 'threadfs')
+"""
+
+
+@pytest.fixture
+def large(open_store: OpenStore, cluster: Cluster) -> PostgresStore:
+    """Thirty threads with 100 completed runs each; one with two queued runs and a log of 1000 lines."""
+    store = open_store()
+    completed = documents.pretty(Run(status=RunStatus.completed))
+    for number in range(30):
+        runs = {f"R{number}": RunContents(completed) for number in range(OTHER_RUNS // 30)}
+        store.import_thread(f"T{number}", b'{"created_at":1}', [], runs)
+    store.create_thread(Thread(id="Q"))
+    for run_id in "ab":
+        store.create_run("Q", Run(id=run_id))
+    store.append_lines("Q", [documents.line(message("x" * 50)) for _ in range(1000)])
+    cluster.sql("VACUUM ANALYZE", database="contract")
+    return store
+
+
+CALLS: dict[str, Callable[[PostgresStore], object]] = {
+    "queued runs": lambda s: list(s.runs_by_status([RunStatus.queued])),
+    "runs of unused statuses": lambda s: list(s.runs_by_status([RunStatus.failed, RunStatus.expired])),
+    "stale runs": lambda s: list(s.stale_runs(0)),
+    "statuses in use": lambda s: s.statuses_in_use(),
+    "a thread": lambda s: s.get_thread("Q"),
+    "its runs": lambda s: s.list_run_ids("Q"),
+    "its time": lambda s: s.thread_modified_ns("Q"),
+    "the end of its log": lambda s: s.open_log("Q").read(s.log_info("Q").size_bytes - 300, 300),
+    "a line in its log": lambda s: s.open_log("Q").read(s.log_info("Q").size_bytes // 2, 1),
+    "a claim": lambda s: s.update_run_status("Q", "a", RunStatus.in_progress, expected=RunStatus.queued),
+    "an append": lambda s: s.append_message("Q", message()),
+}
+
+
+def rows_read(store: PostgresStore, cluster: Cluster, call: Callable[[PostgresStore], object]) -> int:
+    store.close()  # A connection that ends reports what it has read.
+    ((before,),) = cluster.sql(_READ, database="contract")
+    call(store)
+    store.close()
+    ((after,),) = cluster.sql(_READ, database="contract")
+    return int(str(after)) - int(str(before))
+
+
+def test_all_rows_are_counted_when_all_are_asked_for(large: PostgresStore, cluster: Cluster) -> None:
+    assert rows_read(large, cluster, lambda s: list(s.runs_by_status())) > OTHER_RUNS
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_what_is_read_does_not_grow_with_what_is_not_asked_for(
+    large: PostgresStore, cluster: Cluster, call: str
+) -> None:
+    assert rows_read(large, cluster, CALLS[call]) < FEW
+
+
+def test_a_listing_of_many_pages_gives_every_run_once(
+    large: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.postgres.runs._PAGE_ROWS", 7)
+    listed = [(thread_id, run_id) for thread_id, run_id, _ in large.runs_by_status()]
+    assert len(listed) == len(set(listed)) == OTHER_RUNS + 2
+    assert len(set(large.runs_by_status([RunStatus.completed]))) == OTHER_RUNS
+    assert sorted(large.stale_runs(0)) == [("Q", run_id, RunStatus.queued) for run_id in "ab"]

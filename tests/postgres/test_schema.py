@@ -1,0 +1,119 @@
+"""The tables: made once, refused when they are of another time, as they are when they are partitioned."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from store import RunStatus, StorageFailed, StoreError
+from store.postgres import PostgresStore, schema
+from tests.postgres.cluster import Cluster
+from tests.postgres.conftest import OpenStore
+from tests.store.conftest import make_step, make_thread, message, texts
+
+TABLES = (
+    "SELECT relname FROM pg_class WHERE relnamespace = 'threadfs'::regnamespace AND relkind IN ('r', 'p')"
+)
+
+
+def partition(cluster: Cluster, database: str, partitions: int) -> None:
+    cluster.psql("partitioning.sql", database, "-v", f"partitions={partitions}")
+
+
+def test_an_empty_database_gets_the_tables_and_a_second_opening_changes_nothing(
+    cluster: Cluster, new_database: str
+) -> None:
+    with PostgresStore(cluster.url(new_database)) as store:
+        assert store.is_new
+        make_thread(store)
+    applied = "SELECT * FROM threadfs.migrations"
+    before = cluster.sql(applied, database=new_database)
+    with PostgresStore(cluster.url(new_database)) as store:
+        assert not store.is_new
+        assert store.list_thread_ids() == ["T"]
+    assert cluster.sql(applied, database=new_database) == before
+
+
+def test_every_primary_key_begins_with_the_thread(cluster: Cluster, url: str) -> None:
+    first_columns = cluster.sql(
+        "SELECT relname, attname FROM pg_index JOIN pg_class ON pg_class.oid = indrelid"
+        " JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]"
+        " WHERE indisprimary AND relnamespace = 'threadfs'::regnamespace AND relname <> 'migrations'",
+        database="contract",
+    )
+    assert {column for _, column in first_columns} == {"thread_id"}
+    assert len(first_columns) == len(cluster.sql(TABLES, database="contract")) - 1
+
+
+def test_a_database_that_a_newer_program_has_changed_is_refused(cluster: Cluster, new_database: str) -> None:
+    PostgresStore(cluster.url(new_database)).close()
+    cluster.sql("INSERT INTO threadfs.migrations (number) VALUES (9999)", database=new_database)
+    with pytest.raises(schema.UnusableDatabase, match="upgrade threadfs"):
+        PostgresStore(cluster.url(new_database))
+
+
+def test_a_database_that_is_not_in_utf_8_is_refused(cluster: Cluster) -> None:
+    cluster.sql("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    with pytest.raises(schema.UnusableDatabase, match="LATIN1"):
+        PostgresStore(cluster.url("latin"))
+    assert cluster.sql("SELECT nspname FROM pg_namespace WHERE nspname = 'threadfs'", database="latin") == []
+    cluster.sql("DROP DATABASE latin")
+
+
+def test_a_database_that_is_missing_is_an_error_of_the_store(cluster: Cluster) -> None:
+    with pytest.raises(StorageFailed, match="does not exist"):
+        PostgresStore(cluster.url("missing"))
+
+
+def test_a_role_that_may_not_make_tables_is_told_so(cluster: Cluster, new_database: str) -> None:
+    cluster.sql("DROP ROLE IF EXISTS nobody")
+    cluster.sql("CREATE ROLE nobody LOGIN")
+    with pytest.raises(StorageFailed, match="permission denied") as failure:
+        PostgresStore(cluster.url(new_database, "nobody"))
+    assert failure.value.errno == errno.EACCES
+
+
+def test_a_role_with_the_documented_privileges_can_do_all_and_make_no_tables(
+    open_store: OpenStore, cluster: Cluster, url: str
+) -> None:
+    for _ in range(2):
+        cluster.psql("roles.sql", "contract")
+    try:
+        cluster.sql("ALTER ROLE threadfs_worker LOGIN")
+        store = open_store(cluster.url("contract", "threadfs_worker"))
+        watch = store.watch(lambda change: None)
+        make_step(store)
+        store.append_message("T", message())
+        store.cancel_run("T", "R")
+        assert [status for _, _, status in store.runs_by_status()] == [RunStatus.cancelled]
+        store.delete_thread("T")
+        store.clear_leftovers()
+        watch.close()
+        with pytest.raises(Exception, match="permission denied"):
+            cluster.sql("SET ROLE threadfs_worker; CREATE TABLE threadfs.mine ()", database="contract")
+    finally:
+        cluster.sql("DROP OWNED BY threadfs_worker", database="contract")
+
+
+def test_a_store_that_is_partitioned_in_place_keeps_its_rows_and_works_on(
+    cluster: Cluster, new_database: str
+) -> None:
+    with PostgresStore(cluster.url(new_database)) as store:
+        make_step(store)
+        store.append_message("T", message("before"))
+        partition(cluster, new_database, 4)
+        partitions = cluster.sql(
+            "SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r'", database=new_database
+        )
+        assert len(partitions) == 6 * 4
+        store.append_message("T", message("after"))
+        assert texts(store) == ["before", "after"]
+        store.update_run_status("T", "R", RunStatus.completed)
+        assert list(store.runs_by_status([RunStatus.completed])) == [("T", "R", RunStatus.completed)]
+        for number in range(20):
+            store.import_thread(f"U{number}", b'{"created_at":1}', [], {})
+        assert len(store.list_thread_ids()) == 21
+        store.delete_thread("T")
+        with pytest.raises(StoreError):
+            store.get_step("T", "R", "S")

@@ -1,0 +1,27 @@
+"""How long ago, as people write it: ``90s``, ``15m``, ``12h``, ``30d``, ``8w``, ``1y``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
+_AGE = re.compile(r"([0-9]{1,9})([smhdwy])")
+
+
+def age_s(text: str) -> int:
+    """An age in seconds.
+
+    Raises:
+        argparse.ArgumentTypeError: it cannot be read.
+    """
+    if found := _AGE.fullmatch(text):
+        return int(found[1]) * _SECONDS[found[2]]
+    raise argparse.ArgumentTypeError(f"{text!r} is no age: write a number and s, m, h, d, w or y, like 30d")
+
+
+def add_older_than(parser: argparse.ArgumentParser, what: str) -> None:
+    """The argument ``--older-than AGE``: ``options.older_than_s``, in seconds."""
+    parser.add_argument(
+        "--older-than", dest="older_than_s", metavar="AGE", type=age_s, required=True, help=what
+    )

@@ -1,0 +1,131 @@
+"""Serving a mount: in a process of its own that outlives the command, and where it logs."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from store import StoreError
+from threadfs import mount
+from threadfs.commands import CommandFailed
+from threadfs.stores import open_store
+
+_LOG_BYTES = 10 << 20
+# What the journal reads at the beginning of a line: how urgent it is.
+_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What is to be served where. *lock* is held until the mount stands."""
+
+    location: str
+    place: str
+    settings: mount.Settings
+    lock: mount.PlaceLock
+
+    def serve(self, on_mounted: Callable[[], None]) -> None:
+        """Serves in this process, until the mount is gone."""
+        # Not before: connections to a database and their threads do not survive a fork.
+        store = open_store(self.location, create=True)
+
+        def mounted() -> None:
+            self.lock.release()
+            on_mounted()
+
+        mount.serve(store, self.place, self.settings, on_mounted=mounted)
+
+    def start(self, log_file: str) -> None:
+        """Serves in a process of its own; returns when it is mounted.
+
+        Raises:
+            CommandFailed: it is not, and why.
+        """
+        sys.stdout.flush()
+        reading, writing = os.pipe()
+        if os.fork() == 0:
+            os.close(reading)
+            os.setsid()
+            if os.fork():
+                os._exit(0)
+            os._exit(self._in_background(writing, log_file))
+        os.close(writing)
+        with os.fdopen(reading, "rb") as answer:
+            said = answer.read().decode()
+        if said != "mounted":
+            raise CommandFailed(said or f"the mount ended before it answered: see {log_file}")
+
+    def _in_background(self, writing: int, log_file: str) -> int:
+        def say(text: str) -> None:
+            nonlocal writing
+            if writing >= 0:
+                os.write(writing, text.encode())
+                os.close(writing)
+                writing = -1
+
+        try:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for descriptor in (0, 1, 2):
+                os.dup2(nothing, descriptor)
+            os.close(nothing)
+            os.chdir("/")
+            log_to(log_file)
+            self.serve(lambda: say("mounted"))
+        except (StoreError, mount.MountFailed) as error:
+            logging.getLogger("threadfs").error("%s", error)
+            say(str(error))
+            return 1
+        except Exception as error:
+            logging.getLogger("threadfs").exception("the mount ended")
+            say(str(error))
+            return 1
+        return 0
+
+
+def log_file_for(place: str, asked: str | None) -> str:
+    """Where a mount in the background logs, which can be written.
+
+    Raises:
+        OSError: it cannot.
+    """
+    path = os.path.abspath(asked) if asked else _default_log(place)
+    with open(path, "a"):
+        return path
+
+
+def _default_log(place: str) -> str:
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    directory = os.path.join(state, "threadfs")
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    name = place.strip("/").replace("/", "-").encode()[:200].decode(errors="ignore")
+    return os.path.join(directory, f"{name}.log")
+
+
+def log_to(path: str | None) -> None:
+    """Logs to a file that never grows large; else to stderr, in the way of the journal if it is one."""
+    form = "%(asctime)s %(levelname)s %(message)s"
+    handler: logging.Handler
+    if path:
+        handler = logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=1)
+    else:
+        handler = logging.StreamHandler()
+    handler.setFormatter(_JournalFormatter() if not path and _is_journal() else logging.Formatter(form))
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
+
+
+def _is_journal() -> bool:
+    """stderr is the journal: systemd says which file that is."""
+    status = os.fstat(2)
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+class _JournalFormatter(logging.Formatter):
+    """The journal knows the time; each line says how urgent it is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = _PRIORITIES.get(record.levelno, 6)
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())

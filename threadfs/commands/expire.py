@@ -1,0 +1,44 @@
+"""Expire the runs that nobody works on: those that have been queued or in progress for AGE without a change.
+
+Writes each to stdout, as RUN@THREAD, the name it has below runs/ in a mount. A run that changes in that
+moment is left to whoever changed it.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from threadfs.commands import progress
+from threadfs.commands.ages import add_older_than
+from threadfs.commands.places import add_store
+
+EXAMPLES = """\
+examples:
+  threadfs expire ~/assistants --older-than 1h --dry-run"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add_store(parser)
+    add_older_than(parser, "how long its status is the same: a number and s, m, h, d, w or y, like 2h")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be expired")
+
+
+def run(options: argparse.Namespace) -> int:
+    from store import NotFound, RunInTerminalState, RunStatus, StatusChanged, StoreError
+    from threadfs.stores import open_store
+
+    store = open_store(options.store)
+    failed = False
+    stale = sorted(progress.tracked(store.stale_runs(options.older_than_s), "run"))
+    for thread_id, run_id, status in stale:
+        try:
+            if not options.dry_run:
+                store.update_run_status(thread_id, run_id, RunStatus.expired, expected=status)
+        except (NotFound, RunInTerminalState, StatusChanged):
+            continue
+        except StoreError as error:
+            progress.complain(str(error))
+            failed = True
+            continue
+        progress.say(f"{run_id}@{thread_id}")
+    return 1 if failed else 0

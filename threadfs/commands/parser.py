@@ -1,0 +1,140 @@
+"""The one definition of the command line, from which help, completion and the manual page are made.
+
+A mount has no command word: ``threadfs STORE MNT``. So there are a parser for a mount, one for each command,
+and the whole one, which nothing is parsed with. Making a parser is quick; what makes it pretty is imported
+when it is asked for help.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from threadfs import __version__
+from threadfs.commands import COMMANDS, module_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+SHELLS = ("bash", "zsh", "fish", "tcsh")
+_HELP_COLUMNS = 100
+
+USAGE = "threadfs [OPTION...] STORE MNT\n       threadfs COMMAND [ARGUMENT...]"
+DESCRIPTION = """\
+Mount STORE, a store of assistant conversations (threads, messages, runs and run steps), on the
+directory MNT as a tree of files; or look after a store.
+
+STORE is a directory, or a postgresql:// URL. A directory that is missing is made. A store that is
+named like a command is given as ./NAME."""
+EPILOG = """\
+examples:
+  threadfs ~/assistants ~/mnt                   mount in the background
+  threadfs -f ~/assistants ~/mnt                stay in the foreground, log to the terminal
+  threadfs umount ~/mnt                         unmount
+  threadfs fsck --repair ~/assistants           find damage, and repair it without losing anything
+  threadfs export ~/assistants > backup.jsonl   and back: threadfs import ~/other < backup.jsonl
+  threadfs prune ~/assistants --older-than 90d --dry-run
+
+Exit status: 0 done, 1 failed, 2 used wrongly. `threadfs COMMAND --help` tells the rest."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and colours its help on a terminal."""
+
+    def __init__(self, *, prog: str, **settings: Any) -> None:
+        super().__init__(prog=prog, allow_abbrev=False, formatter_class=_any_formatter, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        said = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+        self.exit(2, f"threadfs: {said}; see {self.prog} --help\n")
+
+    def format_help(self) -> str:
+        import textwrap
+
+        self.formatter_class = _formatter
+        paragraphs = (self.description or "").split("\n\n")
+        self.description = "\n\n".join(textwrap.fill(text, _width()) for text in paragraphs)
+        return super().format_help()
+
+
+def _any_formatter(prog: str) -> argparse.HelpFormatter:
+    """What argparse makes while arguments are added; with a width it need not ask the terminal for one."""
+    return argparse.HelpFormatter(prog, width=_HELP_COLUMNS)
+
+
+def _width() -> int:
+    import shutil
+
+    return min(shutil.get_terminal_size().columns, _HELP_COLUMNS) - 2
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    width = _width()
+    if not sys.stdout.isatty():
+        return argparse.RawDescriptionHelpFormatter(prog, width=width)
+    from rich_argparse import RawDescriptionRichHelpFormatter
+
+    return RawDescriptionRichHelpFormatter(prog, width=width)
+
+
+class _PrintCompletion(argparse.Action):
+    """Writes what a shell reads to complete our command line."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *arguments: Any, **_: Any) -> None:
+        from threadfs.commands.completion import script
+
+        print(script(arguments[1]))
+        parser.exit()
+
+
+def _add_general(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--version", action="version", version=f"threadfs {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=_PrintCompletion,
+        choices=SHELLS,
+        metavar="SHELL",
+        help=f"write the completion script for a shell ({', '.join(SHELLS)})",
+    )
+
+
+def mount_parser() -> Parser:
+    """The parser of ``threadfs STORE MNT``."""
+    parser = _WithWholeHelp(prog="threadfs")
+    module_of("mount").arguments(parser)
+    module_of("mount").places(parser)
+    _add_general(parser)
+    return parser
+
+
+class _WithWholeHelp(Parser):
+    """Parses a mount, and tells of the commands as well."""
+
+    def format_help(self) -> str:
+        return whole_parser().format_help()
+
+
+def command_parser(command: str) -> Parser:
+    """The parser of one command."""
+    parser = Parser(prog=f"threadfs {command}")
+    _define(parser, command)
+    return parser
+
+
+def _define(parser: argparse.ArgumentParser, command: str) -> None:
+    module = module_of(command)
+    parser.description = module.__doc__.strip()
+    parser.epilog = getattr(module, "EXAMPLES", None)
+    module.arguments(parser)
+
+
+def whole_parser() -> Parser:
+    """All commands in one parser, for help, completion and the manual page."""
+    parser = Parser(prog="threadfs", usage=USAGE, description=DESCRIPTION, epilog=EPILOG)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    for command, line in COMMANDS.items():
+        _define(commands.add_parser(command, prog=f"threadfs {command}", help=line), command)
+    module_of("mount").arguments(parser)
+    _add_general(parser)
+    return parser

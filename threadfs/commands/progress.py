@@ -1,0 +1,61 @@
+"""A progress bar on stderr, for those who watch; nothing in a pipe or a log."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Bar(Protocol):
+    def update(self, n: float | None = 1) -> object: ...
+
+
+class _NoBar:
+    def update(self, n: float | None = 1) -> object:
+        return None
+
+
+@contextmanager
+def bar(total: int | None, unit: str) -> Iterator[Bar]:
+    """Something to `update` as *unit* after *unit* is done; *total* is how many there will be, if known."""
+    if not sys.stderr.isatty():
+        yield _NoBar()
+        return
+    from tqdm import tqdm
+
+    scale = unit == "B"
+    with tqdm(
+        total=total, unit=unit, unit_scale=scale, file=sys.stderr, leave=False, dynamic_ncols=True
+    ) as shown:
+        yield shown
+
+
+def tracked(items: Iterable[T], unit: str, total: int | None = None) -> Iterator[T]:
+    """*items*, one by one, with a bar."""
+    with bar(total, unit) as shown:
+        for item in items:
+            yield item
+            shown.update()
+
+
+def say(line: str) -> None:
+    """A line on stdout, also while a bar is on the terminal."""
+    _write(line, sys.stdout)
+
+
+def complain(line: str) -> None:
+    """A line on stderr, also while a bar is there."""
+    _write(f"threadfs: {line}", sys.stderr)
+
+
+def _write(line: str, stream: object) -> None:
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        tqdm.write(line, file=stream)  # type: ignore[arg-type]
+    else:
+        print(line, file=stream)  # type: ignore[call-overload]

@@ -1,0 +1,51 @@
+"""Wait until a run has ended, and write its status to stdout.
+
+Exit status: 0 when it is completed, 1 when it has ended otherwise or is not there (any more).
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+
+from threadfs.commands import CommandFailed
+from threadfs.commands.places import add_store
+
+EXAMPLES = """\
+examples:
+  threadfs wait ~/assistants thread_1 run_1 && echo done"""
+
+# How often to look where the system reports no changes.
+_LOOK_S = 2.0
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add_store(parser)
+    parser.add_argument("thread", metavar="THREAD")
+    parser.add_argument("run", metavar="RUN")
+
+
+def run(options: argparse.Namespace) -> int:
+    from store import DocumentKey, RunStatus
+    from threadfs.stores import open_store
+
+    store = open_store(options.store)
+    changed = threading.Event()
+    watch = store.watch(lambda change: changed.set())
+    try:
+        # Before looking: what changes from now on is reported.
+        reported = watch.follow(DocumentKey(options.thread, options.run))
+        reported &= watch.follow(DocumentKey(options.thread))
+        while True:
+            changed.clear()
+            found = store.get_run(options.thread, options.run)
+            if found.status.is_terminal:
+                break
+            changed.wait(None if reported else _LOOK_S)
+    finally:
+        watch.close()
+    print(found.status)
+    if found.status is RunStatus.completed:
+        return 0
+    why = f": {found.last_error.message}" if found.last_error else ""
+    raise CommandFailed(f"run {options.run!r} is {found.status}{' '.join(why.splitlines())}")

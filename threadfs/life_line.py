@@ -1,0 +1,76 @@
+"""Knowing from outside whether the process that serves a mount is still there.
+
+The process listens on a socket whose name says which file system it serves; nobody ever answers there. Who
+unmounts connects before, and waits for the connection to break: the kernel breaks it when the process has
+ended. The name is an abstract one, so that nothing is left behind, whatever the process dies of.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import struct
+
+from threadfs.mounts import Mount, on_top
+
+log = logging.getLogger("threadfs")
+
+# Never closed: the kernel does, after everything else that a process does at its end.
+_held: list[socket.socket] = []
+
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+
+
+def _name(device: str) -> bytes:
+    return b"\0threadfs-" + device.encode()
+
+
+def hold(mountpoint: str) -> None:
+    """Tells who asks that the process serving *mountpoint*, which is this one, lives: from now to its end."""
+    mount = on_top(mountpoint)
+    if mount is None:
+        return
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.bind(_name(mount.device))
+        listening.listen(8)
+    except OSError as error:
+        # It serves all the same; `threadfs umount` will not wait for its end.
+        log.info("no life line: %s", error.strerror)
+        listening.close()
+    else:
+        _held.append(listening)
+
+
+class LifeLine:
+    """A connection to the process that serves *mount*; none when that is not there."""
+
+    def __init__(self, mount: Mount) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.pid: int | None = None
+        try:
+            self._socket.setblocking(False)
+            self._socket.connect(_name(mount.device))
+        except OSError:
+            return
+        said = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, uid, _ = _CREDENTIALS.unpack(said)
+        # Anybody may listen under any name: believe root, ourselves, and whom root asks about.
+        if uid in (0, os.geteuid()) or os.geteuid() == 0:
+            self.pid = pid
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether the process has ended in time; True when there was none."""
+        try:
+            if self.pid is None:
+                return True
+            self._socket.settimeout(timeout_s)
+            self._socket.recv(1)
+        except TimeoutError:
+            return False
+        except OSError:
+            return True  # reset: it ended without ever answering
+        finally:
+            self._socket.close()
+        return True
