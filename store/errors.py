@@ -9,6 +9,7 @@
     ├── RunStepInTerminalState  the step has ended
     ├── StatusChanged           the run is not in the status that the caller expected
     ├── RunInProgress           a worker holds the run (or a run of the thread)
+    ├── ModifiedSince           the thread has changed since the caller looked
     ├── NotEmpty                the thread or run holds something
     ├── AlreadyExists           the id is taken
     ├── InvalidName             not an id (see ``names.py``)
@@ -65,6 +66,11 @@ class StatusChanged(StoreError):
 class RunInProgress(StoreError):
     def __init__(self, run_id: str, status: str) -> None:
         super().__init__(f"run {run_id!r} is {status}: cancel it first, or let it end")
+
+
+class ModifiedSince(StoreError):
+    def __init__(self, thread_id: str) -> None:
+        super().__init__(f"thread {thread_id!r} has just been changed")
 
 
 class NotEmpty(StoreError):

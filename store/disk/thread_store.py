@@ -23,6 +23,7 @@ from store.disk.system_calls import SystemCalls
 from store.errors import (
     Damaged,
     InvalidDocument,
+    ModifiedSince,
     NotEmpty,
     NotFound,
     RunInProgress,
@@ -166,12 +167,20 @@ class ThreadStore(DocumentFiles):
             if is_later:
                 self._set_modified(parts, name, modified_ns, ThreadNotFound(thread_id))
 
-    def delete_thread(self, thread_id: str, *, force: bool = False, only_empty: bool = False) -> None:
+    def delete_thread(
+        self,
+        thread_id: str,
+        *,
+        force: bool = False,
+        only_empty: bool = False,
+        unmodified_since_ns: int | None = None,
+    ) -> None:
         """Deletes a thread with all that it holds; readers see all of it or nothing.
 
         Raises:
             RunInProgress: a run is in progress, and *force* is not given.
             NotEmpty: it holds messages or runs, and *only_empty* was asked for.
+            ModifiedSince: it has changed after *unmodified_since_ns*, in nanoseconds since 1970.
         """
         self.document_info(DocumentKey(thread_id))
         with opened(self.location) as root, locked_thread(self.location, thread_id):
@@ -182,6 +191,8 @@ class ThreadStore(DocumentFiles):
                     self._refuse_in_progress(thread_id, run_id)
             if only_empty and (run_ids or self.log_info(thread_id).size_bytes):
                 raise NotEmpty(f"thread {thread_id!r} holds messages or runs")
+            if unmodified_since_ns is not None and self.thread_modified_ns(thread_id) > unmodified_since_ns:
+                raise ModifiedSince(thread_id)
             trees.delete(self._calls, root, thread_id, thread_id)
             self._listing.forget((thread_id,))
         self._note(thread_id)

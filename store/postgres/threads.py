@@ -6,12 +6,19 @@ import secrets
 
 from store import documents, names
 from store.api import Change, DocumentKey, Part
-from store.errors import AlreadyExists, NotEmpty, ThreadNotFound
+from store.errors import AlreadyExists, ModifiedSince, NotEmpty, ThreadNotFound
 from store.models import Thread
 from store.postgres.database import Transaction
 from store.postgres.documents import Documents
 from store.postgres.runs import refuse_in_progress
 from store.postgres.tables import NOW_NS, stored_time
+
+_MODIFIED = (
+    "SELECT greatest(modified_ns, CASE WHEN log_bytes > 0 THEN log_modified_ns END, runs_modified_ns,"
+    " (SELECT max(greatest(modified_ns, steps_modified_ns)) FROM runs"
+    " WHERE runs.thread_id = threads.thread_id))"
+    " FROM threads WHERE thread_id = %s"
+)
 
 
 class Threads(Documents):
@@ -35,13 +42,7 @@ class Threads(Documents):
 
     def thread_modified_ns(self, thread_id: str) -> int:
         """When anything in the thread last changed, in nanoseconds since 1970."""
-        found = self._database.read(
-            "SELECT greatest(modified_ns, CASE WHEN log_bytes > 0 THEN log_modified_ns END, runs_modified_ns,"
-            " (SELECT max(greatest(modified_ns, steps_modified_ns)) FROM runs"
-            " WHERE runs.thread_id = threads.thread_id))"
-            " FROM threads WHERE thread_id = %s",
-            [names.checked(thread_id)],
-        )
+        found = self._database.read(_MODIFIED, [names.checked(thread_id)])
         if not found:
             raise ThreadNotFound(thread_id)
         return int(found[0][0])
@@ -65,7 +66,14 @@ class Threads(Documents):
 
         self._database.write(thread_id, work)
 
-    def delete_thread(self, thread_id: str, *, force: bool = False, only_empty: bool = False) -> None:
+    def delete_thread(
+        self,
+        thread_id: str,
+        *,
+        force: bool = False,
+        only_empty: bool = False,
+        unmodified_since_ns: int | None = None,
+    ) -> None:
         """Deletes a thread with all that it holds; readers see all of it or nothing.
 
         Its messages are kept for a while for those who have the log open, where nothing else finds them.
@@ -73,6 +81,7 @@ class Threads(Documents):
         Raises:
             RunInProgress: a run is in progress, and *force* is not given.
             NotEmpty: it holds messages or runs, and *only_empty* was asked for.
+            ModifiedSince: it has changed after *unmodified_since_ns*, in nanoseconds since 1970.
         """
         names.checked(thread_id)
 
@@ -92,6 +101,10 @@ class Threads(Documents):
                     refuse_in_progress(run_id, status)
             if only_empty and (runs or log_bytes):
                 raise NotEmpty(f"thread {thread_id!r} holds messages or runs")
+            if unmodified_since_ns is not None:
+                ((modified_ns,),) = transaction.execute(_MODIFIED, [thread_id])
+                if modified_ns > unmodified_since_ns:
+                    raise ModifiedSince(thread_id)
             if log_bytes:
                 transaction.execute(
                     "INSERT INTO deleted_logs (thread_id, log_id) VALUES (%s, %s)", [thread_id, log_id]

@@ -72,9 +72,9 @@ def _said(pruned: Iterator[str]) -> bool:
 
 
 def _prune_thread(store: Store, thread_id: str, latest_ns: int, dry_run: bool) -> Iterator[str]:
-    from store import Damaged, NotFound, RunInProgress
+    from store import Damaged, ModifiedSince, NotFound, RunInProgress
 
-    with suppress(NotFound, RunInProgress):
+    with suppress(NotFound, RunInProgress, ModifiedSince):
         if store.thread_modified_ns(thread_id) > latest_ns:
             return
         for run_id in store.list_run_ids(thread_id):
@@ -82,7 +82,7 @@ def _prune_thread(store: Store, thread_id: str, latest_ns: int, dry_run: bool) -
                 if store.get_run(thread_id, run_id).status.is_in_progress:
                     return
         if not dry_run:
-            store.delete_thread(thread_id)
+            store.delete_thread(thread_id, unmodified_since_ns=latest_ns)
         yield thread_id
 
 
