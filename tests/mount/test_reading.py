@@ -110,7 +110,7 @@ def test_a_slow_reader_gets_one_version_while_the_document_is_replaced(mount: Mo
         beside = stored.with_name(".tmpABCDEF")
         beside.write_bytes(new)
         beside.rename(stored)
-        assert status.read_bytes() == new
+        wait_until(lambda: status.read_bytes() == new)
         assert status.stat().st_size == len(new)
         rest = b"".join(iter(lambda: slow.read(4096), b""))
     assert begin + rest == old

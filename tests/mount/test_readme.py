@@ -38,7 +38,7 @@ def test_the_walk_in_the_readme_is_true(tmp_path: Path) -> None:
     shutil.copytree(EXAMPLES / "household", tmp_path / "examples" / "household")
     script = "cd %s\n" % tmp_path  # noqa: UP031 - braces would clash
     for command, _ in steps:
-        there = command.replace("./mount.sh", f"{ROOT}/mount.sh").replace("/tmp/", f"{tmp_path}/")
+        there = command.replace("/tmp/", f"{tmp_path}/").replace("./mount.sh", f"{ROOT}/mount.sh")
         script += f"{there}\necho '<-->'\n"
     try:
         result = subprocess.run(
