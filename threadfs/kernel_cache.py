@@ -118,7 +118,7 @@ class KernelCache:
     def entry_timeout_s(self, node: Node) -> float:
         if node.is_permanent:
             return WATCHED_S
-        if node.scope is None:
+        if node.scope is None or node.is_passing:
             return 0
         # The name of a thread or run comes and goes with the list that it is in.
         if isinstance(node, ThreadDirectory):
@@ -130,7 +130,7 @@ class KernelCache:
     def attributes_timeout_s(self, node: Node) -> float:
         if node.is_permanent and isinstance(node, Directory):
             return WATCHED_S
-        if node.scope is None:
+        if node.scope is None or node.is_passing:
             return 0
         if not self.covers(node):
             return UNWATCHED_S if isinstance(node, Directory) else 0

@@ -413,7 +413,11 @@ class Operations(pyfuse3.Operations):
         if inode.writers:
             inode.given_time_ns = modified_ns
         try:
-            await self._committing(inode.node.set_modified, modified_ns)
+            if isinstance(inode.node, Directory):
+                # Its lock is held until we answer, and forgetting a name in it would wait for that.
+                await in_thread(inode.node.set_modified, modified_ns)
+            else:
+                await self._committing(inode.node.set_modified, modified_ns)
         except NotFound:
             if not inode.writers:  # A document that is not committed yet has no time.
                 raise

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,12 +70,13 @@ def stop(mount: Mount) -> None:
     subprocess.run(["fusermount3", "-uzq", str(mount.root)], check=False)
 
 
-@pytest.fixture
-def mount(tmp_path: Path) -> Iterator[Mount]:
-    store = tmp_path / "store"
+@contextmanager
+def checked_mount(place: Path) -> Iterator[Mount]:
+    """The household mounted in *place*, torn down whatever happens; the log holds nothing unexpected."""
+    store = place / "store"
     shutil.copytree(EXAMPLES / "household", store)
-    log = tmp_path / "log"
-    mounted = start(store, tmp_path / "mnt", log)
+    log = place / "log"
+    mounted = start(store, place / "mnt", log)
     try:
         yield mounted
     finally:
@@ -84,3 +86,16 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
     assert " WARNING " not in text
     assert " ERROR " not in text
     assert mounted.process.returncode == 0
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    with checked_mount(tmp_path) as mounted:
+        yield mounted
+
+
+@pytest.fixture(scope="module")
+def shared_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
+    """One for all tests of a module, each of which makes the threads that it changes."""
+    with checked_mount(tmp_path_factory.mktemp("shared")) as mounted:
+        yield mounted

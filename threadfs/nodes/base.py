@@ -124,6 +124,11 @@ class Node:
         return False
 
     @property
+    def is_passing(self) -> bool:
+        """Its name may go without any change in the store."""
+        return False
+
+    @property
     def path(self) -> str:
         """From the mount point, for messages."""
         raise NotImplementedError

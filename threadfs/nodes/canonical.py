@@ -145,9 +145,12 @@ class CanonicalDirectory(Directory):
         finally:
             # Refused or not, the name is there again.
             self.tree.scratch.unstage(self.path, name)
-        if node.has_given_time:
-            with suppress(StoreError):
+        with suppress(StoreError):
+            if node.has_given_time:
                 part.set_modified(node.attributes().modified_ns)
+            # Who has it open still sees the time that the document has: GIO, and all that save with it,
+            # take another time for a change made by somebody else.
+            node.set_modified(part.attributes().modified_ns)
 
     def _back_up(self, name: str, node: Node, target: Directory, new_name: str) -> None:
         """A file of the data gets a backup name, as editors do: the store keeps it where it was."""

@@ -89,7 +89,9 @@ class StartFile(ControlFile):
         return TextWriter(self._commit, limit_bytes=MAX_START_BYTES, at_once=self._line)
 
     def _line(self, data: bytes) -> bool:
-        if data.lstrip().startswith((b"{", b"[")):
+        if data.lstrip().startswith(b"["):
+            raise InvalidDocument("a list: write a model name or a JSON object")
+        if data.lstrip().startswith(b"{"):
             check_beginning(data)
             return False
         if data.endswith(b"\n"):
@@ -98,7 +100,7 @@ class StartFile(ControlFile):
         return False
 
     def _commit(self, data: bytes) -> None:
-        if data.lstrip().startswith((b"{", b"[")):
+        if data.lstrip().startswith(b"{"):
             fields = documents.parse(data)
             if fields.get("status", "queued") != RunStatus.queued:
                 raise InvalidDocument("status: a new run is queued")

@@ -144,6 +144,11 @@ class StepFile(DocumentFile):
     def _name(self) -> str:
         return f"{self.key.step_id}.json"
 
+    @property
+    def is_passing(self) -> bool:
+        """A new step that is refused never was there."""
+        return self.tree.scratch.is_appearing(self._directory, self._name)
+
     def _changed(self) -> None:
         DocumentFile._changed(self)
         self.tree.touched(Part.STEPS, self.key)  # It may be new.
@@ -159,7 +164,7 @@ class StepFile(DocumentFile):
         try:
             return DocumentFile.attributes(self)
         except NotFound:
-            if not self.tree.scratch.is_appearing(self._directory, self._name):
+            if not self.is_passing:
                 raise
             return regular(0o644, 0, time.time_ns())
 
@@ -173,6 +178,11 @@ class StepFile(DocumentFile):
             append=append,
             on_close=lambda: self.tree.scratch.appeared(self._directory, self._name),
         )
+
+    def _word(self, data: bytes) -> bool:
+        if not self._exists():
+            raise InvalidDocument("there is no such step yet: write a JSON object to make it")
+        return DocumentFile._word(self, data)
 
     def words(self) -> dict[str, Callable[[], object]]:
         def setter(status: RunStepStatus) -> Callable[[], object]:

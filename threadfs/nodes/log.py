@@ -148,7 +148,7 @@ class LogWriter:
             return True
         if self._log.read(offset, len(data)) != data:
             raise Refused(errno.EPERM, "the log is append only: what is there cannot be changed")
-        self._expected = offset + len(data)
+        self._expected = None  # What follows is no continuation of anything that counts.
         return False
 
     def _refreshed(self) -> LogReader:

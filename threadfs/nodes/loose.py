@@ -65,6 +65,8 @@ class LooseNode(Node):
         self._modified_ns = time.time_ns()
         # Whether somebody asked for this very time, which then moves with the file.
         self.has_given_time = False
+        # When it was made, or closed for the last time, on the monotonic clock.
+        self.used_s = time.monotonic()
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -81,6 +83,10 @@ class LooseNode(Node):
 
     def size(self) -> int:
         return 0
+
+    @property
+    def is_open(self) -> bool:
+        return False
 
     def set_modified(self, modified_ns: int) -> None:
         self._modified_ns = modified_ns
@@ -122,7 +128,6 @@ class LooseFile(LooseNode):
         self._is_named = True
         self._handles = 0
         self.writers = 0
-        self.used_s = time.monotonic()
 
     def size(self) -> int:
         return self._size

@@ -11,13 +11,16 @@ import errno
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 
 from threadfs.nodes.base import Refused
-from threadfs.nodes.loose import LooseFile, LooseNode, Quota
+from threadfs.nodes.loose import LooseNode, Quota
 
 STAGED_S = 60.0
-# A scratch file that nobody has open or touched for this long was left behind.
+# A scratch file (or link) that nobody has open or touched for this long was left behind.
 UNUSED_S = 3600.0
+# An editor's backup of a document (``status~``): some keep it, but what was saved is in the store.
+UNUSED_BACKUP_S = 2.0
 MAX_FILES = 10_000
 MAX_BYTES = 256 * 1024 * 1024
 
@@ -35,11 +38,12 @@ class Scratch:
 
     def files(self, directory: str) -> dict[str, LooseNode]:
         with self._lock:
+            self._drop_unused([directory])
             return dict(self._files[directory]) if directory in self._files else {}
 
     def put(self, directory: str, name: str, node: LooseNode) -> None:
         with self._lock:
-            self._drop_unused()
+            self._drop_unused(list(self._files))
             before = self._files[directory].get(name)
             self._files[directory][name] = node
         if before is not None and before is not node:
@@ -55,13 +59,17 @@ class Scratch:
                 del self._files[directory]
             return node
 
-    def _drop_unused(self) -> None:
-        latest_s = time.monotonic() - UNUSED_S
-        for files in self._files.values():
+    def _drop_unused(self, directories: Iterable[str]) -> None:
+        now_s = time.monotonic()
+        for directory in directories:
+            files = self._files.get(directory, {})
             for name, node in list(files.items()):
-                if isinstance(node, LooseFile) and not node.is_open and node.used_s < latest_s:
+                kept_s = UNUSED_BACKUP_S if name.endswith("~") else UNUSED_S
+                if not node.is_open and node.used_s < now_s - kept_s:
                     del files[name]
                     node.removed()
+            if directory in self._files and not files:
+                del self._files[directory]
 
     # ── Staged removals ─────────────────────────────────────────────────────────────────────────────
 

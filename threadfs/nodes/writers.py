@@ -48,9 +48,12 @@ class TextWriter:
         self._limit = limit_bytes
         self._text = b""
         self._is_new = False
+        self._is_too_large = False
 
     def write(self, offset: int, data: bytes) -> None:
-        if len(self._text) + len(data) > self._limit:
+        if self._is_too_large or len(self._text) + len(data) > self._limit:
+            # Its beginning must not count as the whole of it, nor must its end.
+            self._text, self._is_new, self._is_too_large = b"", False, True
             raise Refused(errno.EFBIG, f"at most {self._limit} bytes can be written here")
         text = self._text + data
         if self._at_once(text):
@@ -61,7 +64,7 @@ class TextWriter:
     def truncate(self, size: int) -> None:
         if size:
             raise Refused(errno.EINVAL, "this file is always empty: it can be truncated to 0 only")
-        self._text, self._is_new = b"", False
+        self._text, self._is_new, self._is_too_large = b"", False, False
 
     def flush(self) -> None:
         if self._is_new:
@@ -101,8 +104,8 @@ class DocumentWriter:
         self._append = append
         # None: nothing written yet, so the file reads as stored.
         self._content: bytearray | None = bytearray() if truncate or append else None
-        # What was written from the start without a gap: a shorter word over a longer document.
-        self._fresh = b""
+        # How much was written from the start without a gap: a shorter word over a longer document.
+        self._fresh_bytes = 0
         self._starts_empty = self._content is not None
         self._is_new = False
         self._is_committed = False
@@ -114,34 +117,40 @@ class DocumentWriter:
             self._content = bytearray(self._stored())
         content = self._content
         start = len(content) if self._append else offset - self._base
-        if self._is_committed and start == len(content) and data.strip():
-            # The document is committed, and this stands behind it: the next one begins.
+        if self._is_committed and start == len(content):
+            # The document is committed, and this stands behind it.
+            if not data.strip():
+                content += data
+                return
+            # The next one begins.
             self._base += start
             start, content, self._starts_empty = 0, bytearray(), True
-            self._fresh = b""
+            self._fresh_bytes = 0
         if start < 0 or start + len(data) > MAX_DOCUMENT_BYTES:
             raise Refused(errno.EFBIG, f"a document has at most {MAX_DOCUMENT_BYTES} bytes")
-        fresh = self._fresh
-        if start in (0, len(fresh)):
-            fresh = (fresh if start else b"") + data
+        fresh_bytes = self._fresh_bytes
+        if start in (0, fresh_bytes):
+            fresh_bytes = start + len(data)
         # Written in place, and taken back when it is refused.
         length = len(content)
         content.extend(bytes(max(0, start - length)))
         before = bytes(content[start : start + len(data)])
         content[start : start + len(data)] = data
         try:
-            done = self._accept(content, fresh)
+            done = self._accept(content, fresh_bytes)
         except BaseException:
             content[start : start + len(data)] = before
             del content[length:]
             raise
-        self._content, self._fresh = content, fresh
+        self._content, self._fresh_bytes = content, fresh_bytes
         self._is_new, self._is_committed = not done, done
 
-    def _accept(self, content: bytearray, fresh: bytes) -> bool:
+    def _accept(self, content: bytearray, fresh_bytes: int) -> bool:
         """Whether a word has been committed. Refuses what can be no document any more."""
-        if not fresh[:64].lstrip().startswith((b"{", b"[")) and fresh.strip():
-            return self._word(fresh)
+        if not content[: min(fresh_bytes, 64)].lstrip().startswith(b"{"):
+            fresh = bytes(content[:fresh_bytes])
+            if fresh.strip() and not fresh.lstrip().startswith(b"{"):
+                return self._word(fresh)
         if self._starts_empty and (len(content) < _CHECK_ALWAYS_BYTES or len(content) >= 2 * self._checked):
             self._checked = len(content)
             check_beginning(bytes(content))
@@ -149,7 +158,7 @@ class DocumentWriter:
 
     def truncate(self, size: int) -> None:
         if size == 0:
-            self._content, self._fresh = bytearray(), b""
+            self._content, self._fresh_bytes = bytearray(), 0
             self._starts_empty, self._is_new, self._is_committed, self._base = True, False, False, 0
             return
         if self._content is None:
@@ -160,6 +169,7 @@ class DocumentWriter:
         if size != len(self._content):
             del self._content[size:]
             self._content.extend(bytes(size - len(self._content)))
+            self._fresh_bytes = min(size, self._fresh_bytes)
             self._is_new, self._is_committed = True, False
 
     def flush(self) -> None:
@@ -173,7 +183,8 @@ class DocumentWriter:
 
     def _whole(self) -> bytes:
         """All that is there; or what was written from the start, if only that is JSON."""
-        content, fresh = bytes(self._content or b""), self._fresh
+        content = bytes(self._content or b"")
+        fresh = content[: self._fresh_bytes]
         if fresh and fresh != content:
             try:
                 from_json(content, cache_strings="none")
@@ -195,6 +206,8 @@ def check_beginning(data: bytes) -> None:
     Raises:
         InvalidDocument: with the place of the first wrong byte.
     """
+    if not data.strip():
+        return
     try:
         from_json(data, allow_partial=True, allow_inf_nan=False, cache_strings="none")
     except ValueError as error:

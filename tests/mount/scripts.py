@@ -1,0 +1,81 @@
+"""Scripts in the shells that people use, and what the store holds, for tests of the mount."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.mount.conftest import Mount
+
+SHELLS = {"bash": ["bash", "-c"], "dash": ["dash", "-c"], "zsh": ["zsh", "-fc"]}
+_numbers = itertools.count(1)
+
+
+def run(script: str, cwd: Path, shell: str = "bash") -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    return subprocess.run(
+        [*SHELLS[shell], script], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def succeeds(script: str, cwd: Path, shell: str = "bash") -> str:
+    """What the script printed. It must end with status 0 and without a warning."""
+    result = run(script, cwd, shell)
+    assert (result.returncode, result.stderr) == (0, ""), f"{shell}: {script}: {result}"
+    return result.stdout
+
+
+def new_thread(mount: Mount) -> Path:
+    """A thread of its own in *mount*, with a name that has to be quoted."""
+    thread = mount.path("threads", f"Idee № {next(_numbers)}")
+    thread.mkdir()
+    return thread
+
+
+def new_run(thread: Path, status: str = "queued") -> Path:
+    made = thread / "runs" / f"Lauf {next(_numbers)}"
+    made.mkdir()
+    if status != "queued":
+        (made / "status").write_text(status)
+    return made
+
+
+def stored(mount: Mount, shown: Path) -> Path:
+    """Where the store keeps what is shown in the mount."""
+    relative = shown.relative_to(mount.path("threads"))
+    return mount.store / (relative.with_name("status.json") if relative.name == "status" else relative)
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """The bytes of each file below *directory*, and its empty directories."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes() if path.is_file() else b""
+        for path in directory.glob("**/*")
+        if path.is_file() or not any(path.iterdir())
+    }
+
+
+def document(path: Path) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(path.read_text())
+    return parsed
+
+
+def messages(thread: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (thread / "messages.jsonl").read_text().splitlines()]
+
+
+def texts(thread: Path) -> list[str]:
+    return ["".join(part["text"]["value"] for part in message["content"]) for message in messages(thread)]
+
+
+def commits(mount: Mount) -> int:
+    return stats(mount)["commits"]
+
+
+def stats(mount: Mount) -> dict[str, int]:
+    lines = mount.path(".threadfs", "stats").read_text().splitlines()
+    return {name: int(value) for name, value in (line.split(" ") for line in lines)}

@@ -1,0 +1,116 @@
+"""The recipes in examples/README.md, run as they stand there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.mount.conftest import EXAMPLES, Mount
+from tests.mount.scripts import contents, document, new_run, new_thread, succeeds, texts
+
+OSLO = "Trip to Oslo"
+
+
+def recipes(heading: str) -> list[str]:
+    """The scripts under a heading, one for each indented block."""
+    section = re.split(r"^#+ ", (EXAMPLES / "README.md").read_text(), flags=re.MULTILINE)
+    (text,) = (part for part in section if part.startswith(f"{heading}\n"))
+    blocks = re.findall(r"(?:^    .*\n)+", text, flags=re.MULTILINE)
+    return [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in blocks]
+
+
+def recipe(heading: str, tmp_path: Path) -> str:
+    (script,) = recipes(heading)
+    return "set -e\n" + script.replace("/tmp/", f"{tmp_path}/")
+
+
+def test_every_recipe_has_a_test() -> None:
+    text = (EXAMPLES / "README.md").read_text().split("# Recipes\n")[1]
+    tested = Path(__file__).read_text()
+    for heading in re.findall(r"^## (.*)$", text, flags=re.MULTILINE):
+        assert f'"{heading}"' in tested
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash", "zsh"])
+def test_one_message_is_redacted_and_all_else_stays(mount: Mount, tmp_path: Path, shell: str) -> None:
+    before = contents(mount.store)
+    times = {path: path.stat().st_mtime_ns for path in mount.store.glob("**/status.json")}
+    succeeds(recipe("Redact one message of a thread", tmp_path), mount.root, shell)
+    name = f"{OSLO}/messages.jsonl"
+    assert before[name].count(b"kids are 7 and 10") == 1
+    before[name] = before[name].replace(b"kids are 7 and 10", b"REDACTED")
+    assert contents(mount.store) == before
+    assert {path: path.stat().st_mtime_ns for path in mount.store.glob("**/status.json")} == times
+    assert os.listdir(mount.path("drafts")) == []
+
+
+def test_a_thread_is_copied_and_goes_another_way(mount: Mount, tmp_path: Path) -> None:
+    before = contents(mount.store / OSLO)
+    succeeds(recipe("Copy a thread to try something else", tmp_path), mount.root)
+    assert contents(mount.store / OSLO) == before
+    bergen = mount.path("threads", "Trip to Bergen")
+    assert texts(bergen) == [*texts(mount.path("threads", OSLO)), "And if we went to Bergen?"]
+
+
+def test_a_thread_is_restored_from_a_backup(mount: Mount, tmp_path: Path) -> None:
+    before = contents(mount.store)
+    succeeds(recipe("Back up all threads, and restore one", tmp_path), mount.root)
+    assert contents(mount.store) == before
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash", "zsh"])
+def test_the_queued_runs_of_one_model_are_cancelled(mount: Mount, tmp_path: Path, shell: str) -> None:
+    thread = new_thread(mount)
+    (thread / "start").write_text('{"id":"large","model":"llama3.1:70b"}')
+    (thread / "start").write_text('{"id":"small","model":"llama3.1:8b"}')
+    succeeds(recipe("Cancel all queued runs of a model", tmp_path), mount.root, shell)
+    assert os.listdir(mount.path("runs", "queued")) == [f"small@{thread.name}"]
+    assert document(thread / "runs" / "large" / "status")["status"] == "cancelled"
+
+
+def test_stuck_runs_are_found_cancelled_and_given_back(mount: Mount) -> None:
+    find, cancel, give_back = recipes("Find stuck runs")
+    for made in mount.path("runs", "in_progress").iterdir():
+        (made / "cancel").write_text("1")
+    thread = new_thread(mount)
+    fresh, stuck, stuck_too = (new_run(thread, "in_progress") for _ in range(3))
+    hours_ago_s = time.time() - 7200
+    os.utime(stuck / "status", (hours_ago_s, hours_ago_s))
+    assert succeeds(find, mount.root) == f"runs/in_progress/{stuck.name}@{thread.name}\n"
+    succeeds(cancel, mount.root)
+    assert succeeds(find, mount.root) == ""
+    os.utime(stuck_too / "status", (hours_ago_s, hours_ago_s))
+    succeeds(give_back, mount.root)
+    statuses = [document(made / "status")["status"] for made in (fresh, stuck, stuck_too)]
+    assert statuses == ["in_progress", "cancelled", "queued"]
+
+
+def test_a_thread_is_followed_by_people_and_programs(mount: Mount) -> None:
+    log = mount.path("threads", OSLO, "messages.jsonl")
+    count = len(log.read_text().splitlines())
+    for script in recipes("Follow a thread"):
+        follower = subprocess.Popen(
+            ["setsid", "bash", "-c", script], cwd=mount.root, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert follower.stdout is not None
+            mount.path("threads", OSLO, "say").write_text(f"the end of {count}")
+            assert any(line.endswith(f"the end of {count}\n") for line in follower.stdout)
+            count += 1
+        finally:
+            os.killpg(follower.pid, 15)
+            follower.wait()
+
+
+def test_why_runs_failed_is_seen(mount: Mount, tmp_path: Path) -> None:
+    printed = succeeds(recipe("See why runs failed", tmp_path), mount.root)
+    failed = [json.loads((run / "status").read_text()) for run in mount.path("runs", "failed").iterdir()]
+    assert sorted(printed.splitlines()) == sorted(
+        f"{run['id']}\t{run['last_error']['message']}" for run in failed
+    )

@@ -1,0 +1,70 @@
+"""Threads that tell the kernel something, and that do not keep a killed process half alive.
+
+Having the kernel forget a name or pages may wait there, for a lock whose holder waits for our answer. A
+process that is killed in that moment would never end: the waiting thread keeps its descriptors open, among
+them ``/dev/fuse``, so the kernel goes on believing that somebody will answer, and whoever uses the mount
+hangs, the next `mount.sh` included. Hence such a thread has a table of descriptors of its own, with nothing
+in it but a clone of the connection. When the process is killed its own connection closes, what was asked
+through it fails, the locks are released, and the thread ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import logging
+import os
+import struct
+import threading
+from collections.abc import Callable
+
+log = logging.getLogger("threadfs")
+
+_CLONE_FILES = 0x400
+_FUSE_DEVICE = "/dev/fuse"
+_FUSE_DEV_IOC_CLONE = 0x8004E500
+_STANDARD = 3
+
+
+def start(name: str, work: Callable[[], None]) -> None:
+    """Calls *work*, which uses no files, in such a thread."""
+
+    def detached() -> None:
+        try:
+            _detach()
+        except OSError as error:
+            log.info("%s: its thread shares the connection: %s", name, error.strerror)
+        work()
+
+    threading.Thread(target=detached, name=name, daemon=True).start()
+
+
+def _connection() -> int | None:
+    """The descriptor through which this process serves its mount, as libfuse has opened it."""
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{entry}") == _FUSE_DEVICE:
+                return int(entry)
+        except OSError:
+            continue  # The one that read the listing, or closed since.
+    return None
+
+
+def _detach() -> None:
+    connection = _connection()
+    if connection is None:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    clone = os.open(_FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(clone, _FUSE_DEV_IOC_CLONE, struct.pack("I", connection))
+        if libc.unshare(_CLONE_FILES):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+    except OSError:
+        os.close(clone)
+        raise
+    # From here on the numbers mean something in this thread alone. libfuse knows the connection by its number.
+    os.dup2(clone, connection, inheritable=False)
+    os.closerange(_STANDARD, connection)
+    os.closerange(connection + 1, os.sysconf("SC_OPEN_MAX"))
