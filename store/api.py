@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from store.models import Run, RunError, RunStatus, RunStep, RunStepStatus, Thread, ThreadMessage
 
@@ -103,6 +103,8 @@ class Store(Protocol):
     """Threads, their messages, runs and steps."""
 
     location: str
+    # Whether each call asks somebody over a network.
+    is_remote: ClassVar[bool]
 
     # Threads.
     def create_thread(self, thread: Thread) -> Thread: ...

@@ -17,6 +17,8 @@ import os
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
 
 log = logging.getLogger("threadfs")
 
@@ -55,16 +57,40 @@ def _detach() -> None:
     if connection is None:
         return
     libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_FILES):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    # From here on the numbers mean something in this thread alone. libfuse knows the connection by its own.
     clone = os.open(_FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.ioctl(clone, _FUSE_DEV_IOC_CLONE, struct.pack("I", connection))
-        if libc.unshare(_CLONE_FILES):
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
-    except OSError:
+        os.dup2(clone, connection, inheritable=False)
+    finally:
         os.close(clone)
-        raise
-    # From here on the numbers mean something in this thread alone. libfuse knows the connection by its number.
-    os.dup2(clone, connection, inheritable=False)
-    os.closerange(_STANDARD, connection)
-    os.closerange(connection + 1, os.sysconf("SC_OPEN_MAX"))
+    for entry in os.listdir("/proc/thread-self/fd"):
+        if int(entry) >= _STANDARD and int(entry) != connection:
+            with suppress(OSError):  # The one that read the listing.
+                os.close(int(entry))
+
+
+class Caller:
+    """Such a thread that makes calls for others, who wait for them."""
+
+    def __init__(self, name: str) -> None:
+        self._calls: SimpleQueue[tuple[Callable[[], None], threading.Event] | None] = SimpleQueue()
+        start(name, self._work)
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Returns when *function*, which raises nothing, has returned."""
+        done = threading.Event()
+        self._calls.put((function, done))
+        done.wait()
+
+    def close(self) -> None:
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            function, done = call
+            function()
+            done.set()

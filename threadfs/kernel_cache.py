@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 import os
 import threading
 import time
@@ -22,6 +23,7 @@ from contextlib import suppress
 import pyfuse3
 
 from store import Change, DocumentKey, Part, StorageFailed, StoreError, Watch
+from threadfs import detached
 from threadfs.inodes import Inode, Inodes
 from threadfs.nodes.base import ALL_THREADS, Directory, Node, Tree
 from threadfs.nodes.documents import DocumentFile, MetaFile, StatusFile, StepFile
@@ -63,12 +65,15 @@ class KernelCache:
         # A heap of when to forget which name in which directory.
         self._names: list[tuple[float, int, bytes]] = []
         self._names_came = threading.Condition()
+        self._is_forgetting = False
         self._is_closed = False
+        self._caller: detached.Caller | None = None
         self._watch: Watch | None = None
 
     def start(self) -> None:
         """Begins to follow the store. Without a watch, everything is asked for again."""
-        threading.Thread(target=self._forget_names, name="forget names", daemon=True).start()
+        detached.start("forget names", self._forget_names)
+        self._caller = detached.Caller("forget pages")
         try:
             self._watch = self._tree.store.watch(self._changed_elsewhere)
         except StorageFailed as error:
@@ -82,7 +87,10 @@ class KernelCache:
             self._watch.close()
         with self._names_came:
             self._is_closed = True
-            self._names_came.notify()
+            self._names_came.notify_all()
+        caller, self._caller = self._caller, None
+        if caller is not None:
+            caller.close()
 
     # ── What is followed ────────────────────────────────────────────────────────────────────────────
 
@@ -239,12 +247,19 @@ class KernelCache:
     def forget_attributes(self, inode: Inode) -> None:
         self._invalidate(inode, attributes_only=True)
 
-    @staticmethod
-    def _invalidate(inode: Inode, *, attributes_only: bool) -> None:
+    def _invalidate(self, inode: Inode, *, attributes_only: bool) -> None:
         inode.attributes, inode.changes_seen = None, inode.changes_seen + 1
-        # The kernel may have forgotten it by itself.
-        with suppress(OSError):
-            pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attributes_only)
+
+        def invalidate() -> None:
+            # The kernel may have forgotten it by itself.
+            with suppress(OSError):
+                pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attributes_only)
+
+        caller = self._caller
+        if inode.readers and not attributes_only and caller is not None:
+            caller.call(invalidate)  # It may wait for a page that is being read.
+        else:
+            invalidate()
 
     # ── Names ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -259,29 +274,35 @@ class KernelCache:
         with self._names_came:
             for due_s in (now_s, now_s + _AGAIN_S):
                 heapq.heappush(self._names, (due_s, parent.number, name))
-            self._names_came.notify()
+            self._names_came.notify_all()
 
     def forget_names_now(self) -> None:
         """For those who hold no directory's lock: names are forgotten before this returns."""
-        while (due := self._next_name()) is not None:
-            # The kernel may have forgotten it, or the directory, by itself.
-            with suppress(OSError):
-                pyfuse3.invalidate_entry(*due)
+        now_s = time.monotonic()
 
-    def _next_name(self) -> tuple[pyfuse3.InodeT, pyfuse3.FileNameT] | None:
+        def are_forgotten() -> bool:
+            return not self._is_forgetting and (not self._names or self._names[0][0] > now_s)
+
         with self._names_came:
-            if not self._names or self._names[0][0] > time.monotonic():
-                return None
-            _, parent, name = heapq.heappop(self._names)
-            return pyfuse3.InodeT(parent), pyfuse3.FileNameT(name)
+            self._names_came.wait_for(lambda: self._is_closed or are_forgotten())
 
     def _forget_names(self) -> None:
-        while not self._is_closed:
-            self.forget_names_now()
-            with self._names_came:
-                due_s = self._names[0][0] if self._names else None
-                if not self._is_closed and (due_s is None or due_s > time.monotonic()):
-                    self._names_came.wait(None if due_s is None else max(0, due_s - time.monotonic()))
+        with self._names_came:
+            while not self._is_closed:
+                due_s = self._names[0][0] if self._names else math.inf
+                wait_s = due_s - time.monotonic()
+                if wait_s > 0:
+                    self._names_came.wait(wait_s if self._names else None)
+                    continue
+                _, parent, name = heapq.heappop(self._names)
+                self._is_forgetting = True
+                self._names_came.release()
+                # The kernel may have forgotten it, or the directory, by itself.
+                with suppress(OSError):
+                    pyfuse3.invalidate_entry(pyfuse3.InodeT(parent), pyfuse3.FileNameT(name))
+                self._names_came.acquire()
+                self._is_forgetting = False
+                self._names_came.notify_all()
 
     # ── poll(2) ─────────────────────────────────────────────────────────────────────────────────────
 

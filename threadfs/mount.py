@@ -7,6 +7,7 @@ its `life_line`, and tells systemd, if that started it, when it is ready and whe
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import gc
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import pyfuse3
@@ -28,13 +29,16 @@ import trio
 from store import Store
 from threadfs import life_line
 from threadfs.journal import printable
-from threadfs.mounts import mounts
+from threadfs.mounts import mounts, on_top
 from threadfs.nodes.root import root_of
 from threadfs.operations import Operations
 
 log = logging.getLogger("threadfs")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# How long a mount whose process is not there may take to answer before that is known for sure.
+_ANSWERS_S = 2.0
+_MNT_FORCE = 1
 # How often a busy mount is tried again once it was asked to go.
 _RETRY_S = 0.25
 
@@ -67,6 +71,7 @@ def mounted_at(mountpoint: str) -> tuple[str, str] | None:
 def clear_dead(mountpoint: str) -> bool:
     """Unmounts what a killed process left at *mountpoint*; whether there was such a thing."""
     cleared = False
+    _end_what_nobody_answers(mountpoint)
     # One by one: an older version may have stacked several.
     while (mounted := mounted_at(os.path.realpath(mountpoint))) and mounted[0] == "fuse.threadfs":
         try:
@@ -83,6 +88,35 @@ def clear_dead(mountpoint: str) -> bool:
             raise MountFailed(f"the dead mount on {mountpoint} cannot be cleared: {_one_line(done.stderr)}")
         cleared = True
     return cleared
+
+
+def _end_what_nobody_answers(mountpoint: str) -> None:
+    """Fails what waits for the answer of a killed process, where the kernel has not noticed its death.
+
+    That can be when it was killed while a thread of it waited for a lock (`detached`).
+    """
+    parent, name = os.path.split(os.path.abspath(mountpoint))
+    place = os.path.join(os.path.realpath(parent), name)  # Without a question to the mount itself.
+    mounted = on_top(place)
+    if mounted is None or not mounted.is_threadfs:
+        return
+    life_line_of_it = life_line.LifeLine(mounted)
+    life_line_of_it.wait(0)
+    if life_line_of_it.pid is not None:
+        return
+    asking = subprocess.Popen(
+        ["stat", "-f", "--", place], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        asking.wait(_ANSWERS_S)
+    except subprocess.TimeoutExpired:
+        log.warning("nobody answers on %s: its callers are failed", place)
+        with suppress(OSError), open(f"/sys/fs/fuse/connections/{mounted.device[2:]}/abort", "w") as abort:
+            abort.write("1")
+        ctypes.CDLL(None).umount2(os.fsencode(place), _MNT_FORCE)
+    finally:
+        asking.kill()
+        asking.wait()
 
 
 def _one_line(said: str) -> str:
@@ -157,11 +191,13 @@ def _check_apart(location: str, store: str, mountpoint: str, place: str) -> None
 
 def _options(location: str, settings: Settings) -> set[str]:
     source = location.replace("\\", "\\\\").replace(",", "\\,")
-    options = {f"fsname={source}", "subtype=threadfs", "default_permissions", "nosuid", "nodev"}
+    options = {f"fsname={source}", "subtype=threadfs", "nosuid", "nodev"}
     if settings.read_only:
         options.add("ro")
     if settings.allow_other:
-        options.add("allow_other")
+        # Where only one user comes in, the kernel would ask for the attributes of each directory on the way
+        # to what is written, after each change in it, to check what is always permitted.
+        options |= {"allow_other", "default_permissions"}
     if settings.no_exec:
         options.add("noexec")
     return options

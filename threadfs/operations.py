@@ -55,11 +55,23 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
     return await trio.to_thread.run_sync(function, *arguments)
 
 
+async def asked(node: Node, function: Callable[..., T], *arguments: Any) -> T:
+    """What *function* of a node that is not slow reads from the store.
+
+    Of a local disk that is most often in memory, and costs less than the way to a thread and back. A server
+    may keep us waiting.
+    """
+    if node.store.is_remote:
+        return await in_thread(function, *arguments)
+    return function(*arguments)
+
+
 def _attributes_of(nodes: list[Node]) -> dict[Node, Attributes]:
     """Those of the nodes that are left out of listings when nobody needs them."""
     found = {}
     for node in nodes:
-        if not node.has_cheap_attributes and not (node.is_slow and node.kind == stat.S_IFREG):
+        is_left_out = node.store.is_remote or not node.has_cheap_attributes
+        if is_left_out and not (node.is_slow and node.kind == stat.S_IFREG):
             with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
                 found[node] = node.attributes()
     return found
@@ -217,7 +229,7 @@ class Operations(pyfuse3.Operations):
         changes_seen = inode.changes_seen
         if inode.node.is_slow and inode.node.kind == stat.S_IFREG:
             return await in_thread(inode.node.attributes)
-        attributes = inode.node.attributes()
+        attributes = await asked(inode.node, inode.node.attributes)
         if self.kernel_cache.attributes_timeout_s(inode.node) == WATCHED_S:
             inode.attributes = attributes
             if inode.changes_seen != changes_seen:
@@ -245,7 +257,7 @@ class Operations(pyfuse3.Operations):
             attributes = inode.attributes or known
             if attributes is not None:
                 return inode, self._entry(inode, attributes)
-            if node.has_cheap_attributes and not node.is_slow:
+            if node.has_cheap_attributes and not node.is_slow and not node.store.is_remote:
                 with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
                     return inode, self._entry(inode, node.attributes())
         inode.was_listed_bare = True
@@ -284,7 +296,7 @@ class Operations(pyfuse3.Operations):
         text = _decoded(name)
         if text == ".":
             return await self._remember(directory)
-        node = directory.lookup(text)
+        node = await asked(directory, directory.lookup, text)
         return await self._remember(node)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -309,9 +321,9 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         directory, text = self._directory(parent_inode), _decoded(name)
-        if flags & os.O_EXCL and directory.holds(text):
+        if flags & os.O_EXCL and await asked(directory, directory.holds, text):
             raise pyfuse3.FUSEError(errno.EEXIST)
-        node = directory.make_file(text)
+        node = await asked(directory, directory.make_file, text)
         node.set_permissions(mode)
         self.inodes.renew(node)
         entry = await self._remember(node)
@@ -341,7 +353,8 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        self._directory(parent_inode).remove(_decoded(name))
+        directory = self._directory(parent_inode)
+        await asked(directory, directory.remove, _decoded(name))
 
     @handler
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
@@ -401,7 +414,7 @@ class Operations(pyfuse3.Operations):
                 async with opened.lock:
                     opened.writer.truncate(attr.st_size)
             else:
-                node.truncate(attr.st_size)
+                await asked(node, node.truncate, attr.st_size)
         else:
             if fields.update_mode:
                 node.set_permissions(stat.S_IMODE(attr.st_mode))
@@ -450,7 +463,7 @@ class Operations(pyfuse3.Operations):
             return [(os.fsencode(name), node) for name, node in directory.entries()]
 
         handle = self._handle()
-        found = await in_thread(entries) if directory.is_slow else entries()
+        found = await (in_thread(entries) if directory.is_slow else asked(directory, entries))
         self._listings[handle] = Listing(found, self._asked_for)
         return handle
 
@@ -521,7 +534,8 @@ class Operations(pyfuse3.Operations):
             raise Refused(errno.EACCES, "this cannot be read")
         is_covered = self.kernel_cache.covers(node)
         changes_seen = found.changes_seen
-        reader = await in_thread(node.open_for_reading) if node.is_slow else node.open_for_reading()
+        opening = node.open_for_reading
+        reader = await (in_thread(opening) if node.is_slow else asked(node, opening))
         # One that holds all its bytes serves whoever opens the file next; a change takes it away.
         if is_covered and isinstance(reader, BytesReader) and reader.version:
             if len(self._recent) == _MAX_RECENT:
@@ -570,7 +584,10 @@ class Operations(pyfuse3.Operations):
         file = self._files[fh]
         assert file.writer is not None
         async with file.lock:
-            await self._committing(file.writer.write, off, buf)
+            if file.writer.is_patient:
+                file.writer.write(off, buf)
+            else:
+                await self._committing(file.writer.write, off, buf)
         file.inode.given_time_ns = None
         self.tree.journal.counters["written_bytes"] += len(buf)
         return len(buf)
@@ -595,7 +612,8 @@ class Operations(pyfuse3.Operations):
     async def _commit(self, file: OpenFile) -> None:
         if file.writer is not None:
             async with file.lock:
-                await self._committing(file.writer.flush)
+                if file.writer.owes:
+                    await self._committing(file.writer.flush)
             if file.inode.given_time_ns is not None:
                 with suppress(NotFound):
                     await self._committing(file.inode.node.set_modified, file.inode.given_time_ns)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from store import documents, lines, names, transitions
 from store.api import Change, DocumentKey, Info, RunContents, StatusOfRun, Watch
@@ -53,6 +53,8 @@ class ThreadStore(DocumentFiles):
     Raises:
         StorageFailed: the directory cannot be made or is none.
     """
+
+    is_remote: ClassVar[bool] = False
 
     def __init__(self, directory: str | os.PathLike[str], *, calls: SystemCalls | None = None) -> None:
         super().__init__(os.path.abspath(directory), calls or SystemCalls())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from store.api import Change, Watch
 from store.postgres import schema
@@ -39,6 +39,8 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps):
         WrongUrl, UnusableDatabase: the text says what to do.
         StorageFailed: the database cannot be reached, or refuses.
     """
+
+    is_remote: ClassVar[bool] = True
 
     def __init__(self, url: str, *, limits: Limits | None = None) -> None:
         self.location = without_password(url)[0]

@@ -22,6 +22,8 @@ def outcome(operation: Callable[[], object]) -> str:
         return errno.errorcode[error.errno]
     except StoreError as error:
         return errno.errorcode[errno_of(error)]
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
     return OK
 
 
@@ -42,6 +44,9 @@ class Programs:
         node = self.at(path)
         assert isinstance(node, Directory)
         return node
+
+    def is_directory(self, path: str) -> bool:
+        return isinstance(self.at(path), Directory)
 
     def names(self, path: str) -> list[str]:
         return [name for name, _ in self.directory(path).entries()]
@@ -103,8 +108,7 @@ class Programs:
 
     def copy(self, path: str, new_path: str) -> None:
         """As ``cp -r``."""
-        node = self.at(path)
-        if isinstance(node, Directory):
+        if self.is_directory(path):
             self.mkdir(new_path)
             for name in self.names(path):
                 self.copy(f"{path}/{name}", f"{new_path}/{name}")
@@ -113,14 +117,14 @@ class Programs:
 
     def remove_all(self, path: str) -> None:
         """As ``rm -r``: goes on after what cannot be removed, and fails in the end."""
-        if not isinstance(self.at(path), Directory):
+        if not self.is_directory(path):
             self.unlink(path)
             return
-        refused: Refused | StoreError | None = None
+        refused: Exception | None = None
         for name in self.names(path):
             try:
                 self.remove_all(f"{path}/{name}")
-            except (Refused, StoreError) as error:
+            except (Refused, StoreError, OSError) as error:
                 refused = refused or error
         if refused is not None:
             raise refused

@@ -70,6 +70,14 @@ class Reader(Protocol):
 class Writer(Protocol):
     """What one open file has been given. Refusals change nothing, and the writer lives on."""
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether ``write`` only keeps what it is given, and never waits for a disk."""
+
+    @property
+    def owes(self) -> bool:
+        """Whether ``flush`` has anything to do."""
+
     def write(self, offset: int, data: bytes) -> None: ...
     def truncate(self, size: int) -> None: ...
     def flush(self) -> None: ...
@@ -84,6 +92,9 @@ class Tree:
     store: Store
     journal: Journal
     scratch: Scratch
+    # When threads and runs that were looked at were made, in nanoseconds since 1970, with the version of the
+    # document that says so.
+    made: dict[DocumentKey, tuple[object, int]] = field(default_factory=dict)
     # Told of each change that this mount has made in the store, before it is acknowledged.
     on_change: Callable[[Change], None] | None = None
 

@@ -23,6 +23,7 @@ from threadfs.nodes.writers import TextWriter, check_beginning, decoded
 
 _SECOND_NS = 1_000_000_000
 MAX_START_BYTES = 1 << 20
+_MAX_MADE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,21 @@ class ControlFile(Node):
         return self.key()
 
     def attributes(self) -> Attributes:
+        info = self.store.document_info(self.key())
+        known = self.tree.made.get(self.key())
+        if known is not None and known[0] == info.version:
+            return regular(0o644, 0, known[1])
         try:
             modified_ns = self.created_at() * _SECOND_NS
         except Damaged:
-            modified_ns = self.store.document_info(self.key()).modified_ns
+            modified_ns = info.modified_ns
         # What a document may claim, and a file's time cannot be.
-        return regular(0o644, 0, modified_ns if 0 <= modified_ns < 1 << 62 else 0)
+        modified_ns = modified_ns if 0 <= modified_ns < 1 << 62 else 0
+        if len(self.tree.made) >= _MAX_MADE:
+            self.tree.made.clear()
+        # If the document was replaced in between, the version is the old one, and it is read again next time.
+        self.tree.made[self.key()] = info.version, modified_ns
+        return regular(0o644, 0, modified_ns)
 
     def open_for_reading(self) -> Reader:
         return BytesReader(b"", self.attributes(), version="always empty")

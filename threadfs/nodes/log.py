@@ -126,6 +126,14 @@ class LogWriter:
         self._rest = b""
         self._is_new = False
 
+    @property
+    def is_patient(self) -> bool:
+        return False
+
+    @property
+    def owes(self) -> bool:
+        return self._is_new and (bool(self._rest) or self._repeated is not None)
+
     def write(self, offset: int, data: bytes) -> None:
         if not self._append and offset != self._expected and not self._begins(offset, data):
             return

@@ -228,6 +228,14 @@ class LooseHandle:
         self._writes = writes
         file.opened(writes=writes)
 
+    @property
+    def is_patient(self) -> bool:
+        return False
+
+    @property
+    def owes(self) -> bool:
+        return False
+
     def read(self, offset: int, size: int) -> bytes:
         return self._file.read(offset, size)
 

@@ -213,6 +213,8 @@ class RunsDirectory(Directory):
 class RunDirectory(CanonicalDirectory):
     """``runs/<run>/``: its time is that of the last change of its status."""
 
+    has_cheap_attributes: ClassVar[bool] = True
+
     thread_id: str
     run_id: str
 
@@ -250,6 +252,8 @@ class RunDirectory(CanonicalDirectory):
 @dataclass(frozen=True, slots=True)
 class StepsDirectory(CanonicalDirectory):
     """``steps/``: a document for each step."""
+
+    has_cheap_attributes: ClassVar[bool] = True
 
     thread_id: str
     run_id: str

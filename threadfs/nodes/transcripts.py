@@ -40,13 +40,15 @@ class Rendered:
         self._runs: dict[str, tuple[object, RunStatus]] = {}
 
     def update(self, store: Store) -> bool:
-        """Renders what is new. False when it cannot grow into what is stored: the log is another one."""
+        """Renders what is new. False when it cannot grow into what is stored: that is something else."""
         with self._lock:
             log = store.open_log(self._thread_id)
             try:
                 info = log.info()
                 version = info.version[:1]
                 if self._log_bytes and (version != self._log_version or info.size_bytes < self._log_bytes):
+                    return False
+                if self._runs and self._runs.keys().isdisjoint(store.list_run_ids(self._thread_id)):
                     return False
                 if not self._size:
                     self._write(markdown.head(self._thread_id))
@@ -184,9 +186,10 @@ class _TranscriptReader:
         self._rendered = node.rendered()
 
     def read(self, offset: int, size: int) -> bytes:
-        if offset >= self._rendered.size_bytes:
+        if not offset or offset >= self._rendered.size_bytes:
             with suppress(NotFound):
-                self._rendered.update(self._node.store)
+                if not self._rendered.update(self._node.store):
+                    self._rendered = self._node.rendered()
         return self._rendered.read(offset, size)
 
     def attributes(self) -> Attributes:

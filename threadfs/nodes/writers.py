@@ -41,7 +41,7 @@ class TextWriter:
         commit: Callable[[bytes], None],
         *,
         limit_bytes: int,
-        at_once: Callable[[bytes], bool] = lambda text: False,
+        at_once: Callable[[bytes], bool] | None = None,
     ) -> None:
         self._commit = commit
         self._at_once = at_once
@@ -50,13 +50,21 @@ class TextWriter:
         self._is_new = False
         self._is_too_large = False
 
+    @property
+    def is_patient(self) -> bool:
+        return self._at_once is None
+
+    @property
+    def owes(self) -> bool:
+        return self._is_new
+
     def write(self, offset: int, data: bytes) -> None:
         if self._is_too_large or len(self._text) + len(data) > self._limit:
             # Its beginning must not count as the whole of it, nor must its end.
             self._text, self._is_new, self._is_too_large = b"", False, True
             raise Refused(errno.EFBIG, f"at most {self._limit} bytes can be written here")
         text = self._text + data
-        if self._at_once(text):
+        if self._at_once is not None and self._at_once(text):
             self._text, self._is_new = b"", False
         else:
             self._text, self._is_new = text, True
@@ -111,6 +119,14 @@ class DocumentWriter:
         self._is_committed = False
         self._base = 0
         self._checked = 0
+
+    @property
+    def is_patient(self) -> bool:
+        return False
+
+    @property
+    def owes(self) -> bool:
+        return self._is_new
 
     def write(self, offset: int, data: bytes) -> None:
         if self._content is None:

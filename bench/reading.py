@@ -1,0 +1,203 @@
+"""Reading through the mount: attributes, small files, listings, whole trees, a long log."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from bench import mounts
+from bench.generate import Shape, run_id, thread_id
+from bench.mounts import Mount, Sides
+from bench.store import Action, medians, seconds
+from bench.table import Row, against, rate
+
+READERS = 4
+_BATCH = 200
+
+
+def status_paths(sides: Sides, thread: int) -> dict[str, str]:
+    """The status of a thread's first run, on each side."""
+    run = f"{thread_id(thread)}/runs/{run_id(0)}"
+    return {
+        "bare": f"{sides.disk}/{run}/status.json",
+        "bindfs": f"{sides.bindfs.root}/{run}/status.json",
+        "floor": f"{sides.floor.threads}/{run}/status",
+        "threadfs": f"{sides.threadfs.threads}/{run}/status",
+    }
+
+
+def open_read_close(path: str) -> None:
+    file = os.open(path, os.O_RDONLY)
+    os.read(file, 65536)
+    os.close(file)
+
+
+def on_each_side(rounds: int, actions: dict[str, Action], repeated: int = 1) -> dict[str, float]:
+    """The median time of each action; they take turns, *repeated* times at each turn."""
+
+    def turn(action: Action) -> None:
+        for _ in range(repeated):
+            action()
+
+    for action in actions.values():
+        action()
+    times = medians(rounds, *(partial(turn, action) for action in actions.values()))
+    return {side: found / repeated for side, found in zip(actions, times, strict=True)}
+
+
+# ── Small files ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def small_files(sides: Sides, shape: Shape, *, quick: bool) -> Iterator[Row]:
+    rounds = 15 if quick else 51
+    paths = status_paths(sides, 0)
+
+    stats: dict[str, Action] = {side: partial(os.stat, path) for side, path in paths.items()}
+    yield against("floor", "stat, warm", on_each_side(rounds, stats, _BATCH), 1.2)
+    arrived = sides.threadfs.counted("operations", stats["threadfs"])
+    yield Row("  requests that arrive", {}, arrived, 0)
+
+    reads: dict[str, Action] = {side: partial(open_read_close, path) for side, path in paths.items()}
+    yield against("floor", "status: open, read, close, warm", on_each_side(rounds, reads, _BATCH), 1.25)
+    arrived = sides.threadfs.counted("read_bytes", reads["threadfs"]) / os.stat(paths["threadfs"]).st_size
+    yield Row("  READ requests that arrive", {}, round(arrived, 1), 0)
+
+    yield against(
+        "floor", "status: open, read, close, first time", first_times(sides, shape, quick=quick), 1.6
+    )
+    yield four_readers(paths, quick=quick)
+
+
+def first_times(sides: Sides, shape: Shape, *, quick: bool) -> dict[str, float]:
+    """Each time another run of another thread, of which the kernel and the mount know nothing."""
+
+    def next_one(side: str, mine: Iterator[int]) -> None:
+        open_read_close(status_paths(sides, next(mine))[side])
+
+    rounds = min(shape.threads - 2, 300 if quick else 2000)
+    actions: dict[str, Action] = {
+        side: partial(next_one, side, iter(range(1, rounds + 1)))
+        for side in ("bare", "bindfs", "floor", "threadfs")
+    }
+    return dict(zip(actions, medians(rounds, *actions.values()), strict=True))
+
+
+def four_readers(paths: dict[str, str], *, quick: bool) -> Row:
+    """Processes that read the same status, together: how many open-read-close a second."""
+    turns = 1000 if quick else 4000
+
+    def read(path: str) -> None:
+        for _ in range(turns):
+            open_read_close(path)
+
+    def together(path: str) -> None:
+        processes = [multiprocessing.Process(target=read, args=(path,)) for _ in range(READERS)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+
+    actions: dict[str, Action] = {side: partial(together, path) for side, path in paths.items()}
+    times = on_each_side(3 if quick else 7, actions)
+    rates = {side: READERS * turns / found for side, found in times.items()}
+    return against("floor", f"{READERS} readers of a status", rates, 0.8, is_least=True, shown=rate)
+
+
+# ── What is first, and what comes again ─────────────────────────────────────────────────────────────────
+
+Serve = Callable[[], AbstractContextManager[Mount]]
+
+
+def programs(
+    servers: dict[str, Serve], rounds: int, command: Callable[[Path], list[str]], again: int = 3
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The median time of a program on a fresh mount, and on the same mount again."""
+    times: dict[str, tuple[list[float], list[float]]] = {side: ([], []) for side in servers}
+    turns = list(servers.items())
+    for _ in range(rounds):
+        for side, serve in turns:
+            with serve() as mount:
+                mount.settle()
+                run = partial(subprocess.run, command(mount.root), stdout=subprocess.DEVNULL)
+                times[side][0].append(seconds(run))
+                times[side][1].extend(seconds(run) for _ in range(again))
+        turns.reverse()
+    first, repeated = ({side: median(found[index]) for side, found in times.items()} for index in (0, 1))
+    return first, repeated
+
+
+def servers(store: Path, shape: Shape, roots: Path) -> dict[str, Serve]:
+    return {
+        "bindfs": partial(mounts.bindfs, store, roots / "bindfs"),
+        "floor": partial(mounts.floor, shape, roots / "floor"),
+        "threadfs": partial(mounts.threadfs, store, roots / "threadfs"),
+    }
+
+
+def _bare(command: list[str], rounds: int) -> float:
+    """The second time and later: what the disk says is in the kernel's memory on all sides."""
+    run = partial(subprocess.run, command, stdout=subprocess.DEVNULL)
+    run()
+    return medians(rounds, run)[0]
+
+
+def _threads(root: Path) -> Path:
+    """Where a mount shows the threads; bindfs shows the store itself."""
+    return root / "threads" if (root / "threads").is_dir() else root
+
+
+def listings(store: Path, shape: Shape, roots: Path, *, quick: bool) -> Iterator[Row]:
+    rounds = 3 if quick else 5
+    for option, first_peer, limits in (("-U", "floor", (1.6, 1.3)), ("-l", "bindfs", (1.0, 1.3))):
+
+        def command(root: Path, option: str = option) -> list[str]:
+            return ["ls", option, str(_threads(root))]
+
+        first, again = programs(servers(store, shape, roots), rounds, command)
+        bare = {"bare": _bare(["ls", option, str(store)], rounds)}
+        name = f"ls {option} of {shape.threads:,} threads"
+        yield against(first_peer, f"{name}, first", bare | first, limits[0])
+        yield against("floor", f"{name}, again", bare | again, limits[1])
+
+
+def whole_trees(store: Path, shape: Shape, roots: Path, *, quick: bool) -> Iterator[Row]:
+    rounds = 1 if quick else 3
+    for name, words in (("find", ["find"]), ("grep -r", ["grep", "-r", "what nobody wrote"])):
+
+        def command(root: Path, words: list[str] = words) -> list[str]:
+            return [*words, str(_threads(root))]
+
+        first, again = programs(servers(store, shape, roots), rounds, command, again=1)
+        bare = {"bare": _bare([*words, str(store)], 1)}
+        yield against("floor", f"{name} over {shape.threads:,} threads, first", bare | first, 1.4)
+        yield against("floor", f"{name} over {shape.threads:,} threads, again", bare | again, 1.4)
+
+
+def long_log(store: Path, shape: Shape, roots: Path, *, quick: bool) -> Iterator[Row]:
+    name = f"{thread_id(0)}/messages.jsonl"
+
+    def command(root: Path) -> list[str]:
+        return ["cat", str(_threads(root) / name)]
+
+    first, again = programs(servers(store, shape, roots), 3 if quick else 7, command)
+    bare = {"bare": _bare(["cat", str(store / name)], 5)}
+    size = shape.long_log
+
+    def speeds(times: dict[str, float]) -> dict[str, float]:
+        return {side: size / found / 1e6 for side, found in times.items()}
+
+    for which, times, limit in (("first", first, 0.7), ("again", again, 0.95)):
+        yield against(
+            "floor",
+            f"log of {size >> 20} MiB, {which}",
+            speeds(bare | times),
+            limit,
+            is_least=True,
+            shown=lambda speed: f"{speed:.0f} MB/s",
+        )
