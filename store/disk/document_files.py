@@ -165,7 +165,8 @@ class DocumentFiles:
             before = self._parsed(key, stored, model)
             after = change(before)
             result[:] = [after]
-            return None if after is before else documents.pretty(after)
+            new = documents.pretty(after)
+            return None if new == stored else new
 
         self._rewrite(key, changed)
         return result[0]

@@ -89,7 +89,8 @@ class Documents:
                 before = parsed(key, stored, model)
                 after = change(before)
                 result.append(after)
-                return None if after is before else documents.pretty(after)
+                new = documents.pretty(after)
+                return None if new == stored else new
 
             rewrite(transaction, key, changed)
             return result[0]

@@ -221,6 +221,14 @@ def test_a_patch_that_leaves_no_document_is_refused(store: Store) -> None:
     assert store.read_document(RUN) == before
 
 
+@pytest.mark.parametrize("key", KEYS)
+def test_a_patch_that_changes_nothing_is_no_new_version(store: Store, key: DocumentKey) -> None:
+    make_step(store)
+    before = store.document_info(key)
+    store.patch_document(key, {"id": "another"})
+    assert store.document_info(key) == before
+
+
 def test_a_patch_leaves_the_object_of_the_caller_alone(store: Store) -> None:
     make_thread(store)
     patch = {"metadata": {"a": None, "b": {"c": 1}}}
