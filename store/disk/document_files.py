@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from store import documents, transitions
 from store.api import DocumentKey, Info
@@ -19,12 +19,13 @@ from store.disk.locking import locked_thread
 from store.disk.system_calls import SystemCalls
 from store.errors import AlreadyExists, Damaged, InvalidDocument, NotFound, StorageFailed
 from store.models import Document
+from store.updates import Updates
 
 D = TypeVar("D", bound=Document)
 T = TypeVar("T")
 
 
-class DocumentFiles:
+class DocumentFiles(Updates):
     """What threads, runs and steps have in common."""
 
     def __init__(self, location: str, calls: SystemCalls) -> None:
@@ -84,10 +85,6 @@ class DocumentFiles:
             return None if new == stored else new
 
         self._rewrite(key, changed)
-
-    def patch_document(self, key: DocumentKey, patch: dict[str, Any]) -> None:
-        """Merges *patch* (RFC 7396) into a document; a status in it changes the status as well."""
-        self._update(key, transitions.model_of(key), lambda stored: transitions.patched(key, stored, patch))
 
     def set_document_modified(self, key: DocumentKey, modified_ns: int) -> None:
         """Sets the time of a stored document's last change, in nanoseconds since 1970."""

@@ -22,7 +22,6 @@ from store.disk.locking import locked_thread
 from store.disk.system_calls import SystemCalls
 from store.errors import (
     Damaged,
-    InvalidDocument,
     ModifiedSince,
     NotEmpty,
     NotFound,
@@ -32,10 +31,8 @@ from store.errors import (
 )
 from store.models import (
     Run,
-    RunError,
     RunStatus,
     RunStep,
-    RunStepStatus,
     Thread,
     ThreadMessage,
 )
@@ -325,49 +322,6 @@ class ThreadStore(DocumentFiles):
         parts = (names.checked(thread_id), RUNS)
         return self._while_there(DocumentKey(thread_id), lambda: self._listing.ids(parts, STATUS))
 
-    def update_run_status(
-        self,
-        thread_id: str,
-        run_id: str,
-        status: RunStatus,
-        error: RunError | None = None,
-        *,
-        expected: RunStatus | None = None,
-    ) -> Run:
-        """Sets the status of a run that has not ended, and ``last_error`` to *error* or none.
-
-        Raises:
-            RunInTerminalState: it has ended, with whatever status.
-            StatusChanged: it is not in the *expected* status: somebody else was faster.
-        """
-        wanted = _status(status)
-        return self._update(
-            DocumentKey(thread_id, run_id),
-            Run,
-            lambda run: transitions.with_status(run, wanted, error, expected=expected),
-        )
-
-    def force_update_run_status(
-        self, thread_id: str, run_id: str, status: RunStatus, error: RunError | None = None
-    ) -> Run:
-        """As `update_run_status`, also for a run that has ended."""
-        wanted = _status(status)
-        return self._update(
-            DocumentKey(thread_id, run_id),
-            Run,
-            lambda run: transitions.with_status(run, wanted, error, force=True),
-        )
-
-    def cancel_run(self, thread_id: str, run_id: str, *, force: bool = False) -> Run:
-        """Cancels a run, whether or not a worker holds it; one that is cancelled already stays as it is.
-
-        Raises:
-            RunInTerminalState: it has ended otherwise, and *force* is not given.
-        """
-        return self._update(
-            DocumentKey(thread_id, run_id), Run, lambda run: transitions.cancelled(run, force=force)
-        )
-
     def delete_run(
         self, thread_id: str, run_id: str, *, force: bool = False, only_empty: bool = False
     ) -> None:
@@ -471,22 +425,6 @@ class ThreadStore(DocumentFiles):
             with suppress(NotFound, Damaged):
                 yield self.get_step(key.thread_id, str(key.run_id), step_id)
 
-    def update_step_status(self, thread_id: str, run_id: str, step_id: str, status: RunStepStatus) -> RunStep:
-        """Sets the status of a step that has not ended, and the time when it did.
-
-        Raises:
-            RunStepInTerminalState: it has ended with another status.
-        """
-        try:
-            wanted = RunStepStatus(status)
-        except ValueError:
-            raise InvalidDocument(f"status: {status!r} is no status of a step") from None
-        return self._update(
-            DocumentKey(thread_id, run_id, step_id),
-            RunStep,
-            lambda step: transitions.with_step_status(step, wanted),
-        )
-
     # ── The store as a whole ────────────────────────────────────────────────────────────────────────
 
     def list_leftovers(self, older_than_s: float) -> Iterator[leftovers.Leftover]:
@@ -507,10 +445,3 @@ class ThreadStore(DocumentFiles):
     def space(self) -> os.statvfs_result:
         with storage_errors(self.location):
             return os.statvfs(self.location)
-
-
-def _status(status: str) -> RunStatus:
-    try:
-        return RunStatus(status)
-    except ValueError:
-        raise InvalidDocument(f"status: {status!r} is no status of a run") from None

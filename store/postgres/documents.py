@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from store import documents, transitions
 from store.api import DocumentKey, Info, Part
@@ -12,11 +12,12 @@ from store.models import Document
 from store.postgres.database import Database, Transaction
 from store.postgres.leftovers import Leftovers
 from store.postgres.tables import NOW_NS, change_of, not_found, parsed, row_of, status_in, stored_time
+from store.updates import Updates
 
 D = TypeVar("D", bound=Document)
 
 
-class Documents:
+class Documents(Updates):
     """The part of the store that is the same for threads, runs and steps."""
 
     _database: Database
@@ -72,10 +73,6 @@ class Documents:
         self._database.write(
             key.thread_id, lambda transaction: rewrite(transaction, key, changed, may_add=True)
         )
-
-    def patch_document(self, key: DocumentKey, patch: dict[str, Any]) -> None:
-        """Merges *patch* (RFC 7396) into a document; a status in it changes the status as well."""
-        self._update(key, transitions.model_of(key), lambda stored: transitions.patched(key, stored, patch))
 
     def _update(self, key: DocumentKey, model: type[D], change: Callable[[D], D]) -> D:
         """Replaces a document by what *change* makes of its model; returns that."""

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import Any
 
-from store import documents, names, transitions
+from store import documents, names
 from store.api import Change, DocumentKey, Part
-from store.errors import AlreadyExists, InvalidDocument, NotEmpty, RunInProgress, ThreadNotFound
-from store.models import Run, RunError, RunStatus
+from store.errors import AlreadyExists, NotEmpty, RunInProgress, ThreadNotFound
+from store.models import Run, RunStatus
 from store.postgres.database import Transaction
 from store.postgres.documents import Documents
 from store.postgres.tables import NOW_NS, checked, not_found
@@ -58,49 +58,6 @@ class Runs(Documents):
         if not found:
             raise ThreadNotFound(thread_id)
         return [run_id for (run_id,) in found if run_id is not None]
-
-    def update_run_status(
-        self,
-        thread_id: str,
-        run_id: str,
-        status: RunStatus,
-        error: RunError | None = None,
-        *,
-        expected: RunStatus | None = None,
-    ) -> Run:
-        """Sets the status of a run that has not ended, and ``last_error`` to *error* or none.
-
-        Raises:
-            RunInTerminalState: it has ended, with whatever status.
-            StatusChanged: it is not in the *expected* status: somebody else was faster.
-        """
-        wanted = _status(status)
-        return self._update(
-            DocumentKey(thread_id, run_id),
-            Run,
-            lambda run: transitions.with_status(run, wanted, error, expected=expected),
-        )
-
-    def force_update_run_status(
-        self, thread_id: str, run_id: str, status: RunStatus, error: RunError | None = None
-    ) -> Run:
-        """As `update_run_status`, also for a run that has ended."""
-        wanted = _status(status)
-        return self._update(
-            DocumentKey(thread_id, run_id),
-            Run,
-            lambda run: transitions.with_status(run, wanted, error, force=True),
-        )
-
-    def cancel_run(self, thread_id: str, run_id: str, *, force: bool = False) -> Run:
-        """Cancels a run, whether or not a worker holds it; one that is cancelled already stays as it is.
-
-        Raises:
-            RunInTerminalState: it has ended otherwise, and *force* is not given.
-        """
-        return self._update(
-            DocumentKey(thread_id, run_id), Run, lambda run: transitions.cancelled(run, force=force)
-        )
 
     def delete_run(
         self, thread_id: str, run_id: str, *, force: bool = False, only_empty: bool = False
@@ -159,7 +116,7 @@ class Runs(Documents):
                 "SELECT thread_id, run_id FROM runs WHERE status = %s AND (thread_id, run_id) > (%s, %s)"
                 " ORDER BY thread_id, run_id LIMIT %s",
                 ("", ""),
-                _status(wanted).value,
+                RunStatus(wanted).value,
             ):
                 yield thread_id, run_id, wanted
 
@@ -208,10 +165,3 @@ def refuse_in_progress(run_id: str, status: str) -> None:
     with suppress(ValueError):
         if RunStatus(status).is_in_progress:
             raise RunInProgress(run_id, status)
-
-
-def _status(status: str) -> RunStatus:
-    try:
-        return RunStatus(status)
-    except ValueError:
-        raise InvalidDocument(f"status: {status!r} is no status of a run") from None

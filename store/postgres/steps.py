@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from store import documents, transitions
+from store import documents
 from store.api import DocumentKey
-from store.errors import AlreadyExists, Damaged, InvalidDocument, RunNotFound
-from store.models import RunStep, RunStepStatus
+from store.errors import AlreadyExists, Damaged, RunNotFound
+from store.models import RunStep
 from store.postgres.connections import Rows
 from store.postgres.database import Transaction
 from store.postgres.documents import Documents, add_step, lock_run
@@ -57,19 +57,3 @@ class Steps(Documents):
         if not found:
             raise RunNotFound(run_id)
         return [columns_of_step for columns_of_step in found if columns_of_step[0] is not None]
-
-    def update_step_status(self, thread_id: str, run_id: str, step_id: str, status: RunStepStatus) -> RunStep:
-        """Sets the status of a step that has not ended, and the time when it did.
-
-        Raises:
-            RunStepInTerminalState: it has ended with another status.
-        """
-        try:
-            wanted = RunStepStatus(status)
-        except ValueError:
-            raise InvalidDocument(f"status: {status!r} is no status of a step") from None
-        return self._update(
-            DocumentKey(thread_id, run_id, step_id),
-            RunStep,
-            lambda step: transitions.with_step_status(step, wanted),
-        )
