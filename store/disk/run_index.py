@@ -28,6 +28,8 @@ from store.models import RunStatus
 # In the background the index is built in slices of this length, with pauses for others to work.
 _SLICE_S = 0.005
 _PAUSE_S = 0.01
+# Ended runs change by force alone, and a watch costs about 400 bytes, and 1,000 of the kernel's.
+_MAX_ENDED = 20_000
 _MAX_WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
 
 
@@ -44,7 +46,7 @@ class Runs(Protocol):
 
 class RunIndex:
     def __init__(self, runs: Runs, max_watches: int | None = None) -> None:
-        """By default it takes half of the watches that a user has: others want some, too.
+        """By default it takes two thirds of the watches that a user has: others want some, too.
 
         Raises:
             OSError: there is no watch to be had.
@@ -63,7 +65,9 @@ class RunIndex:
         self._stale_runs: dict[tuple[str, str], None] = {}
         self._came = threading.Event()
         self._is_closed = False
-        self._max_watches = int(_MAX_WATCHES.read_text()) // 2 if max_watches is None else max_watches
+        self._max_watches = int(_MAX_WATCHES.read_text()) * 2 // 3 if max_watches is None else max_watches
+        # Ended runs that are watched, oldest first.
+        self._ended: dict[tuple[str, str], None] = {}
         self._watch = DiskWatch(runs.location, self._changed, runs_only=True)
         self._came.set()
         self._builder = threading.Thread(target=self._build, name="index runs", daemon=True)
@@ -155,7 +159,7 @@ class RunIndex:
         self._drop_thread(thread_id)
         key = DocumentKey(thread_id)
         try:
-            if len(self._watch) < self._max_watches and self._watch.follow(key):
+            if self._has_room() and self._watch.follow(key):
                 self._of_thread[thread_id] = {}
                 for run_id in self._runs.list_run_ids(thread_id):
                     self._read_run(thread_id, run_id)
@@ -175,20 +179,32 @@ class RunIndex:
         key = DocumentKey(thread_id, run_id)
         try:
             # Before it is read, so that no change is missed.
-            is_watched = len(self._watch) < self._max_watches // 2 and self._watch.follow(key)
+            may_be_ended = len(self._ended) < _MAX_ENDED and len(self._watch) < self._max_watches
+            is_watched = may_be_ended and self._watch.follow(key)
             status = self._status(thread_id, run_id)
-            if status and not status.is_terminal and not is_watched:
+            if status and not status.is_terminal and not is_watched and self._has_room():
                 is_watched = self._watch.follow(key)
                 status = self._status(thread_id, run_id)
         except StorageFailed:
             self._read_each_time(thread_id)
             return
+        self._ended.pop((thread_id, run_id), None)
+        if status and is_watched and status.is_terminal:
+            self._ended[thread_id, run_id] = None
         if status and not is_watched:
             self._watch.forget(key)
             if not status.is_terminal:
                 self._read_each_time(thread_id)
                 return
         self._set(thread_id, run_id, status)
+
+    def _has_room(self) -> bool:
+        """Whether there is a watch left for a thread or a run that has not ended; ended ones make room."""
+        while len(self._watch) >= self._max_watches and self._ended:
+            ended = next(iter(self._ended))
+            del self._ended[ended]
+            self._watch.forget(DocumentKey(*ended))
+        return len(self._watch) < self._max_watches
 
     def _status(self, thread_id: str, run_id: str) -> RunStatus | None:
         with suppress(NotFound, Damaged):
@@ -204,6 +220,7 @@ class RunIndex:
         self._unwatched.discard(thread_id)
         for run_id in list(self._of_thread.get(thread_id, ())):
             self._watch.forget(DocumentKey(thread_id, run_id))
+            self._ended.pop((thread_id, run_id), None)
             self._set(thread_id, run_id, None)
         self._of_thread.pop(thread_id, None)
 

@@ -120,7 +120,8 @@ def _prepare(directory: str) -> None:
     from threadfs.stores import open_store
 
     is_new = not os.path.exists(directory)
-    open_store(directory, create=True).list_thread_ids()
+    open_store(directory, create=True)
+    os.scandir(directory).close()
     if is_new:
         print(f"made a new store: {directory}")
 
