@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -112,6 +113,7 @@ def test_ls_sorts_threads_by_their_last_change(search: Search, mount: Mount) -> 
     names = sorted(path.name for path in mount.path("threads").iterdir())
     for name in names:
         search(f"echo Hello > 'threads/{name}/say'")
+        time.sleep(0.02)  # Within one tick of the disk's clock two changes have one time.
     result = subprocess.run(
         ["ls", "-tr", "threads"], cwd=mount.root, capture_output=True, text=True, check=True
     )

@@ -14,12 +14,22 @@ import pytest
 
 from store import AlreadyExists, DocumentKey, NotFound, Run, RunStatus, StorageFailed, Store, Thread
 from store.postgres import PostgresStore
+from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster, private_cluster, standby_of
 from tests.postgres.conftest import IMPATIENT, OpenStore
 from tests.postgres.proxy import Proxy
 from tests.store.conftest import make_run, make_thread, message, texts
 
 KILL_ALL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'contract'"
+
+
+def answers(store: PostgresStore) -> bool:
+    """An impatient store may give up once more before its connections are there again."""
+    try:
+        store.get_thread("T")
+    except StorageFailed:
+        return False
+    return True
 
 
 def fails_with(number: int, reason: str, call: Callable[[], object]) -> float:
@@ -100,6 +110,7 @@ def test_a_silent_network_fails_calls_in_time_and_they_succeed_when_it_is_back(
     assert fails_with(errno.ETIMEDOUT, "no answer within", lambda: store.get_thread("T")) < 6
     assert fails_with(errno.ETIMEDOUT, "no connection", lambda: store.append_message("T", message())) < 6
     proxy.go_on()
+    wait_until(lambda: answers(store))
     assert store.get_thread("T").id == "T"
 
 
@@ -194,6 +205,7 @@ def test_a_commit_of_which_nothing_can_be_learned_fails_and_says_so(
     proxy.cut_at(b"COMMIT", pass_it_on=True, refuse=True)
     assert fails_with(errno.EIO, "it is not known whether", lambda: store.append_message("T", message())) < 5
     proxy.go_on()
+    wait_until(lambda: answers(store))
     assert texts(store) == ["Hello"]
 
 
