@@ -14,10 +14,11 @@ Installs what is missing, then mounts STORE on MNT in the background and says wh
           (default: ~/.local/share/threadfs, a store of your own that starts with one small conversation)
   MNT     where they appear as files (default: ~/threadfs)
 
+./mount.sh COMMAND ... is threadfs COMMAND ...: list, umount, fsck, export, import, prune, expire, wait.
 Options go to threadfs, for example --read-only, --log FILE, --allow-other, --foreground, -o OPTS, --version.
 
   ./mount.sh
-  ./mount.sh examples/household /tmp/household
+  ./mount.sh --read-only examples/household /tmp/household
   ./mount.sh --read-only /srv/assistant/threads ~/threads
 HELP
 }
@@ -46,6 +47,13 @@ make_own_store() {
     fi
     exec 9<&-
 }
+
+case ${1-} in
+    list | umount | fsck | export | import | prune | expire | wait) # a store of that name is ./list
+        "$root/scripts/setup" run
+        exec "$root/.venv/bin/threadfs" "$@"
+        ;;
+esac
 
 options=()
 places=()

@@ -5,6 +5,10 @@
 #
 # Any number of workers may run at once, on any number of mounts. Goes once through what is queued; for one
 # that stays: while sleep 1; do examples/worker.sh MNT COMMAND...; done
+if [ $# -lt 2 ] || ! [ -d "$1/runs/queued" ] || ! command -v jq >/dev/null || ! command -v "$2" >/dev/null; then
+    echo "usage: worker.sh MNT COMMAND... (MNT is a mount; jq and COMMAND are needed)" >&2
+    exit 2
+fi
 mnt=$1
 shift
 
@@ -15,13 +19,11 @@ for link in "$mnt"/runs/queued/*; do
     thread=$mnt/threads/${run#*@}
     status=$thread/runs/${run%@*}/status
 
+    word=failed
     if answer=$("$@" < "$mnt/transcripts/${run#*@}.md"); then
         grep -q '"status": "in_progress"' "$status" || continue # cancelled: nobody waits for the answer
         jq -cn --arg run "${run%@*}" --arg text "$answer" \
-            '{role: "assistant", content: $text, run_id: $run}' >> "$thread/messages.jsonl"
-        word=completed
-    else
-        word=failed
+            '{role: "assistant", content: $text, run_id: $run}' >> "$thread/messages.jsonl" && word=completed
     fi
     # Refused when the run has been cancelled in between, which then stands.
     echo "$word" 2>/dev/null > "$status" || echo "worker: $run was cancelled" >&2

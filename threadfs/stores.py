@@ -65,5 +65,5 @@ def _postgres() -> Any:
         # Its libraries are an extra, which few install.
         from store import postgres
     except ImportError as error:
-        raise CannotOpen(f"a store in PostgreSQL needs threadfs[postgres] ({error})") from None
+        raise CannotOpen(str(error)) from None
     return postgres

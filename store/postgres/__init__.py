@@ -3,9 +3,9 @@
 try:
     import psycopg  # noqa: F401
     import psycopg_pool  # noqa: F401
-except ImportError as error:
+except ImportError:
     raise ImportError(
-        f"a postgresql:// store needs psycopg ({error}): pip install 'threadfs[postgres]'"
+        "a postgresql:// store needs psycopg and psycopg_pool: install threadfs[postgres]"
     ) from None
 
 from store.postgres.connections import Limits, without_password

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -42,7 +43,12 @@ def test_the_walk_in_the_readme_is_true(tmp_path: Path) -> None:
         script += f"{there}\necho '<-->'\n"
     try:
         result = subprocess.run(
-            ["bash", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            ["bash", "-c", script],
+            env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
         )
     finally:
         subprocess.run(["fusermount3", "-uzq", str(tmp_path / "household")], check=False)

@@ -129,5 +129,5 @@ def _prepare(directory: str) -> None:
 def _welcome(shown: str, mountpoint: str, log_file: str) -> None:
     print(f"mounted {shown} on {mountpoint}")
     print(f"  try      ls {mountpoint}/runs/queued; cat {mountpoint}/README.md")
-    print(f"  unmount  threadfs umount {mountpoint}  (or fusermount3 -u {mountpoint})")
+    print(f"  unmount  fusermount3 -u {mountpoint}")
     print(f"  log      {log_file}")

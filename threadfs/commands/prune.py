@@ -29,6 +29,8 @@ examples:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    # STORE comes first, since --status takes all that follow it.
+    parser.usage = "%(prog)s STORE --older-than AGE [--status STATUS ...] [--dry-run]"
     add_store(parser)
     add_older_than(parser, "how long nothing has changed: a number and s, m, h, d, w or y, like 30d")
     parser.add_argument(
