@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Installs what is missing, then runs the checks and all tests.
 #
-#   tests/run.sh [ARGUMENT...]    arguments go to pytest: -k cancel, -x, tests/test_store.py
+#   tests/run.sh [ARGUMENT...]    arguments go to pytest: -k cancel, -x, tests/store, --long (attacks of two hours)
 set -euo pipefail
 
 # Debian packages that tests use, besides what mounting needs: the programs that people use on a mount, a server
 # for the store in PostgreSQL, a screen for windows.
 packages=(
-    attr dbus-daemon e2fsprogs emacs-nox fonts-dejavu-core gedit git inotify-tools jq less libglib2.0-bin moreutils
-    mousepad nano pcmanfm perl postgresql procps restic ripgrep rsync shared-mime-info strace thunar tmux vim xdotool
-    xvfb zsh
+    attr bindfs dbus-daemon e2fsprogs emacs-nox fio fonts-dejavu-core gedit git inotify-tools jq less
+    libglib2.0-bin moreutils mousepad nano pcmanfm perl postgresql procps restic ripgrep rsync shared-mime-info
+    strace stress-ng thunar tmux vim xdotool xvfb zsh
 )
 
 root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")

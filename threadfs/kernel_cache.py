@@ -21,6 +21,7 @@ from collections import Counter, OrderedDict, defaultdict
 from contextlib import suppress
 
 import pyfuse3
+import trio
 
 from store import Change, DocumentKey, Part, StorageFailed, StoreError, Watch
 from threadfs import detached
@@ -45,6 +46,8 @@ WATCHED_S = 300.0
 UNWATCHED_S = 0.8
 # A lookup that was answered just before a change can be remembered just after it: names are forgotten twice.
 _AGAIN_S = 0.3
+# How long a change waits for the lock of a directory in which a name has to be forgotten.
+_PATIENCE_S = 0.1
 # Of how many threads and runs made here it is known that the kernel knows them as they are.
 _MAX_MADE = 4096
 
@@ -87,7 +90,7 @@ class KernelCache:
             self._watch.close()
         with self._names_came:
             self._is_closed = True
-            self._names_came.notify_all()
+            self._names_came.notify()
         caller, self._caller = self._caller, None
         if caller is not None:
             caller.close()
@@ -274,17 +277,21 @@ class KernelCache:
         with self._names_came:
             for due_s in (now_s, now_s + _AGAIN_S):
                 heapq.heappush(self._names, (due_s, parent.number, name))
-            self._names_came.notify_all()
+            self._names_came.notify()
 
-    def forget_names_now(self) -> None:
-        """For those who hold no directory's lock: names are forgotten before this returns."""
-        now_s = time.monotonic()
+    async def names_are_forgotten(self) -> None:
+        """For those who hold no directory's lock: returns when the names are forgotten.
 
-        def are_forgotten() -> bool:
-            return not self._is_forgetting and (not self._names or self._names[0][0] > now_s)
-
-        with self._names_came:
-            self._names_came.wait_for(lambda: self._is_closed or are_forgotten())
+        Not later than soon: who holds the lock of a directory may be waiting for a task or thread of ours.
+        """
+        since_s, pause_s = time.monotonic(), 50e-6
+        while time.monotonic() < since_s + _PATIENCE_S:
+            with self._names_came:
+                if not self._is_forgetting and (not self._names or self._names[0][0] > since_s):
+                    return
+            # The thread that forgets them has no descriptors by which it could wake this one.
+            await trio.sleep(pause_s)
+            pause_s *= 2
 
     def _forget_names(self) -> None:
         with self._names_came:
@@ -302,7 +309,6 @@ class KernelCache:
                     pyfuse3.invalidate_entry(pyfuse3.InodeT(parent), pyfuse3.FileNameT(name))
                 self._names_came.acquire()
                 self._is_forgetting = False
-                self._names_came.notify_all()
 
     # ── poll(2) ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -244,8 +244,11 @@ class Operations(pyfuse3.Operations):
                 return
             try:
                 current = inode.node.open_for_reading()
+            except NotFound:
+                self.inodes.detach(inode)  # Its readers go on with what they opened.
+                return
             except StoreError:
-                return  # It has gone or is damaged; its readers go on.
+                return
             current.close()
             if current.version != opened:
                 self.inodes.detach(inode)
@@ -358,7 +361,14 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        await in_thread(self._directory(parent_inode).remove_directory, _decoded(name))
+        directory, text = self._directory(parent_inode), _decoded(name)
+        node: Node | None = None
+        with suppress(NoSuchName, StoreError):
+            node = directory.lookup(text)
+        await in_thread(directory.remove_directory, text)
+        if node is not None:
+            # The kernel lets nothing be made in what it knows to be removed, which may come again.
+            self.inodes.renew(node)
 
     @handler
     async def rename(
@@ -602,12 +612,8 @@ class Operations(pyfuse3.Operations):
 
     async def _committing(self, function: Callable[..., None], *arguments: Any) -> None:
         """For what may change the store: the kernel has forgotten what changed before the caller goes on."""
-
-        def commit() -> None:
-            function(*arguments)
-            self.kernel_cache.forget_names_now()
-
-        await in_thread(commit)
+        await in_thread(function, *arguments)
+        await self.kernel_cache.names_are_forgotten()
 
     async def _commit(self, file: OpenFile) -> None:
         if file.writer is not None:

@@ -39,7 +39,7 @@ class CanonicalDirectory(Directory):
         return self.tree.scratch.is_staged(self.path, name)
 
     def lookup(self, name: str) -> Node:
-        if scratch := self.tree.scratch.files(self.path).get(name):
+        if scratch := self.tree.scratch.file(self.path, name):
             return scratch
         part = self.part(name)
         if self.is_hidden(name):
@@ -121,9 +121,9 @@ class CanonicalDirectory(Directory):
             self._back_up(name, node, target, new_name)
         elif (name, self.path) != (new_name, target.path):
             target._accept(node, new_name)
-            if self.tree.scratch.files(self.path).get(name) is node:
+            if self.tree.scratch.file(self.path, name) is node:
                 self.tree.scratch.take(self.path, name)
-                if target.tree.scratch.files(target.path).get(new_name) is not node:
+                if target.tree.scratch.file(target.path, new_name) is not node:
                     node.removed()
 
     def _accept(self, node: LooseFile | LooseLink, name: str) -> None:

@@ -10,6 +10,8 @@ from store import Run, ThreadMessage
 from threadfs.journal import printable
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
+# What Markdown takes for the end of a line.
+_LINE_END = re.compile(r"\r\n|\r|\n")
 # Lines of a message that would look like ours.
 _OURS = re.compile(r" {0,3}(## |> Run `)")
 
@@ -46,7 +48,7 @@ def _contained(text: str) -> str:
     """*text* such that it cannot pass for another message: our headings escaped, code blocks closed."""
     lines = []
     fence = ""
-    for line in text.split("\n"):
+    for line in _LINE_END.split(text):
         match = _FENCE.match(line)
         if match and not fence:
             fence = match[1]

@@ -30,6 +30,8 @@ class Scratch:
         self.quota = Quota(MAX_FILES, MAX_BYTES)
         self._lock = threading.Lock()
         self._files: defaultdict[str, dict[str, LooseNode]] = defaultdict(dict)
+        # When all are looked through again for those that are unused, on the monotonic clock.
+        self._look_again_s = 0.0
         # When each staged name is back, and until when a name that is being made is shown.
         self._staged: defaultdict[str, dict[str, float]] = defaultdict(dict)
         self._appearing: set[tuple[str, str]] = set()
@@ -38,12 +40,20 @@ class Scratch:
 
     def files(self, directory: str) -> dict[str, LooseNode]:
         with self._lock:
-            self._drop_unused([directory])
+            self._drop_unused(directory, list(self._files.get(directory, {})))
             return dict(self._files[directory]) if directory in self._files else {}
+
+    def file(self, directory: str, name: str) -> LooseNode | None:
+        with self._lock:
+            self._drop_unused(directory, [name])
+            return self._files.get(directory, {}).get(name)
 
     def put(self, directory: str, name: str, node: LooseNode) -> None:
         with self._lock:
-            self._drop_unused(list(self._files))
+            if self._look_again_s <= time.monotonic():  # Not at each of thousands.
+                self._look_again_s = time.monotonic() + UNUSED_BACKUP_S
+                for other in list(self._files):
+                    self._drop_unused(other, list(self._files[other]))
             before = self._files[directory].get(name)
             self._files[directory][name] = node
         if before is not None and before is not node:
@@ -59,17 +69,17 @@ class Scratch:
                 del self._files[directory]
             return node
 
-    def _drop_unused(self, directories: Iterable[str]) -> None:
+    def _drop_unused(self, directory: str, names: Iterable[str]) -> None:
         now_s = time.monotonic()
-        for directory in directories:
-            files = self._files.get(directory, {})
-            for name, node in list(files.items()):
-                kept_s = UNUSED_BACKUP_S if name.endswith("~") else UNUSED_S
-                if not node.is_open and node.used_s < now_s - kept_s:
-                    del files[name]
-                    node.removed()
-            if directory in self._files and not files:
-                del self._files[directory]
+        files = self._files.get(directory, {})
+        for name in names:
+            node = files.get(name)
+            kept_s = UNUSED_BACKUP_S if name.endswith("~") else UNUSED_S
+            if node is not None and not node.is_open and node.used_s < now_s - kept_s:
+                del files[name]
+                node.removed()
+        if directory in self._files and not files:
+            del self._files[directory]
 
     # ── Staged removals ─────────────────────────────────────────────────────────────────────────────
 

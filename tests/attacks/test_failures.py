@@ -1,0 +1,181 @@
+"""Failures of our own parts: a killed process, a handler that raises, a watch that overflows, a slow disk."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from store import Run, RunStatus, Thread, ThreadStore
+from tests.attacks.conftest import Effort, attacked, told
+from tests.attacks.writers import writers
+from tests.mount.conftest import Mount, stop, wait_until
+
+
+def mounts_on(place: Path) -> int:
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    return sum(line.split(" ")[1] == str(place) for line in lines)
+
+
+def answers(mount: Mount) -> bool:
+    assert mount.process.poll() is None, mount.log.read_text()
+    try:
+        return "threadfs" in mount.path(".threadfs", "version").read_text()
+    except OSError:
+        return False
+
+
+def mount_again(mount: Mount) -> None:
+    """As a user does after a crash: the same command once more."""
+    command = [sys.executable, "-m", "threadfs.cli", "-f", "--log", str(mount.log)]
+    mount.process = subprocess.Popen([*command, str(mount.store), str(mount.root)], stdout=subprocess.DEVNULL)
+    wait_until(lambda: answers(mount))
+
+
+def test_what_was_acknowledged_before_a_kill_is_there_and_the_next_mount_works(
+    tmp_path: Path, effort: Effort
+) -> None:
+    chance = random.Random()
+    with attacked(tmp_path) as mount:
+        working = writers(mount.root, 4)
+        try:
+            for _ in range(effort(20, 500)):
+                # Some progress, then any moment of the work.
+                goal = [writer.count() + 3 for writer in working]
+                for writer, count in zip(working, goal, strict=True):
+                    writer.wait_for(count)
+                time.sleep(chance.uniform(0, 0.03))
+                mount.process.send_signal(signal.SIGKILL)
+                killed = mount.process
+                mount_again(mount)
+                killed.wait()
+                assert mounts_on(mount.root) == 1
+                for writer in working:
+                    writer.pause()
+                    writer.judge(mount.store)
+                for writer in working:
+                    writer.go_on()
+        finally:
+            for writer in working:
+                writer.end()
+
+
+_RAISING = """
+import sys
+from threadfs.nodes.controls import SayFile
+from threadfs import cli
+
+def fail(self, data):
+    raise RuntimeError("a bug")
+
+SayFile._commit = fail
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_a_handler_that_raises_is_an_eio_with_a_traceback_in_the_log_and_the_mount_lives(
+    tmp_path: Path,
+) -> None:
+    mount = Mount(tmp_path / "store", tmp_path / "mnt", tmp_path / "log", None)  # type: ignore[arg-type]
+    command = [
+        sys.executable,
+        "-c",
+        _RAISING,
+        "-f",
+        "--log",
+        str(mount.log),
+        str(mount.store),
+        str(mount.root),
+    ]
+    mount.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: answers(mount))
+        mount.path("threads", "a").mkdir()
+        with pytest.raises(OSError, match="Input/output error"):
+            mount.path("threads", "a", "say").write_text("Hello")
+        assert "RuntimeError: a bug" in mount.log.read_text()
+        assert mount.errors().endswith("threads/a/say\tEIO\tan error in threadfs: its log tells more\n")
+        mount.path("threads", "b").mkdir()
+        assert set(ThreadStore(mount.store).list_thread_ids()) == {"a", "b"}
+    finally:
+        stop(mount)
+
+
+@pytest.fixture
+def short_queue() -> Iterator[None]:
+    """Watches that are made now overflow after a few changes."""
+    limit = Path("/proc/sys/fs/inotify/max_queued_events")
+    before = limit.read_text()
+    try:
+        limit.write_text("16")
+    except OSError as error:
+        pytest.skip(f"needs root: {error}")
+    try:
+        yield
+    finally:
+        limit.write_text(before)
+
+
+def test_changes_that_overflow_the_watch_show_within_a_second(short_queue: None, tmp_path: Path) -> None:
+    with attacked(tmp_path) as mount:
+        store = ThreadStore(mount.store)
+        for number in range(50):
+            store.create_thread(Thread(id=f"t{number}"))
+            store.create_run(f"t{number}", Run(id="r"))
+        statuses = sorted(mount.path("threads").glob("*/runs/r/status"))
+        assert len(statuses) == 50
+        assert all('"queued"' in status.read_text() for status in statuses)
+        mount.process.send_signal(signal.SIGSTOP)
+        for number in range(50):
+            store.update_run_status(f"t{number}", "r", RunStatus.in_progress)
+        store.create_thread(Thread(id="new"))
+        mount.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: all('"in_progress"' in status.read_text() for status in statuses), 1)
+        assert mount.path("threads", "new").exists()
+        assert len(list(mount.path("runs", "in_progress").iterdir())) == 50
+
+
+@pytest.fixture
+def slow_disk(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """A directory on a file system that answers while its process is not stopped."""
+    place, behind = tmp_path / "slow", tmp_path / "behind"
+    place.mkdir()
+    behind.mkdir()
+    process = subprocess.Popen(["bindfs", "-f", str(behind), str(place)])
+    try:
+        wait_until(lambda: os.path.ismount(place))
+        yield place, process
+    finally:
+        process.send_signal(signal.SIGCONT)
+        subprocess.run(["fusermount3", "-uz", str(place)], check=True)
+        process.wait()
+
+
+def test_a_disk_that_does_not_answer_delays_only_who_waits_for_it(
+    slow_disk: tuple[Path, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    store, disk = slow_disk
+    with attacked(tmp_path, store=store) as mount:
+        mount.path("threads", "a").mkdir()
+        say = mount.path("threads", "a", "say").open("w")
+        say.write("Hello")
+        disk.send_signal(signal.SIGSTOP)
+        waiting = threading.Thread(target=say.close)
+        waiting.start()
+        try:
+            # Answered while the disk is stopped, or the test does not end.
+            assert "operations" in mount.path(".threadfs", "stats").read_text()
+            mount.path("drafts", "new").mkdir()
+            assert waiting.is_alive()
+        finally:
+            disk.send_signal(signal.SIGCONT)
+            waiting.join()
+        assert told(store, "a") == ["Hello"]
