@@ -90,4 +90,4 @@ def test_a_change_that_changes_nothing_writes_nothing(open_store: OpenStore, clu
 def test_without_the_client_library_one_line_says_what_to_install() -> None:
     program = "import sys; sys.modules['psycopg'] = None; import store.postgres"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert "pip install 'threadfs[postgres]'" in result.stderr.splitlines()[-1]
+    assert "install threadfs[postgres]" in result.stderr.splitlines()[-1]
