@@ -20,7 +20,7 @@ from tests.clients import table
 from tests.clients.programs import require
 from tests.clients.terminal import Terminal
 from tests.clients.windows import Desktop
-from tests.mount.conftest import EXAMPLES, Mount, start, stop
+from tests.mount.conftest import Mount, checked_mount
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,19 +60,8 @@ def home(place: Path) -> Path:
 
 @pytest.fixture
 def mount(place: Path) -> Iterator[Mount]:
-    store = place / "store"
-    shutil.copytree(EXAMPLES / "household", store)
-    log = place / "log"
-    mounted = start(store, place / "mnt", log)
-    try:
+    with checked_mount(place) as mounted:
         yield mounted
-    finally:
-        stop(mounted)
-    text = log.read_text()
-    assert "Traceback" not in text
-    assert " WARNING " not in text
-    assert " ERROR " not in text
-    assert mounted.process.returncode == 0
 
 
 @pytest.fixture
