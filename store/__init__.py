@@ -37,6 +37,7 @@ from store.models import (
     Thread,
     ThreadMessage,
 )
+from store.waiting import WouldWait, without_waiting
 
 __all__ = [
     "AlreadyExists",
@@ -75,4 +76,6 @@ __all__ = [
     "ThreadNotFound",
     "ThreadStore",
     "Watch",
+    "WouldWait",
+    "without_waiting",
 ]

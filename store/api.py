@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from store.models import Run, RunError, RunStatus, RunStep, RunStepStatus, Thread, ThreadMessage
 
@@ -103,8 +103,9 @@ class Store(Protocol):
     """Threads, their messages, runs and steps."""
 
     location: str
-    # Whether each call asks somebody over a network.
-    is_remote: ClassVar[bool]
+    # Whether each call may have to ask somebody over a network. Where not, `store.waiting` says what can be
+    # answered at once.
+    is_remote: bool
 
     # Threads.
     def create_thread(self, thread: Thread) -> Thread: ...

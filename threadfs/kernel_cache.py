@@ -23,7 +23,7 @@ from contextlib import suppress
 import pyfuse3
 import trio
 
-from store import Change, DocumentKey, Part, StorageFailed, StoreError, Watch
+from store import Change, DocumentKey, Part, StorageFailed, StoreError, Watch, waiting
 from threadfs import detached
 from threadfs.inodes import Inode, Inodes
 from threadfs.nodes.base import ALL_THREADS, Directory, Node, Tree
@@ -98,15 +98,22 @@ class KernelCache:
     # ── What is followed ────────────────────────────────────────────────────────────────────────────
 
     def hold(self, inode: Inode) -> None:
-        """The kernel holds this inode now: changes of what it shows are followed from now on."""
+        """The kernel holds this inode now: changes of what it shows are followed from now on.
+
+        Raises:
+            WouldWait: as a store does, having changed nothing.
+        """
         scope = inode.node.scope
         if inode.is_followed or scope is None or self._watch is None:
             return
-        inode.is_followed = True
+        if not waiting.is_refused():
+            # What is asked for below is in memory then, so that nobody waits for the disk with the lock.
+            self._watch.follow(_followed(scope))
         with self._lock:
-            self._holders[scope] += 1
-            if self._holders[scope] == 1 and self._watch.follow(_followed(scope)):
+            if scope not in self._holders and self._watch.follow(_followed(scope)):
                 self._followed.add(scope)
+            self._holders[scope] += not inode.is_followed
+            inode.is_followed = True
 
     def release(self, inode: Inode) -> None:
         """The kernel has forgotten this inode."""
@@ -222,6 +229,11 @@ class KernelCache:
             self._forget_file(thread, MetaFile(tree, _key(change)))
         for directory in stale:
             self._forget_inode(directory, attributes_only=True)
+
+    def noticed(self, document: DocumentFile) -> None:
+        """Somebody has seen that *document* is another one than the kernel knows."""
+        key = document.key
+        self.changed(Change(Part.DOCUMENT, key.thread_id, key.run_id, key.step_id))
 
     def _forget_everything(self) -> None:
         for inode in self._inodes.held():

@@ -19,7 +19,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pyfuse3
 import trio
 
-from store import InvalidDocument, InvalidName, NotFound, StoreError
+from store import InvalidDocument, InvalidName, NotFound, StoreError, WouldWait, without_waiting
 from threadfs.errnos import errno_of
 from threadfs.inodes import Inode, Inodes
 from threadfs.kernel_cache import WATCHED_S, KernelCache
@@ -56,14 +56,15 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
 
 
 async def asked(node: Node, function: Callable[..., T], *arguments: Any) -> T:
-    """What *function* of a node that is not slow reads from the store.
+    """What *function*, which changes nothing before it has read, reads from the store.
 
-    Of a local disk that is most often in memory, and costs less than the way to a thread and back. A server
-    may keep us waiting.
+    That is most often in memory, and costs less than the way to a thread and back. What would have to wait
+    for a disk is asked again in a thread.
     """
-    if node.store.is_remote:
-        return await in_thread(function, *arguments)
-    return function(*arguments)
+    if not node.store.is_remote:
+        with suppress(WouldWait), without_waiting():
+            return function(*arguments)
+    return await in_thread(function, *arguments)
 
 
 def _attributes_of(nodes: list[Node]) -> dict[Node, Attributes]:
@@ -221,9 +222,9 @@ class Operations(pyfuse3.Operations):
         return entry
 
     async def _attributes(self, inode: Inode) -> Attributes:
-        self._detach_if_changed(inode)
+        await self._detach_if_changed(inode)
         if inode.kept is not None:
-            return inode.kept.attributes()
+            return await asked(inode.node, inode.kept.attributes)
         if inode.attributes is not None:
             return inode.attributes
         changes_seen = inode.changes_seen
@@ -236,22 +237,24 @@ class Operations(pyfuse3.Operations):
                 inode.attributes = None
         return attributes
 
-    def _detach_if_changed(self, inode: Inode) -> None:
+    async def _detach_if_changed(self, inode: Inode) -> None:
         """Before the kernel hears of a new version: who reads the old one keeps this inode number."""
         if inode.readers and inode.kept is None and isinstance(inode.node, Readable):
             opened = inode.readers[0].version
             if inode.current is not None and inode.current.version == opened:
                 return
             try:
-                current = inode.node.open_for_reading()
+                current = await asked(inode.node, inode.node.open_for_reading)
             except NotFound:
-                self.inodes.detach(inode)  # Its readers go on with what they opened.
-                return
+                current = None
             except StoreError:
                 return
-            current.close()
-            if current.version != opened:
-                self.inodes.detach(inode)
+            if current is not None:
+                current.close()
+                if current.version == opened:
+                    return
+            if inode.readers and inode.kept is None:
+                self.inodes.detach(inode)  # Its readers go on with what they opened.
 
     def _listed(self, node: Node, known: Attributes | None) -> tuple[Inode, pyfuse3.EntryAttributes]:
         """The entry for a listing, which must cost little: the kernel asks when it needs more."""
@@ -261,7 +264,8 @@ class Operations(pyfuse3.Operations):
             if attributes is not None:
                 return inode, self._entry(inode, attributes)
             if node.has_cheap_attributes and not node.is_slow and not node.store.is_remote:
-                with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
+                # Not in memory, gone or not readable: a lookup will tell.
+                with suppress(StoreError, WouldWait), without_waiting():
                     return inode, self._entry(inode, node.attributes())
         inode.was_listed_bare = True
         return inode, self._without_attributes(inode)
@@ -275,12 +279,12 @@ class Operations(pyfuse3.Operations):
 
     async def _remember(self, node: Node) -> pyfuse3.EntryAttributes:
         """The entry for a lookup, counted."""
-        self._detach_if_changed(self.inodes.of(node))
+        await self._detach_if_changed(self.inodes.of(node))
         inode = self.inodes.of(node)
-        # First follow, then look: a change in between is one too many, not one too few.
-        self.kernel_cache.hold(inode)
         inode.lookups += 1
         try:
+            # First follow, then look: a change in between is one too many, not one too few.
+            await self._hold(inode)
             if node.is_slow and node.kind == stat.S_IFREG:
                 return self._without_attributes(inode)
             return self._entry(inode, await self._attributes(inode))
@@ -288,6 +292,11 @@ class Operations(pyfuse3.Operations):
             inode.lookups -= 1
             self.inodes.release(inode)
             raise
+
+    async def _hold(self, inode: Inode) -> None:
+        """The kernel gets to know what this inode shows: changes of that are followed from now on."""
+        if not inode.is_followed:
+            await asked(inode.node, self.kernel_cache.hold, inode)
 
     # ── Names ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -332,7 +341,7 @@ class Operations(pyfuse3.Operations):
         entry = await self._remember(node)
         if flags & os.O_ACCMODE == os.O_RDONLY:
             return await self._open_reader(self.inodes.of(node)), entry
-        return self._open_writer(self.inodes.of(node), flags), entry
+        return await self._open_writer(self.inodes.of(node), flags), entry
 
     @handler
     async def mknod(
@@ -364,7 +373,7 @@ class Operations(pyfuse3.Operations):
         directory, text = self._directory(parent_inode), _decoded(name)
         node: Node | None = None
         with suppress(NoSuchName, StoreError):
-            node = directory.lookup(text)
+            node = await asked(directory, directory.lookup, text)
         await in_thread(directory.remove_directory, text)
         if node is not None:
             # The kernel lets nothing be made in what it knows to be removed, which may come again.
@@ -400,7 +409,7 @@ class Operations(pyfuse3.Operations):
         found = self.inodes[inode]
         self._asked_for += found.was_listed_bare
         found.was_listed_bare = False
-        self.kernel_cache.hold(found)
+        await self._hold(found)
         return self._entry(found, await self._attributes(found))
 
     @handler
@@ -422,7 +431,7 @@ class Operations(pyfuse3.Operations):
             opened = self._files.get(fh) if fh is not None else None
             if opened is not None and opened.writer is not None:
                 async with opened.lock:
-                    opened.writer.truncate(attr.st_size)
+                    await asked(node, opened.writer.truncate, attr.st_size)
             else:
                 await asked(node, node.truncate, attr.st_size)
         else:
@@ -500,10 +509,10 @@ class Operations(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         found = self.inodes[inode]
         if flags & os.O_ACCMODE != os.O_RDONLY:
-            return self._open_writer(found, flags)
+            return await self._open_writer(found, flags)
         return await self._open_reader(found)
 
-    def _open_writer(self, found: Inode, flags: int) -> pyfuse3.FileInfo:
+    async def _open_writer(self, found: Inode, flags: int) -> pyfuse3.FileInfo:
         node = found.node
         if not isinstance(node, Writable):
             raise Refused(errno.EACCES, "this file cannot be written")
@@ -511,8 +520,15 @@ class Operations(pyfuse3.Operations):
             # Truncating would take the pages from who reads. The kernel looks the name up again on ESTALE.
             self.inodes.detach(found)
             raise pyfuse3.FUSEError(errno.ESTALE)
-        writer = node.open_for_writing(truncate=bool(flags & os.O_TRUNC), append=bool(flags & os.O_APPEND))
+        opening = partial(
+            node.open_for_writing, truncate=bool(flags & os.O_TRUNC), append=bool(flags & os.O_APPEND)
+        )
         found.writers += 1
+        try:
+            writer = await asked(node, opening)
+        except BaseException:
+            found.writers -= 1
+            raise
         return self._opened(OpenFile(found, None, writer, is_cached=False))
 
     async def _open_reader(self, found: Inode) -> pyfuse3.FileInfo:
@@ -545,7 +561,7 @@ class Operations(pyfuse3.Operations):
         is_covered = self.kernel_cache.covers(node)
         changes_seen = found.changes_seen
         opening = node.open_for_reading
-        reader = await (in_thread(opening) if node.is_slow else asked(node, opening))
+        reader: Reader = await (in_thread(opening) if node.is_slow else asked(node, opening))
         # One that holds all its bytes serves whoever opens the file next; a change takes it away.
         if is_covered and isinstance(reader, BytesReader) and reader.version:
             if len(self._recent) == _MAX_RECENT:
@@ -564,14 +580,13 @@ class Operations(pyfuse3.Operations):
     @handler
     async def read(self, fh: int, off: int, size: int) -> bytes:
         file = self._files[fh]
-        if file.reader is None:
-            assert file.writer is not None
-            data = file.writer.read(off, size)
-        elif file.inode.node.is_slow:
-            async with file.lock:
-                data = await in_thread(file.reader.read, off, size)
+        node, source = file.inode.node, file.reader or file.writer
+        assert source is not None
+        if isinstance(source, BytesReader):
+            data = source.read(off, size)
         else:
-            data = file.reader.read(off, size)
+            async with file.lock:
+                data = await (in_thread if node.is_slow else partial(asked, node))(source.read, off, size)
         self.tree.journal.counters["read_bytes"] += len(data)
         return data
 
@@ -585,9 +600,17 @@ class Operations(pyfuse3.Operations):
         if isinstance(file.inode.node, DocumentFile) and file.reader is not None:
             if poll_handle is not None:
                 self.kernel_cache.notify_on_change(file.inode, fh, poll_handle)
-            if file.inode.kept is not None or file.inode.node.attributes().version != file.reader.version:
+            is_another = file.inode.kept is not None
+            if not is_another and await self._version(file.inode.node) != file.reader.version:
+                # Who opens it again now sees what it is now, also before the watch tells of it.
+                await in_thread(self.kernel_cache.noticed, file.inode.node)
+                is_another = True
+            if is_another:
                 events |= select.POLLPRI | select.POLLERR
         return events
+
+    async def _version(self, node: Node) -> object:
+        return (await asked(node, node.attributes)).version
 
     @handler
     async def write(self, fh: int, off: int, buf: bytes) -> int:

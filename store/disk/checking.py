@@ -32,7 +32,7 @@ LEFTOVER_AGE_S = 3600.0
 
 def places(store: ThreadStore) -> list[str]:
     """The names in the store's directory that are, or could be, threads, in order."""
-    with opened(store.location) as root, storage_errors(store.location):
+    with opened(store.root) as root, storage_errors(store.root):
         assert root is not None
         return sorted(name for name, _ in directories.subdirectories(root) if not name.startswith("."))
 
@@ -49,7 +49,7 @@ def check_place(store: ThreadStore, place: str) -> Iterator[Finding]:
 def _settle(store: ThreadStore, finding: Finding) -> None:
     if finding.problem in _MOMENTARY:
         with suppress(OSError):
-            status = os.stat(os.path.join(store.location, finding.path), follow_symlinks=False)
+            status = os.stat(os.path.join(store.root, finding.path), follow_symlinks=False)
             time.sleep(min(MOMENT_S, max(0.0, status.st_mtime + MOMENT_S - time.time())))
 
 
@@ -62,7 +62,7 @@ def _findings(store: ThreadStore, place: str) -> Generator[Finding, None, None]:
 
 
 def _structure(store: ThreadStore, place: str) -> Iterator[Finding]:
-    with opened(store.location, place) as thread:
+    with opened(store.root, place) as thread:
         if thread is None:
             return
         has_document = directories.stands(thread, META)
@@ -76,11 +76,11 @@ def _structure(store: ThreadStore, place: str) -> Iterator[Finding]:
             return
         yield from _misplaced(thread, (place, RUNS))
         torn = _torn(thread)
-    with opened(store.location, place, RUNS) as runs:
+    with opened(store.root, place, RUNS) as runs:
         if runs is not None:
             for name, _ in sorted(directories.subdirectories(runs)):
                 if not name.startswith("."):
-                    yield from _run(store.location, (place, RUNS, name))
+                    yield from _run(store.root, (place, RUNS, name))
     yield from check_thread(store, place)
     if torn:
         yield _at((place, LOG), Problem.TORN_LINE, f"the last line, of {torn} bytes, has no end")
@@ -144,7 +144,7 @@ def find_leftovers(store: ThreadStore, older_than_s: float = LEFTOVER_AGE_S) -> 
 
 def _modified_ns(store: ThreadStore, leftover: leftovers.Leftover) -> int:
     try:
-        status = os.stat(os.path.join(store.location, *leftover.parts), follow_symlinks=False)
+        status = os.stat(os.path.join(store.root, *leftover.parts), follow_symlinks=False)
     except OSError:
         return time.time_ns()  # gone: somebody is at work there
     # The rename that begins a deletion leaves the modification time alone.

@@ -1,7 +1,7 @@
 """Opening what is in the store without ever leaving it.
 
-Every component below the store's root is opened by its single name in its open parent, without following
-symbolic links, so neither an id nor a link planted in the store reaches anything outside.
+No component of a path is followed where it is a symbolic link (`opening`), so neither an id nor a link
+planted in the store reaches anything outside.
 """
 
 from __future__ import annotations
@@ -11,12 +11,18 @@ import os
 import stat
 from collections.abc import Sequence
 
+from store import waiting
+from store.disk import opening
+from store.disk.layout import Parts
 from store.errors import Damaged, StorageFailed
+from store.waiting import WouldWait
 
-_ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# A file, without waiting for the other end of a FIFO.
+READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # What opening a file says of a directory, a symbolic link, and a FIFO or socket.
 NO_FILE = (errno.EISDIR, errno.ELOOP, errno.ENXIO)
+_NOT_REGULAR = "not a regular file"
 # Not a directory, or a symbolic link.
 _IS_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
@@ -40,7 +46,7 @@ class storage_errors:
 class opened:
     """The directory below *root* that *parts* lead to, open in a block; ``None`` when there is none.
 
-    The root is given by the user, who may use links there.
+    There are no links in the path of the root either: the store has resolved them once.
     """
 
     __slots__ = ("_descriptor", "_parts", "_root")
@@ -61,38 +67,64 @@ class opened:
 def open_directory(root: str, *parts: str) -> int | None:
     """As `opened`, for the caller to close."""
     try:
-        # Of a path no more than the last name is kept from being a link, hence one name at a time.
-        first = os.open(f"{root}/{parts[0]}", FLAGS) if parts else os.open(root, _ROOT)
+        return opening.open_below(root, parts, FLAGS)
     except OSError as error:
-        if parts and error.errno in _IS_NONE:
-            if not os.path.isdir(root):  # What is in it has not gone, as far as anybody knows.
-                raise StorageFailed(errno.EIO, f"the store {root} is not there") from None
-            return None
-        raise StorageFailed(error.errno or errno.EIO, "/".join((root, *parts))) from error
-    if len(parts) < 2:
-        return first
-    try:
-        return open_below(first, parts[1:])
-    finally:
-        os.close(first)
+        _check_is_none(root, parts, error)
+        return None
 
 
 def open_below(directory: int, parts: Sequence[str]) -> int | None:
     """The directory that *parts* lead to from an open one, for the caller to close; ``None``: none."""
-    below = directory
     try:
-        for part in parts:
-            child = os.open(part, FLAGS, dir_fd=below)
-            if below != directory:
-                os.close(below)
-            below = child
+        return opening.open_at(directory, parts, FLAGS)
     except OSError as error:
-        if below != directory:
-            os.close(below)
         if error.errno in _IS_NONE:
             return None
         raise StorageFailed(error.errno or errno.EIO, "/".join(parts)) from error
-    return below
+
+
+def open_path(root: str, parts: Parts, flags: int) -> int | None:
+    """The regular file that *parts* lead to below *root*; ``None`` when there is none.
+
+    Raises:
+        Damaged: something that is no regular file stands there.
+        StorageFailed: it cannot be opened.
+    """
+    try:
+        descriptor = opening.open_below(root, parts, flags)
+    except OSError as error:
+        if error.errno in NO_FILE and (above := open_directory(root, *parts[:-1])) is not None:
+            os.close(above)
+            raise Damaged("/".join(parts), _NOT_REGULAR) from None
+        _check_is_none(root, parts, error)
+        return None
+    _check_opened(descriptor, "/".join(parts))
+    return descriptor
+
+
+def stat_path(root: str, parts: Parts) -> os.stat_result | None:
+    """Of the regular file that *parts* lead to; as `open_path`."""
+    descriptor = open_path(root, parts, os.O_PATH | os.O_CLOEXEC)
+    if descriptor is None:
+        return None
+    try:
+        return os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_is_none(root: str, parts: Sequence[str], error: OSError) -> None:
+    """That *parts* lead to nothing is what *error* says. Raises StorageFailed otherwise."""
+    if not parts or error.errno not in _IS_NONE:
+        raise StorageFailed(error.errno or errno.EIO, "/".join((root, *parts))) from error
+    _check_root(root)  # What is in it has not gone, as far as anybody knows.
+
+
+def _check_root(root: str) -> None:
+    try:
+        os.close(opening.open_below(root, (), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError:
+        raise StorageFailed(errno.EIO, f"the store {root} is not there") from None
 
 
 def is_at(directory: int, path: str) -> bool:
@@ -126,37 +158,57 @@ def open_file(directory: int, name: str, path: str) -> int | None:
         Damaged: something that is no regular file stands there.
         StorageFailed: it cannot be opened.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        descriptor = os.open(name, flags, dir_fd=directory)
+        descriptor = opening.open_at(directory, (name,), READING)
     except FileNotFoundError:
         return None
     except OSError as error:
         if error.errno in NO_FILE:
-            raise Damaged(path, "not a regular file") from None
+            raise Damaged(path, _NOT_REGULAR) from None
         raise StorageFailed(error.errno or errno.EIO, path) from error
+    _check_opened(descriptor, path)
+    return descriptor
+
+
+def _check_opened(descriptor: int, path: str) -> None:
     try:
         check_regular(os.fstat(descriptor), path)
     except Damaged:
         os.close(descriptor)
         raise
-    return descriptor
 
 
 def check_regular(status: os.stat_result, path: str) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise Damaged(path, "not a regular file")
+        raise Damaged(path, _NOT_REGULAR)
 
 
-def read_whole(descriptor: int, size: int) -> bytes:
+def read_at(file: int, size: int, offset: int) -> bytes:
+    """At most *size* bytes of a regular file at *offset*; fewer at its end alone."""
+    if not waiting.is_refused():
+        return os.pread(file, size, offset)
+    buffer = bytearray(size)
+    try:
+        found = os.preadv(file, [buffer], offset, os.RWF_NOWAIT)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):  # Not in memory; not to be known on this disk.
+            raise WouldWait from None
+        raise
+    if found < size and offset + found < os.fstat(file).st_size:
+        raise WouldWait
+    return bytes(buffer[:found])
+
+
+def read_whole(file: int, size: int) -> bytes:
     """All of a regular file that held *size* bytes a moment ago."""
-    parts = []
+    parts, offset = [], 0
     while True:
         wanted = size + 1
-        part = os.read(descriptor, wanted)
+        part = read_at(file, wanted, offset)
         parts.append(part)
         if len(part) < wanted:  # The end, as this is no pipe.
             return b"".join(parts)
+        offset += wanted
         size = 65536
 
 

@@ -20,6 +20,7 @@ from store.disk.system_calls import SystemCalls
 from store.errors import AlreadyExists, Damaged, InvalidDocument, NotFound, StorageFailed
 from store.models import Document
 from store.updates import Updates
+from store.waiting import waits
 
 D = TypeVar("D", bound=Document)
 T = TypeVar("T")
@@ -30,9 +31,11 @@ class DocumentFiles(Updates):
 
     def __init__(self, location: str, calls: SystemCalls) -> None:
         self.location = location
+        # Without links, so that none is followed when something in it is opened.
+        self.root = os.path.realpath(location)
         self._calls = calls
-        self._listing = Listing(location)
-        self._durable = DurableNames(location, calls)
+        self._listing = Listing(self.root)
+        self._durable = DurableNames(self.root, calls)
 
     def document_info(self, key: DocumentKey) -> Info:
         """Size, time and version of a stored document.
@@ -41,18 +44,14 @@ class DocumentFiles(Updates):
             ThreadNotFound, RunNotFound, RunStepNotFound: there is none.
             Damaged: something that is no regular file stands there.
         """
-        parts, name = layout.place(key)
-        with opened(self.location, *parts) as directory:
-            info = files.stat_file(directory, name, layout.path(key)) if directory is not None else None
+        info = files.stat_path(self.root, layout.parts(key))
         if info is None:
             raise self._gone(key)
         return info
 
     def read_document(self, key: DocumentKey) -> tuple[bytes, Info]:
         """The stored bytes of one version of a document, whatever they are, and its info."""
-        parts, name = layout.place(key)
-        with opened(self.location, *parts) as directory:
-            found = files.read_file(directory, name, layout.path(key)) if directory is not None else None
+        found = files.read_path(self.root, layout.parts(key))
         if found is None:
             raise self._gone(key)
         return found
@@ -112,12 +111,12 @@ class DocumentFiles(Updates):
 
         A deleted directory goes in one step, but what *read* has opened of it then goes file by file.
         """
-        parts, name = layout.place(key)
-        path = "/".join((self.location, *parts))
+        parts = layout.place(key)[0]
+        path = "/".join((self.root, *parts))
         while True:
-            with opened(self.location, *parts) as directory:
+            with opened(self.root, *parts) as directory:
                 found = read()
-                if directory is None or files.stat_file(directory, name, layout.path(key)) is None:
+                if directory is None or files.stat_path(self.root, layout.parts(key)) is None:
                     raise self._gone(key)
                 if directories.is_at(directory, path):
                     return found
@@ -125,7 +124,7 @@ class DocumentFiles(Updates):
     @contextmanager
     def _held(self, parts: Parts) -> Iterator[int | None]:
         """The directory that *parts* lead to; its thread is locked, and its names are durable."""
-        lock = locked_thread(self.location, parts[0])
+        lock = locked_thread(self.root, parts[0])
         with lock as thread:
             self._durable.ensure(parts[:1], lock.inode)
             if len(parts) == 1:
@@ -201,7 +200,8 @@ class DocumentFiles(Updates):
         return directory
 
     def _set_modified(self, parts: Parts, name: str, modified_ns: int, gone: NotFound) -> None:
-        with opened(self.location, *parts) as directory:
+        waits()
+        with opened(self.root, *parts) as directory:
             if directory is None:
                 raise gone
             try:

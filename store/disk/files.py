@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from store.api import Info
 from store.disk import directories
+from store.disk.layout import Parts
 from store.disk.system_calls import SystemCalls
 from store.documents import MAX_DOCUMENT_BYTES
 from store.errors import Damaged, StorageFailed
@@ -34,23 +35,25 @@ def info_of(status: os.stat_result) -> Info:
     )
 
 
-def stat_file(directory: int, name: str, path: str) -> Info | None:
-    """Raises Damaged when something else than a regular file stands there."""
-    try:
-        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StorageFailed(error.errno or errno.EIO, path) from error
-    directories.check_regular(status, path)
-    return info_of(status)
+def stat_path(root: str, parts: Parts) -> Info | None:
+    """Of the file that *parts* lead to. Raises Damaged when what stands there is no regular file."""
+    status = directories.stat_path(root, parts)
+    return None if status is None else info_of(status)
+
+
+def read_path(root: str, parts: Parts) -> tuple[bytes, Info] | None:
+    """One version of a whole document, and what it is a version of; ``None`` when there is none."""
+    descriptor = directories.open_path(root, parts, directories.READING)
+    return None if descriptor is None else _read(descriptor, "/".join(parts))
 
 
 def read_file(directory: int, name: str, path: str) -> tuple[bytes, Info] | None:
-    """One version of a whole document, and what it is a version of; ``None`` when there is none."""
+    """As `read_path`, of a file in an open directory."""
     descriptor = directories.open_file(directory, name, path)
-    if descriptor is None:
-        return None
+    return None if descriptor is None else _read(descriptor, path)
+
+
+def _read(descriptor: int, path: str) -> tuple[bytes, Info]:
     try:
         status = os.fstat(descriptor)
         if status.st_size > MAX_DOCUMENT_BYTES:

@@ -25,9 +25,14 @@ def place(key: DocumentKey) -> tuple[Parts, str]:
     return (*run, STEPS), f"{names.checked(key.step_id)}.json"
 
 
+def parts(key: DocumentKey) -> Parts:
+    """From the root to the file of a document. Raises InvalidName."""
+    above, name = place(key)
+    return (*above, name)
+
+
 def path(key: DocumentKey) -> str:
-    parts, name = place(key)
-    return "/".join((*parts, name))
+    return "/".join(parts(key))
 
 
 def not_found(key: DocumentKey) -> NotFound:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from store import names
 from store.disk.directories import opened, storage_errors
 from store.disk.layout import Parts
+from store.waiting import waits
 
 # A shorter list is read each time ...
 _REMEMBERED_LENGTH = 64
@@ -47,8 +48,10 @@ class Listing:
             with storage_errors("/".join(parts) or self._root):
                 modified_ns = os.fstat(directory).st_mtime_ns
                 if seen is None or seen.modified_ns != modified_ns:
+                    waits()
                     seen = _read(directory, document, seen.present if seen else {})
                 elif seen.others:
+                    waits()
                     _look_again(directory, document, seen)
         if len(seen.present) >= _REMEMBERED_LENGTH:
             is_settled = abs(time.time_ns() - modified_ns) > _SETTLED_NS

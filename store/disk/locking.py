@@ -12,6 +12,7 @@ import os
 from store.disk import directories
 from store.disk.directories import storage_errors
 from store.errors import ThreadNotFound
+from store.waiting import waits
 
 
 class locked_thread:
@@ -31,6 +32,7 @@ class locked_thread:
         self.inode = 0
 
     def __enter__(self) -> int:
+        waits()
         while True:
             directory = directories.open_directory(self._root, self._thread_id)
             if directory is None:

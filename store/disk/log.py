@@ -15,15 +15,17 @@ from store.disk.directories import storage_errors
 from store.disk.layout import LOG
 from store.disk.system_calls import SystemCalls
 from store.documents import MAX_LINE_BYTES
-from store.errors import Damaged
+from store.errors import Damaged, ThreadNotFound
 from store.lines import message_of
 
 
 def complete_size(file: int, size: int, start: int = 0) -> int:
     """How many of the first *size* bytes of a log are complete lines, of which those to *start* are known."""
+    if size > start and directories.read_at(file, 1, size - 1) == b"\n":
+        return size
     while size > start:
         begin = max(start, size - 65536)
-        newline = os.pread(file, size - begin, begin).rfind(b"\n")
+        newline = directories.read_at(file, size - begin, begin).rfind(b"\n")
         if newline >= 0:
             return begin + newline + 1
         size = begin
@@ -33,16 +35,20 @@ def complete_size(file: int, size: int, start: int = 0) -> int:
 class DiskLogReader:
     """An open log. While there is no file, as there is no message yet, it is empty."""
 
-    def __init__(self, directory: int, path: str) -> None:
-        """*directory* is open, and closed with this."""
-        self._directory: int | None = directory
-        self._path = path
+    def __init__(self, root: str, thread_id: str) -> None:
+        """Raises ThreadNotFound when there is no such directory."""
+        self._path = f"{thread_id}/{LOG}"
+        self._file = directories.open_path(root, (thread_id, LOG), directories.READING)
+        # Where the log may yet appear.
+        self._directory: int | None = None
+        if self._file is None:
+            self._directory = directories.open_directory(root, thread_id)
+            if self._directory is None:
+                raise ThreadNotFound(thread_id)
         # When the thread's document last changed, which is the time of a log without a message.
         self.created_ns = 0
         # The size of the file when it was last looked at, and that of its complete lines then.
         self._looked_at = (0, 0)
-        self._file: int | None = None
-        self._opened()
 
     def _opened(self) -> int | None:
         if self._file is None and self._directory is not None:
@@ -73,7 +79,7 @@ class DiskLogReader:
         if file is None:
             return b""
         with storage_errors(self._path):
-            data = os.pread(file, size, offset)
+            data = directories.read_at(file, size, offset)
             # Within the file is within its complete lines, unless this reaches its end.
             if data.endswith(b"\n") and len(data) < size:
                 return data

@@ -6,10 +6,12 @@ import os
 import stat
 
 from store.disk.layout import LOG, META, RUNS, STATUS, STEPS
+from store.waiting import waits
 
 
 def thread_modified_ns(root: str, thread_id: str) -> int | None:
     """In nanoseconds since 1970; ``None`` when there is no thread or no document of it that can be read."""
+    waits()
     path = f"{root}/{thread_id}"
     # No link is followed: each directory is looked at by itself before anything in it is.
     document = _modified_ns(f"{path}/{META}", stat.S_IFREG) if _modified_ns(path, stat.S_IFDIR) else 0

@@ -39,7 +39,7 @@ class Repair:
 
     def __init__(self, store: ThreadStore, calls: SystemCalls | None = None) -> None:
         self._store = store
-        self._root = store.location
+        self._root = store.root
         self._calls = calls or SystemCalls()
         self._aside = Aside(self._root, self._calls)
         log = LogRepair(self._root, self._calls, self._aside)

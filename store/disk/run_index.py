@@ -24,6 +24,7 @@ from store.api import Change, DocumentKey, Part, StatusOfRun
 from store.disk.watching import DiskWatch
 from store.errors import Damaged, NotFound, StorageFailed
 from store.models import RunStatus
+from store.waiting import waits
 
 # In the background the index is built in slices of this length, with pauses for others to work.
 _SLICE_S = 0.005
@@ -36,7 +37,7 @@ _MAX_WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
 class Runs(Protocol):
     """What is indexed."""
 
-    location: str
+    root: str
 
     def list_thread_ids(self) -> list[str]: ...
     def list_run_ids(self, thread_id: str) -> list[str]: ...
@@ -68,7 +69,7 @@ class RunIndex:
         self._max_watches = int(_MAX_WATCHES.read_text()) * 2 // 3 if max_watches is None else max_watches
         # Ended runs that are watched, oldest first.
         self._ended: dict[tuple[str, str], None] = {}
-        self._watch = DiskWatch(runs.location, self._changed, runs_only=True)
+        self._watch = DiskWatch(runs.root, self._changed, runs_only=True)
         self._came.set()
         self._builder = threading.Thread(target=self._build, name="index runs", daemon=True)
         self._builder.start()
@@ -168,7 +169,7 @@ class RunIndex:
             self._unwatched.add(thread_id)
         except NotFound:
             self._drop_thread(thread_id)
-            if not os.path.isdir(f"{self._runs.location}/{thread_id}"):
+            if not os.path.isdir(f"{self._runs.root}/{thread_id}"):
                 self._watch.forget(key)  # A directory may yet become a thread.
         except StorageFailed:
             self._read_each_time(thread_id)
@@ -241,6 +242,8 @@ class RunIndex:
 
     def runs(self, statuses: Collection[RunStatus]) -> Iterator[StatusOfRun]:
         """Every run in one of *statuses*."""
+        waits()
+        self._watch.catch_up()
         self.catch_up()
         with self._catching_up:
             unwatched = list(self._unwatched)

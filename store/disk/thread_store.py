@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from store import documents, lines, names, transitions
 from store.api import Change, DocumentKey, Info, RunContents, StatusOfRun, Watch
-from store.disk import directories, layout, leftovers, log, modified, trees
+from store.disk import directories, filesystems, layout, leftovers, log, modified, trees
 from store.disk.directories import opened, storage_errors
 from store.disk.document_files import DocumentFiles
 from store.disk.group_commit import GroupCommit
@@ -36,6 +36,7 @@ from store.models import (
     Thread,
     ThreadMessage,
 )
+from store.waiting import waits
 
 if TYPE_CHECKING:  # It needs the library for watching.
     from store.disk.run_index import RunIndex
@@ -51,14 +52,13 @@ class ThreadStore(DocumentFiles):
         StorageFailed: the directory cannot be made or is none.
     """
 
-    is_remote: ClassVar[bool] = False
-
     def __init__(self, directory: str | os.PathLike[str], *, calls: SystemCalls | None = None) -> None:
         super().__init__(os.path.abspath(directory), calls or SystemCalls())
         self._group_commit = GroupCommit(self._calls)
         self._index: RunIndex | None = None
         with storage_errors(self.location):
             self._make_root(self.location)
+        self.is_remote = not filesystems.is_local(self.root)
 
     def _make_root(self, path: str) -> None:
         parent = os.path.dirname(path)
@@ -113,7 +113,7 @@ class ThreadStore(DocumentFiles):
             AlreadyExists: the id is taken, also by something that is no thread.
         """
         names.checked(thread.id)
-        with opened(self.location) as root:
+        with opened(self.root) as root:
             assert root is not None
             contents: trees.Contents = {META: documents.pretty(thread)}
             trees.create(self._calls, self._durable, root, (thread.id,), contents)
@@ -135,7 +135,7 @@ class ThreadStore(DocumentFiles):
         """
         names.checked(thread_id)
         contents = contents_of_thread(thread_id, document, messages, runs)
-        with opened(self.location) as root:
+        with opened(self.root) as root:
             assert root is not None
             trees.create(self._calls, self._durable, root, (thread_id,), contents)
         self._note(thread_id)
@@ -149,7 +149,7 @@ class ThreadStore(DocumentFiles):
 
     def thread_modified_ns(self, thread_id: str) -> int:
         """When anything in the thread last changed, in nanoseconds since 1970."""
-        latest_ns = modified.thread_modified_ns(self.location, names.checked(thread_id))
+        latest_ns = modified.thread_modified_ns(self.root, names.checked(thread_id))
         # What is wrong is said by who looks at the document.
         return self.document_info(DocumentKey(thread_id)).modified_ns if latest_ns is None else latest_ns
 
@@ -161,7 +161,7 @@ class ThreadStore(DocumentFiles):
             ((thread_id, RUNS, run_id), STEPS) for run_id in self._listing.ids((thread_id, RUNS), STATUS)
         ]
         for parts, name in parents:
-            with opened(self.location, *parts, name) as directory:
+            with opened(self.root, *parts, name) as directory:
                 is_later = directories.modified_ns(directory) > modified_ns
             if is_later:
                 self._set_modified(parts, name, modified_ns, ThreadNotFound(thread_id))
@@ -182,7 +182,7 @@ class ThreadStore(DocumentFiles):
             ModifiedSince: it has changed after *unmodified_since_ns*, in nanoseconds since 1970.
         """
         self.document_info(DocumentKey(thread_id))
-        with opened(self.location) as root, locked_thread(self.location, thread_id):
+        with opened(self.root) as root, locked_thread(self.root, thread_id):
             assert root is not None
             run_ids = self._listing.ids((thread_id, RUNS), STATUS)
             if not force:
@@ -268,10 +268,10 @@ class ThreadStore(DocumentFiles):
     def open_log(self, thread_id: str) -> log.DiskLogReader:
         """The log, open for reading at any offset."""
         key = DocumentKey(thread_id)
-        directory = directories.open_directory(self.location, names.checked(thread_id))
-        if directory is None:
-            raise self._gone(key)
-        reader = log.DiskLogReader(directory, f"{thread_id}/{LOG}")
+        try:
+            reader = log.DiskLogReader(self.root, names.checked(thread_id))
+        except ThreadNotFound:
+            raise self._gone(key) from None
         try:
             reader.created_ns = self.document_info(key).modified_ns
         except BaseException:
@@ -333,7 +333,7 @@ class ThreadStore(DocumentFiles):
         """
         key = DocumentKey(thread_id, run_id)
         self.document_info(key)
-        with locked_thread(self.location, thread_id), opened(self.location, thread_id, RUNS) as runs:
+        with locked_thread(self.root, thread_id), opened(self.root, thread_id, RUNS) as runs:
             if runs is None:
                 raise self._gone(key)
             if not force:
@@ -406,9 +406,10 @@ class ThreadStore(DocumentFiles):
 
     def _step_ids(self, key: DocumentKey) -> list[str]:
         parts = (*layout.place(key)[0], STEPS)
-        with opened(self.location, *parts) as directory:
+        with opened(self.root, *parts) as directory:
             if directory is None:
                 return []
+            waits()
             with storage_errors("/".join(parts)):
                 found = os.listdir(directory)
         stems = [name.removesuffix(".json") for name in found if name.endswith(".json")]
@@ -429,18 +430,18 @@ class ThreadStore(DocumentFiles):
 
     def list_leftovers(self, older_than_s: float) -> Iterator[leftovers.Leftover]:
         """What killed programs left unfinished, untouched for *older_than_s* seconds."""
-        return leftovers.find(self.location, older_than_s)
+        return leftovers.find(self.root, older_than_s)
 
     def clear_leftover(self, leftover: leftovers.Leftover) -> None:
         """Finishes a deletion; moves a temporary file or directory aside, where nothing reads it."""
-        leftovers.clear(self._calls, self.location, leftover)
+        leftovers.clear(self._calls, self.root, leftover)
 
     def watch(self, on_change: Callable[[Change], None]) -> Watch:
         """Calls *on_change* for each change, by whichever program, in what the watch is told to follow."""
         from store.disk.watching import DiskWatch  # Its library is needed by those who watch alone.
 
         with storage_errors(self.location):
-            return DiskWatch(self.location, on_change)
+            return DiskWatch(self.root, on_change)
 
     def space(self) -> os.statvfs_result:
         with storage_errors(self.location):

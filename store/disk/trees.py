@@ -14,6 +14,7 @@ from store.disk.durable_names import DurableNames
 from store.disk.layout import Parts
 from store.disk.system_calls import SystemCalls
 from store.errors import AlreadyExists
+from store.waiting import waits
 
 # What a directory is to hold: bytes are files, also in pieces; mappings are directories.
 Contents: TypeAlias = dict[str, "bytes | Iterator[bytes] | Contents"]
@@ -25,6 +26,7 @@ def create(calls: SystemCalls, durable: DurableNames, parent: int, parts: Parts,
     Raises:
         AlreadyExists: the name is taken.
     """
+    waits()
     kind, object_id = "thread" if len(parts) == 1 else "run", parts[-1]
     with storage_errors(f"{kind} {object_id}"), _made_aside(calls, parent, contents) as temporary:
         try:

@@ -25,6 +25,8 @@ from store.disk.layout import LOG, META, RUNS, STATUS, STEPS, Parts
 _CAME_OR_WENT = flags.CREATE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE
 _CAME = flags.CREATE | flags.MOVED_TO
 _GONE = flags.MOVE_SELF | flags.DELETE_SELF | flags.UNMOUNT
+# How long changes are collected before they are told.
+_PAUSE_MS = 20
 _MASK = _CAME_OR_WENT | flags.MODIFY | flags.ATTRIB | flags.MOVE_SELF | flags.DELETE_SELF | flags.ONLYDIR
 
 
@@ -40,7 +42,9 @@ class DiskWatch:
         self._on_change = on_change
         self._inotify = INotify(nonblocking=True)
         self._closing = os.eventfd(0)
-        # Guards the three below: `follow` is called from other threads than events are.
+        self._reading = threading.Lock()
+        # Guards the three below: `follow` is called from other threads than events are. Nobody who holds it
+        # waits for the disk.
         self._lock = threading.Lock()
         self._followed: set[DocumentKey | None] = set()
         self._parts: dict[int, Parts] = {}
@@ -49,10 +53,9 @@ class DiskWatch:
         self._thread.start()
 
     def follow(self, key: DocumentKey | None) -> bool:
-        with self._lock:
-            self._followed.add(key)
-            added = [self._add(parts) for parts in self._directories_of(key)]
-        return all(added)
+        self._followed.add(key)
+        are_seen = [self._add(parts, key) for parts in self._directories_of(key)]
+        return all(are_seen)
 
     def forget(self, key: DocumentKey | None) -> None:
         with self._lock:
@@ -64,6 +67,15 @@ class DiskWatch:
         os.eventfd_write(self._closing, 1)
         if threading.current_thread() is not self._thread:
             self._thread.join()
+
+    def catch_up(self) -> None:
+        """Returns when what has changed before the call is told."""
+        with self._reading:
+            changes = dict.fromkeys(
+                change for event in self._inotify.read(timeout=0) for change in self._changes(event)
+            )
+            for change in changes:
+                self._on_change(change)
 
     def __len__(self) -> int:
         """How many of the system's watches are in use."""
@@ -80,10 +92,13 @@ class DiskWatch:
         with opened(self._root, *below) as runs:
             return [own, below] if runs is None else [below]
 
-    def _add(self, parts: Parts) -> bool:
-        """Whether changes in the directory will be seen; one that is not there yet, in its parent."""
-        with opened(self._root, *parts) as directory:
-            if directory is None:
+    def _add(self, parts: Parts, key: DocumentKey | None = None) -> bool:
+        """Whether changes in the directory will be seen; one that is not there yet, in its parent.
+
+        With a *key*, only while that is followed.
+        """
+        with opened(self._root, *parts) as directory, self._lock:
+            if directory is None or (key is not None and key not in self._followed):
                 return True
             try:
                 # By descriptor: a path could lead through a link. The dot is what the flag needs.
@@ -92,12 +107,12 @@ class DiskWatch:
                 if error.errno in (errno.ENOSPC, errno.ENOMEM):
                     return False
                 raise
-        before = self._descriptors.get(parts)
-        if before is not None and before != descriptor:
-            self._parts.pop(before, None)
-        self._descriptors[parts] = descriptor
-        self._parts[descriptor] = parts
-        return True
+            before = self._descriptors.get(parts)
+            if before is not None and before != descriptor:
+                self._parts.pop(before, None)
+            self._descriptors[parts] = descriptor
+            self._parts[descriptor] = parts
+            return True
 
     def _remove(self, parts: Parts) -> None:
         descriptor = self._descriptors.pop(parts, None)
@@ -107,14 +122,14 @@ class DiskWatch:
                 self._inotify.rm_watch(descriptor)
 
     def _run(self) -> None:
-        poll = select.poll()
-        poll.register(self._inotify.fileno(), select.POLLIN)
-        poll.register(self._closing, select.POLLIN)
+        changed, closing = select.poll(), select.poll()
+        changed.register(self._inotify.fileno(), select.POLLIN)
+        changed.register(self._closing, select.POLLIN)
+        closing.register(self._closing, select.POLLIN)
         try:
-            while all(descriptor != self._closing for descriptor, _ in poll.poll()):
-                for event in self._inotify.read(timeout=0):
-                    for change in self._changes(event):
-                        self._on_change(change)
+            # The pause lets the kernel, and us, make one of what belongs together.
+            while changed.poll() and not closing.poll(_PAUSE_MS):
+                self.catch_up()
         finally:
             self._inotify.close()
             os.close(self._closing)
@@ -122,6 +137,8 @@ class DiskWatch:
     def _changes(self, event: Event) -> list[Change]:
         if event.mask & flags.Q_OVERFLOW:
             return [Change(Part.EVERYTHING)]
+        if event.name.startswith("."):
+            return []  # Somebody's temporary file.
         with self._lock:
             if event.mask & flags.IGNORED:
                 parts = self._parts.pop(event.wd, None)
@@ -129,38 +146,40 @@ class DiskWatch:
                     del self._descriptors[parts]
                 return []
             parts = self._parts.get(event.wd)
-            if parts is None:
-                return []
-            if not parts and event.mask & _GONE:
-                return [Change(Part.EVERYTHING)]  # The store itself: moved, deleted or unmounted.
-            # A document that is moved into place is a new version, unless it was awaited.
-            exists = flags.CREATE | flags.DELETE | flags.MOVED_FROM
-            if _key_of(parts) not in self._followed or len(parts) == 4:
-                exists |= flags.MOVED_TO
-            if event.mask & _CAME:
-                self._came(parts, event)
-            return _meaning(parts, event.name, bool(event.mask & exists))
+        if parts is None:
+            return []
+        if not parts and event.mask & _GONE:
+            return [Change(Part.EVERYTHING)]  # The store itself: moved, deleted or unmounted.
+        # A document that is moved into place is a new version, unless it was awaited.
+        exists = flags.CREATE | flags.DELETE | flags.MOVED_FROM
+        if _key_of(parts) not in self._followed or len(parts) == 4:
+            exists |= flags.MOVED_TO
+        if event.mask & _CAME:
+            self._came(parts, event)
+        return _meaning(parts, event.name, bool(event.mask & exists))
 
     def _came(self, parts: Parts, event: Event) -> None:
         """Watches a directory that is followed, or one whose document has yet to appear."""
         if not event.mask & flags.ISDIR:
             key = _key_of(parts)
             if key is not None and key not in self._followed and event.name in (META, STATUS):
-                self._remove(parts)
+                with self._lock:
+                    self._remove(parts)
             return
         child = (*parts, event.name)
         if len(parts) in (1, 3):  # runs of a thread, steps of a run
-            if _key_of(parts) in self._followed:
-                self._add(child)
+            if (key := _key_of(parts)) in self._followed:
+                self._add(child, key)
         elif names.is_id(event.name):
             key = _key_of(child)
             if key in self._followed:
                 for directory in self._directories_of(key):
-                    self._add(directory)
+                    self._add(directory, key)
             elif not self._has_document(child):
                 self._add(child)
                 if self._has_document(child):
-                    self._remove(child)
+                    with self._lock:
+                        self._remove(child)
 
     def _has_document(self, parts: Parts) -> bool:
         with opened(self._root, *parts) as directory:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Self
 
 from store.api import Change, Watch
 from store.postgres import schema
@@ -40,7 +40,7 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps):
         StorageFailed: the database cannot be reached, or refuses.
     """
 
-    is_remote: ClassVar[bool] = True
+    is_remote: bool = True
 
     def __init__(self, url: str, *, limits: Limits | None = None) -> None:
         self.location = without_password(url)[0]

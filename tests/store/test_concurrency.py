@@ -49,7 +49,7 @@ from store import (
     ThreadNotFound,
     ThreadStore,
 )
-from store.disk import directories
+from store.disk import opening
 from store.disk.locking import locked_thread
 from store.disk.system_calls import SystemCalls
 
@@ -610,14 +610,13 @@ def test_readers_during_deletions_see_all_of_a_thread_or_nothing(tmp_path: Path)
     assert each_in_a_process([delete_again_and_again, read, read]) == [set(), set(), set()]
 
 
-# How a reader asks, and a function of the store's files that it calls on the way.
-WAYS: dict[str, tuple[Callable[[ThreadStore], object], str]] = {
-    "list_run_ids at opened": (lambda store: len(store.list_run_ids("T")), "opened"),
-    "list_run_ids at subdirectories": (lambda store: len(store.list_run_ids("T")), "subdirectories"),
-    "list_messages at open_file": (lambda store: len(store.list_messages("T")), "open_file"),
-    "log_info at open_file": (lambda store: store.log_info("T").size_bytes, "open_file"),
-    "list_step_ids at opened": (lambda store: len(store.list_step_ids("T", "R0")), "opened"),
-    "list_steps at opened": (lambda store: len(store.list_steps("T", "R0")), "opened"),
+# How a reader asks.
+WAYS: dict[str, Callable[[ThreadStore], object]] = {
+    "list_run_ids": lambda store: len(store.list_run_ids("T")),
+    "list_messages": lambda store: len(store.list_messages("T")),
+    "log_info": lambda store: store.log_info("T").size_bytes,
+    "list_step_ids": lambda store: len(store.list_step_ids("T", "R0")),
+    "list_steps": lambda store: len(store.list_steps("T", "R0")),
 }
 
 
@@ -641,14 +640,12 @@ class DeletesAtCall:
 def test_a_thread_deleted_in_the_middle_of_a_read_is_whole_or_not_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, call: int
 ) -> None:
-    ask, function = WAYS[way]
+    ask = WAYS[way]
     store = ThreadStore(tmp_path)
     make_full_thread(store)
     store.append_step("T", "R0", RunStep(id="S"))
     whole = ask(ThreadStore(tmp_path))
-    deletes = DeletesAtCall(tmp_path, getattr(directories, function), call)
-    monkeypatch.setattr(directories, function, deletes)
-    monkeypatch.setattr("store.disk.thread_store.opened", directories.opened)
+    monkeypatch.setattr(opening, "open_below", DeletesAtCall(tmp_path, opening.open_below, call))
     try:
         answer = ask(ThreadStore(tmp_path))
     except NotFound:
