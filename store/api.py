@@ -61,8 +61,11 @@ class Change:
 class Watch(Protocol):
     """Reports changes, whoever makes them, in the parts of the store that it follows."""
 
-    def follow(self, key: DocumentKey | None) -> bool:
-        """Follow the list of threads (``None``), or a thread or run with its document and lists.
+    def follow(self, key: DocumentKey) -> bool:
+        """Follow a thread, with its document and log; a run, with its document; or a list.
+
+        A last id that is empty stands for a list: ``DocumentKey("")`` for that of the threads,
+        ``DocumentKey(T, "")`` for that of its runs, ``DocumentKey(T, R, "")`` for that of its steps.
 
         Returns:
             Whether changes made by other programs will be reported; False when the system has no more
@@ -70,7 +73,7 @@ class Watch(Protocol):
         """
         ...
 
-    def forget(self, key: DocumentKey | None) -> None: ...
+    def forget(self, key: DocumentKey) -> None: ...
 
     def close(self) -> None: ...
 

@@ -26,7 +26,7 @@ import trio
 from store import Change, DocumentKey, Part, StorageFailed, StoreError, Watch, waiting
 from threadfs import detached
 from threadfs.inodes import Inode, Inodes
-from threadfs.nodes.base import ALL_THREADS, Directory, Node, Tree
+from threadfs.nodes.base import Directory, Node, Tree
 from threadfs.nodes.documents import DocumentFile, MetaFile, StatusFile, StepFile
 from threadfs.nodes.log import LogFile
 from threadfs.nodes.threads import (
@@ -108,9 +108,9 @@ class KernelCache:
             return
         if not waiting.is_refused():
             # What is asked for below is in memory then, so that nobody waits for the disk with the lock.
-            self._watch.follow(_followed(scope))
+            self._watch.follow(scope)
         with self._lock:
-            if scope not in self._holders and self._watch.follow(_followed(scope)):
+            if scope not in self._holders and self._watch.follow(scope):
                 self._followed.add(scope)
             self._holders[scope] += not inode.is_followed
             inode.is_followed = True
@@ -126,7 +126,7 @@ class KernelCache:
             self._holders[scope] -= 1
             if not self._holders[scope]:
                 del self._holders[scope]
-                self._watch.forget(_followed(scope))
+                self._watch.forget(scope)
                 self._followed.discard(scope)
 
     def covers(self, node: Node) -> bool:
@@ -138,12 +138,7 @@ class KernelCache:
             return WATCHED_S
         if node.scope is None or node.is_passing:
             return 0
-        # The name of a thread or run comes and goes with the list that it is in.
-        if isinstance(node, ThreadDirectory):
-            covering = ALL_THREADS
-        else:
-            covering = DocumentKey(node.thread_id) if isinstance(node, RunDirectory) else node.scope
-        return WATCHED_S if covering in self._followed else UNWATCHED_S
+        return WATCHED_S if node.listed_in in self._followed else UNWATCHED_S
 
     def attributes_timeout_s(self, node: Node) -> float:
         if node.is_permanent and isinstance(node, Directory):
@@ -331,10 +326,6 @@ class KernelCache:
     def _wake(self, inode: Inode) -> None:
         for handle in self._polls.pop(inode.number, {}).values():
             handle.notify()
-
-
-def _followed(scope: DocumentKey) -> DocumentKey | None:
-    return None if scope == ALL_THREADS else scope
 
 
 def _key(change: Change) -> DocumentKey:

@@ -69,7 +69,7 @@ class RunIndex:
         self._max_watches = int(_MAX_WATCHES.read_text()) * 2 // 3 if max_watches is None else max_watches
         # Ended runs that are watched, oldest first.
         self._ended: dict[tuple[str, str], None] = {}
-        self._watch = DiskWatch(runs.root, self._changed, runs_only=True)
+        self._watch = DiskWatch(runs.root, self._changed)
         self._came.set()
         self._builder = threading.Thread(target=self._build, name="index runs", daemon=True)
         self._builder.start()
@@ -147,7 +147,7 @@ class RunIndex:
 
     def _read_threads(self) -> None:
         try:
-            self._watch.follow(None)
+            self._watch.follow(DocumentKey(""))
             found = self._runs.list_thread_ids()
         except StorageFailed:
             self._threads_are_stale = True
@@ -158,7 +158,7 @@ class RunIndex:
 
     def _read_thread(self, thread_id: str) -> None:
         self._drop_thread(thread_id)
-        key = DocumentKey(thread_id)
+        key = DocumentKey(thread_id, "")
         try:
             if self._has_room() and self._watch.follow(key):
                 self._of_thread[thread_id] = {}

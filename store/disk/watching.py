@@ -33,12 +33,11 @@ _MASK = _CAME_OR_WENT | flags.MODIFY | flags.ATTRIB | flags.MOVE_SELF | flags.DE
 class DiskWatch:
     """Calls *on_change*, from a thread of its own, with each change in what is followed.
 
-    With *runs_only* fewer watches are used: of a thread its list of runs is followed, of a run its document.
+    What is followed by one key is what one directory holds: one watch each.
     """
 
-    def __init__(self, root: str, on_change: Callable[[Change], None], *, runs_only: bool = False) -> None:
+    def __init__(self, root: str, on_change: Callable[[Change], None]) -> None:
         self._root = root
-        self._runs_only = runs_only
         self._on_change = on_change
         self._inotify = INotify(nonblocking=True)
         self._closing = os.eventfd(0)
@@ -46,22 +45,24 @@ class DiskWatch:
         # Guards the three below: `follow` is called from other threads than events are. Nobody who holds it
         # waits for the disk.
         self._lock = threading.Lock()
-        self._followed: set[DocumentKey | None] = set()
+        self._followed: set[DocumentKey] = set()
         self._parts: dict[int, Parts] = {}
         self._descriptors: dict[Parts, int] = {}
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
-    def follow(self, key: DocumentKey | None) -> bool:
+    def follow(self, key: DocumentKey) -> bool:
         self._followed.add(key)
-        are_seen = [self._add(parts, key) for parts in self._directories_of(key)]
-        return all(are_seen)
+        return self._add(_directory_of(key), key)
 
-    def forget(self, key: DocumentKey | None) -> None:
+    def forget(self, key: DocumentKey) -> None:
+        parts = _directory_of(key)
         with self._lock:
             self._followed.discard(key)
-            for parts in _directories_of(key):
-                self._remove(parts)
+            self._remove(parts)
+            # Where it was waited for.
+            if parts and _key_of(parts[:-1]) not in self._followed:
+                self._remove(parts[:-1])
 
     def close(self) -> None:
         os.eventfd_write(self._closing, 1)
@@ -81,24 +82,20 @@ class DiskWatch:
         """How many of the system's watches are in use."""
         return len(self._parts)
 
-    def _directories_of(self, key: DocumentKey | None) -> list[Parts]:
-        found = _directories_of(key)
-        if not self._runs_only or key is None:
-            return found
-        own, below = found
-        if key.run_id is not None:
-            return [own]
-        # Until there is a list of runs, the thread's directory tells of its coming.
-        with opened(self._root, *below) as runs:
-            return [own, below] if runs is None else [below]
-
     def _add(self, parts: Parts, key: DocumentKey | None = None) -> bool:
-        """Whether changes in the directory will be seen; one that is not there yet, in its parent.
+        """Whether changes in the directory will be seen; the coming of one that is not there, in its parent.
 
         With a *key*, only while that is followed.
         """
-        with opened(self._root, *parts) as directory, self._lock:
-            if directory is None or (key is not None and key not in self._followed):
+        with opened(self._root, *parts) as directory:
+            if directory is not None:
+                return self._watched(directory, parts, key)
+        with opened(self._root, *parts[:-1]) as parent:
+            return parent is None or self._watched(parent, parts[:-1], key)
+
+    def _watched(self, directory: int, parts: Parts, key: DocumentKey | None) -> bool:
+        with self._lock:
+            if key is not None and key not in self._followed:
                 return True
             try:
                 # By descriptor: a path could lead through a link. The dot is what the flag needs.
@@ -152,7 +149,7 @@ class DiskWatch:
             return [Change(Part.EVERYTHING)]  # The store itself: moved, deleted or unmounted.
         # A document that is moved into place is a new version, unless it was awaited.
         exists = flags.CREATE | flags.DELETE | flags.MOVED_FROM
-        if _key_of(parts) not in self._followed or len(parts) == 4:
+        if len(parts) == 4 or _key_of(parts) not in self._followed:
             exists |= flags.MOVED_TO
         if event.mask & _CAME:
             self._came(parts, event)
@@ -161,25 +158,28 @@ class DiskWatch:
     def _came(self, parts: Parts, event: Event) -> None:
         """Watches a directory that is followed, or one whose document has yet to appear."""
         if not event.mask & flags.ISDIR:
-            key = _key_of(parts)
-            if key is not None and key not in self._followed and event.name in (META, STATUS):
+            if _key_of(parts) not in self._followed and event.name in (META, STATUS):
                 with self._lock:
                     self._remove(parts)
             return
         child = (*parts, event.name)
-        if len(parts) in (1, 3):  # runs of a thread, steps of a run
-            if (key := _key_of(parts)) in self._followed:
-                self._add(child, key)
+        if len(parts) in (1, 3):
+            if event.name in (RUNS, STEPS):
+                self._follow_again(child)
         elif names.is_id(event.name):
-            key = _key_of(child)
-            if key in self._followed:
-                for directory in self._directories_of(key):
-                    self._add(directory, key)
-            elif not self._has_document(child):
+            if not self._follow_again(child) and not self._has_document(child):
                 self._add(child)
                 if self._has_document(child):
                     with self._lock:
                         self._remove(child)
+            self._follow_again((*child, STEPS if parts else RUNS))
+
+    def _follow_again(self, parts: Parts) -> bool:
+        """Watches a directory that has come, if it is followed."""
+        if (key := _key_of(parts)) not in self._followed:
+            return False
+        self._add(parts, key)
+        return True
 
     def _has_document(self, parts: Parts) -> bool:
         with opened(self._root, *parts) as directory:
@@ -213,20 +213,24 @@ def _meaning(parts: Parts, name: str, came_or_went: bool) -> list[Change]:
     return []
 
 
-def _directories_of(key: DocumentKey | None) -> list[Parts]:
-    if key is None:
-        return [()]
-    if key.run_id is None:
-        return [(key.thread_id,), (key.thread_id, RUNS)]
-    run = (key.thread_id, RUNS, key.run_id)
-    return [run, (*run, STEPS)]
+def _directory_of(key: DocumentKey) -> Parts:
+    """The one that holds what *key* stands for: a document, or the list that a last empty id stands for."""
+    ids = [part for part in (key.thread_id, key.run_id, key.step_id) if part is not None]
+    parts: Parts = ()
+    for object_id, below in zip(ids, ((), (RUNS,), (STEPS,)), strict=False):
+        parts = (*parts, *below, *([object_id] if object_id else ()))
+    return parts
 
 
-def _key_of(parts: Parts) -> DocumentKey | None:
-    """The thread or run whose own directory this is."""
+def _key_of(parts: Parts) -> DocumentKey:
+    """The reverse."""
     match parts:
         case (thread,):
             return DocumentKey(thread)
+        case (thread, _):
+            return DocumentKey(thread, "")
         case (thread, _, run):
             return DocumentKey(thread, run)
-    return None
+        case (thread, _, run, _):
+            return DocumentKey(thread, run, "")
+    return DocumentKey("")

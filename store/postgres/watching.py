@@ -42,7 +42,7 @@ class PostgresWatch:
         self._ignored_sender = ignored_sender
         # Guards the two below: `follow` is called from other threads than changes come in.
         self._lock = threading.Lock()
-        self._followed: set[DocumentKey | None] = set()
+        self._followed: set[DocumentKey] = set()
         self._threads: Counter[str] = Counter()
         try:
             self._connection: Connection | None = self._listening()
@@ -53,23 +53,21 @@ class PostgresWatch:
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
-    def follow(self, key: DocumentKey | None) -> bool:
+    def follow(self, key: DocumentKey) -> bool:
         """False while the connection is lost: what changes meanwhile is not heard of."""
         with self._lock:
             if key not in self._followed:
                 self._followed.add(key)
-                if key is not None:
-                    self._threads[key.thread_id] += 1
+                self._threads[key.thread_id] += 1
         return self._connection is not None
 
-    def forget(self, key: DocumentKey | None) -> None:
+    def forget(self, key: DocumentKey) -> None:
         with self._lock:
             if key in self._followed:
                 self._followed.discard(key)
-                if key is not None:
-                    self._threads[key.thread_id] -= 1
-                    if not self._threads[key.thread_id]:
-                        del self._threads[key.thread_id]
+                self._threads[key.thread_id] -= 1
+                if not self._threads[key.thread_id]:
+                    del self._threads[key.thread_id]
 
     def close(self) -> None:
         if self._is_closing.is_set():
@@ -147,12 +145,7 @@ class PostgresWatch:
                 self._on_change(change)
 
     def _is_followed(self, change: Change) -> bool:
-        thread = DocumentKey(change.thread_id)
+        """More than is asked for, in a thread of which something is followed."""
         with self._lock:
-            if change.part is Part.THREADS:
-                return None in self._followed or change.thread_id in self._threads
-            if change.run_id is None:
-                return thread in self._followed
-            run = DocumentKey(change.thread_id, change.run_id)
-            # The list of a thread's runs is the thread's, what is in a run is the run's.
-            return run in self._followed or (change.part is Part.RUNS and thread in self._followed)
+            is_listed = change.part is Part.THREADS and DocumentKey("") in self._followed
+            return is_listed or change.thread_id in self._threads

@@ -22,7 +22,7 @@ LISTENER = "SELECT pid FROM pg_stat_activity WHERE datname = 'contract' AND quer
 class Heard:
     """Changes as they come in. The marker is a change that is made after all others."""
 
-    def __init__(self, store: PostgresStore, *followed: DocumentKey | None, own_changes: bool = True) -> None:
+    def __init__(self, store: PostgresStore, *followed: DocumentKey, own_changes: bool = True) -> None:
         self._changes: queue.Queue[Change] = queue.Queue()
         self.watch = store.watch(self._changes.put, own_changes=own_changes)
         for key in (*followed, DocumentKey("marker")):
@@ -45,7 +45,7 @@ class Heard:
 def listen(open_store: OpenStore) -> Iterator[Callable[..., Heard]]:
     opened: list[Heard] = []
 
-    def listening(store: PostgresStore, *followed: DocumentKey | None, own_changes: bool = True) -> Heard:
+    def listening(store: PostgresStore, *followed: DocumentKey, own_changes: bool = True) -> Heard:
         opened.append(Heard(store, *followed, own_changes=own_changes))
         return opened[-1]
 
@@ -56,11 +56,14 @@ def listen(open_store: OpenStore) -> Iterator[Callable[..., Heard]]:
 
 Listen = Callable[..., Heard]
 
+# The list of threads.
+ALL = DocumentKey("")
+
 # What is done, what is followed, and one change that is heard of it.
-HEARD: dict[str, tuple[Callable[[PostgresStore], object], DocumentKey | None, Change]] = {
-    "create_thread": (lambda s: s.create_thread(Thread(id="U")), None, Change(Part.THREADS, "U")),
-    "import_thread": (lambda s: s.import_thread("U", META, [], {}), None, Change(Part.THREADS, "U")),
-    "delete_thread": (lambda s: s.delete_thread("T", force=True), None, Change(Part.THREADS, "T")),
+HEARD: dict[str, tuple[Callable[[PostgresStore], object], DocumentKey, Change]] = {
+    "create_thread": (lambda s: s.create_thread(Thread(id="U")), ALL, Change(Part.THREADS, "U")),
+    "import_thread": (lambda s: s.import_thread("U", META, [], {}), ALL, Change(Part.THREADS, "U")),
+    "delete_thread": (lambda s: s.delete_thread("T", force=True), ALL, Change(Part.THREADS, "T")),
     "delete, by who follows a run": (
         lambda s: s.delete_thread("T", force=True),
         RUN,
@@ -108,7 +111,7 @@ def test_a_change_on_another_host_is_heard_by_who_follows_it(
 def test_what_is_not_followed_or_forgotten_is_not_heard(open_store: OpenStore, listen: Listen) -> None:
     store, other = open_store(), open_store()
     make_run(store)
-    heard = listen(store, None, RUN, THREAD)
+    heard = listen(store, ALL, THREAD)
     heard.watch.forget(THREAD)
     other.append_message("T", message())
     other.create_run("T", Run(id="Q"))
@@ -118,7 +121,7 @@ def test_what_is_not_followed_or_forgotten_is_not_heard(open_store: OpenStore, l
 def test_a_change_that_is_refused_is_not_heard(open_store: OpenStore, listen: Listen) -> None:
     store, other = open_store(), open_store()
     make_run(store, RunStatus.completed)
-    heard = listen(store, None, THREAD, RUN)
+    heard = listen(store, ALL, THREAD, RUN)
     with pytest.raises(StoreError):
         other.cancel_run("T", "R")
     with pytest.raises(StoreError):
@@ -190,7 +193,7 @@ def test_a_store_that_is_not_used_sends_no_query(
     open_store: OpenStore, listen: Listen, cluster: Cluster
 ) -> None:
     store = open_store()
-    listen(store, None)
+    listen(store, ALL)
     store.list_thread_ids()
     asked = "SELECT pid, query_start FROM pg_stat_activity WHERE datname = 'contract' ORDER BY pid"
     before = cluster.sql(asked)
@@ -202,7 +205,7 @@ def test_a_notification_of_another_program_is_logged_and_ignored(
     open_store: OpenStore, listen: Listen, cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     store, other = open_store(), open_store()
-    heard = listen(store, None)
+    heard = listen(store, ALL)
     with caplog.at_level(logging.WARNING, "threadfs"):
         for payload in ("", "no json", '["s",["NOTHING","T",null,null]]', "[]"):
             cluster.sql("SELECT pg_notify('threadfs', %s)", payload, database="contract")

@@ -32,7 +32,7 @@ class Watched:
         self.store = ThreadStore(root)
         self._changes: queue.Queue[Change] = queue.Queue()
         self.watch: Watch = self.store.watch(self._changes.put)
-        self.watch.follow(None)
+        self.watch.follow(DocumentKey(""))
 
     def wait_for(self, change: Change) -> None:
         deadline = time.monotonic() + 5
@@ -62,8 +62,8 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 def with_run(watched: Watched) -> Watched:
     watched.store.create_thread(Thread(id="t"))
     watched.store.create_run("t", Run(id="r"))
-    watched.watch.follow(DocumentKey("t"))
-    watched.watch.follow(DocumentKey("t", "r"))
+    for key in (("t",), ("t", ""), ("t", "r"), ("t", "r", "")):
+        assert watched.watch.follow(DocumentKey(*key))
     watched.forget_what_came()
     return watched
 
@@ -154,6 +154,6 @@ def test_closing_ends_the_thread_and_its_descriptors(tmp_path: Path) -> None:
     store = ThreadStore(tmp_path / "store")
     before = os.listdir("/proc/self/fd")
     watch = store.watch(lambda change: None)
-    watch.follow(None)
+    watch.follow(DocumentKey(""))
     watch.close()
     assert os.listdir("/proc/self/fd") == before

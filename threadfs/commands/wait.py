@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         # Before looking: what changes from now on is reported.
         reported = watch.follow(DocumentKey(options.thread, options.run))
-        reported &= watch.follow(DocumentKey(options.thread))
+        reported &= watch.follow(DocumentKey(options.thread, ""))
         while True:
             changed.clear()
             found = store.get_run(options.thread, options.run)

@@ -126,8 +126,13 @@ class Node:
 
     @property
     def scope(self) -> DocumentKey | None:
-        """The thread or run of which a change can change this; ``None`` if it is none of these alone."""
+        """What of the store this shows, as a `Watch` follows it; ``None`` if it is nothing of that alone."""
         return None
+
+    @property
+    def listed_in(self) -> DocumentKey | None:
+        """With what its name comes and goes, as a `Watch` follows it."""
+        return self.scope
 
     @property
     def is_permanent(self) -> bool:

@@ -145,6 +145,10 @@ class StepFile(DocumentFile):
         return f"{self.key.step_id}.json"
 
     @property
+    def scope(self) -> DocumentKey:
+        return DocumentKey(self.key.thread_id, self.key.run_id, "")
+
+    @property
     def is_passing(self) -> bool:
         """A new step that is refused never was there."""
         return self.tree.scratch.is_appearing(self._directory, self._name)

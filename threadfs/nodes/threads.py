@@ -111,6 +111,10 @@ class ThreadDirectory(CanonicalDirectory):
     def scope(self) -> DocumentKey:
         return DocumentKey(self.thread_id)
 
+    @property
+    def listed_in(self) -> DocumentKey:
+        return ALL_THREADS
+
     def modified_ns(self) -> int:
         return self.store.thread_modified_ns(self.thread_id)
 
@@ -157,6 +161,10 @@ class RunsDirectory(Directory):
 
     @property
     def scope(self) -> DocumentKey:
+        return DocumentKey(self.thread_id, "")
+
+    @property
+    def listed_in(self) -> DocumentKey:
         return DocumentKey(self.thread_id)
 
     def modified_ns(self) -> int:
@@ -164,7 +172,7 @@ class RunsDirectory(Directory):
 
     def set_modified(self, modified_ns: int) -> None:
         self.store.set_thread_modified(self.thread_id, modified_ns)
-        self.tree.touched(Part.RUNS, self.scope)
+        self.tree.touched(Part.RUNS, DocumentKey(self.thread_id))
 
     def lookup(self, name: str) -> Node:
         self.store.document_info(DocumentKey(self.thread_id, _id(name)))
@@ -230,6 +238,10 @@ class RunDirectory(CanonicalDirectory):
     def scope(self) -> DocumentKey:
         return self.key
 
+    @property
+    def listed_in(self) -> DocumentKey:
+        return DocumentKey(self.thread_id, "")
+
     def modified_ns(self) -> int:
         return self.store.document_info(self.key).modified_ns
 
@@ -264,6 +276,10 @@ class StepsDirectory(CanonicalDirectory):
 
     @property
     def scope(self) -> DocumentKey:
+        return DocumentKey(self.thread_id, self.run_id, "")
+
+    @property
+    def listed_in(self) -> DocumentKey:
         return DocumentKey(self.thread_id, self.run_id)
 
     def _key(self, step_id: str) -> DocumentKey:
