@@ -59,7 +59,7 @@ class Change:
 
 
 class Watch(Protocol):
-    """Reports changes, whoever makes them, in the parts of the store that it follows."""
+    """Reports changes, whoever makes them, in the parts of the store that it follows, and perhaps others."""
 
     def follow(self, key: DocumentKey) -> bool:
         """Follow a thread, with its document and log; a run, with its document; or a list.
@@ -182,6 +182,10 @@ class Store(Protocol):
 
     # The store as a whole.
     def watch(self, on_change: Callable[[Change], None]) -> Watch: ...
+    def reports_all_of(self, thread_id: str) -> bool:
+        """Whether each change of anything in the thread is reported to all who watch."""
+        ...
+
     def space(self) -> Any:
         """As `os.statvfs` of the disk that the store is on."""
         ...

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import pyfuse3
 
 from threadfs.nodes.base import Attributes, Node, Reader
+
+# Of a directory: the name, and what it leads to.
+Entry: TypeAlias = "tuple[bytes, Node]"
 
 
 @dataclass(slots=True)
@@ -28,8 +32,11 @@ class Inode:
     # Whether its changes are followed; the reader of its latest version while it is known to be that.
     is_followed: bool = False
     current: Reader | None = None
-    # Its attributes, while they are known to be right; how many changes have taken them and the reader away.
+    # Its attributes and, of some directories, entries, while they are known to be right; how many changes
+    # have taken these away, and the reader; whether the kernel was told anything of it since.
     attributes: Attributes | None = None
+    listing: list[Entry] | None = None
+    is_told: bool = False
     changes_seen: int = 0
     # The versions that the kernel was told the attributes of, and whose pages it may hold.
     told_version: object = None

@@ -131,7 +131,14 @@ class KernelCache:
 
     def covers(self, node: Node) -> bool:
         """Whether each change of what *node* shows is going to be reported."""
-        return node.scope in self._followed
+        if isinstance(node, (ThreadDirectory, RunsDirectory)):
+            # Their time is that of everything in the thread.
+            return self._watch is not None and self._tree.store.reports_all_of(node.thread_id)
+        return node.scope in self._followed and not node.is_passing
+
+    def covers_names_in(self, directory: Directory) -> bool:
+        """Whether each name that comes or goes is going to be reported."""
+        return directory.scope in self._followed
 
     def entry_timeout_s(self, node: Node) -> float:
         if node.is_permanent:
@@ -140,15 +147,13 @@ class KernelCache:
             return 0
         return WATCHED_S if node.listed_in in self._followed else UNWATCHED_S
 
-    def attributes_timeout_s(self, node: Node) -> float:
-        if node.is_permanent and isinstance(node, Directory):
-            return WATCHED_S
-        if node.scope is None or node.is_passing:
+    def uncovered_timeout_s(self, node: Node) -> float:
+        """Of what was read while *node* was not covered."""
+        if not isinstance(node, Directory):
             return 0
-        if not self.covers(node):
-            return UNWATCHED_S if isinstance(node, Directory) else 0
-        # The time of a thread is that of its runs too, each of which would have to be followed.
-        return UNWATCHED_S if isinstance(node, (ThreadDirectory, RunsDirectory)) else WATCHED_S
+        if node.is_permanent:
+            return WATCHED_S
+        return 0 if node.scope is None or node.is_passing else UNWATCHED_S
 
     def stats(self) -> dict[str, int]:
         """What the kernel holds, and of the threads and runs in that, which a watch follows and which not."""
@@ -201,6 +206,7 @@ class KernelCache:
             if not self._is_as_known(thread):
                 self._forget_name(ThreadsDirectory(tree), thread_id)
             self._forget_inode(thread, attributes_only=True)
+            self._forget_inode(ThreadsDirectory(tree), attributes_only=True)
             return
         stale: list[Directory] = [thread, runs]
         if change.run_id is not None:
@@ -258,7 +264,11 @@ class KernelCache:
         self._invalidate(inode, attributes_only=True)
 
     def _invalidate(self, inode: Inode, *, attributes_only: bool) -> None:
-        inode.attributes, inode.changes_seen = None, inode.changes_seen + 1
+        inode.attributes = inode.listing = None
+        inode.changes_seen += 1
+        if not inode.is_told and not inode.readers:
+            return  # The kernel holds nothing of it.
+        inode.is_told = False
 
         def invalidate() -> None:
             # The kernel may have forgotten it by itself.

@@ -21,7 +21,7 @@ import trio
 
 from store import InvalidDocument, InvalidName, NotFound, StoreError, WouldWait, without_waiting
 from threadfs.errnos import errno_of
-from threadfs.inodes import Inode, Inodes
+from threadfs.inodes import Entry, Inode, Inodes
 from threadfs.kernel_cache import WATCHED_S, KernelCache
 from threadfs.nodes.base import (
     Attributes,
@@ -67,15 +67,21 @@ async def asked(node: Node, function: Callable[..., T], *arguments: Any) -> T:
     return await in_thread(function, *arguments)
 
 
+def _is_rendered(node: Node) -> bool:
+    """Whether even its size takes a thread of its own."""
+    return node.is_slow and node.kind == stat.S_IFREG
+
+
 def _attributes_of(nodes: list[Node]) -> dict[Node, Attributes]:
-    """Those of the nodes that are left out of listings when nobody needs them."""
     found = {}
     for node in nodes:
-        is_left_out = node.store.is_remote or not node.has_cheap_attributes
-        if is_left_out and not (node.is_slow and node.kind == stat.S_IFREG):
-            with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
-                found[node] = node.attributes()
+        with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
+            found[node] = node.attributes()
     return found
+
+
+def _entries(directory: Directory) -> list[Entry]:
+    return [(os.fsencode(name), node) for name, node in directory.entries()]
 
 
 def handler(
@@ -130,7 +136,7 @@ class OpenFile:
 class Listing:
     """An open directory: what it held when it was opened, in an order that stays."""
 
-    def __init__(self, entries: list[tuple[bytes, Node]], asked_for: int) -> None:
+    def __init__(self, entries: list[Entry], asked_for: int) -> None:
         self.entries = entries
         # With `ls -l` the kernel asks for the attributes of each entry: from then on it gets them here.
         self.asked_for = asked_for
@@ -138,14 +144,14 @@ class Listing:
         self.known: dict[Node, Attributes] = {}
         self._known_to = 0
 
-    async def prepared_to(self, start: int) -> int:
+    async def prepared_to(self, start: int, must_be_asked: Callable[[Node], bool]) -> int:
         """Before which entry the next reply has to end."""
         if not self.gives_attributes:
             return len(self.entries)
         if start >= self._known_to:
             self._known_to = min(start + _LISTED_AT_ONCE, len(self.entries))
-            nodes = [node for _, node in self.entries[start : self._known_to]]
-            self.known = await in_thread(_attributes_of, nodes)
+            nodes = [node for _, node in self.entries[start : self._known_to] if must_be_asked(node)]
+            self.known = await in_thread(_attributes_of, nodes) if nodes else {}
         return self._known_to
 
 
@@ -205,10 +211,15 @@ class Operations(pyfuse3.Operations):
         entry.st_blksize = 4096
         entry.st_blocks = -(-attributes.size_bytes // 512)
         entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.modified_ns
+        inode.is_told = True
         if inode.kept is None:
             inode.told_version = attributes.version
             entry.entry_timeout = self.kernel_cache.entry_timeout_s(inode.node)
-            entry.attr_timeout = self.kernel_cache.attributes_timeout_s(inode.node)
+            entry.attr_timeout = (
+                WATCHED_S
+                if attributes is inode.attributes
+                else self.kernel_cache.uncovered_timeout_s(inode.node)
+            )
         else:
             entry.entry_timeout = entry.attr_timeout = 0
         return entry
@@ -227,15 +238,34 @@ class Operations(pyfuse3.Operations):
             return await asked(inode.node, inode.kept.attributes)
         if inode.attributes is not None:
             return inode.attributes
-        changes_seen = inode.changes_seen
-        if inode.node.is_slow and inode.node.kind == stat.S_IFREG:
+        if _is_rendered(inode.node):
             return await in_thread(inode.node.attributes)
+        changes_seen, is_covered = inode.changes_seen, self.kernel_cache.covers(inode.node)
         attributes = await asked(inode.node, inode.node.attributes)
-        if self.kernel_cache.attributes_timeout_s(inode.node) == WATCHED_S:
-            inode.attributes = attributes
-            if inode.changes_seen != changes_seen:
-                inode.attributes = None
+        if is_covered:
+            self._keep(inode, attributes, changes_seen)
         return attributes
+
+    def _attributes_at_hand(self, inode: Inode) -> Attributes | None:
+        """Those that can be told without waiting, of an inode that shows the latest version."""
+        if inode.attributes is not None or inode.node.store.is_remote:
+            return inode.attributes
+        changes_seen, is_covered = inode.changes_seen, self.kernel_cache.covers(inode.node)
+        try:
+            with without_waiting():
+                attributes = inode.node.attributes()
+        except WouldWait:
+            return None
+        if is_covered:
+            self._keep(inode, attributes, changes_seen)
+        return attributes
+
+    @staticmethod
+    def _keep(inode: Inode, attributes: Attributes, changes_seen: int) -> None:
+        """For as long as nothing changes them, which may have happened when so many changes had been seen."""
+        inode.attributes = attributes
+        if inode.changes_seen != changes_seen:
+            inode.attributes = None
 
     async def _detach_if_changed(self, inode: Inode) -> None:
         """Before the kernel hears of a new version: who reads the old one keeps this inode number."""
@@ -256,17 +286,24 @@ class Operations(pyfuse3.Operations):
             if inode.readers and inode.kept is None:
                 self.inodes.detach(inode)  # Its readers go on with what they opened.
 
-    def _listed(self, node: Node, known: Attributes | None) -> tuple[Inode, pyfuse3.EntryAttributes]:
+    def _must_be_asked(self, node: Node) -> bool:
+        """Whether a listing leaves out the attributes, if nobody needs them, as they are not at hand."""
+        if _is_rendered(node) or (node.has_cheap_attributes and not node.store.is_remote):
+            return False
+        inode = self.inodes.existing(node)
+        return not (inode and inode.attributes) and not self.kernel_cache.covers(node)
+
+    def _listed(self, node: Node, listing: Listing) -> tuple[Inode, pyfuse3.EntryAttributes]:
         """The entry for a listing, which must cost little: the kernel asks when it needs more."""
         inode = self.inodes.of(node)
         if inode.kept is None:
-            attributes = inode.attributes or known
+            attributes = inode.attributes or listing.known.get(node)
+            is_cheap = node.has_cheap_attributes or listing.gives_attributes
+            if attributes is None and is_cheap and not _is_rendered(node):
+                with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
+                    attributes = self._attributes_at_hand(inode)
             if attributes is not None:
                 return inode, self._entry(inode, attributes)
-            if node.has_cheap_attributes and not node.is_slow and not node.store.is_remote:
-                # Not in memory, gone or not readable: a lookup will tell.
-                with suppress(StoreError, WouldWait), without_waiting():
-                    return inode, self._entry(inode, node.attributes())
         inode.was_listed_bare = True
         return inode, self._without_attributes(inode)
 
@@ -285,9 +322,11 @@ class Operations(pyfuse3.Operations):
         try:
             # First follow, then look: a change in between is one too many, not one too few.
             await self._hold(inode)
-            if node.is_slow and node.kind == stat.S_IFREG:
-                return self._without_attributes(inode)
-            return self._entry(inode, await self._attributes(inode))
+            if node.has_cheap_attributes:
+                return self._entry(inode, await self._attributes(inode))
+            is_unknown = _is_rendered(node) or inode.kept is not None
+            attributes = None if is_unknown else self._attributes_at_hand(inode)
+            return self._entry(inode, attributes) if attributes else self._without_attributes(inode)
         except BaseException:
             inode.lookups -= 1
             self.inodes.release(inode)
@@ -476,14 +515,21 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        directory = self._directory(inode)
-
-        def entries() -> list[tuple[bytes, Node]]:
-            return [(os.fsencode(name), node) for name, node in directory.entries()]
-
+        found, directory = self.inodes[inode], self._directory(inode)
         handle = self._handle()
-        found = await (in_thread(entries) if directory.is_slow else asked(directory, entries))
-        self._listings[handle] = Listing(found, self._asked_for)
+        entries = found.listing
+        if entries is None:
+            await self._hold(found)
+            changes_seen = found.changes_seen
+            if directory.is_slow:
+                entries = await in_thread(_entries, directory)
+            else:
+                entries = await asked(directory, _entries, directory)
+            if directory.lists_store and self.kernel_cache.covers_names_in(directory):
+                found.listing = entries
+                if found.changes_seen != changes_seen:
+                    found.listing = None
+        self._listings[handle] = Listing(entries, self._asked_for)
         return handle
 
     @handler
@@ -492,9 +538,9 @@ class Operations(pyfuse3.Operations):
         entries = listing.entries
         if self._asked_for != listing.asked_for:
             listing.gives_attributes = True
-        for index in range(start_id, await listing.prepared_to(start_id)):
+        for index in range(start_id, await listing.prepared_to(start_id, self._must_be_asked)):
             name, node = entries[index]
-            inode, entry = self._listed(node, listing.known.get(node))
+            inode, entry = self._listed(node, listing)
             if not pyfuse3.readdir_reply(token, name, entry, index + 1):
                 self.inodes.release(inode)
                 return

@@ -128,7 +128,10 @@ class DocumentFiles(Updates):
         with lock as thread:
             self._durable.ensure(parts[:1], lock.inode)
             if len(parts) == 1:
-                yield thread
+                try:
+                    yield thread
+                finally:
+                    self._touched(parts[0])
                 return
             directory = directories.open_below(thread, parts[1:3])
             try:
@@ -140,8 +143,12 @@ class DocumentFiles(Updates):
                         os.close(outer)
                 yield directory
             finally:
+                self._touched(parts[0])
                 if directory is not None:
                     os.close(directory)
+
+    def _touched(self, thread_id: str) -> None:
+        """Something in a thread may have changed: what is remembered of that is wrong now."""
 
     def _rewrite(self, key: DocumentKey, change: Callable[[bytes | None], bytes | None]) -> None:
         """Replaces a document under its thread's lock; see `files.rewrite`."""
@@ -207,5 +214,6 @@ class DocumentFiles(Updates):
             try:
                 with storage_errors("/".join((*parts, name))):
                     self._calls.set_modified(directory, name, modified_ns)
+                self._touched(parts[0])
             except OverflowError:
                 raise StorageFailed(errno.EINVAL, f"a time of {modified_ns} ns") from None

@@ -15,12 +15,13 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from store.api import Change, DocumentKey, Part, StatusOfRun
+from store.disk import modified
 from store.disk.watching import DiskWatch
 from store.errors import Damaged, NotFound, StorageFailed
 from store.models import RunStatus
@@ -39,6 +40,7 @@ class Runs(Protocol):
 
     root: str
 
+    def watch(self, on_change: Callable[[Change], None]) -> DiskWatch: ...
     def list_thread_ids(self) -> list[str]: ...
     def list_run_ids(self, thread_id: str) -> list[str]: ...
     def status_of(self, thread_id: str, run_id: str) -> RunStatus: ...
@@ -69,7 +71,12 @@ class RunIndex:
         self._max_watches = int(_MAX_WATCHES.read_text()) * 2 // 3 if max_watches is None else max_watches
         # Ended runs that are watched, oldest first.
         self._ended: dict[tuple[str, str], None] = {}
-        self._watch = DiskWatch(runs.root, self._changed)
+        # When anything in a thread last changed, of threads that are wholly followed; those of which a run
+        # is not; and how often something was heard to change.
+        self._modified_ns: dict[str, int] = {}
+        self._partly: set[str] = set()
+        self.changes_heard = 0
+        self._watch = runs.watch(self._changed)
         self._came.set()
         self._builder = threading.Thread(target=self._build, name="index runs", daemon=True)
         self._builder.start()
@@ -85,17 +92,29 @@ class RunIndex:
     def note(self, thread_id: str, run_id: str | None = None) -> None:
         """A thread came or went, or a run came, went or changed."""
         with self._noting:
+            self._touched(thread_id)
             if run_id is None:
                 self._stale_threads[thread_id] = None
             else:
                 self._stale_runs[thread_id, run_id] = None
         self._came.set()
 
+    def touched(self, thread_id: str) -> None:
+        """Something in a thread has changed."""
+        with self._noting:
+            self._touched(thread_id)
+
+    def _touched(self, thread_id: str) -> None:
+        self.changes_heard += 1
+        self._modified_ns.pop(thread_id, None)
+
     def _changed(self, change: Change) -> None:
+        self.touched(change.thread_id)
         if change.part is Part.EVERYTHING:
             with self._noting:
                 self._threads_are_stale = True
                 self._stale_threads.update(dict.fromkeys(self._of_thread))
+                self._modified_ns.clear()
             self._came.set()
         elif change.part is Part.THREADS or (change.part is Part.RUNS and change.run_id is None):
             self.note(change.thread_id)
@@ -161,30 +180,51 @@ class RunIndex:
         key = DocumentKey(thread_id, "")
         try:
             if self._has_room() and self._watch.follow(key):
-                self._of_thread[thread_id] = {}
-                for run_id in self._runs.list_run_ids(thread_id):
-                    self._read_run(thread_id, run_id)
+                self._read_all(thread_id)
                 return
             self._watch.forget(key)
             self._unwatched.add(thread_id)
         except NotFound:
             self._drop_thread(thread_id)
+            self._watch.forget(DocumentKey(thread_id))
             if not os.path.isdir(f"{self._runs.root}/{thread_id}"):
                 self._watch.forget(key)  # A directory may yet become a thread.
         except StorageFailed:
             self._read_each_time(thread_id)
 
+    def _read_all(self, thread_id: str) -> None:
+        self._of_thread[thread_id] = {}
+        # More than its runs is followed while half of the watches are left.
+        has_room = len(self._watch) < self._max_watches // 2
+        if not has_room or not self._watch.follow(DocumentKey(thread_id)):
+            self._partly.add(thread_id)
+        changes_heard = self.changes_heard
+        for run_id in self._runs.list_run_ids(thread_id):
+            self._read_run(thread_id, run_id)
+        if thread_id not in self._partly:
+            modified_ns = modified.thread_modified_ns(self._runs.root, thread_id)
+            with self._noting:
+                if modified_ns is not None and self.changes_heard == changes_heard:
+                    self._modified_ns[thread_id] = modified_ns
+
+    def _follow_run(self, thread_id: str, run_id: str) -> bool:
+        keys = DocumentKey(thread_id, run_id), DocumentKey(thread_id, run_id, "")
+        return all(self._watch.follow(key) for key in keys)
+
+    def _forget_run(self, thread_id: str, run_id: str) -> None:
+        self._watch.forget(DocumentKey(thread_id, run_id))
+        self._watch.forget(DocumentKey(thread_id, run_id, ""))
+
     def _read_run(self, thread_id: str, run_id: str) -> None:
         if thread_id not in self._of_thread:
             return
-        key = DocumentKey(thread_id, run_id)
         try:
             # Before it is read, so that no change is missed.
             may_be_ended = len(self._ended) < _MAX_ENDED and len(self._watch) < self._max_watches
-            is_watched = may_be_ended and self._watch.follow(key)
+            is_watched = may_be_ended and self._follow_run(thread_id, run_id)
             status = self._status(thread_id, run_id)
             if status and not status.is_terminal and not is_watched and self._has_room():
-                is_watched = self._watch.follow(key)
+                is_watched = self._follow_run(thread_id, run_id)
                 status = self._status(thread_id, run_id)
         except StorageFailed:
             self._read_each_time(thread_id)
@@ -193,7 +233,8 @@ class RunIndex:
         if status and is_watched and status.is_terminal:
             self._ended[thread_id, run_id] = None
         if status and not is_watched:
-            self._watch.forget(key)
+            self._forget_run(thread_id, run_id)
+            self._partly.add(thread_id)
             if not status.is_terminal:
                 self._read_each_time(thread_id)
                 return
@@ -204,7 +245,10 @@ class RunIndex:
         while len(self._watch) >= self._max_watches and self._ended:
             ended = next(iter(self._ended))
             del self._ended[ended]
-            self._watch.forget(DocumentKey(*ended))
+            self._forget_run(*ended)
+            self._partly.add(ended[0])
+            self.touched(ended[0])
+            self._watch.tell_others(Change(Part.RUNS, ended[0]))  # That is heard of no more.
         return len(self._watch) < self._max_watches
 
     def _status(self, thread_id: str, run_id: str) -> RunStatus | None:
@@ -219,8 +263,9 @@ class RunIndex:
 
     def _drop_thread(self, thread_id: str) -> None:
         self._unwatched.discard(thread_id)
+        self._partly.discard(thread_id)
         for run_id in list(self._of_thread.get(thread_id, ())):
-            self._watch.forget(DocumentKey(thread_id, run_id))
+            self._forget_run(thread_id, run_id)
             self._ended.pop((thread_id, run_id), None)
             self._set(thread_id, run_id, None)
         self._of_thread.pop(thread_id, None)
@@ -237,6 +282,24 @@ class RunIndex:
             self._counts[status] += 1
             if not status.is_terminal:
                 self._not_ended[thread_id, run_id] = status
+
+    # ── When a thread last changed ──────────────────────────────────────────────────────────────────────
+
+    def follows_all_of(self, thread_id: str) -> bool:
+        """Whether each change of anything in the thread is heard of."""
+        is_current = not self._stale_runs and not self._threads_are_stale and not self._catching_up.locked()
+        is_known = thread_id in self._of_thread and thread_id not in self._stale_threads
+        return is_current and is_known and thread_id not in self._partly
+
+    def modified_ns(self, thread_id: str) -> int | None:
+        """When anything in the thread last changed, in nanoseconds since 1970, if that is known."""
+        return self._modified_ns.get(thread_id)
+
+    def remember_modified(self, thread_id: str, modified_ns: int, changes_heard: int) -> None:
+        """What was read when so many changes had been heard of."""
+        with self._noting:
+            if self.changes_heard == changes_heard and self.follows_all_of(thread_id):
+                self._modified_ns[thread_id] = modified_ns
 
     # ── Asking ──────────────────────────────────────────────────────────────────────────────────────
 

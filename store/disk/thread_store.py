@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from store import documents, lines, names, transitions
-from store.api import Change, DocumentKey, Info, RunContents, StatusOfRun, Watch
+from store.api import Change, DocumentKey, Info, RunContents, StatusOfRun
 from store.disk import directories, filesystems, layout, leftovers, log, modified, trees
 from store.disk.directories import opened, storage_errors
 from store.disk.document_files import DocumentFiles
@@ -38,8 +39,9 @@ from store.models import (
 )
 from store.waiting import waits
 
-if TYPE_CHECKING:  # It needs the library for watching.
+if TYPE_CHECKING:  # They need the library for watching.
     from store.disk.run_index import RunIndex
+    from store.disk.watching import DiskWatch, Watches
 
 
 class ThreadStore(DocumentFiles):
@@ -56,6 +58,8 @@ class ThreadStore(DocumentFiles):
         super().__init__(os.path.abspath(directory), calls or SystemCalls())
         self._group_commit = GroupCommit(self._calls)
         self._index: RunIndex | None = None
+        self._watches: Watches | None = None
+        self._watching = threading.Lock()
         with storage_errors(self.location):
             self._make_root(self.location)
         self.is_remote = not filesystems.is_local(self.root)
@@ -88,6 +92,10 @@ class ThreadStore(DocumentFiles):
         """A thread came or went, or a run came, went or changed."""
         if self._index is not None:
             self._index.note(thread_id, run_id)
+
+    def _touched(self, thread_id: str) -> None:
+        if self._index is not None:
+            self._index.touched(thread_id)
 
     def _rewrite(self, key: DocumentKey, change: Callable[[bytes | None], bytes | None]) -> None:
         super()._rewrite(key, change)
@@ -149,7 +157,13 @@ class ThreadStore(DocumentFiles):
 
     def thread_modified_ns(self, thread_id: str) -> int:
         """When anything in the thread last changed, in nanoseconds since 1970."""
+        index = self._index
+        if index is not None and (known_ns := index.modified_ns(thread_id)) is not None:
+            return known_ns
+        changes_heard = index.changes_heard if index is not None else 0
         latest_ns = modified.thread_modified_ns(self.root, names.checked(thread_id))
+        if index is not None and latest_ns is not None:
+            index.remember_modified(thread_id, latest_ns, changes_heard)
         # What is wrong is said by who looks at the document.
         return self.document_info(DocumentKey(thread_id)).modified_ns if latest_ns is None else latest_ns
 
@@ -436,12 +450,17 @@ class ThreadStore(DocumentFiles):
         """Finishes a deletion; moves a temporary file or directory aside, where nothing reads it."""
         leftovers.clear(self._calls, self.root, leftover)
 
-    def watch(self, on_change: Callable[[Change], None]) -> Watch:
-        """Calls *on_change* for each change, by whichever program, in what the watch is told to follow."""
-        from store.disk.watching import DiskWatch  # Its library is needed by those who watch alone.
+    def watch(self, on_change: Callable[[Change], None]) -> DiskWatch:
+        """Calls *on_change* for each change, by whichever program, in what is followed."""
+        from store.disk.watching import Watches  # Its library is needed by those who watch alone.
 
-        with storage_errors(self.location):
-            return DiskWatch(self.root, on_change)
+        with self._watching, storage_errors(self.location):
+            if self._watches is None or self._watches.is_closed:
+                self._watches = Watches(self.root)
+            return self._watches.follower(on_change)
+
+    def reports_all_of(self, thread_id: str) -> bool:
+        return self._index is not None and self._index.follows_all_of(thread_id)
 
     def space(self) -> os.statvfs_result:
         with storage_errors(self.location):

@@ -12,6 +12,7 @@ import errno
 import os
 import select
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 from inotify_simple import Event, INotify, flags
@@ -21,6 +22,7 @@ from store.api import Change, DocumentKey, Part
 from store.disk import directories
 from store.disk.directories import opened
 from store.disk.layout import LOG, META, RUNS, STATUS, STEPS, Parts
+from store.waiting import WouldWait
 
 _CAME_OR_WENT = flags.CREATE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE
 _CAME = flags.CREATE | flags.MOVED_TO
@@ -30,44 +32,76 @@ _PAUSE_MS = 20
 _MASK = _CAME_OR_WENT | flags.MODIFY | flags.ATTRIB | flags.MOVE_SELF | flags.DELETE_SELF | flags.ONLYDIR
 
 
-class DiskWatch:
-    """Calls *on_change*, from a thread of its own, with each change in what is followed.
+class Watches:
+    """The watches of a store, from one inotify instance, that all who follow something share.
 
     What is followed by one key is what one directory holds: one watch each.
     """
 
-    def __init__(self, root: str, on_change: Callable[[Change], None]) -> None:
+    def __init__(self, root: str) -> None:
         self._root = root
-        self._on_change = on_change
         self._inotify = INotify(nonblocking=True)
         self._closing = os.eventfd(0)
         self._reading = threading.Lock()
+        self._followers: list[DiskWatch] = []
+        self.is_closed = False
         # Guards the three below: `follow` is called from other threads than events are. Nobody who holds it
         # waits for the disk.
         self._lock = threading.Lock()
-        self._followed: set[DocumentKey] = set()
+        # How many follow.
+        self._followed: Counter[DocumentKey] = Counter()
         self._parts: dict[int, Parts] = {}
         self._descriptors: dict[Parts, int] = {}
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
+    def follower(self, on_change: Callable[[Change], None]) -> DiskWatch:
+        follower = DiskWatch(self, on_change)
+        self._followers = [*self._followers, follower]
+        return follower
+
+    def leave(self, follower: DiskWatch) -> None:
+        """The last one closes them."""
+        self._followers = [other for other in self._followers if other is not follower]
+        if not self._followers:
+            self._close()
+
     def follow(self, key: DocumentKey) -> bool:
-        self._followed.add(key)
-        return self._add(_directory_of(key), key)
+        with self._lock:
+            self._followed[key] += 1
+        try:
+            return self._add(_directory_of(key), key)
+        except WouldWait:
+            self.forget(key)
+            raise
 
     def forget(self, key: DocumentKey) -> None:
         parts = _directory_of(key)
         with self._lock:
-            self._followed.discard(key)
-            self._remove(parts)
-            # Where it was waited for.
-            if parts and _key_of(parts[:-1]) not in self._followed:
-                self._remove(parts[:-1])
+            self._followed[key] -= 1
+            if self._followed[key]:
+                return
+            del self._followed[key]
+            for directory in (parts, parts[:-1]):  # The second is where the first was waited for.
+                if not self._is_needed(directory):
+                    self._remove(directory)
 
-    def close(self) -> None:
+    def _is_needed(self, parts: Parts) -> bool:
+        """Whether a directory is followed, or a list is waited for in it."""
+        below = (*parts, RUNS if len(parts) == 1 else STEPS)
+        is_waited_for = len(parts) in (1, 3) and below not in self._descriptors
+        return _key_of(parts) in self._followed or (is_waited_for and _key_of(below) in self._followed)
+
+    def _close(self) -> None:
+        self.is_closed = True
         os.eventfd_write(self._closing, 1)
         if threading.current_thread() is not self._thread:
             self._thread.join()
+
+    def tell(self, change: Change, but: DiskWatch | None = None) -> None:
+        for follower in self._followers:
+            if follower is not but:
+                follower.on_change(change)
 
     def catch_up(self) -> None:
         """Returns when what has changed before the call is told."""
@@ -76,7 +110,7 @@ class DiskWatch:
                 change for event in self._inotify.read(timeout=0) for change in self._changes(event)
             )
             for change in changes:
-                self._on_change(change)
+                self.tell(change)
 
     def __len__(self) -> int:
         """How many of the system's watches are in use."""
@@ -90,6 +124,8 @@ class DiskWatch:
         with opened(self._root, *parts) as directory:
             if directory is not None:
                 return self._watched(directory, parts, key)
+        if parts[:-1] in self._descriptors:
+            return True
         with opened(self._root, *parts[:-1]) as parent:
             return parent is None or self._watched(parent, parts[:-1], key)
 
@@ -158,9 +194,10 @@ class DiskWatch:
     def _came(self, parts: Parts, event: Event) -> None:
         """Watches a directory that is followed, or one whose document has yet to appear."""
         if not event.mask & flags.ISDIR:
-            if _key_of(parts) not in self._followed and event.name in (META, STATUS):
+            if event.name in (META, STATUS):
                 with self._lock:
-                    self._remove(parts)
+                    if not self._is_needed(parts):
+                        self._remove(parts)
             return
         child = (*parts, event.name)
         if len(parts) in (1, 3):
@@ -186,6 +223,43 @@ class DiskWatch:
             return directory is not None and directories.stands(
                 directory, META if len(parts) == 1 else STATUS
             )
+
+
+class DiskWatch:
+    """Calls *on_change*, from the thread of the watches, with each change in what anybody follows."""
+
+    def __init__(self, watches: Watches, on_change: Callable[[Change], None]) -> None:
+        self._watches = watches
+        self.on_change = on_change
+        # What is followed, and whether there is a watch for it.
+        self._followed: dict[DocumentKey, bool] = {}
+
+    def follow(self, key: DocumentKey) -> bool:
+        if not self._followed.get(key):
+            self.forget(key)
+            self._followed[key] = self._watches.follow(key)
+        return self._followed[key]
+
+    def forget(self, key: DocumentKey) -> None:
+        if self._followed.pop(key, None) is not None:
+            self._watches.forget(key)
+
+    def catch_up(self) -> None:
+        """Returns when what has changed before the call is told."""
+        self._watches.catch_up()
+
+    def tell_others(self, change: Change) -> None:
+        """Has all others who watch believe in *change*."""
+        self._watches.tell(change, but=self)
+
+    def __len__(self) -> int:
+        """How many of the system's watches are in use."""
+        return len(self._watches)
+
+    def close(self) -> None:
+        for key in list(self._followed):
+            self.forget(key)
+        self._watches.leave(self)
 
 
 def _meaning(parts: Parts, name: str, came_or_went: bool) -> list[Change]:

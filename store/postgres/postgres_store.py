@@ -69,6 +69,10 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps):
         """Clears what deletions and killed programs have left behind for long enough."""
         self._leftovers.clear()
 
+    def reports_all_of(self, thread_id: str) -> bool:
+        """Of threads that nobody follows nothing is heard."""
+        return False
+
     def close(self) -> None:
         """Closes the connections; the next call would open new ones."""
         self._leftovers.close()

@@ -119,6 +119,8 @@ class Node:
     is_slow: ClassVar[bool] = False
     # Whether a listing may ask for the attributes of each child.
     has_cheap_attributes: ClassVar[bool] = True
+    # Of a directory: whether its entries are what the store lists, and nothing else.
+    lists_store: ClassVar[bool] = False
 
     @property
     def store(self) -> Store:
@@ -169,7 +171,6 @@ class Node:
 @dataclass(frozen=True, slots=True)
 class Directory(Node):
     kind: ClassVar[int] = stat.S_IFDIR
-    has_cheap_attributes: ClassVar[bool] = False
 
     def attributes(self) -> Attributes:
         return Attributes(stat.S_IFDIR | 0o755, 0, self.modified_ns())

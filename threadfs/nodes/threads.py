@@ -38,6 +38,7 @@ class ThreadsDirectory(Directory):
     """``threads/``: ``mkdir`` makes a thread."""
 
     is_slow: ClassVar[bool] = True
+    lists_store: ClassVar[bool] = True
 
     @property
     def scope(self) -> DocumentKey:
@@ -101,6 +102,8 @@ class ThreadsDirectory(Directory):
 class ThreadDirectory(CanonicalDirectory):
     """``threads/<thread>/``: its time is that of the last change of anything in it."""
 
+    has_cheap_attributes: ClassVar[bool] = False
+
     thread_id: str
 
     @property
@@ -152,6 +155,7 @@ class RunsDirectory(Directory):
     """``threads/<thread>/runs/``: ``mkdir`` queues a run."""
 
     is_slow: ClassVar[bool] = True
+    lists_store: ClassVar[bool] = True
 
     thread_id: str
 
@@ -221,8 +225,6 @@ class RunsDirectory(Directory):
 class RunDirectory(CanonicalDirectory):
     """``runs/<run>/``: its time is that of the last change of its status."""
 
-    has_cheap_attributes: ClassVar[bool] = True
-
     thread_id: str
     run_id: str
 
@@ -264,8 +266,6 @@ class RunDirectory(CanonicalDirectory):
 @dataclass(frozen=True, slots=True)
 class StepsDirectory(CanonicalDirectory):
     """``steps/``: a document for each step."""
-
-    has_cheap_attributes: ClassVar[bool] = True
 
     thread_id: str
     run_id: str

@@ -154,6 +154,7 @@ class Transcript(Node):
     """A conversation, ordered by time, with a line where a run ends."""
 
     is_slow: ClassVar[bool] = True
+    has_cheap_attributes: ClassVar[bool] = False
 
     renderer: Renderer
     thread_id: str
