@@ -52,6 +52,8 @@ class Inodes:
         self._on_dropped: Callable[[Inode], None] = lambda inode: None
         self._by_number: dict[int, Inode] = {}
         self._by_node: dict[Node, Inode] = {}
+        # Those that are read still, though their node has another number by now.
+        self._detached: dict[Node, list[Inode]] = {}
         self._next = pyfuse3.ROOT_INODE
         self.of(root).lookups = 1
 
@@ -83,8 +85,12 @@ class Inodes:
         """Leaves the number to those who read the version they opened; the node gets a new one."""
         inode.kept = inode.readers[0]
         inode.current = None
+        self._detached.setdefault(inode.node, []).append(inode)
         if self._by_node.get(inode.node) is inode:
             del self._by_node[inode.node]
+
+    def detached(self, node: Node) -> list[Inode]:
+        return list(self._detached.get(node, ()))
 
     def renew(self, node: Node) -> None:
         """Leaves the number to those who hold it: the kernel believes that what it names was removed."""
@@ -102,5 +108,10 @@ class Inodes:
         if inode.lookups <= 0 and not inode.readers and not inode.writers:
             if self._by_number.pop(inode.number, None) is not None:
                 self._on_dropped(inode)
+            if inode.kept is not None:
+                self._detached[inode.node].remove(inode)
+                if not self._detached[inode.node]:
+                    del self._detached[inode.node]
+                inode.kept = None
             if self._by_node.get(inode.node) is inode:
                 del self._by_node[inode.node]

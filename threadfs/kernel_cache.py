@@ -219,7 +219,9 @@ class KernelCache:
                 if not self._is_as_known(run):
                     self._forget_name(runs, change.run_id)
             elif change.step_id is not None and change.part is Part.STEPS:
-                self._forget_name(steps, f"{change.step_id}.json")
+                # One that has come is not known, and one that is there keeps its name, and so its number.
+                if self._version(_key(change)) is None:
+                    self._forget_name(steps, f"{change.step_id}.json")
             elif change.step_id is not None:
                 self._forget_file(steps, StepFile(tree, _key(change)))
             elif change.part is Part.DOCUMENT:
@@ -245,6 +247,10 @@ class KernelCache:
                 self._forget_name(ThreadsDirectory(self._tree), inode.node.thread_id)
 
     def _forget_file(self, parent: Directory, node: DocumentFile | LogFile) -> None:
+        for earlier in self._inodes.detached(node):
+            if node.is_append_only:
+                self._invalidate(earlier, attributes_only=False)  # It is read on as it grows.
+            self._wake(earlier)
         inode = self._inodes.existing(node)
         if inode is None:
             return

@@ -562,7 +562,7 @@ class Operations(pyfuse3.Operations):
         node = found.node
         if not isinstance(node, Writable):
             raise Refused(errno.EACCES, "this file cannot be written")
-        if found.readers:
+        if found.readers and (flags & os.O_TRUNC or not node.is_append_only):
             # Truncating would take the pages from who reads. The kernel looks the name up again on ESTALE.
             self.inodes.detach(found)
             raise pyfuse3.FUSEError(errno.ESTALE)

@@ -99,15 +99,19 @@ def test_saves_a_document_and_saves_it_again(edit: Open, document: Document) -> 
     editor.quit()
 
 
-def test_says_that_broken_JSON_was_not_saved_and_keeps_what_was_typed(edit: Open, document: Document) -> None:
+# The first is refused when it is written, the second when it is complete.
+@pytest.mark.parametrize("broken", ["]]", '"deep": {'], ids=["wrong", "unfinished"])
+def test_says_that_broken_JSON_was_not_saved_and_keeps_what_was_typed(
+    edit: Open, document: Document, broken: str
+) -> None:
     before = document.stored.read_bytes()
     editor = edit(document.path)
     editor.insert('"note": "one", ')
-    editor.insert("]]")
+    editor.insert(broken)
     editor.save_in_vain()
     assert document.stored.read_bytes() == before
     assert document.path.read_bytes() == before
-    editor.delete(2)
+    editor.delete(len(broken))
     editor.save()
     assert document.fields() == {"note": "one", **json.loads(before)}
     editor.quit()

@@ -2,7 +2,8 @@
 
 A copy of `threads/` holds everything, and a second synchronisation has nothing to do. What comes back goes
 through `drafts/`: a thread appears in one step, with the times it had. `rsync` into a thread that is there
-replaces its documents and appends to its log; it makes no threads and deletes none of the parts of one.
+replaces its documents and appends to its log. A thread that it makes comes piece by piece, with each run as
+soon as it is there, and `--delete` deletes runs and threads for good.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import os
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -86,6 +87,9 @@ def test_tail_f_shows_messages_that_anybody_adds(
     tail.wait_for("And by ferry?")
     mount.path("threads", THREAD, "say").write_text("And by train?")
     tail.wait_for("And by train?")
+    with mount.path("threads", THREAD, "messages.jsonl").open("a") as log:
+        log.write('{"role": "assistant", "content": "By plane."}\n')
+    tail.wait_for("By plane.")
     assert tail.printed().count("kids are 7 and 10") == 1
 
 
@@ -154,7 +158,9 @@ def test_poll_on_a_status_wakes_up_when_the_run_changes(mount: Mount, where: str
             complete_elsewhere(mount, run)
         else:
             subprocess.run(["bash", "-c", "echo completed > status"], cwd=run, check=True)
+        started = time.monotonic()
         ((woken, events),) = waiting.poll(10_000)
+        assert time.monotonic() - started < 5
         assert woken == descriptor
         assert events & select.POLLPRI
         assert os.pread(descriptor, 65536, 0) == before

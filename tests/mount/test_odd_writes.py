@@ -7,6 +7,7 @@ import mmap
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,8 @@ def test_ftruncate_to_any_size_but_its_own_is_refused_by_the_time_of_fsync(threa
         with pytest.raises(OSError, match=r"Invalid argument|not permitted"):  # noqa: PT012
             os.ftruncate(file, wrong)
             os.fsync(file)
-        os.close(file)
+        with suppress(OSError):  # It says so again.
+            os.close(file)
 
 
 @pytest.mark.parametrize("name", CONTROLS)
@@ -106,4 +108,29 @@ def test_fallocate_as_the_c_library_imitates_it_is_refused(thread: Path, name: s
     with pytest.raises(OSError, match=r"Invalid argument|not permitted"):  # noqa: PT012
         os.posix_fallocate(file, 0, 8192)
         os.fsync(file)
-    os.close(file)
+    with suppress(OSError):  # It says so again.
+        os.close(file)
+
+
+def test_what_fsync_refuses_close_refuses_too(mount: Mount) -> None:
+    status = mount.run("queued") / "status"
+    before = status.read_bytes()
+    file = os.open(status, os.O_WRONLY | os.O_TRUNC)
+    os.write(file, b'{"metadata": {')
+    with pytest.raises(OSError, match="Invalid argument"):
+        os.fsync(file)
+    with pytest.raises(OSError, match="Invalid argument"):
+        os.close(file)
+    assert status.read_bytes() == before
+
+
+def test_a_temporary_file_that_has_gone_cannot_be_opened_again(mount: Mount) -> None:
+    name = mount.run("queued") / ".goutputstream-ABC"
+    name.write_text("{")
+    file = os.open(name, os.O_PATH)
+    try:
+        name.unlink()
+        with pytest.raises(OSError, match="No such file"):
+            os.open(f"/proc/self/fd/{file}", os.O_RDONLY)
+    finally:
+        os.close(file)

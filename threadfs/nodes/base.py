@@ -119,6 +119,8 @@ class Node:
     is_slow: ClassVar[bool] = False
     # Whether a listing may ask for the attributes of each child.
     has_cheap_attributes: ClassVar[bool] = True
+    # Whether what is written to it comes after what is there, which stays as who reads it knows it.
+    is_append_only: ClassVar[bool] = False
     # Of a directory: whether its entries are what the store lists, and nothing else.
     lists_store: ClassVar[bool] = False
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
+from typing import ClassVar
 
 from store import DocumentKey, Info, InvalidDocument, Part
 from store.api import LogReader
 from store.documents import MAX_LINE_BYTES
 from store.transitions import repeats_line
 from threadfs.nodes.base import Attributes, Node, Reader, Refused, Tree, Writer, regular
-from threadfs.nodes.writers import check_beginning
+from threadfs.nodes.writers import check_beginning, not_again
 
 _CHUNK_BYTES = 1 << 18
 # Longer pieces of a line are not checked before the line is complete.
@@ -25,6 +26,8 @@ _CHECK_BYTES = 1 << 20
 @dataclass(frozen=True, slots=True)
 class LogFile(Node):
     """``messages.jsonl``: the log as stored, complete lines only."""
+
+    is_append_only: ClassVar[bool] = True
 
     thread_id: str
 
@@ -124,7 +127,7 @@ class LogWriter:
         # Where the next write of a sequence begins; None before the first.
         self._expected: int | None = 0 if truncate else None
         self._rest = b""
-        self._is_new = False
+        self.is_new = False
 
     @property
     def is_patient(self) -> bool:
@@ -132,7 +135,7 @@ class LogWriter:
 
     @property
     def owes(self) -> bool:
-        return self._is_new and (bool(self._rest) or self._repeated is not None)
+        return self.is_new and (bool(self._rest) or self._repeated is not None)
 
     def write(self, offset: int, data: bytes) -> None:
         if not self._append and offset != self._expected and not self._begins(offset, data):
@@ -144,7 +147,7 @@ class LogWriter:
         if repeated is None and rest.strip() and len(rest) <= _CHECK_BYTES:
             self._check_piece(rest, lines)
         self._commit(lines, repeated)
-        self._rest, self._is_new = rest, True
+        self._rest, self.is_new = rest, True
         self._expected = offset + len(data)
 
     def _begins(self, offset: int, data: bytes) -> bool:
@@ -152,7 +155,7 @@ class LogWriter:
         size = self._refreshed().info().size_bytes
         if offset == 0 or offset == size:
             self._repeated = 0 if offset == 0 else None
-            self._rest, self._is_new = b"", False
+            self._rest, self.is_new = b"", False
             return True
         if self._log.read(offset, len(data)) != data:
             raise Refused(errno.EPERM, "the log is append only: what is there cannot be changed")
@@ -202,20 +205,20 @@ class LogWriter:
 
     def truncate(self, size: int) -> None:
         if size == 0:
-            self._repeated, self._expected, self._rest, self._is_new = 0, 0, b"", False
+            self._repeated, self._expected, self._rest, self.is_new = 0, 0, b"", False
         elif size not in (self._expected, self._refreshed().info().size_bytes):
             raise Refused(errno.EPERM, "the log is append only: it cannot be cut or stretched")
 
     def flush(self) -> None:
-        if not self._is_new:
+        if not self.is_new:
             return
-        self._is_new = False
-        if self._rest:
-            lines = [self._rest]
-            self._commit(lines, self._take(lines))
-            self._rest = b""
-        if self._repeated is not None and self._repeated < self._refreshed().info().size_bytes:
-            raise Refused(errno.EPERM, "the log is append only: the rewrite leaves messages out")
+        with not_again(self):
+            if self._rest:
+                lines = [self._rest]
+                self._commit(lines, self._take(lines))
+                self._rest = b""
+            if self._repeated is not None and self._repeated < self._refreshed().info().size_bytes:
+                raise Refused(errno.EPERM, "the log is append only: the rewrite leaves messages out")
 
     def read(self, offset: int, size: int) -> bytes:
         return self._refreshed().read(offset, size)

@@ -196,6 +196,8 @@ class LooseFile(LooseNode):
         return LooseHandle(self, append=append, writes=True)
 
     def opened(self, *, writes: bool) -> None:
+        if self._content.closed:  # By a descriptor of its name, which open(2) with O_PATH gives.
+            raise Refused(errno.ENOENT, f"{self._name!r} has gone")
         self._handles += 1
         self.writers += writes
 

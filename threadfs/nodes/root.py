@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -65,8 +66,8 @@ class ServiceDirectory(FixedDirectory):
         journal = self.tree.journal
         return {
             "version": TextFile(self.tree, ".threadfs/version", self._version),
-            "stats": TextFile(self.tree, ".threadfs/stats", journal.stats),
-            "errors": TextFile(self.tree, ".threadfs/errors", journal.errors),
+            "stats": TextFile(self.tree, ".threadfs/stats", journal.stats, time.time_ns),
+            "errors": TextFile(self.tree, ".threadfs/errors", journal.errors, lambda: journal.changed_ns),
         }
 
     def _version(self) -> bytes:
@@ -79,6 +80,8 @@ class TextFile(Node):
 
     name: str
     text: Callable[[], bytes]
+    # When it last changed, in nanoseconds since 1970; without, it never does.
+    changed_ns: Callable[[], int] | None = None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TextFile) and other.name == self.name
@@ -95,8 +98,12 @@ class TextFile(Node):
         return self.name
 
     def attributes(self) -> Attributes:
-        return regular(0o444, len(self.text()), self.tree.journal.changed_ns)
+        return self._attributes_of(self.text())
+
+    def _attributes_of(self, text: bytes) -> Attributes:
+        changed_ns = self.changed_ns() if self.changed_ns else self.tree.journal.started_ns
+        return regular(0o444, len(text), changed_ns)
 
     def open_for_reading(self) -> Reader:
         text = self.text()
-        return BytesReader(text, regular(0o444, len(text), self.tree.journal.changed_ns))
+        return BytesReader(text, self._attributes_of(text))

@@ -5,17 +5,21 @@ nothing, what arrives is put together. A *document* writer is a file's worth of 
 document when it is whole: a word at once, JSON at ``flush``.
 
 What is refused in ``write`` is not kept: the kernel does not advance the caller's offset either. What is
-refused in ``flush`` stays, so that later writes continue it; a flush with nothing new commits nothing.
+refused in ``flush`` stays, so that later writes continue it, and is refused again by the next flush: some
+programs (emacs) take EINVAL from fsync for "not supported here" and trust what close says. A flush with
+nothing new commits nothing, nor does one after a failure of the disk, which may have kept what was written.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 from pydantic_core import from_json
 
-from store import InvalidDocument
+from store import InvalidDocument, StorageFailed
 from store.documents import MAX_DOCUMENT_BYTES
 from threadfs.nodes.base import Refused
 
@@ -28,6 +32,21 @@ def decoded(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         raise InvalidDocument(f"not UTF-8 at byte {error.start}") from None
+
+
+class Flushed(Protocol):
+    is_new: bool
+
+
+@contextmanager
+def not_again(writer: Flushed) -> Iterator[None]:
+    """What is committed in the block is not new any more, unless it is refused, which changes nothing."""
+    try:
+        yield
+    except StorageFailed:
+        writer.is_new = False
+        raise
+    writer.is_new = False
 
 
 class TextWriter:
@@ -47,7 +66,7 @@ class TextWriter:
         self._at_once = at_once
         self._limit = limit_bytes
         self._text = b""
-        self._is_new = False
+        self.is_new = False
         self._is_too_large = False
 
     @property
@@ -56,28 +75,28 @@ class TextWriter:
 
     @property
     def owes(self) -> bool:
-        return self._is_new
+        return self.is_new
 
     def write(self, offset: int, data: bytes) -> None:
         if self._is_too_large or len(self._text) + len(data) > self._limit:
             # Its beginning must not count as the whole of it, nor must its end.
-            self._text, self._is_new, self._is_too_large = b"", False, True
+            self._text, self.is_new, self._is_too_large = b"", False, True
             raise Refused(errno.EFBIG, f"at most {self._limit} bytes can be written here")
         text = self._text + data
         if self._at_once is not None and self._at_once(text):
-            self._text, self._is_new = b"", False
+            self._text, self.is_new = b"", False
         else:
-            self._text, self._is_new = text, True
+            self._text, self.is_new = text, True
 
     def truncate(self, size: int) -> None:
         if size:
             raise Refused(errno.EINVAL, "this file is always empty: it can be truncated to 0 only")
-        self._text, self._is_new, self._is_too_large = b"", False, False
+        self._text, self.is_new, self._is_too_large = b"", False, False
 
     def flush(self) -> None:
-        if self._is_new:
-            self._is_new = False
-            self._commit(self._text)
+        if self.is_new:
+            with not_again(self):
+                self._commit(self._text)
             self._text = b""
 
     def read(self, offset: int, size: int) -> bytes:
@@ -115,7 +134,7 @@ class DocumentWriter:
         # How much was written from the start without a gap: a shorter word over a longer document.
         self._fresh_bytes = 0
         self._starts_empty = self._content is not None
-        self._is_new = False
+        self.is_new = False
         self._is_committed = False
         self._base = 0
         self._checked = 0
@@ -126,7 +145,7 @@ class DocumentWriter:
 
     @property
     def owes(self) -> bool:
-        return self._is_new
+        return self.is_new
 
     def write(self, offset: int, data: bytes) -> None:
         if self._content is None:
@@ -159,7 +178,7 @@ class DocumentWriter:
             del content[length:]
             raise
         self._content, self._fresh_bytes = content, fresh_bytes
-        self._is_new, self._is_committed = not done, done
+        self.is_new, self._is_committed = not done, done
 
     def _accept(self, content: bytearray, fresh_bytes: int) -> bool:
         """Whether a word has been committed. Refuses what can be no document any more."""
@@ -175,7 +194,7 @@ class DocumentWriter:
     def truncate(self, size: int) -> None:
         if size == 0:
             self._content, self._fresh_bytes = bytearray(), 0
-            self._starts_empty, self._is_new, self._is_committed, self._base = True, False, False, 0
+            self._starts_empty, self.is_new, self._is_committed, self._base = True, False, False, 0
             return
         if self._content is None:
             self._content = bytearray(self._stored())
@@ -186,15 +205,15 @@ class DocumentWriter:
             del self._content[size:]
             self._content.extend(bytes(size - len(self._content)))
             self._fresh_bytes = min(size, self._fresh_bytes)
-            self._is_new, self._is_committed = True, False
+            self.is_new, self._is_committed = True, False
 
     def flush(self) -> None:
-        if not self._is_new or self._content is None:
+        if not self.is_new or self._content is None:
             return
-        self._is_new = False
-        if not self._content.strip():
-            raise InvalidDocument("nothing but blanks was written, which is no document")
-        self._commit(self._whole())
+        with not_again(self):
+            if not self._content.strip():
+                raise InvalidDocument("nothing but blanks was written, which is no document")
+            self._commit(self._whole())
         self._is_committed = True
 
     def _whole(self) -> bytes:
