@@ -9,14 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import pyfuse3
 
-from threadfs.nodes.base import Attributes, Node, Reader
+from threadfs.nodes.base import Node, Reader
 
-# Of a directory: the name, and what it leads to.
-Entry: TypeAlias = "tuple[bytes, Node]"
+
+@dataclass(slots=True)
+class Entries:
+    """Of a directory: the names, what they lead to, and the inodes of those that have been looked up."""
+
+    names: list[bytes]
+    nodes: list[Node]
+    inodes: list[Inode | None]
+    # How long the kernel may remember the names; without, each node tells.
+    names_timeout_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -32,10 +39,12 @@ class Inode:
     # Whether its changes are followed; the reader of its latest version while it is known to be that.
     is_followed: bool = False
     current: Reader | None = None
-    # Its attributes and, of some directories, entries, while they are known to be right; how many changes
-    # have taken these away, and the reader; whether the kernel was told anything of it since.
-    attributes: Attributes | None = None
-    listing: list[Entry] | None = None
+    # Whether its node has no other number by now.
+    is_current: bool = True
+    # What the kernel is told of it and, if it is a directory, what it holds, while that is known to be right;
+    # how many changes have taken these away, and the reader; whether the kernel was told anything since.
+    entry: pyfuse3.EntryAttributes | None = None
+    listing: Entries | None = None
     is_told: bool = False
     changes_seen: int = 0
     # The versions that the kernel was told the attributes of, and whose pages it may hold.
@@ -85,6 +94,7 @@ class Inodes:
         """Leaves the number to those who read the version they opened; the node gets a new one."""
         inode.kept = inode.readers[0]
         inode.current = None
+        inode.is_current = False
         self._detached.setdefault(inode.node, []).append(inode)
         if self._by_node.get(inode.node) is inode:
             del self._by_node[inode.node]
@@ -94,7 +104,8 @@ class Inodes:
 
     def renew(self, node: Node) -> None:
         """Leaves the number to those who hold it: the kernel believes that what it names was removed."""
-        self._by_node.pop(node, None)
+        if inode := self._by_node.pop(node, None):
+            inode.is_current = False
 
     def forget(self, counts: Iterable[tuple[int, int]] | Sequence[tuple[int, int]]) -> None:
         for number, count in counts:
@@ -106,6 +117,7 @@ class Inodes:
     def release(self, inode: Inode) -> None:
         """Drops an inode that neither the kernel nor an open file holds."""
         if inode.lookups <= 0 and not inode.readers and not inode.writers:
+            inode.is_current = False
             if self._by_number.pop(inode.number, None) is not None:
                 self._on_dropped(inode)
             if inode.kept is not None:

@@ -270,8 +270,8 @@ class KernelCache:
         self._invalidate(inode, attributes_only=True)
 
     def _invalidate(self, inode: Inode, *, attributes_only: bool) -> None:
-        inode.attributes = inode.listing = None
         inode.changes_seen += 1
+        inode.entry = inode.listing = None
         if not inode.is_told and not inode.readers:
             return  # The kernel holds nothing of it.
         inode.is_told = False

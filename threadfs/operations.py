@@ -21,7 +21,7 @@ import trio
 
 from store import InvalidDocument, InvalidName, NotFound, StoreError, WouldWait, without_waiting
 from threadfs.errnos import errno_of
-from threadfs.inodes import Entry, Inode, Inodes
+from threadfs.inodes import Entries, Inode, Inodes
 from threadfs.kernel_cache import WATCHED_S, KernelCache
 from threadfs.nodes.base import (
     Attributes,
@@ -80,8 +80,12 @@ def _attributes_of(nodes: list[Node]) -> dict[Node, Attributes]:
     return found
 
 
-def _entries(directory: Directory) -> list[Entry]:
-    return [(os.fsencode(name), node) for name, node in directory.entries()]
+def _entries(directory: Directory) -> Entries:
+    names, nodes = [], []
+    for name, node in directory.entries():
+        names.append(os.fsencode(name))
+        nodes.append(node)
+    return Entries(names, nodes, [None] * len(nodes))
 
 
 def handler(
@@ -136,8 +140,9 @@ class OpenFile:
 class Listing:
     """An open directory: what it held when it was opened, in an order that stays."""
 
-    def __init__(self, entries: list[Entry], asked_for: int) -> None:
-        self.entries = entries
+    def __init__(self, entries: Entries, asked_for: int) -> None:
+        self.names, self.nodes, self.inodes = entries.names, entries.nodes, entries.inodes
+        self.names_timeout_s = entries.names_timeout_s
         # With `ls -l` the kernel asks for the attributes of each entry: from then on it gets them here.
         self.asked_for = asked_for
         self.gives_attributes = False
@@ -147,10 +152,10 @@ class Listing:
     async def prepared_to(self, start: int, must_be_asked: Callable[[Node], bool]) -> int:
         """Before which entry the next reply has to end."""
         if not self.gives_attributes:
-            return len(self.entries)
+            return len(self.nodes)
         if start >= self._known_to:
-            self._known_to = min(start + _LISTED_AT_ONCE, len(self.entries))
-            nodes = [node for _, node in self.entries[start : self._known_to] if must_be_asked(node)]
+            self._known_to = min(start + _LISTED_AT_ONCE, len(self.nodes))
+            nodes = [node for node in self.nodes[start : self._known_to] if must_be_asked(node)]
             self.known = await in_thread(_attributes_of, nodes) if nodes else {}
         return self._known_to
 
@@ -201,7 +206,14 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.ENOTDIR)
         return node
 
-    def _entry(self, inode: Inode, attributes: Attributes) -> pyfuse3.EntryAttributes:
+    def _entry(
+        self, inode: Inode, attributes: Attributes, changes_seen: int | None = None
+    ) -> pyfuse3.EntryAttributes:
+        """What the kernel is told of an inode.
+
+        With *changes_seen*, the attributes were read when the inode was covered and so many changes had been
+        seen of it: the entry is kept until the next one.
+        """
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = inode.number
         entry.st_mode = attributes.mode
@@ -212,16 +224,19 @@ class Operations(pyfuse3.Operations):
         entry.st_blocks = -(-attributes.size_bytes // 512)
         entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.modified_ns
         inode.is_told = True
-        if inode.kept is None:
-            inode.told_version = attributes.version
-            entry.entry_timeout = self.kernel_cache.entry_timeout_s(inode.node)
-            entry.attr_timeout = (
-                WATCHED_S
-                if attributes is inode.attributes
-                else self.kernel_cache.uncovered_timeout_s(inode.node)
-            )
-        else:
+        if inode.kept is not None:
             entry.entry_timeout = entry.attr_timeout = 0
+            return entry
+        inode.told_version = attributes.version
+        entry.entry_timeout = self.kernel_cache.entry_timeout_s(inode.node)
+        if changes_seen is not None:
+            entry.attr_timeout = WATCHED_S
+            inode.entry = entry
+            # Looked at after it was set: who sees a change takes it away first, and counts then.
+            if inode.changes_seen == changes_seen:
+                return entry
+            inode.entry = None
+        entry.attr_timeout = self.kernel_cache.uncovered_timeout_s(inode.node)
         return entry
 
     def _bare_entry(self, kind: int) -> pyfuse3.EntryAttributes:
@@ -232,40 +247,34 @@ class Operations(pyfuse3.Operations):
         entry.attr_timeout = 0
         return entry
 
-    async def _attributes(self, inode: Inode) -> Attributes:
+    async def _entry_of(self, inode: Inode) -> pyfuse3.EntryAttributes:
         await self._detach_if_changed(inode)
+        node = inode.node
         if inode.kept is not None:
-            return await asked(inode.node, inode.kept.attributes)
-        if inode.attributes is not None:
-            return inode.attributes
-        if _is_rendered(inode.node):
-            return await in_thread(inode.node.attributes)
-        changes_seen, is_covered = inode.changes_seen, self.kernel_cache.covers(inode.node)
-        attributes = await asked(inode.node, inode.node.attributes)
-        if is_covered:
-            self._keep(inode, attributes, changes_seen)
-        return attributes
+            return self._entry(inode, await asked(node, inode.kept.attributes))
+        if (entry := inode.entry) is not None:
+            inode.is_told = True
+            return entry
+        if _is_rendered(node):
+            return self._entry(inode, await in_thread(node.attributes))
+        changes_seen = inode.changes_seen if self.kernel_cache.covers(node) else None
+        return self._entry(inode, await asked(node, node.attributes), changes_seen)
 
-    def _attributes_at_hand(self, inode: Inode) -> Attributes | None:
-        """Those that can be told without waiting, of an inode that shows the latest version."""
-        if inode.attributes is not None or inode.node.store.is_remote:
-            return inode.attributes
-        changes_seen, is_covered = inode.changes_seen, self.kernel_cache.covers(inode.node)
+    def _entry_at_hand(self, inode: Inode) -> pyfuse3.EntryAttributes | None:
+        """What can be told without waiting of an inode that shows the latest version."""
+        node = inode.node
+        if (entry := inode.entry) is not None:
+            inode.is_told = True
+            return entry
+        if node.store.is_remote or _is_rendered(node):
+            return None
+        changes_seen = inode.changes_seen if self.kernel_cache.covers(node) else None
         try:
             with without_waiting():
-                attributes = inode.node.attributes()
+                attributes = node.attributes()
         except WouldWait:
             return None
-        if is_covered:
-            self._keep(inode, attributes, changes_seen)
-        return attributes
-
-    @staticmethod
-    def _keep(inode: Inode, attributes: Attributes, changes_seen: int) -> None:
-        """For as long as nothing changes them, which may have happened when so many changes had been seen."""
-        inode.attributes = attributes
-        if inode.changes_seen != changes_seen:
-            inode.attributes = None
+        return self._entry(inode, attributes, changes_seen)
 
     async def _detach_if_changed(self, inode: Inode) -> None:
         """Before the kernel hears of a new version: who reads the old one keeps this inode number."""
@@ -291,27 +300,27 @@ class Operations(pyfuse3.Operations):
         if _is_rendered(node) or (node.has_cheap_attributes and not node.store.is_remote):
             return False
         inode = self.inodes.existing(node)
-        return not (inode and inode.attributes) and not self.kernel_cache.covers(node)
+        return not (inode and inode.entry) and not self.kernel_cache.covers(node)
 
-    def _listed(self, node: Node, listing: Listing) -> tuple[Inode, pyfuse3.EntryAttributes]:
+    def _listed(self, inode: Inode, listing: Listing) -> pyfuse3.EntryAttributes:
         """The entry for a listing, which must cost little: the kernel asks when it needs more."""
-        inode = self.inodes.of(node)
-        if inode.kept is None:
-            attributes = inode.attributes or listing.known.get(node)
-            is_cheap = node.has_cheap_attributes or listing.gives_attributes
-            if attributes is None and is_cheap and not _is_rendered(node):
-                with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
-                    attributes = self._attributes_at_hand(inode)
-            if attributes is not None:
-                return inode, self._entry(inode, attributes)
+        node = inode.node
+        if known := listing.known.get(node):
+            return self._entry(inode, known)
+        if node.has_cheap_attributes or listing.gives_attributes:
+            with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
+                if entry := self._entry_at_hand(inode):
+                    return entry
         inode.was_listed_bare = True
-        return inode, self._without_attributes(inode)
+        return self._without_attributes(inode, listing.names_timeout_s)
 
-    def _without_attributes(self, inode: Inode) -> pyfuse3.EntryAttributes:
+    def _without_attributes(self, inode: Inode, timeout_s: float | None = None) -> pyfuse3.EntryAttributes:
         """One entry serves for all, as the caller passes it on at once."""
-        entry, node = self._bare[inode.node.kind], inode.node
+        entry = self._bare[inode.node.kind]
         entry.st_ino = inode.number
-        entry.entry_timeout = 0 if inode.kept is not None else self.kernel_cache.entry_timeout_s(node)
+        if timeout_s is None:
+            timeout_s = 0 if inode.kept is not None else self.kernel_cache.entry_timeout_s(inode.node)
+        entry.entry_timeout = timeout_s
         return entry
 
     async def _remember(self, node: Node) -> pyfuse3.EntryAttributes:
@@ -323,10 +332,9 @@ class Operations(pyfuse3.Operations):
             # First follow, then look: a change in between is one too many, not one too few.
             await self._hold(inode)
             if node.has_cheap_attributes:
-                return self._entry(inode, await self._attributes(inode))
-            is_unknown = _is_rendered(node) or inode.kept is not None
-            attributes = None if is_unknown else self._attributes_at_hand(inode)
-            return self._entry(inode, attributes) if attributes else self._without_attributes(inode)
+                return await self._entry_of(inode)
+            entry = self._entry_at_hand(inode) if inode.kept is None else None
+            return entry or self._without_attributes(inode)
         except BaseException:
             inode.lookups -= 1
             self.inodes.release(inode)
@@ -449,7 +457,7 @@ class Operations(pyfuse3.Operations):
         self._asked_for += found.was_listed_bare
         found.was_listed_bare = False
         await self._hold(found)
-        return self._entry(found, await self._attributes(found))
+        return await self._entry_of(found)
 
     @handler
     async def setattr(
@@ -478,7 +486,7 @@ class Operations(pyfuse3.Operations):
                 node.set_permissions(stat.S_IMODE(attr.st_mode))
             if fields.update_mtime:
                 await self._set_modified(found, attr.st_mtime_ns)
-        return self._entry(found, await self._attributes(found))
+        return await self._entry_of(found)
 
     async def _set_modified(self, inode: Inode, modified_ns: int) -> None:
         if inode.writers:
@@ -518,7 +526,7 @@ class Operations(pyfuse3.Operations):
         found, directory = self.inodes[inode], self._directory(inode)
         handle = self._handle()
         entries = found.listing
-        if entries is None:
+        if entries is None or not directory.lists_store:
             await self._hold(found)
             changes_seen = found.changes_seen
             if directory.is_slow:
@@ -526,6 +534,7 @@ class Operations(pyfuse3.Operations):
             else:
                 entries = await asked(directory, _entries, directory)
             if directory.lists_store and self.kernel_cache.covers_names_in(directory):
+                entries.names_timeout_s = WATCHED_S
                 found.listing = entries
                 if found.changes_seen != changes_seen:
                     found.listing = None
@@ -535,13 +544,18 @@ class Operations(pyfuse3.Operations):
     @handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         listing = self._listings[fh]
-        entries = listing.entries
         if self._asked_for != listing.asked_for:
             listing.gives_attributes = True
+        names, nodes, inodes = listing.names, listing.nodes, listing.inodes
         for index in range(start_id, await listing.prepared_to(start_id, self._must_be_asked)):
-            name, node = entries[index]
-            inode, entry = self._listed(node, listing)
-            if not pyfuse3.readdir_reply(token, name, entry, index + 1):
+            inode = inodes[index]
+            if inode is None or not inode.is_current:
+                inode = inodes[index] = self.inodes.of(nodes[index])
+            entry = inode.entry
+            if entry is None:
+                entry = self._listed(inode, listing)
+            inode.is_told = True
+            if not pyfuse3.readdir_reply(token, names[index], entry, index + 1):
                 self.inodes.release(inode)
                 return
             inode.lookups += 1

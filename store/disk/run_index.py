@@ -30,6 +30,8 @@ from store.waiting import waits
 # In the background the index is built in slices of this length, with pauses for others to work.
 _SLICE_S = 0.005
 _PAUSE_S = 0.01
+# Once it is complete, what changes is collected for so long; who asks before does not wait for that.
+_SETTLES_S = 0.25
 # Ended runs change by force alone, and a watch costs about 400 bytes, and 1,000 of the kernel's.
 _MAX_ENDED = 20_000
 _MAX_WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
@@ -67,7 +69,7 @@ class RunIndex:
         self._stale_threads: dict[str, None] = {}
         self._stale_runs: dict[tuple[str, str], None] = {}
         self._came = threading.Event()
-        self._is_closed = False
+        self._closing = threading.Event()
         self._max_watches = int(_MAX_WATCHES.read_text()) * 2 // 3 if max_watches is None else max_watches
         # Ended runs that are watched, oldest first.
         self._ended: dict[tuple[str, str], None] = {}
@@ -82,7 +84,7 @@ class RunIndex:
         self._builder.start()
 
     def close(self) -> None:
-        self._is_closed = True
+        self._closing.set()
         self._came.set()
         self._builder.join()
         self._watch.close()
@@ -126,14 +128,14 @@ class RunIndex:
     # ── Catching up ─────────────────────────────────────────────────────────────────────────────────
 
     def _build(self) -> None:
-        while not self._is_closed:
+        while not self._closing.is_set():
             try:
                 is_complete = self.catch_up(_SLICE_S)
             except StorageFailed:
                 is_complete = True  # As far as it can be; whoever asks tries again, and is told.
-            if is_complete and not self._is_closed:
+            if is_complete and not self._closing.is_set():
                 self._came.wait()
-            time.sleep(_PAUSE_S)
+            self._closing.wait(_SETTLES_S if is_complete else _PAUSE_S)
 
     def catch_up(self, for_s: float = float("inf")) -> bool:
         """Reads what has changed, for so many seconds; whether that was all."""

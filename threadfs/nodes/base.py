@@ -121,8 +121,6 @@ class Node:
     has_cheap_attributes: ClassVar[bool] = True
     # Whether what is written to it comes after what is there, which stays as who reads it knows it.
     is_append_only: ClassVar[bool] = False
-    # Of a directory: whether its entries are what the store lists, and nothing else.
-    lists_store: ClassVar[bool] = False
 
     @property
     def store(self) -> Store:
@@ -179,6 +177,11 @@ class Directory(Node):
 
     def modified_ns(self) -> int:
         return self.tree.journal.started_ns
+
+    @property
+    def lists_store(self) -> bool:
+        """Whether its entries are now what the store holds, and nothing else."""
+        return False
 
     def lookup(self, name: str) -> Node:
         """The child of this name. Raises NoSuchName, or a NotFound of the store."""

@@ -38,6 +38,10 @@ class CanonicalDirectory(Directory):
     def is_hidden(self, name: str) -> bool:
         return self.tree.scratch.is_staged(self.path, name)
 
+    @property
+    def lists_store(self) -> bool:
+        return self.tree.scratch.is_unused(self.path)
+
     def lookup(self, name: str) -> Node:
         if scratch := self.tree.scratch.file(self.path, name):
             return scratch

@@ -102,6 +102,10 @@ class Scratch:
                 back_s = None
             return back_s is not None
 
+    def is_unused(self, directory: str) -> bool:
+        """Whether nothing is added to what the store holds there, and nothing hidden."""
+        return directory not in self._files and not self._staged.get(directory)
+
     def unstage_below(self, directory: str) -> None:
         """All is back in *directory* and below: it could not be removed."""
         with self._lock:

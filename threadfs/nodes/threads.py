@@ -38,7 +38,6 @@ class ThreadsDirectory(Directory):
     """``threads/``: ``mkdir`` makes a thread."""
 
     is_slow: ClassVar[bool] = True
-    lists_store: ClassVar[bool] = True
 
     @property
     def scope(self) -> DocumentKey:
@@ -46,6 +45,10 @@ class ThreadsDirectory(Directory):
 
     @property
     def is_permanent(self) -> bool:
+        return True
+
+    @property
+    def lists_store(self) -> bool:
         return True
 
     @property
@@ -155,9 +158,12 @@ class RunsDirectory(Directory):
     """``threads/<thread>/runs/``: ``mkdir`` queues a run."""
 
     is_slow: ClassVar[bool] = True
-    lists_store: ClassVar[bool] = True
 
     thread_id: str
+
+    @property
+    def lists_store(self) -> bool:
+        return True
 
     @property
     def path(self) -> str:
