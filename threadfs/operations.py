@@ -30,11 +30,11 @@ from threadfs.nodes.base import (
     Linked,
     Node,
     NoSuchName,
-    Readable,
     Reader,
     Refused,
-    Writable,
     Writer,
+    is_readable,
+    is_writable,
 )
 from threadfs.nodes.documents import DocumentFile
 from threadfs.nodes.root import Root
@@ -278,12 +278,13 @@ class Operations(pyfuse3.Operations):
 
     async def _detach_if_changed(self, inode: Inode) -> None:
         """Before the kernel hears of a new version: who reads the old one keeps this inode number."""
-        if inode.readers and inode.kept is None and isinstance(inode.node, Readable):
+        node = inode.node
+        if inode.readers and inode.kept is None and is_readable(node):
             opened = inode.readers[0].version
             if inode.current is not None and inode.current.version == opened:
                 return
             try:
-                current = await asked(inode.node, inode.node.open_for_reading)
+                current = await asked(inode.node, node.open_for_reading)
             except NotFound:
                 current = None
             except StoreError:
@@ -573,10 +574,10 @@ class Operations(pyfuse3.Operations):
         return await self._open_reader(found)
 
     async def _open_writer(self, found: Inode, flags: int) -> pyfuse3.FileInfo:
-        node = found.node
-        if not isinstance(node, Writable):
+        node, is_append_only = found.node, found.node.is_append_only
+        if not is_writable(node):
             raise Refused(errno.EACCES, "this file cannot be written")
-        if found.readers and (flags & os.O_TRUNC or not node.is_append_only):
+        if found.readers and (flags & os.O_TRUNC or not is_append_only):
             # Truncating would take the pages from who reads. The kernel looks the name up again on ESTALE.
             self.inodes.detach(found)
             raise pyfuse3.FUSEError(errno.ESTALE)
@@ -585,7 +586,7 @@ class Operations(pyfuse3.Operations):
         )
         found.writers += 1
         try:
-            writer = await asked(node, opening)
+            writer = await asked(found.node, opening)
         except BaseException:
             found.writers -= 1
             raise
@@ -616,12 +617,12 @@ class Operations(pyfuse3.Operations):
         if found.current is not None:
             return found.current
         node = found.node
-        if not isinstance(node, Readable):
+        if not is_readable(node):
             raise Refused(errno.EACCES, "this cannot be read")
-        is_covered = self.kernel_cache.covers(node)
-        changes_seen = found.changes_seen
         opening = node.open_for_reading
-        reader: Reader = await (in_thread(opening) if node.is_slow else asked(node, opening))
+        is_covered = self.kernel_cache.covers(found.node)
+        changes_seen = found.changes_seen
+        reader: Reader = await (in_thread(opening) if found.node.is_slow else asked(found.node, opening))
         # One that holds all its bytes serves whoever opens the file next; a change takes it away.
         if is_covered and isinstance(reader, BytesReader) and reader.version:
             if len(self._recent) == _MAX_RECENT:

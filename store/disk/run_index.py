@@ -16,7 +16,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -254,9 +253,13 @@ class RunIndex:
         return len(self._watch) < self._max_watches
 
     def _status(self, thread_id: str, run_id: str) -> RunStatus | None:
-        with suppress(NotFound, Damaged):
+        try:
             return self._runs.status_of(thread_id, run_id)
-        return None
+        except NotFound:
+            return None
+        except Damaged:
+            self._partly.add(thread_id)  # It is one of the thread's runs all the same.
+            return None
 
     def _read_each_time(self, thread_id: str) -> None:
         """A thread that cannot be watched, or cannot be read now, is not kept."""
@@ -302,6 +305,11 @@ class RunIndex:
         with self._noting:
             if self.changes_heard == changes_heard and self.follows_all_of(thread_id):
                 self._modified_ns[thread_id] = modified_ns
+
+    def run_ids(self, thread_id: str) -> list[str] | None:
+        """The ids of a thread's runs, if they are known."""
+        runs = self._of_thread.get(thread_id)
+        return list(runs) if runs is not None and self.follows_all_of(thread_id) else None
 
     # ── Asking ──────────────────────────────────────────────────────────────────────────────────────
 

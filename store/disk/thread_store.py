@@ -334,6 +334,8 @@ class ThreadStore(DocumentFiles):
     def list_run_ids(self, thread_id: str) -> list[str]:
         """The ids of the thread's runs, in no order. Raises ThreadNotFound."""
         parts = (names.checked(thread_id), RUNS)
+        if self._index is not None and (known := self._index.run_ids(thread_id)) is not None:
+            return known
         return self._while_there(DocumentKey(thread_id), lambda: self._listing.ids(parts, STATUS))
 
     def delete_run(
@@ -416,6 +418,10 @@ class ThreadStore(DocumentFiles):
     def list_step_ids(self, thread_id: str, run_id: str) -> list[str]:
         """The ids of the run's steps, damaged ones too, in no order. Raises RunNotFound."""
         key = DocumentKey(thread_id, run_id)
+        with opened(self.root, *layout.place(key)[0], STEPS) as steps:
+            if steps is None:
+                self.document_info(key)
+                return []
         return self._while_there(key, lambda: self._step_ids(key))
 
     def _step_ids(self, key: DocumentKey) -> list[str]:

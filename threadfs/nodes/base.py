@@ -14,7 +14,7 @@ import errno
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 from store import Change, DocumentKey, NotFound, Part, Store
 from threadfs.journal import Journal
@@ -162,7 +162,8 @@ class Node:
 
     def truncate(self, size: int) -> None:
         """As truncate(2), by path: to nothing is the start of a rewrite, which changes nothing itself."""
-        if not isinstance(self, Writable):
+        node: Node = self
+        if not is_writable(node):
             raise Refused(errno.EACCES, "this cannot be written")
         if size not in (0, self.attributes().size_bytes):
             raise Refused(errno.EINVAL, "this cannot be cut or stretched: write the whole of it")
@@ -251,6 +252,15 @@ class Writable(Protocol):
 @runtime_checkable
 class Linked(Protocol):
     def target(self) -> str: ...
+
+
+def is_readable(node: Node) -> TypeGuard[Readable]:
+    """As isinstance, which of a protocol takes as long as a third of a request."""
+    return hasattr(node, "open_for_reading")
+
+
+def is_writable(node: Node) -> TypeGuard[Writable]:
+    return hasattr(node, "open_for_writing")
 
 
 class BytesReader:

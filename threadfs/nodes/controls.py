@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
+from typing import ClassVar
 
 from store import (
     ContentBlock,
@@ -28,6 +29,9 @@ _MAX_MADE = 4096
 
 @dataclass(frozen=True, slots=True)
 class ControlFile(Node):
+    # Its time is told by a document, which would be read for each.
+    has_cheap_attributes: ClassVar[bool] = False
+
     thread_id: str
 
     def created_at(self) -> int:
