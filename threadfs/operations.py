@@ -306,7 +306,7 @@ class Operations(pyfuse3.Operations):
     def _listed(self, inode: Inode, listing: Listing) -> pyfuse3.EntryAttributes:
         """The entry for a listing, which must cost little: the kernel asks when it needs more."""
         node = inode.node
-        if known := listing.known.get(node):
+        if listing.known and (known := listing.known.get(node)):
             return self._entry(inode, known)
         if node.has_cheap_attributes or listing.gives_attributes:
             with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.

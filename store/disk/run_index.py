@@ -11,6 +11,7 @@ is seen when the thread's list of runs changes, or in the run itself.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -25,6 +26,8 @@ from store.disk.watching import DiskWatch
 from store.errors import Damaged, NotFound, StorageFailed
 from store.models import RunStatus
 from store.waiting import waits
+
+log = logging.getLogger("threadfs")
 
 # In the background the index is built in slices of this length, with pauses for others to work.
 _SLICE_S = 0.005
@@ -132,6 +135,9 @@ class RunIndex:
                 is_complete = self.catch_up(_SLICE_S)
             except StorageFailed:
                 is_complete = True  # As far as it can be; whoever asks tries again, and is told.
+            except Exception:
+                log.exception("the index of runs has failed: whoever asks tries again")
+                is_complete = True
             if is_complete and not self._closing.is_set():
                 self._came.wait()
             self._closing.wait(_SETTLES_S if is_complete else _PAUSE_S)

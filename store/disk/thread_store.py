@@ -27,6 +27,7 @@ from store.errors import (
     NotEmpty,
     NotFound,
     RunInProgress,
+    StorageFailed,
     StoreError,
     ThreadNotFound,
 )
@@ -154,6 +155,15 @@ class ThreadStore(DocumentFiles):
     def list_thread_ids(self) -> list[str]:
         """The ids of all threads, in no order."""
         return self._listing.ids((), META)
+
+    def check_writable(self, thread_id: str) -> None:
+        """Says beforehand that the disk is read-only, or the thread somebody else's."""
+        with opened(self.root, names.checked(thread_id)) as thread:
+            if thread is None:
+                raise self._gone(DocumentKey(thread_id))
+            if not os.access(".", os.W_OK, dir_fd=thread):
+                is_read_only = os.fstatvfs(thread).f_flag & os.ST_RDONLY
+                raise StorageFailed(errno.EROFS if is_read_only else errno.EACCES, thread_id)
 
     def thread_modified_ns(self, thread_id: str) -> int:
         """When anything in the thread last changed, in nanoseconds since 1970."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import select
 import threading
@@ -22,7 +23,10 @@ from store.api import Change, DocumentKey, Part
 from store.disk import directories
 from store.disk.directories import opened
 from store.disk.layout import LOG, META, RUNS, STATUS, STEPS, Parts
+from store.errors import StorageFailed
 from store.waiting import WouldWait
+
+log = logging.getLogger("threadfs")
 
 _CAME_OR_WENT = flags.CREATE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE
 _CAME = flags.CREATE | flags.MOVED_TO
@@ -60,11 +64,12 @@ class Watches:
         self._followers = [*self._followers, follower]
         return follower
 
-    def leave(self, follower: DiskWatch) -> None:
-        """The last one closes them."""
+    def leave(self, follower: DiskWatch) -> bool:
+        """Whether this was the last one, and all is closed."""
         self._followers = [other for other in self._followers if other is not follower]
         if not self._followers:
             self._close()
+        return self.is_closed
 
     def follow(self, key: DocumentKey) -> bool:
         with self._lock:
@@ -162,7 +167,11 @@ class Watches:
         try:
             # The pause lets the kernel, and us, make one of what belongs together.
             while changed.poll() and not closing.poll(_PAUSE_MS):
-                self.catch_up()
+                try:
+                    self.catch_up()
+                except Exception:
+                    log.exception("the watch has failed: anything may have changed")
+                    self.tell(Change(Part.EVERYTHING))
         finally:
             self._inotify.close()
             os.close(self._closing)
@@ -188,7 +197,10 @@ class Watches:
         if len(parts) == 4 or _key_of(parts) not in self._followed:
             exists |= flags.MOVED_TO
         if event.mask & _CAME:
-            self._came(parts, event)
+            try:
+                self._came(parts, event)
+            except StorageFailed:  # The store has gone, for now, or what came cannot be looked at.
+                return [Change(Part.EVERYTHING)]
         return _meaning(parts, event.name, bool(event.mask & exists))
 
     def _came(self, parts: Parts, event: Event) -> None:
@@ -257,9 +269,9 @@ class DiskWatch:
         return len(self._watches)
 
     def close(self) -> None:
-        for key in list(self._followed):
-            self.forget(key)
-        self._watches.leave(self)
+        if not self._watches.leave(self):
+            for key in list(self._followed):
+                self.forget(key)
 
 
 def _meaning(parts: Parts, name: str, came_or_went: bool) -> list[Change]:

@@ -40,6 +40,9 @@ class Threads(Documents):
         """The ids of all threads, in no order."""
         return [thread_id for (thread_id,) in self._database.read("SELECT thread_id FROM threads")]
 
+    def check_writable(self, thread_id: str) -> None:
+        """What the server refuses it says to who writes."""
+
     def thread_modified_ns(self, thread_id: str) -> int:
         """When anything in the thread last changed, in nanoseconds since 1970."""
         found = self._database.read(_MODIFIED, [names.checked(thread_id)])

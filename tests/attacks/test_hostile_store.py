@@ -201,6 +201,7 @@ def test_a_disk_that_turns_read_only_refuses_with_erofs_until_it_is_writable(
     system("mount", "-o", "remount,ro", small_disk)
     try:
         assert outcome(lambda: (thread / "say").write_text("no")) == "EROFS"
+        assert subprocess.run(["bash", "-c", "echo no > say"], cwd=thread, check=False).returncode == 1
         assert outcome(lambda: (thread / "runs" / "r" / "cancel").write_text("1")) == "EROFS"
         assert outcome(lambda: disk_mount.path("threads", "b").mkdir()) == "EROFS"
         assert '"queued"' in (thread / "runs" / "r" / "status").read_text()

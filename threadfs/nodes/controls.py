@@ -62,6 +62,11 @@ class ControlFile(Node):
         self.tree.made[self.key()] = info.version, modified_ns
         return regular(0o644, 0, modified_ns)
 
+    def _check_writable(self) -> None:
+        """What is refused at close, a shell's ``echo`` does not report: better here."""
+        self.store.document_info(self.key())
+        self.store.check_writable(self.thread_id)
+
     def open_for_reading(self) -> Reader:
         return BytesReader(b"", self.attributes(), version="always empty")
 
@@ -75,7 +80,7 @@ class SayFile(ControlFile):
         return f"threads/{self.thread_id}/say"
 
     def open_for_writing(self, *, truncate: bool, append: bool) -> Writer:
-        self.store.document_info(self.key())
+        self._check_writable()
         return TextWriter(self._commit, limit_bytes=MAX_LINE_BYTES)
 
     def _commit(self, data: bytes) -> None:
@@ -99,7 +104,7 @@ class StartFile(ControlFile):
         return f"threads/{self.thread_id}/start"
 
     def open_for_writing(self, *, truncate: bool, append: bool) -> Writer:
-        self.store.document_info(self.key())
+        self._check_writable()
         return TextWriter(self._commit, limit_bytes=MAX_START_BYTES, at_once=self._line)
 
     def _line(self, data: bytes) -> bool:
@@ -149,7 +154,7 @@ class CancelFile(ControlFile):
         return DocumentKey(self.thread_id, self.run_id)
 
     def open_for_writing(self, *, truncate: bool, append: bool) -> Writer:
-        self.store.document_info(self.key())
+        self._check_writable()
         return TextWriter(lambda text: None, limit_bytes=MAX_START_BYTES, at_once=self._cancel)
 
     def _cancel(self, data: bytes) -> bool:

@@ -49,6 +49,7 @@ class DocumentFile(Node):
 
     def open_for_writing(self, *, truncate: bool, append: bool) -> Writer:
         self.store.document_info(self.key)
+        self.store.check_writable(self.key.thread_id)
         return DocumentWriter(self._stored, self._commit, self._word, truncate=truncate, append=append)
 
     def _stored(self) -> bytes:
@@ -174,6 +175,7 @@ class StepFile(DocumentFile):
 
     def open_for_writing(self, *, truncate: bool, append: bool) -> Writer:
         self.attributes()
+        self.store.check_writable(self.key.thread_id)
         return DocumentWriter(
             self._stored,
             self._commit,

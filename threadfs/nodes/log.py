@@ -54,6 +54,7 @@ class LogFile(Node):
         return _LogReader(self)
 
     def open_for_writing(self, *, truncate: bool, append: bool) -> Writer:
+        self.store.check_writable(self.thread_id)
         return LogWriter(self.tree, self.thread_id, truncate=truncate, append=append)
 
 
