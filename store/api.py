@@ -45,6 +45,7 @@ class Part(Enum):
     LOG = "the message log of a thread"
     RUNS = "a run of a thread came or went"
     STEPS = "a step of a run came or went"
+    TIMES = "something in a thread that nobody sees but in its time"
     EVERYTHING = "changes were missed: anything may be other than it was"
 
 

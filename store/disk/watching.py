@@ -179,8 +179,6 @@ class Watches:
     def _changes(self, event: Event) -> list[Change]:
         if event.mask & flags.Q_OVERFLOW:
             return [Change(Part.EVERYTHING)]
-        if event.name.startswith("."):
-            return []  # Somebody's temporary file.
         with self._lock:
             if event.mask & flags.IGNORED:
                 parts = self._parts.pop(event.wd, None)
@@ -190,6 +188,9 @@ class Watches:
             parts = self._parts.get(event.wd)
         if parts is None:
             return []
+        if event.name.startswith("."):
+            # Somebody's temporary file; the time of a list, and so of the thread, is that of such names too.
+            return [Change(Part.TIMES, parts[0])] if len(parts) in (2, 4) else []
         if not parts and event.mask & _GONE:
             return [Change(Part.EVERYTHING)]  # The store itself: moved, deleted or unmounted.
         # A document that is moved into place is a new version, unless it was awaited.

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -260,8 +261,11 @@ class Pair:
             pass
 
     def shown(self) -> dict[str, object]:
-        """All that the mount shows: contents, and sizes by stat."""
+        """All that the mount shows: contents, and sizes by stat; of threads their times."""
         tree: dict[str, object] = {}
+        for thread in os.scandir(self.mount.path("threads")):
+            with suppress(FileNotFoundError):
+                tree[thread.name] = thread.stat().st_mtime_ns
         for directory, _, names in os.walk(self.mount.path("threads")):
             for name in names:
                 path = Path(directory, name)
@@ -274,6 +278,7 @@ class Pair:
 
     def stored(self) -> dict[str, object]:
         tree: dict[str, bytes] = {}
+        times: dict[str, int] = {}
         store = self.other
         for thread_id in store.list_thread_ids():
             try:
@@ -287,9 +292,10 @@ class Pair:
                     for step_id in store.list_step_ids(thread_id, run_id):
                         key = DocumentKey(thread_id, run_id, step_id)
                         tree[f"{place}/steps/{step_id}.json"] = store.read_document(key)[0]
+                times[thread_id] = store.thread_modified_ns(thread_id)
             except NotFound:
                 continue
-        return {name: (len(data), data) for name, data in tree.items()}
+        return {**{name: (len(data), data) for name, data in tree.items()}, **times}
 
 
 @pytest.mark.parametrize("seed", range(4))

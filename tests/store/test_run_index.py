@@ -12,7 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from store import Run, RunStatus, StorageFailed, StoreError, Thread, ThreadStore
+from store import (
+    DocumentKey,
+    MessageRole,
+    Run,
+    RunStatus,
+    RunStep,
+    RunStepStatus,
+    RunStepType,
+    StorageFailed,
+    StoreError,
+    Thread,
+    ThreadMessage,
+    ThreadStore,
+    WouldWait,
+    without_waiting,
+)
 from store.disk.run_index import RunIndex
 
 # No watch at all; for a few threads; for all threads and some runs; for all.
@@ -167,6 +182,58 @@ def test_a_store_sees_its_own_changes_at_once(store: ThreadStore) -> None:
             assert not is_shown(store, f"{number}", RunStatus.cancelled)
     finally:
         store.close()
+
+
+def is_known(store: ThreadStore, thread_id: str = "T0") -> bool:
+    """Whether the time of a thread is told without a look at the disk."""
+    try:
+        with without_waiting():
+            store.thread_modified_ns(thread_id)
+    except WouldWait:
+        return False
+    return True
+
+
+TOUCHES: dict[str, Callable[[ThreadStore], object]] = {
+    "message": lambda s: s.append_message("T0", ThreadMessage(role=MessageRole.user, content=[])),
+    "document": lambda s: s.patch_document(DocumentKey("T0"), {"a": 1}),
+    "run": lambda s: s.create_run("T0", Run(id="new")),
+    "status": lambda s: s.force_update_run_status("T0", "R-completed", RunStatus.failed),
+    "step": lambda s: s.append_step("T0", "R-queued", RunStep(id="S", step_type=RunStepType.tool_calls)),
+    "step again": lambda s: s.update_step_status("T0", "R-in_progress", "S", RunStepStatus.completed),
+}
+
+
+@pytest.mark.parametrize("by", ["the store", "another program"])
+@pytest.mark.parametrize("touch", TOUCHES.values(), ids=TOUCHES)
+def test_the_time_of_a_thread_is_known_and_follows_each_change(
+    store: ThreadStore, touch: Callable[[ThreadStore], object], by: str
+) -> None:
+    store.append_step("T0", "R-in_progress", RunStep(id="S", step_type=RunStepType.tool_calls))
+    other = ThreadStore(store.location)
+    store.index_runs()
+    try:
+        wait_for(lambda: is_known(store))
+        assert store.thread_modified_ns("T0") == other.thread_modified_ns("T0")
+        time.sleep(0.01)  # The clock of files has ticked.
+        touch(store if by == "the store" else other)
+        if by == "the store":
+            assert store.thread_modified_ns("T0") == other.thread_modified_ns("T0")
+        wait_for(lambda: store.thread_modified_ns("T0") == other.thread_modified_ns("T0"))
+        wait_for(lambda: store.reports_all_of("T0"))
+        store.thread_modified_ns("T0")
+        assert is_known(store)
+    finally:
+        store.close()
+
+
+def test_without_enough_watches_times_are_read_each_time(store: ThreadStore) -> None:
+    index = RunIndex(store, max_watches=20)
+    try:
+        index.catch_up()
+        assert None in [index.modified_ns(f"T{number}") for number in range(10)]
+    finally:
+        index.close()
 
 
 def test_a_store_that_cannot_be_read_is_reported_and_answers_again_later(store: ThreadStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import shutil
@@ -148,6 +149,37 @@ def test_a_thread_behind_a_link_is_not_followed(watched: Watched, tmp_path: Path
     watched.watch.follow(DocumentKey("t"))
     (outside / "meta.json").write_text("{}")
     assert watched.nothing_comes()
+
+
+def test_a_failure_of_who_is_told_is_not_the_end_of_the_watch(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = [RuntimeError("a bug")]
+
+    def fails_once(change: Change) -> None:
+        if failures and change.part is Part.THREADS:
+            raise failures.pop()
+
+    with caplog.at_level(logging.CRITICAL, "threadfs"):
+        failing = watched.store.watch(fails_once)
+        try:
+            watched.store.create_thread(Thread(id="t"))
+            watched.wait_for(Change(Part.EVERYTHING))
+            watched.store.create_thread(Thread(id="u"))
+            watched.wait_for(Change(Part.THREADS, "u"))
+        finally:
+            failing.close()
+
+
+def test_what_two_follow_one_of_them_can_forget(with_run: Watched) -> None:
+    other = with_run.store.watch(lambda change: None)
+    other.follow(DocumentKey("t"))
+    other.forget(DocumentKey("t"))
+    with_run.store.append_message("t", message("here"))
+    with_run.wait_for(Change(Part.LOG, "t"))
+    other.close()
+    with_run.store.append_message("t", message("still here"))
+    with_run.wait_for(Change(Part.LOG, "t"))
 
 
 def test_closing_ends_the_thread_and_its_descriptors(tmp_path: Path) -> None:
