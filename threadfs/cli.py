@@ -5,6 +5,7 @@ Only what every start needs is imported here: ``--version`` answers as fast as P
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     from threadfs.commands.parser import command_parser, mount_parser
 
+    if arguments is None and isinstance(sys.stdout, io.TextIOWrapper):
+        # Paths are bytes, in whatever encoding: they are written as they were given.
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         if arguments is None and any("://" in argument for argument in given):
             _hide_passwords()

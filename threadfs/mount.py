@@ -189,9 +189,18 @@ def _check_apart(location: str, store: str, mountpoint: str, place: str) -> None
         )
 
 
+class _FileSystemName(str):
+    """An option that holds a path: bytes of any kind, and not the ASCII that pyfuse3 asks for."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return os.fsencode(str(self))
+
+
 def _options(location: str, settings: Settings) -> set[str]:
     source = location.replace("\\", "\\\\").replace(",", "\\,")
-    options = {f"fsname={source}", "subtype=threadfs", "nosuid", "nodev"}
+    options = {_FileSystemName(f"fsname={source}"), "subtype=threadfs", "nosuid", "nodev"}
     if settings.read_only:
         options.add("ro")
     if settings.allow_other:

@@ -82,6 +82,25 @@ def test_findmnt_shows_the_type_and_the_store(desk: Path) -> None:
     assert find_mount(desk / "mnt", "FSTYPE,SOURCE") == f"fuse.threadfs {desk}/store"
 
 
+NAMES = [b"B\xc3\xbccher", b"\xff, no UTF-8", b"back\\slash", b"two\nlines"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_store_and_a_mount_point_may_have_any_name(desk: Path, name: bytes) -> None:
+    store = Path(shutil.move(desk / "store", desk / os.fsdecode(b"store " + name)))
+    place = desk / os.fsdecode(b"mnt " + name)
+    mounting = command(store, place)
+    try:
+        for said in (b"mounted ", b"already mounted: "):
+            done = subprocess.run(mounting, env=environment(desk), capture_output=True, check=False)
+            assert (done.returncode, done.stderr) == (0, b"")
+            assert done.stdout.startswith(said + bytes(store) + b" on " + bytes(place) + b"\n")
+        assert OSLO in os.listdir(place / "threads")
+        succeeds(threadfs("umount", place))
+    finally:
+        subprocess.run(["fusermount3", "-uzq", place], check=False)
+
+
 def test_by_default_a_mount_is_for_the_user_who_mounts(desk: Path) -> None:
     succeeds(threadfs("store", "mnt", cwd=desk))
     assert "allow_other" not in find_mount(desk / "mnt", "OPTIONS")

@@ -55,7 +55,7 @@ class Server:
             os._exit(self._in_background(writing, log_file))
         os.close(writing)
         with os.fdopen(reading, "rb") as answer:
-            said = answer.read().decode()
+            said = os.fsdecode(answer.read())
         if said != "mounted":
             raise CommandFailed(said or f"the mount ended before it answered: see {log_file}")
 
@@ -63,7 +63,7 @@ class Server:
         def say(text: str) -> None:
             nonlocal writing
             if writing >= 0:
-                os.write(writing, text.encode())
+                os.write(writing, os.fsencode(text))
                 os.close(writing)
                 writing = -1
 
@@ -101,7 +101,7 @@ def _default_log(place: str) -> str:
     state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     directory = os.path.join(state, "threadfs")
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    name = place.strip("/").replace("/", "-").encode()[:200].decode(errors="ignore")
+    name = os.fsencode(place.strip("/").replace("/", "-"))[:200].decode(errors="ignore")
     return os.path.join(directory, f"{name}.log")
 
 
@@ -110,7 +110,9 @@ def log_to(path: str | None) -> None:
     form = "%(asctime)s %(levelname)s %(message)s"
     handler: logging.Handler
     if path:
-        handler = logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=1)
+        handler = logging.handlers.RotatingFileHandler(
+            path, maxBytes=_LOG_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace"
+        )
     else:
         handler = logging.StreamHandler()
     handler.setFormatter(_JournalFormatter() if not path and _is_journal() else logging.Formatter(form))
