@@ -168,7 +168,8 @@ def check_place(location: str | None, mountpoint: str) -> None:
         _check_apart(location, os.path.realpath(location), mountpoint, place)
     try:
         os.makedirs(mountpoint, exist_ok=True)
-        if mounted := mounted_at(place):
+        # An automount point is there to be mounted on.
+        if (mounted := mounted_at(place)) and mounted[0] != "autofs":
             raise MountFailed(f"{mountpoint} is in use: {mounted[1]} ({mounted[0]}) is mounted there")
         if os.listdir(mountpoint):
             raise MountFailed(

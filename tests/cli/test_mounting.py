@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import re
@@ -9,6 +10,7 @@ import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -136,6 +138,41 @@ def test_mount_with_a_type_mounts_and_umount_unmounts(desk: Path, options: str) 
     assert (done.returncode, done.stderr) == (0, "")
     assert OSLO in done.stdout
     assert ("ro" in done.stdout.splitlines()[-1].split(",")) == ("ro" in options.split(","))
+
+
+_AUTOFS_IOC_READY, _AUTOFS_IOC_CATATONIC = 0x9360, 0x9362
+
+
+@as_root
+def test_an_automount_point_is_mounted_on_when_somebody_asks_for_it(desk: Path) -> None:
+    """As systemd does it for ``x-systemd.automount``: who asks waits until the mount is reported to stand."""
+    place = desk / "mnt"
+    place.mkdir()
+    asked, asks = os.pipe()
+    options = f"fd={asks},pgrp={os.getpgrp()},minproto=5,maxproto=5,direct"
+    subprocess.run(["mount", "-i", "-t", "autofs", "-o", options, "auto", place], pass_fds=[asks], check=True)
+    os.close(asks)
+    trigger = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        asking = subprocess.Popen(["ls", place / "threads"], stdout=subprocess.PIPE, start_new_session=True)
+        token = struct.unpack_from("iiI", os.read(asked, 1000))[2]
+        succeeds(threadfs("store", "mnt", cwd=desk))
+        assert asking.poll() is None
+        fcntl.ioctl(trigger, _AUTOFS_IOC_READY, token)
+        assert OSLO in asking.communicate(timeout=ANSWERS_S)[0].decode()
+        succeeds(threadfs("umount", "mnt", cwd=desk))
+        assert find_mount(place, "FSTYPE") == "autofs"
+    finally:
+        fcntl.ioctl(trigger, _AUTOFS_IOC_CATATONIC)  # Whoever waits still is told that there is nothing.
+        os.close(trigger)
+        os.close(asked)
+        subprocess.run(["umount", "--lazy", "-A", place], check=True)
+
+
+def test_a_mount_outlives_the_process_group_of_its_starter(desk: Path) -> None:
+    succeeds(threadfs("store", desk / "mnt", cwd=desk))
+    server = server_of(desk / "mnt")
+    assert os.getsid(server) == os.getpgid(server) == server
 
 
 def test_two_that_mount_the_same_store_at_once_do_not_stack(desk: Path) -> None:

@@ -49,9 +49,6 @@ class Server:
         reading, writing = os.pipe()
         if os.fork() == 0:
             os.close(reading)
-            os.setsid()
-            if os.fork():
-                os._exit(0)
             os._exit(self._in_background(writing, log_file))
         os.close(writing)
         with os.fdopen(reading, "rb") as answer:
@@ -60,6 +57,11 @@ class Server:
             raise CommandFailed(said or f"the mount ended before it answered: see {log_file}")
 
     def _in_background(self, writing: int, log_file: str) -> int:
+        def mounted() -> None:
+            # Not before: an automount point lets in only the process group of who is asked to mount on it.
+            os.setsid()
+            say("mounted")
+
         def say(text: str) -> None:
             nonlocal writing
             if writing >= 0:
@@ -74,7 +76,7 @@ class Server:
             os.close(nothing)
             os.chdir("/")
             log_to(log_file)
-            self.serve(lambda: say("mounted"))
+            self.serve(mounted)
         except (StoreError, mount.MountFailed) as error:
             logging.getLogger("threadfs").error("%s", error)
             say(str(error))
