@@ -39,6 +39,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # How long a mount whose process is not there may take to answer before that is known for sure.
 _ANSWERS_S = 2.0
 _MNT_FORCE = 1
+# What reading from the kernel fails with when the mount is gone, or its connection was aborted.
+_GONE = (errno.ECONNABORTED, errno.ENODEV)
 # How often a busy mount is tried again once it was asked to go.
 _RETRY_S = 0.25
 
@@ -236,6 +238,8 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
         store.close()
         # After a clean end the mount is gone already; after a crash it must not stay behind dead.
         pyfuse3.close(unmount=not clean)
+    # Nor after its connection was aborted, which libfuse takes for an unmounting.
+    clear_dead(mountpoint)
     log.info("unmounted %s", mountpoint)
 
 
@@ -278,8 +282,17 @@ async def _main(mountpoint: str, on_mounted: Callable[[], None]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_unmount_when_asked, signals, mountpoint)
             on_mounted()
-            await pyfuse3.main()
+            try:
+                await pyfuse3.main()
+            except BaseExceptionGroup as errors:
+                if errors.split(_says_gone)[1] is not None:
+                    raise
+                log.info("the kernel has ended the connection")
             nursery.cancel_scope.cancel()
+
+
+def _says_gone(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in _GONE
 
 
 async def _unmount_when_asked(signals: object, mountpoint: str) -> None:

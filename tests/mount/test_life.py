@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -11,9 +12,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyfuse3
 import pytest
+import trio
 
 from tests.mount.conftest import EXAMPLES, Mount, start, stop, wait_until
+from threadfs import mount as serving
 
 ROOT = EXAMPLES.parent
 
@@ -143,6 +147,33 @@ def test_a_second_signal_unmounts_a_busy_mount_at_once(mount: Mount) -> None:
 def test_unmounting_from_outside_ends_the_process_well(mount: Mount) -> None:
     subprocess.run(["fusermount3", "-u", str(mount.root)], check=True)
     assert mount.process.wait(10) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone may do this")
+def test_a_mount_whose_connection_is_aborted_ends_well_and_leaves_nothing(
+    mount: Mount, tmp_path: Path
+) -> None:
+    connections = tmp_path / "connections"
+    connections.mkdir()
+    subprocess.run(["mount", "-t", "fusectl", "fusectl", connections], check=True)
+    try:
+        (connections / str(os.minor(os.stat(mount.root).st_dev)) / "abort").write_text("1")
+    finally:
+        subprocess.run(["umount", connections], check=True)
+    assert mount.process.wait(10) == 0
+    assert os.listdir(mount.root) == []
+
+
+@pytest.mark.parametrize("code", [errno.ECONNABORTED, errno.ENODEV])
+def test_serving_ends_when_the_kernel_says_that_the_connection_has(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with trio.open_nursery():
+            raise OSError(code, "fuse_session_receive_buf failed")
+
+    monkeypatch.setattr(pyfuse3, "main", main)
+    trio.run(serving._main, "/nowhere", lambda: None)
 
 
 def test_a_read_only_mount_refuses_with_erofs(tmp_path: Path) -> None:
