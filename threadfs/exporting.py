@@ -25,13 +25,28 @@ class Export:
     missed: Callable[[str, StoreError], None]
 
     def thread(self, thread_id: str) -> Iterator[bytes]:
-        """The lines for a thread and all in it; none when it is not there."""
+        """The lines for a thread and all in it; none when it is not there.
+
+        The last is marked as such, so that whoever reads them knows that none is missing.
+        """
+        last: bytes | None = None
+        try:
+            for line in self._lines(thread_id):
+                if last is not None:
+                    yield last
+                last = line
+        except NotFound:
+            return  # Deleted meanwhile: what has come of it gets no mark.
+        if last is not None:
+            yield last if self.strict else openai_objects.marked_as_last(last)
+
+    def _lines(self, thread_id: str) -> Iterator[bytes]:
         try:
             yield self._document(DocumentKey(thread_id))
             yield from self._messages(thread_id)
             run_ids = self.store.list_run_ids(thread_id)
         except NotFound:
-            return
+            raise
         except StoreError as error:
             self.missed(f"thread {thread_id}", error)
             return

@@ -2,7 +2,8 @@
 
 A thread is checked to its end before anything of it is stored, and is then stored in one step. One that is
 there already and equal is left, so that an import that was interrupted can be run again; one that differs is
-refused. What is wrong with one thread does not stop the others.
+refused, as is one of our own exports whose end is missing. What is wrong with one thread does not stop the
+others.
 """
 
 from __future__ import annotations
@@ -44,9 +45,11 @@ class _Thread:
 
     thread_id: str
     line: int
-    document: bytes
+    document: bytes = b""
     messages: IO[bytes] = field(default_factory=_spool)
     runs: dict[str, tuple[bytes, dict[str, bytes]]] = field(default_factory=dict)
+    is_ours: bool = False
+    has_ended: bool = False
     is_refused: bool = False
 
     def lines(self) -> Iterator[bytes]:
@@ -62,29 +65,66 @@ class Import:
     refused: Callable[[str], None]
     imported: int = 0
     left: int = 0
+    _thread: _Thread | None = None
+    # Lines that say of no thread that they are of it, and why, until what follows tells.
+    _damage: list[tuple[int, str]] = field(default_factory=list)
 
     def read(self, export: Iterable[bytes]) -> None:
         """Imports all threads of an export."""
-        thread: _Thread | None = None
-        # After a thread's own line was no use, the others of it are none either.
-        is_lost = False
         for number, line in enumerate(export, 1):
             if not line.strip():
                 continue
             try:
                 made = openai_objects.parsed(line)
-                if made["object"] == "thread":
-                    self._commit(thread)
-                    thread, is_lost = None, True
-                    thread, is_lost = _started(number, made), False
-                elif thread is not None:
+                is_thread = made["object"] == "thread"
+                thread_id = made["id" if is_thread else "thread_id"]
+            except (InvalidDocument, KeyError) as error:
+                self._damaged(number, _reason(error))
+                continue
+            thread = self._begun(number, thread_id) if is_thread else self._continued(number, thread_id)
+            thread.has_ended |= openai_objects.is_last(made)
+            if not thread.is_refused:
+                try:
                     _add(thread, made)
-                elif not is_lost:
-                    raise InvalidDocument("the export does not begin with a thread")
-            except (StoreError, KeyError) as error:
-                reason = f"{error.args[0]}: missing" if isinstance(error, KeyError) else str(error)
-                self._refuse(thread, number, reason)
-        self._commit(thread)
+                except (StoreError, KeyError) as error:
+                    self._refuse(thread, number, _reason(error))
+        self._finish()
+
+    def _damaged(self, number: int, reason: str) -> None:
+        if self._thread is not None and self._thread.has_ended:
+            self._finish()
+        # Two are enough to know that they were not just the line of the next thread.
+        if len(self._damage) < 2:
+            self._damage.append((number, reason))
+
+    def _begun(self, number: int, thread_id: str) -> _Thread:
+        self._finish()
+        self._thread = _Thread(thread_id, number)
+        return self._thread
+
+    def _continued(self, number: int, thread_id: str) -> _Thread:
+        """The thread that a line of *thread_id* counts for."""
+        thread = self._thread
+        if thread is not None and thread.thread_id == thread_id:
+            if self._damage:
+                self._refuse(thread, *self._damage[0])
+                self._damage.clear()
+            return thread
+        if self._damage:
+            # The line before was the one of its thread.
+            where = self._damage.pop(-1 if thread else 0)
+        elif thread is not None and not thread.has_ended:
+            self._refuse(thread, number, f"it is of thread {thread_id!r}, which is not the one before")
+            return thread
+        elif thread is not None:
+            where = number, "the line of its thread is missing"
+        else:
+            where = number, "the export does not begin with a thread"
+        if thread is None:
+            self._damage.clear()
+        thread = self._begun(number, thread_id)
+        self._refuse(thread, *where)
+        return thread
 
     def _refuse(self, thread: _Thread | None, number: int, reason: str) -> None:
         if thread is None or not thread.is_refused:
@@ -93,9 +133,16 @@ class Import:
         if thread is not None:
             thread.is_refused = True
 
-    def _commit(self, thread: _Thread | None) -> None:
+    def _finish(self) -> None:
+        """Stores the thread that was read, if nothing is wrong with it."""
+        thread, self._thread = self._thread, None
+        if self._damage:
+            self._refuse(thread, *self._damage[0])
+            self._damage.clear()
         if thread is None:
             return
+        if thread.is_ours and not thread.has_ended:
+            self._refuse(thread, thread.line, "the end of this thread is missing: the export was cut off")
         with closing(thread.messages):
             if thread.is_refused:
                 return
@@ -113,9 +160,8 @@ class Import:
                 self.imported += 1
 
 
-def _started(number: int, made: Fields) -> _Thread:
-    thread_id = names.checked(made["id"])
-    return _Thread(thread_id, number, _laid_out(DocumentKey(thread_id), made))
+def _reason(error: Exception) -> str:
+    return f"{error.args[0]}: missing" if isinstance(error, KeyError) else str(error)
 
 
 def _laid_out(key: DocumentKey, made: Fields) -> bytes:
@@ -123,15 +169,17 @@ def _laid_out(key: DocumentKey, made: Fields) -> bytes:
 
 
 def _add(thread: _Thread, made: Fields) -> None:
-    """Adds a message, run or step to the thread that it belongs to.
+    """Adds an object to the thread that it is or belongs to.
 
     Raises:
         InvalidDocument, InvalidName: it does not belong there, or is none.
         KeyError: a field that says where it belongs is missing.
     """
-    of_thread, object_id = made["thread_id"], made["id"]
-    if of_thread != thread.thread_id:
-        raise InvalidDocument(f"it is of thread {of_thread!r}, which is not the one before")
+    object_id = made["id"]
+    if made["object"] == "thread":
+        thread.is_ours = openai_objects.OWN_FIELD in made
+        thread.document = _laid_out(DocumentKey(names.checked(object_id)), made)
+        return
     if made["object"] == "thread.message":
         restored = openai_objects.restored(made, is_line=True)
         thread.messages.write(transitions.laid_out_line(thread.thread_id, restored))

@@ -8,7 +8,8 @@ leaves out until OpenAI's types hold it; what gets lost on the way goes along in
      "threadfs": {"fields": ["id", "object", "created_at", …], "as_stored": {"priority": 3}}}
 
 ``fields`` are the fields of the stored document, in their order; those that differ are in ``as_stored``.
-Where that would not give the same bytes (numbers like ``1e2``), ``text`` is the document itself.
+Where that would not give the same bytes (numbers like ``1e2``), ``text`` is the document itself. In the last
+object of a thread there is ``"last": true`` as well: an export without it was cut off.
 """
 
 from __future__ import annotations
@@ -84,6 +85,16 @@ def line_of(made: Fields) -> bytes:
         raise InvalidDocument("a text holds half of a surrogate pair, which is not UTF-8") from None
     except RecursionError:
         raise InvalidDocument("nested too deeply") from None
+
+
+def marked_as_last(line: bytes) -> bytes:
+    """The line, not a strict one, with the mark of the last of a thread; `OWN_FIELD` is at its end."""
+    return line.removesuffix(b"}}\n") + b',"last":true}}\n'
+
+
+def is_last(made: Fields) -> bool:
+    own = made.get(OWN_FIELD)
+    return isinstance(own, dict) and own.get("last") is True
 
 
 def parsed(line: bytes) -> Fields:

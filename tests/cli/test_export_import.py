@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from store import DocumentKey, InvalidDocument, RunContents, StoreError, ThreadStore
 from tests.cli.conftest import OSLO, RUNNING, command, fails, succeeds, threadfs
+from threadfs import openai_objects
 from threadfs.exporting import Export
 from threadfs.importing import Import
 from threadfs.openai_objects import restored
@@ -426,6 +427,92 @@ def test_an_export_without_its_first_thread_line_is_refused(tmp_path: Path) -> N
     result = threadfs("import", tmp_path / "new", given=line)
     assert result.returncode == 1
     assert "line 1: the export does not begin with a thread" in result.stderr
+
+
+def test_an_export_that_was_cut_off_anywhere_imports_whole_threads_only(
+    household: Path, tmp_path: Path
+) -> None:
+    lines = exported(ThreadStore(household))
+    ends = [number for number, line in enumerate(lines, 1) if openai_objects.is_last(json.loads(line))]
+    assert len(ends) == 5
+    for kept in range(1, len(lines)):
+        said: list[str] = []
+        store = ThreadStore(tmp_path / str(kept))
+        Import(store, said.append).read(lines[:kept])
+        assert len(store.list_thread_ids()) == sum(end <= kept for end in ends)
+        assert len(said) == (kept not in ends)
+
+
+def test_a_thread_that_was_cut_off_is_named_and_comes_with_the_whole_export(
+    household: Path, tmp_path: Path
+) -> None:
+    backup = succeeds(threadfs("export", household))
+    result = threadfs("import", tmp_path / "new", given="".join(backup.splitlines(keepends=True)[:3]))
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        "threadfs: line 1: the end of this thread is missing: the export was cut off, "
+        f"so thread {OSLO!r} is not imported",
+        "threadfs: 0 imported, 0 were there already, 1 refused",
+    ]
+    assert os.listdir(tmp_path / "new") == []
+    succeeds(threadfs("import", tmp_path / "new", given=backup))
+    assert every_file(tmp_path / "new") == every_file(household)
+
+
+def test_a_thread_that_is_deleted_while_it_is_exported_is_not_taken_for_whole(
+    household: Path, tmp_path: Path
+) -> None:
+    store = ThreadStore(household)
+    lines = Export(store, False, refused).thread(OSLO)
+    came = [next(lines)]
+    store.delete_thread(OSLO)
+    said: list[str] = []
+    Import(ThreadStore(tmp_path / "new"), said.append).read([*came, *lines])
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_damaged_line_of_a_thread_costs_that_thread_alone_which_is_named(
+    household: Path, tmp_path: Path, strict: bool
+) -> None:
+    lines = exported(ThreadStore(household), strict=strict)
+    objects = [json.loads(line) for line in lines]
+    (number,) = [number for number, made in enumerate(objects) if made["id"] == RUNNING[0]]
+    lines[number] = lines[number][:20] + b"\n"
+    said: list[str] = []
+    store = ThreadStore(tmp_path / "new")
+    Import(store, said.append).read(lines)
+    assert len(said) == 1
+    assert said[0].startswith(f"line {number + 1}: not JSON")
+    assert said[0].endswith(f"so thread {RUNNING[0]!r} is not imported")
+    assert set(store.list_thread_ids()) == set(os.listdir(household)) - {RUNNING[0]}
+
+
+def test_of_two_damaged_lines_where_a_thread_ends_and_one_begins_each_costs_its_thread(
+    household: Path, tmp_path: Path
+) -> None:
+    lines = exported(ThreadStore(household))
+    last = next(number for number, line in enumerate(lines) if openai_objects.is_last(json.loads(line)))
+    lines[last : last + 2] = [b"{\n", b"{\n"]
+    said: list[str] = []
+    store = ThreadStore(tmp_path / "new")
+    Import(store, said.append).read(lines)
+    assert [line.split(":")[0] for line in said] == [f"line {last + 1}", f"line {last + 2}"]
+    assert len(store.list_thread_ids()) == 3
+
+
+def test_lines_after_the_end_of_a_thread_are_of_one_whose_own_line_is_missing(
+    household: Path, tmp_path: Path
+) -> None:
+    lines = exported(ThreadStore(household))
+    last = next(number for number, line in enumerate(lines) if openai_objects.is_last(json.loads(line)))
+    lost = json.loads(lines.pop(last + 1))["id"]
+    said: list[str] = []
+    store = ThreadStore(tmp_path / "new")
+    Import(store, said.append).read(lines)
+    reason = "the line of its thread is missing"
+    assert said == [f"line {last + 2}: {reason}, so thread {lost!r} is not imported"]
+    assert len(store.list_thread_ids()) == 4
 
 
 def test_objects_that_openai_made_are_imported_with_all_their_fields(tmp_path: Path) -> None:

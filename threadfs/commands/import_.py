@@ -1,9 +1,11 @@
 """Read an export from stdin into STORE, which is made when it is missing.
 
 Each thread is checked to its end, then stored in one step. One that is there already and equal is left as it
-is, so an import that was interrupted can be run again; one that differs is refused, and the others go on.
+is, so an import that was interrupted can be run again; one that differs is refused, and so is one whose
+end is missing because the export was cut off; the others go on.
+
 An export of other origin is read too, if its lines are threads, messages, runs and steps of OpenAI in the
-order in which `threadfs export` writes them.
+order in which `threadfs export` writes them; whether such a one was cut off cannot be seen.
 """
 
 from __future__ import annotations
