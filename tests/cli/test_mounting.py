@@ -6,6 +6,7 @@ import fcntl
 import os
 import pwd
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -312,6 +313,25 @@ def test_the_unit_is_one_that_systemd_accepts(tmp_path: Path) -> None:
         check=False,
     )
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def stop_post(mount: Mount) -> None:
+    """Does what systemd does after the service has stopped."""
+    (line,) = re.findall(r"(?m)^ExecStopPost=-(.*)$", (ROOT / "contrib" / "threadfs@.service").read_text())
+    words = [word.replace("${MOUNTPOINT}", str(mount.root)).replace("$$", "$") for word in shlex.split(line)]
+    subprocess.run(words, check=True)
+
+
+def test_the_unit_clears_what_a_killed_process_left(mounted: Mount) -> None:
+    stop_post(killed(mounted))
+    assert os.listdir(mounted.root) == []
+
+
+def test_the_unit_leaves_a_mount_alone_that_somebody_else_serves(mounted: Mount) -> None:
+    with mounted.path("README.md").open("rb") as reader:
+        stop_post(mounted)
+        assert os.path.ismount(mounted.root)
+        assert reader.read()
 
 
 # ── Another user ────────────────────────────────────────────────────────────────────────────────────────
