@@ -7,6 +7,7 @@ ended. The name is an abstract one, so that nothing is left behind, whatever the
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -74,3 +75,25 @@ class LifeLine:
         finally:
             self._socket.close()
         return True
+
+
+def server_of(mount: Mount) -> int | None:
+    """The process that serves *mount*; none when it is not there, or when that is not ours to know."""
+    life_line = LifeLine(mount)
+    life_line.wait(0)
+    return life_line.pid
+
+
+def is_kept_out(mount: Mount) -> bool:
+    """Whether the mount is another's, and not for us: FUSE tells those zeros. Raises OSError."""
+    return os.statvfs(mount.mountpoint).f_bsize == 0  # What os.stat asks for, the kernel may remember.
+
+
+def is_dead(mount: Mount) -> bool:
+    """Whether nobody serves *mount* any more; of another's mount only root can tell. Raises OSError."""
+    try:
+        return is_kept_out(mount) and os.geteuid() == 0 and server_of(mount) is None
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
+    return True

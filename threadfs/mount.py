@@ -75,13 +75,11 @@ def clear_dead(mountpoint: str) -> bool:
     cleared = False
     _end_what_nobody_answers(mountpoint)
     # One by one: an older version may have stacked several.
-    while (mounted := mounted_at(os.path.realpath(mountpoint))) and mounted[0] == "fuse.threadfs":
+    while (mounted := on_top(os.path.realpath(mountpoint))) and mounted.is_threadfs:
         try:
-            os.statvfs(mountpoint)  # What os.stat asks for, the kernel may remember.
-        except OSError as error:
-            if error.errno != errno.ENOTCONN:
+            if not life_line.is_dead(mounted):
                 break
-        else:
+        except OSError:
             break
         done = subprocess.run(
             ["fusermount3", "-uz", "--", mountpoint], check=False, capture_output=True, text=True
@@ -102,9 +100,7 @@ def _end_what_nobody_answers(mountpoint: str) -> None:
     mounted = on_top(place)
     if mounted is None or not mounted.is_threadfs:
         return
-    life_line_of_it = life_line.LifeLine(mounted)
-    life_line_of_it.wait(0)
-    if life_line_of_it.pid is not None:
+    if life_line.server_of(mounted) is not None:
         return
     asking = subprocess.Popen(
         ["stat", "-f", "--", place], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -22,6 +22,8 @@ import pytest
 
 from tests.cli.conftest import OSLO, ROOT, Result, command, environment, fails, succeeds, threadfs
 from tests.mount.conftest import ANSWERS_S, EXAMPLES, Mount, start, stop, wait_until
+from threadfs import life_line
+from threadfs.mounts import on_top
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone may do this")
 
@@ -356,11 +358,11 @@ def common(household: Path) -> Iterator[Path]:
             subprocess.run(["fusermount3", "-uzq", str(place / "mnt")], check=False)
 
 
-def as_nobody(place: Path, *words: object) -> Result:
+def as_nobody(place: Path, *words: object, user: str = "nobody") -> Result:
     """Runs a command as a user who is not root, and has no access to this checkout."""
     libraries = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
     return subprocess.run(
-        ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *map(str, words)],
+        ["setpriv", f"--reuid={user}", "--regid=nogroup", "--clear-groups", *map(str, words)],
         cwd=place,
         env={
             "PATH": "/usr/bin:/bin",
@@ -401,6 +403,29 @@ def test_a_user_who_is_not_root_mounts_and_unmounts_and_owns_the_files(common: P
     assert (unmounting.returncode, unmounting.stderr) == (0, "")
     assert stat.S_ISDIR(os.stat(common / "mnt").st_mode)
     assert os.listdir(common / "mnt") == []
+
+
+@as_root
+def test_a_dead_mount_of_another_user_is_dead_for_root_and_anothers_for_others(common: Path) -> None:
+    python = python_for_nobody()
+    if python is None:
+        pytest.skip("no Python here that another user may run")
+    assert as_nobody(common, python, "-m", "threadfs.cli", "store", "mnt").returncode == 0
+    line = f"{common}/store on {common}/mnt (of another user)\n"
+    dead = f"{common}/store on {common}/mnt (dead)\n"
+    assert line in succeeds(threadfs("list"))
+    mount = on_top(str(common / "mnt"))
+    assert mount is not None
+    server = life_line.server_of(mount)
+    assert server is not None
+    os.kill(server, signal.SIGKILL)
+    wait_until(lambda: dead in succeeds(threadfs("list")))
+    assert dead in as_nobody(common, python, "-m", "threadfs.cli", "list").stdout
+    assert line in as_nobody(common, python, "-m", "threadfs.cli", "list", user="daemon").stdout
+    mounting = succeeds(threadfs(common / "store", common / "mnt", cwd=common))
+    assert mounting.startswith("cleared the dead mount")
+    succeeds(threadfs("umount", common / "mnt"))
+    assert find_mount(common / "mnt", "SOURCE") == ""
 
 
 @as_root

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import errno
-import os
 import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from threadfs.mounts import Mount
 
 EXAMPLES = """\
 examples:
@@ -25,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
 
     for mount in mounts():
         if mount.is_threadfs:
-            notes = [state_of(mount.mountpoint)]
+            notes = [state_of(mount)]
             if "ro" in mount.options:
                 notes.append("read-only")
             said = ", ".join(filter(None, notes))
@@ -34,22 +37,21 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def state_of(mountpoint: str) -> str:
+def state_of(mount: Mount) -> str:
     """What is wrong with a mount; nothing when it answers."""
+    from threadfs import life_line
+
     state = ["does not answer"]
 
     def ask() -> None:
         try:
-            os.statvfs(mountpoint)
-        except OSError as error:
-            if error.errno == errno.ENOTCONN:
+            if life_line.is_dead(mount):
                 state[0] = "dead"
-            elif error.errno in (errno.EACCES, errno.EPERM):
-                state[0] = "of another user"
             else:
-                state[0] = str(error.strerror)
-        else:
-            state[0] = ""
+                state[0] = "of another user" if life_line.is_kept_out(mount) else ""
+        except OSError as error:
+            is_refused = error.errno in (errno.EACCES, errno.EPERM)
+            state[0] = "of another user" if is_refused else str(error.strerror)
 
     # In a thread: a process that hangs would have us hang too.
     asking = threading.Thread(target=ask, daemon=True)

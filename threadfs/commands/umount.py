@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         what = f"a mount of {mount.kind}" if mount else "not mounted"
         raise CommandFailed(f"{given} is no threadfs mount: it is {what}")
     life_line = LifeLine(mount)
-    lazy = ["-z"] if options.lazy or state_of(place) == "dead" else []
+    lazy = ["-z"] if options.lazy or state_of(mount) == "dead" else []
     done = subprocess.run(
         ["fusermount3", "-u", *lazy, "--", place], check=False, capture_output=True, text=True
     )
