@@ -23,6 +23,7 @@ import pytest
 from tests.cli.conftest import OSLO, ROOT, Result, command, environment, fails, succeeds, threadfs
 from tests.mount.conftest import ANSWERS_S, EXAMPLES, Mount, start, stop, wait_until
 from threadfs import life_line
+from threadfs.commands.background import log_file_for
 from threadfs.mounts import on_top
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone may do this")
@@ -334,6 +335,35 @@ def test_the_unit_leaves_a_mount_alone_that_somebody_else_serves(mounted: Mount)
         stop_post(mounted)
         assert os.path.ismount(mounted.root)
         assert reader.read()
+
+
+# ── Where the log is ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_relative_xdg_state_home_counts_as_unset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
+    assert log_file_for("/srv/mnt", None) == f"{tmp_path}/.local/state/threadfs/srv-mnt.log"
+
+
+@as_root
+def test_where_home_is_somebody_elses_the_log_is_in_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is when a user mounts by a line of fstab with ``user``."""
+    others = tmp_path / "others"
+    others.mkdir()
+    os.chown(others, pwd.getpwnam("nobody").pw_uid, -1)
+    own = pwd.struct_passwd(("me", "x", os.getuid(), 0, "", str(tmp_path / "own"), "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: own)
+    monkeypatch.setenv("HOME", str(others))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    assert log_file_for("/mnt", None) == f"{tmp_path}/own/.local/state/threadfs/mnt.log"
+
+
+def test_where_no_log_can_be_written_it_is_said_how_to_place_it(desk: Path) -> None:
+    (desk / "state").write_text("")
+    fails(threadfs("store", "mnt", cwd=desk), 1, "cannot log to", "Not a directory", "--log FILE")
 
 
 # ── Another user ────────────────────────────────────────────────────────────────────────────────────────

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import os
+import pwd
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from store import StoreError
@@ -92,19 +94,34 @@ def log_file_for(place: str, asked: str | None) -> str:
     """Where a mount in the background logs, which can be written.
 
     Raises:
-        OSError: it cannot.
+        OSError: what was asked for cannot.
+        CommandFailed: nor can what it would be otherwise.
     """
-    path = os.path.abspath(asked) if asked else _default_log(place)
-    with open(path, "a"):
+    if asked:
+        path = os.path.abspath(asked)
+        open(path, "a").close()
         return path
-
-
-def _default_log(place: str) -> str:
-    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    directory = os.path.join(state, "threadfs")
-    os.makedirs(directory, mode=0o700, exist_ok=True)
+    directory = os.path.join(_state_home(), "threadfs")
     name = os.fsencode(place.strip("/").replace("/", "-"))[:200].decode(errors="ignore")
-    return os.path.join(directory, f"{name}.log")
+    path = os.path.join(directory, f"{name}.log")
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        open(path, "a").close()
+    except OSError as error:
+        raise CommandFailed(f"cannot log to {path}: {error.strerror}; say where with --log FILE") from None
+    return path
+
+
+def _state_home() -> str:
+    asked = os.environ.get("XDG_STATE_HOME", "")
+    if os.path.isabs(asked):  # As the XDG specification has it, a relative one counts as unset.
+        return asked
+    home = os.path.expanduser("~")
+    with suppress(OSError, KeyError):
+        # When a user mounts what fstab lets users mount, mount(8) hands on the home of root.
+        if os.stat(home).st_uid != os.getuid():
+            home = pwd.getpwuid(os.getuid()).pw_dir
+    return os.path.join(home, ".local", "state")
 
 
 def log_to(path: str | None) -> None:
