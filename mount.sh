@@ -12,7 +12,7 @@ Installs what is missing, then mounts STORE on MNT in the background and says wh
 
   STORE   a directory of conversations, or a postgresql:// URL
           (default: ~/.local/share/threadfs, a store of your own that starts with one small conversation)
-  MNT     where they appear as files (default: ~/threadfs)
+  MNT     where they appear as files (default: ~/threadfs, or ~/threads where ~/threadfs is this checkout)
 
 ./mount.sh COMMAND ... is threadfs COMMAND ...: list, umount, fsck, export, import, prune, expire, wait.
 Options go to threadfs, for example --read-only, --log FILE, --allow-other, --foreground, -o OPTS, --version.
@@ -94,7 +94,11 @@ if ((${#places[@]} == 0)); then
     places=("$data/threadfs")
     make_own_store "${places[0]}"
 fi
-((${#places[@]} == 2)) || places+=("$HOME/threadfs")
+if ((${#places[@]} == 1)); then
+    mountpoint=$HOME/threadfs
+    [[ ! $mountpoint -ef $root ]] || mountpoint=$HOME/threads
+    places+=("$mountpoint")
+fi
 
 # A relative path is given as ./path, so that no store is taken for a command or an option.
 for i in 0 1; do

@@ -211,3 +211,21 @@ def test_mount_sh_mounts_the_users_own_store_with_an_example_and_is_fast_again(t
         assert "already mounted" in again.stdout
     finally:
         unmount(place)
+
+
+@pytest.mark.parametrize(("checkout", "mountpoint"), [("threadfs", "threads"), ("src", "threadfs")])
+def test_mount_sh_never_mounts_on_its_own_checkout(tmp_path: Path, checkout: str, mountpoint: str) -> None:
+    root = tmp_path / checkout
+    for name, script in (("scripts/setup", "exit 0"), (".venv/bin/threadfs", 'echo "$2"')):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_text(f"#!/bin/sh\n{script}\n")
+        (root / name).chmod(0o755)
+    shutil.copy(ROOT / "mount.sh", root)
+    said = subprocess.run(
+        [root / "mount.sh", "/store"],
+        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert said.stdout == f"{tmp_path}/{mountpoint}\n"
