@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import ROOT, command, environment, fails, succeeds, threadfs
+from tests.mount.conftest import ANSWERS_S
 from threadfs import __version__
 from threadfs.commands import COMMANDS
 from threadfs.commands.parser import SHELLS
@@ -190,6 +192,69 @@ def test_bash_offers_directories_after_a_command_and_no_files(tmp_path: Path) ->
     (tmp_path / "my-store").mkdir()
     (tmp_path / "notes").write_text("")
     assert completed_by_bash("threadfs fsck", tmp_path) == ["my-store"]
+
+
+def completed_by_fish(words: str, tmp_path: Path) -> list[str]:
+    script = tmp_path / ".completion"
+    script.write_text(succeeds(threadfs("--print-completion", "fish")))
+    ask = f"source {script}; complete -C '{words}'"
+    home = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / ".config")}
+    said = subprocess.run(
+        ["fish", "--no-config", "-c", ask],
+        cwd=tmp_path,
+        env={**os.environ, **home},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [line.split("\t")[0] for line in said.stdout.splitlines()]
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish here")
+def test_fish_offers_stores_with_the_commands_and_directories_after_a_store(tmp_path: Path) -> None:
+    (tmp_path / "my-store").mkdir()
+    (tmp_path / "notes").write_text("")
+    assert {"fsck", "umount", "my-store/"} <= set(completed_by_fish("threadfs ", tmp_path))
+    assert completed_by_fish("threadfs my-store ", tmp_path) == ["my-store/"]
+    assert completed_by_fish("threadfs my-store mnt ", tmp_path) == []
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh here")
+@pytest.mark.parametrize("words", ["threadfs my", "threadfs my-store my", "threadfs fsck my"])
+def test_zsh_offers_directories_for_stores_and_mount_points(words: str, tmp_path: Path) -> None:
+    (tmp_path / "my-directory").mkdir()
+    (tmp_path / "my-notes").write_text("")
+    functions = tmp_path / "functions"
+    functions.mkdir()
+    (functions / "_threadfs").write_text(succeeds(threadfs("--print-completion", "zsh")))
+    shell, terminal = pty.openpty()
+    process = subprocess.Popen(
+        ["zsh", "-f", "-i"], cwd=tmp_path, stdin=terminal, stdout=terminal, stderr=terminal
+    )
+    os.close(terminal)
+    try:
+        load = f"fpath=({functions} $fpath); autoload -U compinit; compinit -D -u; print rea''dy\n"
+        os.write(shell, load.encode())
+        _read_until(shell, "ready\r\n")
+        os.write(shell, f"{words}\t".encode())
+        _read_until(shell, "-directory")
+    finally:
+        process.kill()
+        process.wait()
+        os.close(shell)
+
+
+def _read_until(terminal: int, words: str) -> None:
+    said = ""
+    while words not in said:
+        assert select.select([terminal], [], [], ANSWERS_S)[0], said
+        said += os.read(terminal, 65536).decode(errors="replace")
+
+
+def test_a_completion_script_describes_each_command_in_a_line() -> None:
+    script = succeeds(threadfs("--print-completion", "fish"))
+    assert all(line in script for line in COMMANDS.values())
+    assert max(map(len, script.splitlines())) < 250
 
 
 @pytest.mark.parametrize("shell", [name for name in SHELLS if shutil.which(name)])

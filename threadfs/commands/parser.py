@@ -129,12 +129,15 @@ def _define(parser: argparse.ArgumentParser, command: str) -> None:
     module.arguments(parser)
 
 
-def whole_parser() -> Parser:
-    """All commands in one parser, for help, completion and the manual page."""
+def whole_parser(*, is_brief: bool = False) -> Parser:
+    """All commands in one parser, for help, the manual page and (*is_brief*: a line each) completion."""
     parser = Parser(prog="threadfs", usage=USAGE, description=DESCRIPTION, epilog=EPILOG)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     for command, line in COMMANDS.items():
-        _define(commands.add_parser(command, prog=f"threadfs {command}", help=line), command)
+        made = commands.add_parser(command, prog=f"threadfs {command}", help=line)
+        _define(made, command)
+        if is_brief:
+            made.description = line
     module_of("mount").arguments(parser)
     _add_general(parser)
     return parser
