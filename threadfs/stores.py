@@ -7,6 +7,7 @@ import stat
 from typing import Any
 
 from store import Store, StoreError, ThreadStore
+from threadfs.mounts import mounts
 
 _SCHEMES = ("postgresql://", "postgres://")
 
@@ -43,13 +44,14 @@ def open_store(location: str, *, create: bool = False) -> Store:
             empty store.
 
     Raises:
-        CannotOpen: there is none, or what is needed to open it is not installed.
+        CannotOpen: there is none, it is no store, or what is needed to open it is not installed.
         StoreError: it cannot be opened.
     """
     if is_url(location):
         store: Store = _postgres().PostgresStore(location)
         return store
     path = absolute(location)
+    _check_is_none_of_ours(location, os.path.realpath(path))
     if not create:
         try:
             is_directory = stat.S_ISDIR(os.stat(path).st_mode)
@@ -58,6 +60,16 @@ def open_store(location: str, *, create: bool = False) -> Store:
         if not is_directory:
             raise CannotOpen(f"{location}: Not a directory")
     return ThreadStore(path)
+
+
+def _check_is_none_of_ours(location: str, path: str) -> None:
+    """Refuses what looks like a store, and is the tree that shows one, or a thread in one."""
+    around = [mount for mount in mounts() if f"{path}/".startswith(f"{mount.mountpoint.rstrip('/')}/")]
+    innermost = sorted(around, key=lambda mount: len(mount.mountpoint))[-1:]
+    if innermost and innermost[0].is_threadfs:
+        raise CannotOpen(f"{location} is in a mount, and no store: it shows {innermost[0].source}")
+    if os.path.isfile(os.path.join(path, "meta.json")):
+        raise CannotOpen(f"{location} is a thread, and no store: give the directory that it is in")
 
 
 def _postgres() -> Any:

@@ -196,6 +196,33 @@ def test_a_store_that_is_named_like_a_command_is_given_with_its_directory(desk: 
     assert os.listdir(desk / "mnt" / "threads")
 
 
+ON_STORES = [["fsck"], ["fsck", "--repair"], ["export"], ["import"], ["prune", "--older-than", "0s"]]
+
+
+@pytest.mark.parametrize("words", ON_STORES, ids=" ".join)
+@pytest.mark.parametrize("place", ["", "threads", f"threads/{OSLO}", "drafts/new"])
+def test_a_mount_is_not_taken_for_a_store(mounted: Mount, words: list[str], place: str) -> None:
+    name, *options = words
+    result = threadfs(name, mounted.path(place), *options, given="")
+    fails(result, 1, f"is in a mount, and no store: it shows {mounted.store}")
+
+
+def test_the_threads_of_a_mount_are_not_mounted(mounted: Mount, tmp_path: Path) -> None:
+    fails(threadfs(mounted.path("threads"), tmp_path / "other"), 1, "is in a mount, and no store")
+
+
+@pytest.mark.parametrize("words", ON_STORES, ids=" ".join)
+def test_a_thread_is_not_taken_for_a_store(household: Path, words: list[str]) -> None:
+    name, *options = words
+    before = sorted(household.rglob("*"))
+    fails(threadfs(name, household / OSLO, *options, given=""), 1, "is a thread, and no store")
+    assert sorted(household.rglob("*")) == before
+
+
+def test_a_thread_is_not_mounted(household: Path, tmp_path: Path) -> None:
+    fails(threadfs(household / OSLO, tmp_path / "mnt"), 1, "is a thread, and no store")
+
+
 # ── list and umount ─────────────────────────────────────────────────────────────────────────────────────
 
 
