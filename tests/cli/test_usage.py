@@ -146,6 +146,18 @@ def test_wrong_usage_is_one_line_and_status_2(tmp_path: Path, arguments: list[st
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize("scheme", ["postgresql+asyncpg", "mysql", "http", "file", "POSTGRESQL"])
+@pytest.mark.parametrize("words", [[], ["fsck"], ["export"], ["import"]], ids=str)
+def test_a_url_of_an_unknown_kind_is_no_directory_and_its_password_is_not_said(
+    tmp_path: Path, scheme: str, words: list[str]
+) -> None:
+    mountpoint = [] if words else ["mnt"]
+    result = threadfs(*words, f"{scheme}://user:secret@host/db", *mountpoint, cwd=tmp_path)
+    fails(result, 2, f"{scheme}:// is no store", "postgresql://")
+    assert "secret" not in result.stderr
+    assert not os.listdir(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["fsck", "export", "prune", "expire", "wait"])
 def test_a_store_that_is_missing_is_a_failure_of_one_line_and_is_not_made(tmp_path: Path, name: str) -> None:
     arguments = {"prune": ["--older-than", "1d"], "expire": ["--older-than", "1d"], "wait": ["T", "R"]}

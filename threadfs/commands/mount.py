@@ -10,7 +10,7 @@ import argparse
 import os
 
 from threadfs.commands import CommandFailed
-from threadfs.commands.places import FILE, completes, not_empty
+from threadfs.commands.places import FILE, completes, not_empty, store_location
 
 # What mount(8), systemd and their helpers hand on that says nothing to a file system like this one.
 # ("dev" and "suid" come from mount.fuse; a mount of ours never has them.)
@@ -49,7 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def places(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", type=not_empty)
+    parser.add_argument("store", metavar="STORE", type=store_location)
     parser.add_argument("mountpoint", metavar="MNT", type=not_empty)
 
 
