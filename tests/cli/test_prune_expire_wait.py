@@ -63,6 +63,18 @@ def test_a_thread_with_a_run_in_progress_is_never_deleted(store: ThreadStore, st
     assert store.list_thread_ids() == ["busy"]
 
 
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]], ids=["", "dry-run"])
+def test_a_thread_with_a_damaged_run_stays_and_is_named(store: ThreadStore, dry_run: list[str]) -> None:
+    make_thread(store, "broken", RunStatus.completed)
+    make_thread(store, "old", RunStatus.completed, age_s=3 * DAY_S)
+    (store.run_dir("broken", "completed") / "status.json").write_text("{")
+    changed_ago(store, "broken", 3 * DAY_S)
+    result = threadfs("prune", store.location, "--older-than", "2d", *dry_run)
+    assert result.stdout == "old\n"
+    fails(result, 1, "thread 'broken' stays", "broken/runs/completed/status.json is damaged")
+    assert "broken" in ThreadStore(store.location).list_thread_ids()
+
+
 def test_a_thread_is_as_old_as_the_last_change_in_it(store: ThreadStore) -> None:
     make_thread(store, "T", RunStatus.queued, age_s=300 * DAY_S)
     store.cancel_run("T", "queued")

@@ -1,7 +1,7 @@
 """Delete threads in which nothing has changed for AGE, and write the id of each to stdout.
 
 With --status, delete only runs that have had one of these statuses for AGE. What is in progress is never
-deleted, nor is a thread that holds a run in progress.
+deleted, nor is a thread that holds a run in progress, or a damaged one, which may be.
 """
 
 from __future__ import annotations
@@ -74,15 +74,20 @@ def _said(pruned: Iterator[str]) -> bool:
 
 
 def _prune_thread(store: Store, thread_id: str, latest_ns: int, dry_run: bool) -> Iterator[str]:
-    from store import Damaged, ModifiedSince, NotFound, RunInProgress
+    from store import Damaged, ModifiedSince, NotFound, RunInProgress, StoreError
 
     with suppress(NotFound, RunInProgress, ModifiedSince):
         if store.thread_modified_ns(thread_id) > latest_ns:
             return
         for run_id in store.list_run_ids(thread_id):
-            with suppress(NotFound, Damaged):
+            try:
                 if store.get_run(thread_id, run_id).status.is_in_progress:
                     return
+            except NotFound:
+                continue
+            except Damaged as error:
+                # It may be in progress.
+                raise StoreError(f"thread {thread_id!r} stays: {error}") from None
         if not dry_run:
             store.delete_thread(thread_id, unmodified_since_ns=latest_ns)
         yield thread_id
