@@ -19,6 +19,9 @@ from store.models import Document, Run, RunStep, RunStepStatus, ThreadMessage
 
 META, LOG, RUNS, STATUS, STEPS = "meta.json", "messages.jsonl", "runs", "status.json", "steps"
 
+# Of how many messages of a log the ids are compared, which takes some 70 MB.
+MAX_COMPARED = 1_000_000
+
 _BLANKS = b" \t\r\n"
 
 
@@ -40,6 +43,7 @@ class Problem(Enum):
     LINE = "a line of a log that is no message"
     LINE_IDENTITY = "a message that names another thread"
     LINE_REFERENCE = "a message that refers to a run that is not there"
+    DUPLICATE = "a message whose id another one before it has"
     TORN_LINE = "a last line without its end"
     NO_META = "what a thread holds, without its document"
     NO_STATUS = "what a run holds, without its document"
@@ -89,6 +93,8 @@ class _Thread:
         self._key = key
         # The messages that steps say they made, with those steps, until the log shows them.
         self._awaited: dict[str, list[DocumentKey]] = {}
+        # Hashes of the ids of messages.
+        self._seen: set[int] = set()
 
     def findings(self) -> Iterator[Finding]:
         yield from self._document(self._key)
@@ -175,6 +181,11 @@ class _Thread:
         if message.run_id is not None and message.run_id not in run_ids:
             yield Problem.LINE_REFERENCE, f"run_id: there is no run {message.run_id!r}"
         self._awaited.pop(message.id, None)
+        hashed = hash(message.id)
+        if hashed in self._seen:
+            yield Problem.DUPLICATE, f"id: there is a message {message.id!r} before"
+        elif len(self._seen) < MAX_COMPARED:
+            self._seen.add(hashed)
 
     def _log_finding(
         self,

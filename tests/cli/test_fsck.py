@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from store import ThreadStore
-from store.checking import Finding
+from store.checking import Finding, Problem
 from store.disk import checking
 from store.disk.leftovers import ASIDE
 from store.disk.repairing import Repair
@@ -254,7 +254,7 @@ def repaired(directory: Path) -> None:
     for _ in range(5):
         for place in checking.places(store):
             for finding in checking.check_place(store, place):
-                assert repair.mend(finding)
+                assert repair.mend(finding) or finding.problem is Problem.DUPLICATE
         for finding in checking.find_leftovers(store):
             assert repair.mend(finding)
 
@@ -320,6 +320,30 @@ def test_json_findings_have_path_severity_and_problem(household: Path) -> None:
     assert [json.loads(line) for line in result.stdout.splitlines()] == [
         {"path": META, "severity": "error", "problem": "created_at: missing"}
     ]
+
+
+def test_a_message_whose_id_is_taken_is_a_warning_that_a_repair_leaves_alone(household: Path) -> None:
+    log = household / LOG
+    first = log.read_bytes().splitlines()[0]
+    with log.open("ab") as appending:
+        appending.write(first + b"\n")
+    number = log.read_bytes().count(b"\n")
+    warning = f"{LOG}: warning: line {number}: id: there is a message {json.loads(first)['id']!r} before"
+    for options, outcome in (([], ""), (["--repair"], " (cannot be repaired)")):
+        before = every_file(household)
+        result = threadfs("fsck", household, *options)
+        assert (result.returncode, result.stdout) == (1, f"{warning}{outcome}\n")
+        assert every_file(household) == before
+
+
+def test_ids_of_more_messages_than_memory_is_for_are_not_compared(
+    household: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = household / LOG
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([*lines, lines[0], lines[1]]))
+    monkeypatch.setattr("store.checking.MAX_COMPARED", 1)
+    assert len(found_in(household)) == 1
 
 
 def test_without_repair_the_store_stays_as_it_is(household: Path) -> None:
@@ -502,7 +526,8 @@ def test_damage_at_random_is_repaired_without_loss(
         damage_at_random(household, random)
     before = every_file(household)
     repaired(household)
-    assert found_in(household) == []
+    # A log that was doubled stays so.
+    assert [what for _, _, what in found_in(household) if "there is a message" not in what] == []
     kept = b"\0".join(every_file(household).values())
     for path, content in before.items():
         for piece in content.split(b"\n") if path.endswith(".jsonl") else [content]:
