@@ -18,6 +18,34 @@ _INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. Returns its exit status: 0 done, 1 failed, 2 used wrongly."""
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read us has seen enough.
+        _end_stdout()
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except ImportError as error:
+        return _fail(f"cannot load what is needed ({error}): run ./mount.sh, or pip install threadfs")
+    except CommandFailed as error:
+        return _fail(str(error))
+    except OSError as error:
+        _end_stdout()
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
+    except Exception as error:
+        from store import StoreError
+
+        if not isinstance(error, StoreError):
+            raise
+        return _fail(str(error))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given == ["--version"]:
         # Scripts ask often, and it needs no parser.
@@ -28,36 +56,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None and isinstance(sys.stdout, io.TextIOWrapper):
         # Paths are bytes, in whatever encoding: they are written as they were given.
         sys.stdout.reconfigure(errors="surrogateescape")
-    try:
-        if arguments is None and any("://" in argument for argument in given):
-            _hide_passwords()
-        if given and given[0] in COMMANDS:
-            command = given[0]
-            options = command_parser(command).parse_args(given[1:])
-        else:
-            command = "mount"
-            options = mount_parser().parse_args(given)
-        status: int = module_of(command).run(options)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:
-        # Whoever read us has seen enough. Python would complain once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    except ImportError as error:
-        return _fail(f"cannot load what is needed ({error}): run ./mount.sh, or pip install threadfs")
-    except CommandFailed as error:
-        return _fail(str(error))
-    except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
-    except Exception as error:
-        from store import StoreError
+    if arguments is None and any("://" in argument for argument in given):
+        _hide_passwords()
+    if given and given[0] in COMMANDS:
+        command = given[0]
+        options = command_parser(command).parse_args(given[1:])
+    else:
+        command = "mount"
+        options = mount_parser().parse_args(given)
+    status: int = module_of(command).run(options)
+    return status
 
-        if not isinstance(error, StoreError):
-            raise
-        return _fail(str(error))
+
+def _end_stdout() -> None:
+    """Python would complain once more, when it ends, about a stdout that cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _hide_passwords() -> None:

@@ -99,6 +99,42 @@ def test_version_is_said_within_one_and_a_half_times_of_python_importing_argpars
     assert fastest_s("-c", main) < 1.5 * fastest_s("-c", "import argparse")
 
 
+UNWRITABLE = ["--version", "--help", "--print-completion bash", "export store", "fsck store"]
+
+
+@pytest.mark.parametrize("words", UNWRITABLE)
+def test_what_cannot_be_written_to_stdout_is_a_failure_of_one_line(
+    household: Path, tmp_path: Path, words: str
+) -> None:
+    (household / "Trip to Oslo" / "meta.json").write_text('{"created_at": 1, "id": "other"}')
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            command(*words.split()),
+            cwd=tmp_path,
+            env={**environment(tmp_path), "PYTHONUNBUFFERED": ""},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    fails(result, 1, "threadfs: No space left on device")
+
+
+@pytest.mark.parametrize("words", ["--version", "list", "import store"])
+def test_closed_standard_streams_make_no_traceback(tmp_path: Path, words: str) -> None:
+    script = f"exec {sys.executable} -m threadfs.cli {words} <&- >&-"
+    result = subprocess.run(
+        ["sh", "-c", script],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in result.stderr
+    assert result.returncode == ("import" in words)
+
+
 def test_progress_is_shown_on_a_terminal_and_not_in_a_pipe(household: Path) -> None:
     assert "thread" in on_a_terminal("fsck", str(household))
     assert succeeds(threadfs("fsck", household)) == ""

@@ -51,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _lines() -> Iterator[bytes]:
+    if sys.stdin is None:
+        raise CommandFailed("stdin is closed: the export is read from there")
     status = os.fstat(sys.stdin.fileno())
     size = status.st_size if stat.S_ISREG(status.st_mode) else None
     with progress.bar(size, "B") as shown:
