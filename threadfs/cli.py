@@ -91,7 +91,10 @@ def _hide_passwords() -> None:
 
 
 def _fail(reason: str) -> int:
-    sys.stderr.write(f"threadfs: {reason}\n")
+    from threadfs.commands.progress import is_journal
+
+    # The journal knows who speaks; 3 is the priority of an error.
+    sys.stderr.write(f"<3>{reason}\n" if is_journal() else f"threadfs: {reason}\n")
     return 1
 
 

@@ -329,6 +329,21 @@ def test_in_the_journal_lines_begin_with_how_urgent_they_are(household: Path, tm
     assert all(re.match("<[0-7]>", line) for line in lines)
 
 
+def test_in_the_journal_the_reason_of_a_failed_start_is_an_error(desk: Path) -> None:
+    (desk / "full" / "something").mkdir(parents=True)
+    with (desk / "journal").open("wb") as journal:
+        status = os.fstat(journal.fileno())
+        done = subprocess.run(
+            command("-f", "store", "full"),
+            cwd=desk,
+            env={**environment(desk), "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"},
+            stderr=journal,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert (desk / "journal").read_text().startswith(f"<3>{desk}/full is not empty")
+
+
 def test_the_unit_is_one_that_systemd_accepts(tmp_path: Path) -> None:
     unit = tmp_path / "threadfs@.service"
     text = (ROOT / "contrib" / "threadfs@.service").read_text()

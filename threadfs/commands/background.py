@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from store import StoreError
 from threadfs import mount
 from threadfs.commands import CommandFailed
+from threadfs.commands.progress import is_journal
 from threadfs.stores import open_store
 
 _LOG_BYTES = 10 << 20
@@ -134,14 +135,8 @@ def log_to(path: str | None) -> None:
         )
     else:
         handler = logging.StreamHandler()
-    handler.setFormatter(_JournalFormatter() if not path and _is_journal() else logging.Formatter(form))
+    handler.setFormatter(_JournalFormatter() if not path and is_journal() else logging.Formatter(form))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
-
-
-def _is_journal() -> bool:
-    """stderr is the journal: systemd says which file that is."""
-    status = os.fstat(2)
-    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 class _JournalFormatter(logging.Formatter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,15 @@ def say(line: str) -> None:
 def complain(line: str) -> None:
     """A line on stderr, also while a bar is there."""
     _write(f"threadfs: {line}", sys.stderr)
+
+
+def is_journal() -> bool:
+    """stderr is the journal: systemd says which file that is."""
+    try:
+        status = os.fstat(2)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def _write(line: str, stream: object) -> None:
