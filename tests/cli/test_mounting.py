@@ -190,6 +190,20 @@ def test_two_that_mount_the_same_store_at_once_do_not_stack(desk: Path) -> None:
     assert find_mount(desk / "mnt", "SOURCE").splitlines() == [f"{desk}/store"]
 
 
+def test_a_mount_that_can_be_written_is_not_taken_for_a_read_only_one(desk: Path) -> None:
+    succeeds(threadfs("store", "mnt", cwd=desk))
+    asked = threadfs("--read-only", "store", "mnt", cwd=desk)
+    fails(asked, 1, "not read-only", f"threadfs umount {desk}/mnt")
+    assert "rw" in find_mount(desk / "mnt", "OPTIONS").split(",")
+
+
+def test_a_mount_that_is_read_only_already_is_said_to_be(desk: Path) -> None:
+    succeeds(threadfs("--read-only", "store", "mnt", cwd=desk))
+    for options in ([], ["--read-only"]):
+        said = succeeds(threadfs(*options, "store", "mnt", cwd=desk))
+        assert said.startswith("already mounted (read-only)")
+
+
 def test_a_store_that_is_named_like_a_command_is_given_with_its_directory(desk: Path) -> None:
     (desk / "store").rename(desk / "fsck")
     succeeds(threadfs("./fsck", "mnt", cwd=desk))

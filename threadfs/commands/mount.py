@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
 from threadfs.commands import CommandFailed
 from threadfs.commands.places import FILE, completes, not_empty, store_location
+
+if TYPE_CHECKING:
+    from threadfs.mount import Settings
 
 # What mount(8), systemd and their helpers hand on that says nothing to a file system like this one.
 # ("dev" and "suid" come from mount.fuse; a mount of ours never has them.)
@@ -89,16 +93,14 @@ def run(options: argparse.Namespace) -> int:
         if mount.clear_dead(mountpoint):
             print(f"cleared the dead mount that a killed process left on {mountpoint}")
         place = os.path.realpath(mountpoint)
-        if mount.mounted_at(place) == ("fuse.threadfs", shown):
-            print(f"already mounted: {shown} on {mountpoint}")
+        if _is_there(place, shown, mountpoint, settings):
             return 0
         mount.check_place(directory, place)
         if directory:
             _prepare(directory)
         with mount.place_lock(place) as lock:
             # Somebody may have been faster: two mounts of one store on one place never stack.
-            if mount.mounted_at(place) == ("fuse.threadfs", shown):
-                print(f"already mounted: {shown} on {mountpoint}")
+            if _is_there(place, shown, mountpoint, settings):
                 return 0
             mount.check_place(directory, place)
             server = background.Server(location, place, settings, lock)
@@ -113,6 +115,25 @@ def run(options: argparse.Namespace) -> int:
         raise CommandFailed(str(error)) from None
     _welcome(shown, mountpoint, log_file)
     return 0
+
+
+def _is_there(place: str, shown: str, mountpoint: str, settings: Settings) -> bool:
+    """Whether the store is mounted there already, which is said.
+
+    Raises:
+        CommandFailed: it is, and can be written, which was not to be.
+    """
+    from threadfs.mounts import on_top
+
+    there = on_top(place)
+    if there is None or not there.is_threadfs or there.source != shown:
+        return False
+    is_read_only = "ro" in there.options
+    if settings.read_only and not is_read_only:
+        what_to_do = f"unmount it first (threadfs umount {mountpoint})"
+        raise CommandFailed(f"{mountpoint} is mounted already, and not read-only: {what_to_do}")
+    print(f"already mounted{' (read-only)' if is_read_only else ''}: {shown} on {mountpoint}")
+    return True
 
 
 def _prepare(directory: str) -> None:
