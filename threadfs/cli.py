@@ -63,7 +63,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         options = command_parser(command).parse_args(given[1:])
     else:
         command = "mount"
-        options = mount_parser().parse_args(given)
+        options = mount_parser(given).parse_args(given)
     status: int = module_of(command).run(options)
     return status
 

@@ -182,6 +182,21 @@ def test_wrong_usage_is_one_line_and_status_2(tmp_path: Path, arguments: list[st
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("--nope", "unrecognized arguments: --nope;"),
+        ("--nope store", "unrecognized arguments: --nope;"),
+        ("--nope store mnt", "unrecognized arguments: --nope;"),
+        ("bogus", "MNT is missing, and 'bogus' is no command;"),
+        ("-f store", "MNT is missing, and 'store' is no command;"),
+        ("--read-only", "required: STORE, MNT;"),
+    ],
+)
+def test_what_is_wrong_is_what_is_said(tmp_path: Path, words: str, reason: str) -> None:
+    fails(threadfs(*words.split(), cwd=tmp_path), 2, reason)
+
+
 @pytest.mark.parametrize("scheme", ["postgresql+asyncpg", "mysql", "http", "file", "POSTGRESQL"])
 @pytest.mark.parametrize("words", [[], ["fsck"], ["export"], ["import"]], ids=str)
 def test_a_url_of_an_unknown_kind_is_no_directory_and_its_password_is_not_said(

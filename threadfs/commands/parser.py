@@ -15,6 +15,7 @@ from threadfs.commands import COMMANDS, module_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, NoReturn
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
@@ -99,20 +100,39 @@ def _add_general(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def mount_parser() -> Parser:
-    """The parser of ``threadfs STORE MNT``."""
-    parser = _WithWholeHelp(prog="threadfs")
-    module_of("mount").arguments(parser)
+def mount_parser(given: Sequence[str]) -> Parser:
+    """The parser of ``threadfs STORE MNT``, for these arguments."""
+    parser = _add_mounting(_MountParser(given))
     module_of("mount").places(parser)
+    return parser
+
+
+def _add_mounting(parser: Parser) -> Parser:
+    module_of("mount").arguments(parser)
     _add_general(parser)
     return parser
 
 
-class _WithWholeHelp(Parser):
+class _MountParser(Parser):
     """Parses a mount, and tells of the commands as well."""
+
+    def __init__(self, given: Sequence[str]) -> None:
+        super().__init__(prog="threadfs")
+        self._given = given
 
     def format_help(self) -> str:
         return whole_parser().format_help()
+
+    def error(self, message: str) -> NoReturn:
+        if "required" in message:
+            # argparse names what is missing, also when it is not what is wrong.
+            _, rest = _add_mounting(Parser(prog="threadfs")).parse_known_args(self._given)
+            unknown = [word for word in rest if word.startswith("-")]
+            if unknown and "--" not in rest:
+                message = f"unrecognized arguments: {' '.join(unknown)}"
+            elif len(rest) == 1:
+                message = f"MNT is missing, and {rest[0]!r} is no command"
+        super().error(message)
 
 
 def command_parser(command: str) -> Parser:
@@ -138,6 +158,4 @@ def whole_parser(*, is_brief: bool = False) -> Parser:
         _define(made, command)
         if is_brief:
             made.description = line
-    module_of("mount").arguments(parser)
-    _add_general(parser)
-    return parser
+    return _add_mounting(parser)
