@@ -91,10 +91,9 @@ def _hide_passwords() -> None:
 
 
 def _fail(reason: str) -> int:
-    from threadfs.commands.progress import is_journal
+    from threadfs.commands.progress import complaint
 
-    # The journal knows who speaks; 3 is the priority of an error.
-    sys.stderr.write(f"<3>{reason}\n" if is_journal() else f"threadfs: {reason}\n")
+    sys.stderr.write(complaint(reason) + "\n")
     return 1
 
 

@@ -50,7 +50,12 @@ def say(line: str) -> None:
 
 def complain(line: str) -> None:
     """A line on stderr, also while a bar is there."""
-    _write(f"threadfs: {line}", sys.stderr)
+    _write(complaint(line), sys.stderr)
+
+
+def complaint(line: str) -> str:
+    """A reason as stderr shows it; the journal knows who speaks, and takes 3 for the priority of an error."""
+    return f"<3>{line}" if is_journal() else f"threadfs: {line}"
 
 
 def is_journal() -> bool:
