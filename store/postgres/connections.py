@@ -31,12 +31,15 @@ logging.getLogger("psycopg.pool").setLevel(logging.WARNING)
 SCHEMA = "threadfs"
 
 # One query for each new connection.
-# - Answers come in time, and a connection of ours that the network has swallowed keeps no row locked.
+# - Answers come in time.
+# - A host that is cut off does not keep rows locked: neither the session that holds them, nor, each in its
+#   turn, those that wait for them and will not notice that there is nobody any more.
 # - A commit is answered when it is on disk: `off` would answer before. Who waits for replicas still does.
 _SET_UP = f"""
     SELECT set_config('search_path', '{SCHEMA}', false),
         set_config('statement_timeout', %(answer_ms)s, false),
-        set_config('idle_in_transaction_session_timeout', %(answer_ms)s, false),
+        set_config('idle_in_transaction_session_timeout', %(idle_ms)s, false),
+        set_config('lock_timeout', %(lock_ms)s, false),
         (SELECT set_config(name, '1s', false)
             FROM pg_settings WHERE name = 'client_connection_check_interval'),
         (SELECT set_config(name, 'on', false)
@@ -54,6 +57,11 @@ class Limits:
     connect_s: int = 5
     # For the answer to one statement.
     answer_s: float = 10.0
+    # For the next statement of a transaction: what is done in between takes no time.
+    idle_s: float = 2.0
+    # For a row that another transaction has locked, each time that is tried. This and `idle_s` are less than
+    # `retry_s`: who waits for what a dead host has locked gets it.
+    lock_s: float = 5.0
     # For all that a method of the store tries again while the server cannot be reached.
     retry_s: float = 12.0
     connections: int = 8
@@ -155,9 +163,12 @@ class Connections:
 
     def _set_up(self, connection: Connection) -> None:
         self._given.add(connection)
-        answer_ms = str(int(self.limits.answer_s * 1000))
+        limits = self.limits
+        times_s = {"answer_ms": limits.answer_s, "idle_ms": limits.idle_s, "lock_ms": limits.lock_s}
         try:
-            self.session_on(connection).execute(_SET_UP, {"answer_ms": answer_ms})
+            self.session_on(connection).execute(
+                _SET_UP, {name: str(int(time_s * 1000)) for name, time_s in times_s.items()}
+            )
         except BaseException:
             connection.close()
             raise

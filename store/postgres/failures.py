@@ -17,14 +17,15 @@ _ERRNOS = {
     "53100": errno.ENOSPC,  # disk_full
     "53200": errno.ENOMEM,  # out_of_memory
     "57014": errno.ETIMEDOUT,  # query_canceled: by statement_timeout
-    "55P03": errno.ETIMEDOUT,  # lock_not_available
+    "55P03": errno.ETIMEDOUT,  # lock_not_available: by lock_timeout
     "42501": errno.EACCES,  # insufficient_privilege
 }
 
 # The connection has ended with what was done on it, and another one may fare better.
 _LOST = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "53300"})
-# The transaction was undone in favour of another one, and may be run again.
-_UNDONE = frozenset({"40001", "40P01"})
+# The transaction was undone in favour of another one, or has waited long enough for what that one has locked,
+# and may be run again.
+_UNDONE = frozenset({"40001", "40P01", "55P03"})
 
 
 def is_passing(error: psycopg.Error) -> bool:

@@ -62,6 +62,8 @@ def _migrate(session: Session) -> bool:
     if encoding != "UTF8":
         raise UnusableDatabase(f"the database is in {encoding}: make one with ENCODING 'UTF8'")
     session.execute("BEGIN")
+    # Nobody tries this again: it waits as long as for any answer.
+    session.execute("SET LOCAL lock_timeout = 0")
     # Held until the transaction ends. Others wait here, and then find that all is done.
     session.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
     before = _version(session, steps)

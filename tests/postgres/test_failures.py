@@ -13,13 +13,14 @@ import psycopg
 import pytest
 
 from store import AlreadyExists, DocumentKey, NotFound, Run, RunStatus, StorageFailed, Store, Thread
-from store.postgres import PostgresStore
+from store.postgres import Limits, PostgresStore
 from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster, private_cluster, standby_of
 from tests.postgres.conftest import IMPATIENT, OpenStore
 from tests.postgres.proxy import Proxy
 from tests.store.conftest import make_run, make_thread, message, texts
 
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'contract' AND wait_event_type = 'Lock'"
 KILL_ALL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'contract'"
 
 
@@ -219,6 +220,39 @@ def test_a_row_that_somebody_holds_locked_fails_a_change_in_time(
         fails_with(errno.ETIMEDOUT, "statement timeout", lambda: store.append_message("T", message()))
     store.append_message("T", message())
     assert texts(store) == ["Hello"]
+
+
+def test_a_row_that_is_locked_for_longer_than_one_attempt_waits_is_waited_for(
+    open_store: OpenStore, url: str
+) -> None:
+    store = open_store(limits=Limits(lock_s=0.2))
+    make_thread(store)
+    with psycopg.connect(url) as other:
+        other.execute("SELECT FROM threadfs.threads FOR UPDATE")
+        unlock = threading.Timer(0.7, other.rollback)
+        unlock.start()
+        store.append_message("T", message())
+        unlock.join()
+    assert texts(store) == ["Hello"]
+
+
+def test_what_a_host_that_was_cut_off_has_locked_or_waits_for_does_not_fail_others(
+    open_store: OpenStore, cluster: Cluster, url: str, url_through_proxy: str, proxy: Proxy
+) -> None:
+    # As it is by default, five times as fast.
+    limits = Limits(answer_s=2.0, idle_s=0.4, lock_s=1.0, retry_s=2.4)
+    store, cut_off = open_store(limits=limits), open_store(url_through_proxy, limits)
+    make_thread(store)
+    waiting = [threading.Thread(target=lambda: cut_off.append_message("T", message())) for _ in range(6)]
+    with psycopg.connect(url) as other:
+        other.execute("SELECT FROM threadfs.threads FOR UPDATE")
+        for thread in waiting:
+            thread.start()
+        wait_until(lambda: cluster.sql(WAITING) == [(6,)])
+        proxy.swallow()
+    store.append_message("T", message())
+    for thread in waiting:
+        thread.join()
 
 
 def test_too_many_connections_fail_a_call_in_time_with_the_reason(
