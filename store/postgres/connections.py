@@ -47,6 +47,9 @@ _SET_UP = f"""
 """
 # How much later than the server's own the watchdog's time is up, so that the server's reason is heard.
 _GRACE_S = 2.0
+# For how long the pool tries to connect before it begins anew: else its pauses grow, and it notices late that
+# the server is back.
+_RECONNECT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,8 @@ class Connections:
         self._pool: ConnectionPool[Connection] | None = None
         # Why connecting failed, while it does.
         self.last_refusal: psycopg.Error | None = None
+        # Until when somebody waits for a connection, at the latest.
+        self._wanted_until_s = 0.0
         self._given: weakref.WeakSet[Connection] = weakref.WeakSet()
         this = weakref.ref(self)
 
@@ -184,6 +189,7 @@ class Connections:
             psycopg.Error: there was none in time (PoolTimeout), or what the block said.
         """
         pool = self._opened_pool()
+        self._wanted_until_s = max(self._wanted_until_s, until_s)
         connection = pool.getconn(max(0.05, until_s - time.monotonic()))
         self.last_refusal = None
         try:
@@ -206,12 +212,22 @@ class Connections:
                     min_size=0,
                     max_size=self.limits.connections,
                     max_idle=300.0,
-                    reconnect_timeout=self.limits.retry_s,
+                    reconnect_timeout=_RECONNECT_S,
+                    reconnect_failed=self._connect_anew,
                     num_workers=2,
                     name="threadfs",
                     open=True,
                 )
             return self._pool
+
+    def _connect_anew(self, pool: ConnectionPool[Connection]) -> None:
+        """The pool has given up, and does not begin again for those who wait already. For a new one it does.
+
+        Were they to ask anew themselves, they would lose their places in the queue.
+        """
+        if time.monotonic() < self._wanted_until_s:
+            with suppress(psycopg.Error):
+                pool.putconn(pool.getconn(0.01))
 
     def close(self) -> None:
         with self._opening:

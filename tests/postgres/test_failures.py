@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -100,6 +101,41 @@ def test_a_server_that_is_gone_fails_calls_in_time_with_the_reason() -> None:
         assert fails_with(errno.EIO, "refused", lambda: store.append_message("T", message())) < 4
         cluster.start()
         assert store.get_thread("T").id == "T"
+
+
+def test_a_call_that_waits_already_succeeds_soon_after_the_server_is_back(
+    open_store: OpenStore, url_through_proxy: str, proxy: Proxy
+) -> None:
+    store = open_store(url_through_proxy, Limits(retry_s=3.0))
+    make_thread(store)
+    proxy.cut(refuse=True)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(store.get_thread, "T")
+        time.sleep(2)
+        second = pool.submit(store.get_thread, "T")
+        fails_with(errno.EIO, "no connection", first.result)
+        time.sleep(0.3)  # What was begun for the first one is over, too.
+        proxy.go_on()
+        assert second.result().id == "T"
+
+
+def test_who_waits_for_a_connection_gets_it_before_those_who_came_later(
+    open_store: OpenStore, cluster: Cluster, url: str
+) -> None:
+    store = open_store(limits=Limits(connections=1))
+    make_thread(store)
+    done: list[int] = []
+
+    def work(number: int) -> None:
+        store.log_info("T")
+        done.append(number)
+
+    until_s = time.monotonic() + 10
+    with ThreadPoolExecutor(4) as pool, store._database.connections.session(until_s):
+        for number in range(4):
+            pool.submit(work, number)
+            time.sleep(0.4)  # More than a second for the first ones.
+    assert done == [0, 1, 2, 3]
 
 
 def test_a_silent_network_fails_calls_in_time_and_they_succeed_when_it_is_back(
