@@ -21,8 +21,15 @@ def is_url(location: str) -> bool:
 
 
 def absolute(location: str) -> str:
-    """The location as it is from any directory: a path is made absolute, a URL is one already."""
-    return location if is_url(location) else os.path.abspath(os.path.expanduser(location))
+    """The location as it is from any directory: a path is made absolute, in a URL those of certificates.
+
+    Raises:
+        CannotOpen: as `open_store`, for a URL.
+    """
+    if is_url(location):
+        url: str = _postgres().with_absolute_paths(location)
+        return url
+    return os.path.abspath(os.path.expanduser(location))
 
 
 def shown(location: str) -> str:

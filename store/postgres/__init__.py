@@ -10,5 +10,6 @@ except ImportError:
 
 from store.postgres.connections import Limits, without_password
 from store.postgres.postgres_store import PostgresStore
+from store.postgres.urls import with_absolute_paths
 
-__all__ = ["Limits", "PostgresStore", "without_password"]
+__all__ = ["Limits", "PostgresStore", "with_absolute_paths", "without_password"]

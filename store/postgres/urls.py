@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -16,6 +16,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from store.errors import StoreError
 
 _SECRETS = ("password", "sslpassword")
+
+# What names a file: in a URL, and in the environment.
+_FILES = frozenset({"passfile", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir"})
+_FILE_VARIABLES = (
+    *("PGPASSFILE", "PGSERVICEFILE", "PGSYSCONFDIR"),
+    *("PGSSLCERT", "PGSSLKEY", "PGSSLROOTCERT", "PGSSLCRL", "PGSSLCRLDIR"),
+)
 
 # A URL as libpq takes it apart: credentials end at the first "@" if that comes before any "/".
 _URL = re.compile(
@@ -61,6 +68,30 @@ def without_password(url: str) -> tuple[str, str | None]:
             kept.append(parameter)
     user = "" if parts["user"] is None else f"{parts['user']}@"
     return f"{parts['scheme']}{user}{place}{'?' if kept else ''}{'&'.join(kept)}", password or None
+
+
+def with_absolute_paths(url: str) -> str:
+    """*url*, to connect with from any directory: the files that it names are found from there, too.
+
+    So are those that the environment names, which is changed.
+    """
+    for variable in _FILE_VARIABLES:
+        if variable in os.environ:
+            os.environ[variable] = _absolute(os.environ[variable])
+    place, question_mark, query = url.partition("?")
+    parameters = []
+    for parameter in query.split("&"):
+        name, _, value = parameter.partition("=")
+        path = unquote(value)
+        if unquote(name) in _FILES and _absolute(path) != path:
+            parameter = f"{name}={quote(_absolute(path))}"
+        parameters.append(parameter)
+    return f"{place}{question_mark}{'&'.join(parameters)}"
+
+
+def _absolute(path: str) -> str:
+    """Leaves alone what names no file, such as ``sslrootcert=system``, which is the system's authorities."""
+    return os.path.join(os.getcwd(), path) if path != "system" and os.path.exists(path) else path
 
 
 def connection_parameters(url: str, connect_timeout_s: int) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from store import StorageFailed
 from store.postgres import PostgresStore, without_password
-from store.postgres.urls import WrongUrl, connection_parameters
+from store.postgres.urls import WrongUrl, connection_parameters, with_absolute_paths
 from tests.postgres.cluster import Cluster
 
 SECRET = "s3cret/@:%é"
@@ -59,6 +60,32 @@ def test_what_is_left_of_a_url_and_its_password_connect_to_the_same(url: str) ->
     whole = connection_parameters(url, 5)
     whole.pop("sslpassword", None)
     assert parameters == {name: value for name, value in whole.items() if value or name != "password"}
+
+
+def test_files_that_a_url_names_are_found_from_any_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("alice's.crt", "system"):
+        Path(name).touch()
+    assert with_absolute_paths("postgresql://db/chats?sslcert=alice%27s.crt&sslmode=verify-full") == (
+        f"postgresql://db/chats?sslcert={tmp_path}/alice%27s.crt&sslmode=verify-full"
+    )
+    for url in (*URLS, "postgresql://db/chats?sslcert=missing.crt", "postgresql://db/?sslrootcert=system"):
+        assert with_absolute_paths(url) == url
+
+
+def test_files_that_the_environment_names_are_found_from_any_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pgpass").touch()
+    monkeypatch.setenv("PGPASSFILE", "pgpass")
+    monkeypatch.setenv("PGSERVICEFILE", "missing")
+    monkeypatch.setenv("PGSSLROOTCERT", "/etc/passwd")
+    with_absolute_paths("postgresql://db/chats")
+    names = ("PGPASSFILE", "PGSERVICEFILE", "PGSSLROOTCERT")
+    assert [os.environ[name] for name in names] == [f"{tmp_path}/pgpass", "missing", "/etc/passwd"]
 
 
 @pytest.mark.parametrize(
