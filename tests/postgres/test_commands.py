@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from store import DocumentKey, RunStatus, Store, ThreadStore
+import pytest
+
+from store import DocumentKey, RunStatus, Store, Thread, ThreadStore
 from tests.mount.conftest import EXAMPLES
 from tests.postgres.cluster import Cluster
 from tests.postgres.conftest import OpenStore
+from tests.postgres.proxy import Proxy
 from tests.store.conftest import LONG_AGO_NS, RUN, THREAD, make_run, make_thread, message
 
 
@@ -85,6 +89,23 @@ def test_expire_ends_runs_that_nobody_works_on(open_store: OpenStore, url: str) 
     store.set_document_modified(RUN, LONG_AGO_NS)
     assert threadfs("expire", url, "--older-than", "1d").returncode == 0
     assert store.get_run("T", "R").status is RunStatus.expired
+
+
+@pytest.mark.parametrize("command", ["export", "fsck"])
+def test_a_server_that_goes_away_ends_a_command_and_is_not_taken_for_damage(
+    open_store: OpenStore, url_through_proxy: str, proxy: Proxy, command: str
+) -> None:
+    store = open_store()
+    for number in range(5):
+        store.create_thread(Thread(id=f"T{number}"))
+    # Once the threads are listed, as soon as the first one is read.
+    proxy.cut_at(b"SELECT document", pass_it_on=False, refuse=True)
+    started = time.monotonic()
+    failed = threadfs(command, url_through_proxy)
+    assert time.monotonic() - started < 20
+    assert failed.returncode == 1
+    assert failed.stdout == b""
+    assert b"no connection to the database" in failed.stderr.splitlines()[-1]
 
 
 def test_a_server_that_is_not_there_is_one_line_without_a_password(tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from store import DocumentKey, StoreError
+    from store import DocumentKey, StorageFailed, StoreError
     from threadfs.exporting import Export
-    from threadfs.stores import open_store
+    from threadfs.stores import is_url, open_store
 
     store = open_store(options.store)
     for thread_id in options.threads:
@@ -42,6 +42,8 @@ def run(options: argparse.Namespace) -> int:
 
     def missed(what: str, error: StoreError) -> None:
         nonlocal missing
+        if isinstance(error, StorageFailed) and is_url(options.store):
+            raise error  # A file can be unreadable; of a database it is the server, for all that follows too.
         missing += 1
         progress.complain(f"{what}: {error}")
 

@@ -76,11 +76,13 @@ class Report:
 
 
 def _check(store: Store, report: Report) -> None:
-    from store.checking import check_thread
+    from store.checking import Problem, check_thread
 
     thread_ids = sorted(store.list_thread_ids())
     for thread_id in progress.tracked(thread_ids, "thread", len(thread_ids)):
         for finding in check_thread(store, thread_id):
+            if finding.problem is Problem.UNREADABLE:
+                raise CommandFailed(f"{finding.path}: {finding.what}")  # It is the server, and no damage.
             report.say(finding)
             report.remaining += 1
 
