@@ -24,8 +24,10 @@ __all__ = ["Connections", "Limits", "Rows", "Session", "without_password"]
 Rows = list[tuple[Any, ...]]
 Parameters = Sequence[Any] | Mapping[str, Any]
 
-# The pool tells of each connection that it gives, which would be every call.
+# The pool tells of each connection that it gives, which would be every call. The rest is for the log of a
+# mount, and not for the stderr of a command, which says in one line what has become of it.
 logging.getLogger("psycopg.pool").setLevel(logging.WARNING)
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 # Where the tables are. A schema of its own: a database may have "threads" and "runs" of another program.
 SCHEMA = "threadfs"

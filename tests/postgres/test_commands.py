@@ -105,7 +105,8 @@ def test_a_server_that_goes_away_ends_a_command_and_is_not_taken_for_damage(
     assert time.monotonic() - started < 20
     assert failed.returncode == 1
     assert failed.stdout == b""
-    assert b"no connection to the database" in failed.stderr.splitlines()[-1]
+    (line,) = failed.stderr.splitlines()
+    assert b"no connection to the database" in line
 
 
 def test_a_server_that_is_not_there_is_one_line_without_a_password(tmp_path: Path) -> None:
