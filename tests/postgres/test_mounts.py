@@ -166,6 +166,27 @@ def test_a_read_only_database_refuses_writes_with_the_reason(mount_on: MountOn, 
     assert there.lines("T") == 0
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "/bin/echo no > say",
+        "echo no | cat > say",
+        "echo no | tee say",
+        """echo '{"role":"user","content":"no"}' >> messages.jsonl""",
+    ],
+)
+def test_a_program_that_reports_what_is_refused_says_so_in_its_exit_status(
+    mount_on: MountOn, here: Host, url: str, command: str
+) -> None:
+    here.path("threads", "T").mkdir()
+    there = mount_on("there", f"{url}&options=-cdefault_transaction_read_only%3Don")
+    ran = subprocess.run(
+        ["bash", "-c", command], cwd=there.path("threads", "T"), capture_output=True, check=False
+    )
+    assert ran.returncode != 0
+    assert b"Read-only file system" in ran.stderr
+
+
 def test_a_password_does_not_show_in_the_tree_the_mount_table_the_log_or_the_command_line(
     mount_on: MountOn, cluster: Cluster, url: str
 ) -> None:
