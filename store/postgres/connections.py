@@ -52,6 +52,8 @@ _GRACE_S = 2.0
 # For how long the pool tries to connect before it begins anew: else its pauses grow, and it notices late that
 # the server is back.
 _RECONNECT_S = 1.0
+# After so long without use all connections of the pool are closed.
+_IDLE_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,8 @@ class Connections:
                     configure=self._set_up,
                     min_size=0,
                     max_size=self.limits.connections,
-                    max_idle=300.0,
+                    # Each time that this is over the pool closes one of those that were not needed meanwhile.
+                    max_idle=_IDLE_S / (self.limits.connections + 1),
                     reconnect_timeout=_RECONNECT_S,
                     reconnect_failed=self._connect_anew,
                     num_workers=2,

@@ -22,6 +22,7 @@ from tests.postgres.proxy import Proxy
 from tests.store.conftest import make_run, make_thread, message, texts
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'contract' AND wait_event_type = 'Lock'"
+OPEN = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'contract'"
 KILL_ALL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'contract'"
 
 
@@ -136,6 +137,20 @@ def test_who_waits_for_a_connection_gets_it_before_those_who_came_later(
             pool.submit(work, number)
             time.sleep(0.4)  # More than a second for the first ones.
     assert done == [0, 1, 2, 3]
+
+
+def test_connections_that_are_not_used_are_closed(
+    open_store: OpenStore, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.postgres.connections._IDLE_S", 1.0)
+    store = open_store()
+    until_s = time.monotonic() + 5
+    connections = store._database.connections
+    with connections.session(until_s), connections.session(until_s), connections.session(until_s):
+        wait_until(lambda: cluster.sql(OPEN) == [(3,)])
+    started = time.monotonic()
+    wait_until(lambda: cluster.sql(OPEN) == [(0,)])
+    assert time.monotonic() - started < 1.5
 
 
 def test_a_silent_network_fails_calls_in_time_and_they_succeed_when_it_is_back(
