@@ -2,6 +2,10 @@
 -- store, as the owner of the tables, once they are there, and again when there are new ones:
 --
 --   psql -v ON_ERROR_STOP=1 -f roles.sql DATABASE
+--
+-- Roles belong to the whole server. If the owner may not make any, somebody who may does it first:
+--
+--   psql -c "CREATE ROLE threadfs_worker" DATABASE
 --   psql -c "CREATE ROLE alice LOGIN PASSWORD '…' IN ROLE threadfs_worker" DATABASE
 
 DO $$

@@ -108,11 +108,11 @@ class Cluster:
             cursor = connection.execute(query.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
 
-    def psql(self, script: str, database: str, *options: str) -> None:
+    def psql(self, script: str, database: str, *options: str, user: str = "postgres") -> None:
         """Runs one of the scripts for administrators, in the way that it says."""
         path = Path(__file__).parents[2] / "store" / "postgres" / script
         command = [str(_programs() / "psql"), "-v", "ON_ERROR_STOP=1", *options, "-f", str(path)]
-        subprocess.run([*command, self.url(database)], check=True, capture_output=True)
+        subprocess.run([*command, self.url(database, user)], check=True, capture_output=True)
 
 
 @contextmanager

@@ -93,7 +93,28 @@ def test_a_role_with_the_documented_privileges_can_do_all_and_make_no_tables(
         with pytest.raises(Exception, match="permission denied"):
             cluster.sql("SET ROLE threadfs_worker; CREATE TABLE threadfs.mine ()", database="contract")
     finally:
-        cluster.sql("DROP OWNED BY threadfs_worker", database="contract")
+        cluster.sql("DROP OWNED BY threadfs_worker; DROP ROLE threadfs_worker", database="contract")
+
+
+def test_an_owner_who_may_make_no_roles_gives_the_privileges_to_one_that_is_there(
+    cluster: Cluster, new_database: str
+) -> None:
+    cluster.sql(
+        f"CREATE ROLE keeper LOGIN; GRANT CREATE ON DATABASE {new_database} TO keeper;"
+        " CREATE ROLE threadfs_worker; CREATE ROLE alice LOGIN IN ROLE threadfs_worker"
+    )
+    try:
+        PostgresStore(cluster.url(new_database, "keeper")).close()
+        cluster.psql("roles.sql", new_database, user="keeper")
+        with PostgresStore(cluster.url(new_database, "alice")) as store:
+            make_thread(store)
+        cluster.psql("partitioning.sql", new_database, "-v", "partitions=2", user="keeper")
+        cluster.psql("roles.sql", new_database, user="keeper")
+        with PostgresStore(cluster.url(new_database, "alice")) as store:
+            assert store.list_thread_ids() == ["T"]
+    finally:
+        cluster.sql("DROP OWNED BY keeper, threadfs_worker", database=new_database)
+        cluster.sql("DROP ROLE alice, keeper, threadfs_worker")
 
 
 def test_a_store_that_is_partitioned_in_place_keeps_its_rows_and_works_on(
