@@ -1,7 +1,7 @@
 """Changes made on any host, by ``LISTEN``: one connection that waits, and asks nothing while nothing happens.
 
 Notifications come in the order of the commits, and only for what was committed. Those sent while there is no
-connection are lost; hence `Part.EVERYTHING` once there is one again.
+connection are lost; hence `Part.EVERYTHING` once there is one again, or for the first time.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ import psycopg
 from store.api import Change, DocumentKey, Part
 from store.postgres.connections import Connection, Connections
 from store.postgres.database import CHANNEL
-from store.postgres.failures import storage_failed
 
 log = logging.getLogger("threadfs")
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+# A standby cannot be listened to until it is promoted, which it may never be.
+_LONGEST_STANDBY_PAUSE_S = 30.0
+_READ_ONLY = "25006"
 
 
 class PostgresWatch:
     """Calls *on_change*, from a thread of its own, with each change in what is followed.
 
-    Raises:
-        StorageFailed: the server cannot be listened to; a standby cannot.
+    A server that cannot be listened to is tried again: a standby, or one that gives no more connections.
     """
 
     def __init__(
@@ -44,17 +45,18 @@ class PostgresWatch:
         self._lock = threading.Lock()
         self._followed: set[DocumentKey] = set()
         self._threads: Counter[str] = Counter()
+        self._connection: Connection | None = None
         try:
-            self._connection: Connection | None = self._listening()
+            self._connection = self._listening()
         except psycopg.Error as error:
-            raise storage_failed(error) from None
+            log.info("changes by others are not heard of yet (%s)", error)
         self._closing = os.eventfd(0)
         self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
     def follow(self, key: DocumentKey) -> bool:
-        """False while the connection is lost: what changes meanwhile is not heard of."""
+        """False while there is no connection: what changes meanwhile is not heard of."""
         with self._lock:
             if key not in self._followed:
                 self._followed.add(key)
@@ -90,11 +92,15 @@ class PostgresWatch:
     def _run(self) -> None:
         try:
             while not self._is_closing.is_set():
+                if self._connection is None:
+                    self._reconnect()
+                    continue
                 try:
                     self._pass_on()
                 except (psycopg.Error, OSError) as error:
                     log.info("changes by others are not heard of (%s): connecting again", error)
-                    self._reconnect()
+                    self._connection.close()
+                    self._connection = None
         finally:
             if self._connection is not None:
                 self._connection.close()
@@ -114,9 +120,6 @@ class PostgresWatch:
                 return
 
     def _reconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
         pause_s = _FIRST_PAUSE_S
         while not self._is_closing.is_set():
             try:
@@ -125,9 +128,10 @@ class PostgresWatch:
                 log.info("still no connection to listen on (%s)", error)
                 # Not all mounts at the same moment.
                 self._is_closing.wait(pause_s * random.uniform(0.5, 1))
-                pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+                is_standby = error.sqlstate == _READ_ONLY
+                pause_s = min(_LONGEST_STANDBY_PAUSE_S if is_standby else _LONGEST_PAUSE_S, pause_s * 2)
             else:
-                log.info("listening again")
+                log.info("listening")
                 self._on_change(Change(Part.EVERYTHING))
                 return
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import queue
 import signal
 import threading
 import time
@@ -13,13 +14,24 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from store import AlreadyExists, DocumentKey, NotFound, Run, RunStatus, StorageFailed, Store, Thread
+from store import (
+    AlreadyExists,
+    Change,
+    DocumentKey,
+    NotFound,
+    Part,
+    Run,
+    RunStatus,
+    StorageFailed,
+    Store,
+    Thread,
+)
 from store.postgres import Limits, PostgresStore
 from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster, private_cluster, standby_of
 from tests.postgres.conftest import IMPATIENT, OpenStore
 from tests.postgres.proxy import Proxy
-from tests.store.conftest import make_run, make_thread, message, texts
+from tests.store.conftest import THREAD, make_run, make_thread, message, texts
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'contract' AND wait_event_type = 'Lock'"
 OPEN = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'contract'"
@@ -346,14 +358,22 @@ def test_a_read_only_database_is_read_and_refuses_changes(open_store: OpenStore,
     assert store.list_thread_ids() == ["T"]
 
 
-def test_a_standby_is_read_and_refuses_changes_and_cannot_be_listened_to(
+def test_a_standby_is_read_and_refuses_changes_and_is_listened_to_once_it_is_promoted(
     open_store: OpenStore, cluster: Cluster, url: str
 ) -> None:
     make_thread(open_store())
+    heard: queue.Queue[Change] = queue.Queue()
     with standby_of(cluster) as standby, PostgresStore(standby.url("contract")) as store:
         assert store.get_thread("T").id == "T"
         fails_with(errno.EROFS, "read-only", lambda: store.append_message("T", message()))
-        fails_with(errno.EROFS, "LISTEN", lambda: store.watch(lambda change: None))
+        watch = store.watch(heard.put)
+        assert not watch.follow(THREAD)
+        standby.sql("SELECT pg_promote()")
+        assert heard.get(timeout=10) == Change(Part.EVERYTHING)
+        assert watch.follow(THREAD)
+        store.append_message("T", message())
+        assert heard.get(timeout=5) == Change(Part.LOG, "T")
+        watch.close()
 
 
 def test_a_wrong_password_is_refused_at_once_and_not_repeated(cluster: Cluster, url: str) -> None:

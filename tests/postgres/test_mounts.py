@@ -157,6 +157,20 @@ def test_a_host_that_was_cut_off_shows_what_it_has_missed(here: Host, there: Hos
     within_a_second(lambda: here.lines("T") == 2)
 
 
+def test_a_mount_that_could_not_listen_when_it_was_made_follows_once_it_can(
+    mount_on: MountOn, here: Host, url_through_proxy: str, proxy: Proxy
+) -> None:
+    here.path("threads", "T").mkdir()
+    proxy.cut_at(b"LISTEN", pass_it_on=False, refuse=True)
+    there = mount_on("there", url_through_proxy)
+    assert proxy.cuts == 1
+    proxy.go_on()
+    assert there.lines("T") == 0
+    wait_until(lambda: " listening" in there.log.read_text())
+    here.path("threads", "T", "say").write_text("Hello")
+    within_a_second(lambda: there.lines("T") == 1)
+
+
 def test_a_read_only_database_refuses_writes_with_the_reason(mount_on: MountOn, here: Host, url: str) -> None:
     here.path("threads", "T").mkdir()
     there = mount_on("there", f"{url}&options=-cdefault_transaction_read_only%3Don")

@@ -177,6 +177,23 @@ def test_a_listener_without_a_network_says_that_it_does_not_hear_until_it_does(
     assert heard.watch.follow(THREAD)
 
 
+def test_a_listener_that_gets_no_connection_at_first_listens_as_soon_as_there_is_one(
+    open_store: OpenStore, url_through_proxy: str, proxy: Proxy
+) -> None:
+    store, other = open_store(url_through_proxy), open_store()
+    make_thread(other)
+    changes: queue.Queue[Change] = queue.Queue()
+    proxy.cut(refuse=True)
+    watch = store.watch(changes.put)
+    assert not watch.follow(THREAD)
+    proxy.go_on()
+    assert changes.get(timeout=10) == Change(Part.EVERYTHING)
+    assert watch.follow(THREAD)
+    other.append_message("T", message())
+    assert changes.get(timeout=5) == Change(Part.LOG, "T")
+    watch.close()
+
+
 def test_a_paused_network_delivers_what_was_changed_when_it_goes_on(
     open_store: OpenStore, listen: Listen, url_through_proxy: str, proxy: Proxy
 ) -> None:
