@@ -28,11 +28,15 @@ _SETTINGS = {
     "max_connections": "100",
     "autovacuum": "off",
     "log_min_messages": "warning",
+    # As it is by default since version 14.
+    "password_encryption": "'scram-sha-256'",
 }
 
 
 def _programs() -> Path:
-    """Where Debian keeps the newest server's programs, which are not on the PATH."""
+    """Those of the server to test with, in ``PGBIN``; else where Debian keeps the newest, not on the PATH."""
+    if asked := os.environ.get("PGBIN"):
+        return Path(asked)
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     on_path = shutil.which("initdb")
     assert found or on_path, "the tests need a PostgreSQL server: apt-get install postgresql"
