@@ -201,6 +201,22 @@ def test_a_program_that_reports_what_is_refused_says_so_in_its_exit_status(
     assert b"Read-only file system" in ran.stderr
 
 
+def test_mounts_that_do_not_answer_are_listed_without_a_wait_for_each(mount_on: MountOn, url: str) -> None:
+    hosts = [mount_on(name, url) for name in ("one", "two", "three")]
+    for host in hosts:
+        host.process.send_signal(signal.SIGSTOP)
+    started = time.monotonic()
+    try:
+        listed = subprocess.run(
+            [sys.executable, "-m", "threadfs.cli", "list"], capture_output=True, text=True, check=True
+        )
+    finally:
+        for host in hosts:
+            host.process.send_signal(signal.SIGCONT)
+    assert time.monotonic() - started < 6
+    assert all(f"{host.root} (does not answer)" in listed.stdout for host in hosts)
+
+
 def test_a_password_does_not_show_in_the_tree_the_mount_table_the_log_or_the_command_line(
     mount_on: MountOn, cluster: Cluster, url: str
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import threading
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,35 +27,42 @@ def run(options: argparse.Namespace) -> int:
     from threadfs.journal import printable
     from threadfs.mounts import mounts
 
-    for mount in mounts():
-        if mount.is_threadfs:
-            notes = [state_of(mount)]
-            if "ro" in mount.options:
-                notes.append("read-only")
-            said = ", ".join(filter(None, notes))
-            line = f"{mount.source} on {mount.mountpoint}" + (f" ({said})" if said else "")
-            print(printable(line))
+    found = [mount for mount in mounts() if mount.is_threadfs]
+    for mount, state in zip(found, states_of(found), strict=True):
+        notes = [state]
+        if "ro" in mount.options:
+            notes.append("read-only")
+        said = ", ".join(filter(None, notes))
+        line = f"{mount.source} on {mount.mountpoint}" + (f" ({said})" if said else "")
+        print(printable(line))
     return 0
 
 
 def state_of(mount: Mount) -> str:
-    """What is wrong with a mount; nothing when it answers."""
+    return states_of([mount])[0]
+
+
+def states_of(mounts: list[Mount]) -> list[str]:
+    """What is wrong with each mount; nothing when it answers."""
     from threadfs import life_line
 
-    state = ["does not answer"]
+    states = ["does not answer" for _ in mounts]
 
-    def ask() -> None:
+    def ask(index: int) -> None:
         try:
-            if life_line.is_dead(mount):
-                state[0] = "dead"
+            if life_line.is_dead(mounts[index]):
+                states[index] = "dead"
             else:
-                state[0] = "of another user" if life_line.is_kept_out(mount) else ""
+                states[index] = "of another user" if life_line.is_kept_out(mounts[index]) else ""
         except OSError as error:
             is_refused = error.errno in (errno.EACCES, errno.EPERM)
-            state[0] = "of another user" if is_refused else str(error.strerror)
+            states[index] = "of another user" if is_refused else str(error.strerror)
 
-    # In a thread: a process that hangs would have us hang too.
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(_ANSWERS_S)
-    return state[0]
+    # All at once, in threads: a process that hangs would have us hang too.
+    asking = [threading.Thread(target=ask, args=(index,), daemon=True) for index in range(len(mounts))]
+    for thread in asking:
+        thread.start()
+    until_s = time.monotonic() + _ANSWERS_S
+    for thread in asking:
+        thread.join(max(0.0, until_s - time.monotonic()))
+    return states
