@@ -5,11 +5,15 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import queue
+import secrets
+import shutil
 import signal
+import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -25,6 +29,7 @@ from store import (
     StorageFailed,
     Store,
     Thread,
+    documents,
 )
 from store.postgres import Limits, PostgresStore
 from tests.mount.conftest import wait_until
@@ -331,22 +336,48 @@ def test_too_many_connections_fail_a_call_in_time_with_the_reason(
     assert store.list_thread_ids() == []
 
 
-def test_a_full_disk_of_the_server_is_reported_and_nothing_is_changed(
-    open_store: OpenStore, cluster: Cluster
-) -> None:
-    store = open_store()
-    make_thread(store)
-    cluster.sql(
-        "CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$;"
-        " CREATE TRIGGER full_disk BEFORE INSERT ON threadfs.messages EXECUTE FUNCTION fill()",
-        database="contract",
-    )
+@pytest.fixture
+def small_disk(cluster: Cluster) -> Iterator[Path]:
+    """Of the server, with the database "small" on it, for which it is just large enough."""
+    place, data = cluster.directory / "small", cluster.directory / "data"
+    place.mkdir()
     try:
-        fails_with(errno.ENOSPC, "could not extend", lambda: store.append_message("T", message()))
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(place)], check=True)
+    except subprocess.CalledProcessError:
+        pytest.skip("needs root")
+    try:
+        shutil.chown(place, data.owner(), data.group())
+        cluster.sql(f"CREATE TABLESPACE small LOCATION '{place}'")
+        cluster.sql("CREATE DATABASE small TABLESPACE small")
+        yield place
+        cluster.sql("DROP DATABASE small WITH (FORCE)")
+        cluster.sql("DROP TABLESPACE small")
     finally:
-        cluster.sql("DROP FUNCTION fill CASCADE", database="contract")
-    assert store.log_info("T").size_bytes == 0
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_full_disk_of_the_server_is_reported_and_nothing_is_changed_until_there_is_room(
+    cluster: Cluster, small_disk: Path
+) -> None:
+    with PostgresStore(cluster.url("small")) as store:
+        make_thread(store)
+        ballast = small_disk / "ballast"
+        ballast.write_bytes(b"x" * 2_000_000)
+        # The server compresses what is long and repeats.
+        line = documents.line(message(secrets.token_hex(50_000)))
+
+        def fill() -> None:
+            while True:
+                store.append_lines("T", [line] * 5)
+
+        fails_with(errno.ENOSPC, "No space left", fill)
+        stored = len(texts(store))
+        assert stored % 5 == 0
+        fails_with(errno.ENOSPC, "No space left", fill)
+        assert len(texts(store)) == stored
+        ballast.unlink()
+        store.append_lines("T", [line] * 5)
+        assert len(texts(store)) == stored + 5
 
 
 def test_a_read_only_database_is_read_and_refuses_changes(open_store: OpenStore, url: str) -> None:
