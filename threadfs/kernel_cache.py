@@ -239,6 +239,11 @@ class KernelCache:
         self.changed(Change(Part.DOCUMENT, key.thread_id, key.run_id, key.step_id))
 
     def _forget_everything(self) -> None:
+        # What could not be followed before, as there were no watches or no connection, can be now.
+        for scope in list(self._holders):
+            with self._lock:
+                if scope in self._holders and self._watch is not None and self._watch.follow(scope):
+                    self._followed.add(scope)
         for inode in self._inodes.held():
             inode.current = None
             self._invalidate(inode, attributes_only=False)

@@ -31,7 +31,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("long"):
         for item in items:
             if Path(__file__).parent in item.path.parents:
-                item.add_marker(pytest.mark.timeout(_LONG_TIMEOUT_S))
+                # Before a shorter one of its own.
+                item.add_marker(pytest.mark.timeout(_LONG_TIMEOUT_S), append=False)
 
 
 @contextmanager
