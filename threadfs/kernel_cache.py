@@ -26,7 +26,7 @@ import trio
 from store import Change, DocumentKey, Part, StorageFailed, StoreError, Watch, waiting
 from threadfs import detached
 from threadfs.inodes import Inode, Inodes
-from threadfs.nodes.base import Directory, Node, Tree
+from threadfs.nodes.base import ALL_THREADS, Directory, Node, Tree
 from threadfs.nodes.documents import DocumentFile, MetaFile, StatusFile, StepFile
 from threadfs.nodes.log import LogFile
 from threadfs.nodes.threads import (
@@ -81,6 +81,11 @@ class KernelCache:
             self._watch = self._tree.store.watch(self._changed_elsewhere)
         except StorageFailed as error:
             log.info("no watch: %s; the kernel asks again for everything", error)
+        else:
+            # For good: names at the top are looked up one after the other, and none shall wait for a disk.
+            self._holders[ALL_THREADS] = 1
+            if self._watch.follow(ALL_THREADS):
+                self._followed.add(ALL_THREADS)
         self._tree.on_change = self._changed_here
         self._tree.journal.gauges = self.stats
 

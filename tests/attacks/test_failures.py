@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -157,6 +157,38 @@ def slow_disk(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
         process.send_signal(signal.SIGCONT)
         subprocess.run(["fusermount3", "-uz", str(place)], check=True)
         process.wait()
+
+
+def test_reading_from_a_disk_that_does_not_answer_delays_only_who_reads(
+    slow_disk: tuple[Path, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    store, disk = slow_disk
+    for name in ("a", "b"):
+        ThreadStore(store).create_thread(Thread(id=name))
+        ThreadStore(store).create_run(name, Run(id="r"))
+    asked: list[Callable[[Path], object]] = [
+        lambda thread: thread.stat(),
+        lambda thread: (thread / "meta.json").read_bytes(),
+        lambda thread: (thread / "messages.jsonl").read_bytes(),
+        lambda thread: (thread / "runs" / "r" / "status").read_bytes(),
+        lambda thread: os.listdir(thread / "runs" / "r" / "steps"),
+        lambda thread: (thread / "say").open("w").close(),
+    ]
+    with attacked(tmp_path, store=store) as mount:
+        place = mount.path("threads", "a")
+        disk.send_signal(signal.SIGSTOP)
+        waiting = [threading.Thread(target=ask, args=(place,)) for ask in asked]
+        for thread in waiting:
+            thread.start()
+        try:
+            for _ in range(20):  # Answered while the disk is stopped, or the test does not end.
+                assert "operations" in mount.path(".threadfs", "stats").read_text()
+                time.sleep(0.02)
+            assert all(thread.is_alive() for thread in waiting)
+        finally:
+            disk.send_signal(signal.SIGCONT)
+            for thread in waiting:
+                thread.join()
 
 
 def test_a_disk_that_does_not_answer_delays_only_who_waits_for_it(
