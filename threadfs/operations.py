@@ -1,6 +1,6 @@
 """The adapter between the kernel and the nodes: find the node, call it, translate the error.
 
-Nodes are synchronous. What is quick is called in place; what syncs a disk, or scans, goes to a thread.
+Nodes are synchronous: `asking` calls them in place or in a thread. `answers` makes what the kernel is told.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
-import trio
 
-from store import InvalidDocument, InvalidName, NotFound, StoreError, WouldWait, without_waiting
+from store import InvalidDocument, InvalidName, NotFound, StoreError
+from threadfs.answers import Answers
+from threadfs.asking import asked, in_thread
 from threadfs.errnos import errno_of
-from threadfs.inodes import Entries, Inode, Inodes
+from threadfs.handles import Listing, OpenFile, entries_of
+from threadfs.inodes import Inode, Inodes
 from threadfs.kernel_cache import WATCHED_S, KernelCache
 from threadfs.nodes.base import (
-    Attributes,
     BytesReader,
     Directory,
     Linked,
@@ -32,7 +33,6 @@ from threadfs.nodes.base import (
     NoSuchName,
     Reader,
     Refused,
-    Writer,
     is_readable,
     is_writable,
 )
@@ -43,49 +43,9 @@ log = logging.getLogger("threadfs")
 
 _MAX_NAME_BYTES = 255
 _MAX_RECENT = 4096
-# About as many entries as the kernel takes at a time.
-_LISTED_AT_ONCE = 160
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """For what may wait for a disk: it delays only who asked for it."""
-    return await trio.to_thread.run_sync(function, *arguments)
-
-
-async def asked(node: Node, function: Callable[..., T], *arguments: Any) -> T:
-    """What *function*, which changes nothing before it has read, reads from the store.
-
-    That is most often in memory, and costs less than the way to a thread and back. What would have to wait
-    for a disk is asked again in a thread.
-    """
-    if not node.store.is_remote:
-        with suppress(WouldWait), without_waiting():
-            return function(*arguments)
-    return await in_thread(function, *arguments)
-
-
-def _is_rendered(node: Node) -> bool:
-    """Whether even its size takes a thread of its own."""
-    return node.is_slow and node.kind == stat.S_IFREG
-
-
-def _attributes_of(nodes: list[Node]) -> dict[Node, Attributes]:
-    found = {}
-    for node in nodes:
-        with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
-            found[node] = node.attributes()
-    return found
-
-
-def _entries(directory: Directory) -> Entries:
-    names, nodes = [], []
-    for name, node in directory.entries():
-        names.append(os.fsencode(name))
-        nodes.append(node)
-    return Entries(names, nodes, [None] * len(nodes))
 
 
 def handler(
@@ -122,44 +82,6 @@ def _decoded(name: bytes) -> str:
     return os.fsdecode(name)
 
 
-class OpenFile:
-    """What a file handle stands for. Calls on one handle take turns."""
-
-    __slots__ = ("inode", "is_cached", "lock", "reader", "writer")
-
-    def __init__(
-        self, inode: Inode, reader: Reader | None, writer: Writer | None, *, is_cached: bool
-    ) -> None:
-        self.inode = inode
-        self.reader = reader
-        self.writer = writer
-        self.is_cached = is_cached
-        self.lock = trio.Lock()
-
-
-class Listing:
-    """An open directory: what it held when it was opened, in an order that stays."""
-
-    def __init__(self, entries: Entries, asked_for: int) -> None:
-        self.names, self.nodes, self.inodes = entries.names, entries.nodes, entries.inodes
-        self.names_timeout_s = entries.names_timeout_s
-        # With `ls -l` the kernel asks for the attributes of each entry: from then on it gets them here.
-        self.asked_for = asked_for
-        self.gives_attributes = False
-        self.known: dict[Node, Attributes] = {}
-        self._known_to = 0
-
-    async def prepared_to(self, start: int, must_be_asked: Callable[[Node], bool]) -> int:
-        """Before which entry the next reply has to end."""
-        if not self.gives_attributes:
-            return len(self.nodes)
-        if start >= self._known_to:
-            self._known_to = min(start + _LISTED_AT_ONCE, len(self.nodes))
-            nodes = [node for node in self.nodes[start : self._known_to] if must_be_asked(node)]
-            self.known = await in_thread(_attributes_of, nodes) if nodes else {}
-        return self._known_to
-
-
 class Operations(pyfuse3.Operations):
     enable_writeback_cache = False
 
@@ -169,6 +91,7 @@ class Operations(pyfuse3.Operations):
         self.inodes = Inodes(root)
         self.kernel_cache = KernelCache(self.tree, self.inodes)
         self.inodes.when_dropped(self.kernel_cache.release)
+        self.answers = Answers(self.inodes, self.kernel_cache)
         # The documents read last, whose bytes are at hand while nothing changes them.
         self._recent: deque[Inode] = deque(maxlen=_MAX_RECENT)
         self._files: dict[int, OpenFile] = {}
@@ -177,7 +100,6 @@ class Operations(pyfuse3.Operations):
         self._asked_for = 0
         self._next_handle = 1
         self._uid, self._gid = os.getuid(), os.getgid()
-        self._bare = {kind: self._bare_entry(kind) for kind in (stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK)}
 
     # ── Helpers ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -206,146 +128,6 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.ENOTDIR)
         return node
 
-    def _entry(
-        self, inode: Inode, attributes: Attributes, changes_seen: int | None = None
-    ) -> pyfuse3.EntryAttributes:
-        """What the kernel is told of an inode.
-
-        With *changes_seen*, the attributes were read when the inode was covered and so many changes had been
-        seen of it: the entry is kept until the next one.
-        """
-        entry = pyfuse3.EntryAttributes()
-        entry.st_ino = inode.number
-        entry.st_mode = attributes.mode
-        entry.st_nlink = 1
-        entry.st_uid, entry.st_gid = self._uid, self._gid
-        entry.st_size = attributes.size_bytes
-        entry.st_blksize = 4096
-        entry.st_blocks = -(-attributes.size_bytes // 512)
-        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.modified_ns
-        inode.is_told = True
-        if inode.kept is not None:
-            entry.entry_timeout = entry.attr_timeout = 0
-            return entry
-        inode.told_version = attributes.version
-        entry.entry_timeout = self.kernel_cache.entry_timeout_s(inode.node)
-        if changes_seen is not None:
-            entry.attr_timeout = WATCHED_S
-            inode.entry = entry
-            # Looked at after it was set: who sees a change takes it away first, and counts then.
-            if inode.changes_seen == changes_seen:
-                return entry
-            inode.entry = None
-        entry.attr_timeout = self.kernel_cache.uncovered_timeout_s(inode.node)
-        return entry
-
-    def _bare_entry(self, kind: int) -> pyfuse3.EntryAttributes:
-        entry = pyfuse3.EntryAttributes()
-        entry.st_mode = kind | {stat.S_IFDIR: 0o755, stat.S_IFREG: 0o644, stat.S_IFLNK: 0o777}[kind]
-        entry.st_nlink = 1
-        entry.st_uid, entry.st_gid = self._uid, self._gid
-        entry.attr_timeout = 0
-        return entry
-
-    async def _entry_of(self, inode: Inode) -> pyfuse3.EntryAttributes:
-        await self._detach_if_changed(inode)
-        node = inode.node
-        if inode.kept is not None:
-            return self._entry(inode, await asked(node, inode.kept.attributes))
-        if (entry := inode.entry) is not None:
-            inode.is_told = True
-            return entry
-        if _is_rendered(node):
-            return self._entry(inode, await in_thread(node.attributes))
-        changes_seen = inode.changes_seen if self.kernel_cache.covers(node) else None
-        return self._entry(inode, await asked(node, node.attributes), changes_seen)
-
-    def _entry_at_hand(self, inode: Inode) -> pyfuse3.EntryAttributes | None:
-        """What can be told without waiting of an inode that shows the latest version."""
-        node = inode.node
-        if (entry := inode.entry) is not None:
-            inode.is_told = True
-            return entry
-        if node.store.is_remote or _is_rendered(node):
-            return None
-        changes_seen = inode.changes_seen if self.kernel_cache.covers(node) else None
-        try:
-            with without_waiting():
-                attributes = node.attributes()
-        except WouldWait:
-            return None
-        return self._entry(inode, attributes, changes_seen)
-
-    async def _detach_if_changed(self, inode: Inode) -> None:
-        """Before the kernel hears of a new version: who reads the old one keeps this inode number."""
-        node = inode.node
-        if inode.readers and inode.kept is None and is_readable(node):
-            opened = inode.readers[0].version
-            if inode.current is not None and inode.current.version == opened:
-                return
-            try:
-                current = await asked(inode.node, node.open_for_reading)
-            except NotFound:
-                current = None
-            except StoreError:
-                return
-            if current is not None:
-                current.close()
-                if current.version == opened:
-                    return
-            if inode.readers and inode.kept is None:
-                self.inodes.detach(inode)  # Its readers go on with what they opened.
-
-    def _must_be_asked(self, node: Node) -> bool:
-        """Whether a listing leaves out the attributes, if nobody needs them, as they are not at hand."""
-        if _is_rendered(node) or (node.has_cheap_attributes and not node.store.is_remote):
-            return False
-        inode = self.inodes.existing(node)
-        return not (inode and inode.entry) and not self.kernel_cache.covers(node)
-
-    def _listed(self, inode: Inode, listing: Listing) -> pyfuse3.EntryAttributes:
-        """The entry for a listing, which must cost little: the kernel asks when it needs more."""
-        node = inode.node
-        if listing.known and (known := listing.known.get(node)):
-            return self._entry(inode, known)
-        if node.has_cheap_attributes or listing.gives_attributes:
-            with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
-                if entry := self._entry_at_hand(inode):
-                    return entry
-        inode.was_listed_bare = True
-        return self._without_attributes(inode, listing.names_timeout_s)
-
-    def _without_attributes(self, inode: Inode, timeout_s: float | None = None) -> pyfuse3.EntryAttributes:
-        """One entry serves for all, as the caller passes it on at once."""
-        entry = self._bare[inode.node.kind]
-        entry.st_ino = inode.number
-        if timeout_s is None:
-            timeout_s = 0 if inode.kept is not None else self.kernel_cache.entry_timeout_s(inode.node)
-        entry.entry_timeout = timeout_s
-        return entry
-
-    async def _remember(self, node: Node) -> pyfuse3.EntryAttributes:
-        """The entry for a lookup, counted."""
-        await self._detach_if_changed(self.inodes.of(node))
-        inode = self.inodes.of(node)
-        inode.lookups += 1
-        try:
-            # First follow, then look: a change in between is one too many, not one too few.
-            await self._hold(inode)
-            if node.has_cheap_attributes:
-                return await self._entry_of(inode)
-            entry = self._entry_at_hand(inode) if inode.kept is None else None
-            return entry or self._without_attributes(inode)
-        except BaseException:
-            inode.lookups -= 1
-            self.inodes.release(inode)
-            raise
-
-    async def _hold(self, inode: Inode) -> None:
-        """The kernel gets to know what this inode shows: changes of that are followed from now on."""
-        if not inode.is_followed:
-            await asked(inode.node, self.kernel_cache.hold, inode)
-
     # ── Names ───────────────────────────────────────────────────────────────────────────────────────
 
     @handler
@@ -355,9 +137,9 @@ class Operations(pyfuse3.Operations):
         directory = self._directory(parent_inode)
         text = _decoded(name)
         if text == ".":
-            return await self._remember(directory)
+            return await self.answers.remember(directory)
         node = await asked(directory, directory.lookup, text)
-        return await self._remember(node)
+        return await self.answers.remember(node)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         self.inodes.forget(inode_list)
@@ -367,7 +149,7 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         node = await in_thread(self._directory(parent_inode).make_directory, _decoded(name))
-        return await self._remember(node)
+        return await self.answers.remember(node)
 
     @handler
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
@@ -386,7 +168,7 @@ class Operations(pyfuse3.Operations):
         node = await asked(directory, directory.make_file, text)
         node.set_permissions(mode)
         self.inodes.renew(node)
-        entry = await self._remember(node)
+        entry = await self.answers.remember(node)
         if flags & os.O_ACCMODE == os.O_RDONLY:
             return await self._open_reader(self.inodes.of(node)), entry
         return await self._open_writer(self.inodes.of(node), flags), entry
@@ -401,7 +183,7 @@ class Operations(pyfuse3.Operations):
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return await self._remember(
+        return await self.answers.remember(
             self._directory(parent_inode).make_link(_decoded(name), os.fsdecode(target))
         )
 
@@ -457,8 +239,8 @@ class Operations(pyfuse3.Operations):
         found = self.inodes[inode]
         self._asked_for += found.was_listed_bare
         found.was_listed_bare = False
-        await self._hold(found)
-        return await self._entry_of(found)
+        await self.answers.hold(found)
+        return await self.answers.entry_of(found)
 
     @handler
     async def setattr(
@@ -487,7 +269,7 @@ class Operations(pyfuse3.Operations):
                 node.set_permissions(stat.S_IMODE(attr.st_mode))
             if fields.update_mtime:
                 await self._set_modified(found, attr.st_mtime_ns)
-        return await self._entry_of(found)
+        return await self.answers.entry_of(found)
 
     async def _set_modified(self, inode: Inode, modified_ns: int) -> None:
         if inode.writers:
@@ -528,12 +310,12 @@ class Operations(pyfuse3.Operations):
         handle = self._handle()
         entries = found.listing
         if entries is None or not directory.lists_store:
-            await self._hold(found)
+            await self.answers.hold(found)
             changes_seen = found.changes_seen
             if directory.is_slow:
-                entries = await in_thread(_entries, directory)
+                entries = await in_thread(entries_of, directory)
             else:
-                entries = await asked(directory, _entries, directory)
+                entries = await asked(directory, entries_of, directory)
             if directory.lists_store and self.kernel_cache.covers_names_in(directory):
                 entries.names_timeout_s = WATCHED_S
                 found.listing = entries
@@ -548,13 +330,13 @@ class Operations(pyfuse3.Operations):
         if self._asked_for != listing.asked_for:
             listing.gives_attributes = True
         names, nodes, inodes = listing.names, listing.nodes, listing.inodes
-        for index in range(start_id, await listing.prepared_to(start_id, self._must_be_asked)):
+        for index in range(start_id, await listing.prepared_to(start_id, self.answers.must_be_asked)):
             inode = inodes[index]
             if inode is None or not inode.is_current:
                 inode = inodes[index] = self.inodes.of(nodes[index])
             entry = inode.entry
             if entry is None:
-                entry = self._listed(inode, listing)
+                entry = self.answers.listed(inode, listing)
             inode.is_told = True
             if not pyfuse3.readdir_reply(token, names[index], entry, index + 1):
                 self.inodes.release(inode)

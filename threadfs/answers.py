@@ -1,0 +1,169 @@
+"""What the kernel is told of an inode: which number it has, what it is, and for how long to remember that."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+
+import pyfuse3
+
+from store import NotFound, StoreError, WouldWait, without_waiting
+from threadfs.asking import asked, in_thread
+from threadfs.handles import Listing
+from threadfs.inodes import Inode, Inodes
+from threadfs.kernel_cache import WATCHED_S, KernelCache
+from threadfs.nodes.base import Attributes, Node, is_readable
+
+
+def is_rendered(node: Node) -> bool:
+    """Whether even its size takes a thread of its own."""
+    return node.is_slow and node.kind == stat.S_IFREG
+
+
+class Answers:
+    def __init__(self, inodes: Inodes, kernel_cache: KernelCache) -> None:
+        self._inodes = inodes
+        self._kernel_cache = kernel_cache
+        self._uid, self._gid = os.getuid(), os.getgid()
+        self._bare = {kind: self._bare_entry(kind) for kind in (stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK)}
+
+    def _made(
+        self, inode: Inode, attributes: Attributes, changes_seen: int | None = None
+    ) -> pyfuse3.EntryAttributes:
+        """What the kernel is told of an inode.
+
+        With *changes_seen*, the attributes were read when the inode was covered and so many changes had been
+        seen of it: the entry is kept until the next one.
+        """
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = inode.number
+        entry.st_mode = attributes.mode
+        entry.st_nlink = 1
+        entry.st_uid, entry.st_gid = self._uid, self._gid
+        entry.st_size = attributes.size_bytes
+        entry.st_blksize = 4096
+        entry.st_blocks = -(-attributes.size_bytes // 512)
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.modified_ns
+        inode.is_told = True
+        if inode.kept is not None:
+            entry.entry_timeout = entry.attr_timeout = 0
+            return entry
+        inode.told_version = attributes.version
+        entry.entry_timeout = self._kernel_cache.entry_timeout_s(inode.node)
+        if changes_seen is not None:
+            entry.attr_timeout = WATCHED_S
+            inode.entry = entry
+            # Looked at after it was set: who sees a change counts it first, and takes the entry away then.
+            if inode.changes_seen == changes_seen:
+                return entry
+            inode.entry = None
+        entry.attr_timeout = self._kernel_cache.uncovered_timeout_s(inode.node)
+        return entry
+
+    def _bare_entry(self, kind: int) -> pyfuse3.EntryAttributes:
+        entry = pyfuse3.EntryAttributes()
+        entry.st_mode = kind | {stat.S_IFDIR: 0o755, stat.S_IFREG: 0o644, stat.S_IFLNK: 0o777}[kind]
+        entry.st_nlink = 1
+        entry.st_uid, entry.st_gid = self._uid, self._gid
+        entry.attr_timeout = 0
+        return entry
+
+    async def entry_of(self, inode: Inode) -> pyfuse3.EntryAttributes:
+        await self._detach_if_changed(inode)
+        node = inode.node
+        if inode.kept is not None:
+            return self._made(inode, await asked(node, inode.kept.attributes))
+        if (entry := inode.entry) is not None:
+            inode.is_told = True
+            return entry
+        if is_rendered(node):
+            return self._made(inode, await in_thread(node.attributes))
+        changes_seen = inode.changes_seen if self._kernel_cache.covers(node) else None
+        return self._made(inode, await asked(node, node.attributes), changes_seen)
+
+    def at_hand(self, inode: Inode) -> pyfuse3.EntryAttributes | None:
+        """What can be told without waiting of an inode that shows the latest version."""
+        node = inode.node
+        if (entry := inode.entry) is not None:
+            inode.is_told = True
+            return entry
+        if node.store.is_remote or is_rendered(node):
+            return None
+        changes_seen = inode.changes_seen if self._kernel_cache.covers(node) else None
+        try:
+            with without_waiting():
+                attributes = node.attributes()
+        except WouldWait:
+            return None
+        return self._made(inode, attributes, changes_seen)
+
+    async def _detach_if_changed(self, inode: Inode) -> None:
+        """Before the kernel hears of a new version: who reads the old one keeps this inode number."""
+        node = inode.node
+        if inode.readers and inode.kept is None and is_readable(node):
+            opened = inode.readers[0].version
+            if inode.current is not None and inode.current.version == opened:
+                return
+            try:
+                current = await asked(inode.node, node.open_for_reading)
+            except NotFound:
+                current = None
+            except StoreError:
+                return
+            if current is not None:
+                current.close()
+                if current.version == opened:
+                    return
+            if inode.readers and inode.kept is None:
+                self._inodes.detach(inode)  # Its readers go on with what they opened.
+
+    def must_be_asked(self, node: Node) -> bool:
+        """Whether a listing leaves out the attributes, if nobody needs them, as they are not at hand."""
+        if is_rendered(node) or (node.has_cheap_attributes and not node.store.is_remote):
+            return False
+        inode = self._inodes.existing(node)
+        return not (inode and inode.entry) and not self._kernel_cache.covers(node)
+
+    def listed(self, inode: Inode, listing: Listing) -> pyfuse3.EntryAttributes:
+        """The entry for a listing, which must cost little: the kernel asks when it needs more."""
+        node = inode.node
+        if listing.known and (known := listing.known.get(node)):
+            return self._made(inode, known)
+        if node.has_cheap_attributes or listing.gives_attributes:
+            with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
+                if entry := self.at_hand(inode):
+                    return entry
+        inode.was_listed_bare = True
+        return self._without_attributes(inode, listing.names_timeout_s)
+
+    def _without_attributes(self, inode: Inode, timeout_s: float | None = None) -> pyfuse3.EntryAttributes:
+        """One entry serves for all, as the caller passes it on at once."""
+        entry = self._bare[inode.node.kind]
+        entry.st_ino = inode.number
+        if timeout_s is None:
+            timeout_s = 0 if inode.kept is not None else self._kernel_cache.entry_timeout_s(inode.node)
+        entry.entry_timeout = timeout_s
+        return entry
+
+    async def remember(self, node: Node) -> pyfuse3.EntryAttributes:
+        """The entry for a lookup, counted."""
+        await self._detach_if_changed(self._inodes.of(node))
+        inode = self._inodes.of(node)
+        inode.lookups += 1
+        try:
+            # First follow, then look: a change in between is one too many, not one too few.
+            await self.hold(inode)
+            if node.has_cheap_attributes:
+                return await self.entry_of(inode)
+            entry = self.at_hand(inode) if inode.kept is None else None
+            return entry or self._without_attributes(inode)
+        except BaseException:
+            inode.lookups -= 1
+            self._inodes.release(inode)
+            raise
+
+    async def hold(self, inode: Inode) -> None:
+        """The kernel gets to know what this inode shows: changes of that are followed from now on."""
+        if not inode.is_followed:
+            await asked(inode.node, self._kernel_cache.hold, inode)
