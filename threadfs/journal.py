@@ -25,6 +25,7 @@ class Journal:
     def __init__(self) -> None:
         self.started_ns = time.time_ns()
         self.changed_ns = self.started_ns
+        self._started_s = time.monotonic()  # Which nobody sets back.
         self.counters: Counter[str] = Counter()
         # What else ``stats`` tells: how much there is of something now.
         self.gauges: Callable[[], dict[str, int]] = dict
@@ -71,5 +72,5 @@ class Journal:
         names = ("operations", "refusals", "commits", "cache_hits", "read_bytes", "written_bytes")
         lines = [f"{name} {self.counters[name]}" for name in names]
         lines += [f"{name} {value}" for name, value in self.gauges().items()]
-        lines.append(f"uptime_seconds {(time.time_ns() - self.started_ns) // 1_000_000_000}")
+        lines.append(f"uptime_seconds {int(time.monotonic() - self._started_s)}")
         return ("\n".join(lines) + "\n").encode()
