@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections.abc import Sequence
 
 from store import waiting
@@ -25,6 +26,16 @@ NO_FILE = (errno.EISDIR, errno.ELOOP, errno.ENXIO)
 _NOT_REGULAR = "not a regular file"
 # Not a directory, or a symbolic link.
 _IS_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+_MAX_KEPT_BYTES = 1 << 20
+
+
+class _OfThread(threading.local):
+    buffer = bytearray()
+
+
+_of_thread = _OfThread()
 
 
 class storage_errors:
@@ -187,7 +198,11 @@ def read_at(file: int, size: int, offset: int) -> bytes:
     """At most *size* bytes of a regular file at *offset*; fewer at its end alone."""
     if not waiting.is_refused():
         return os.pread(file, size, offset)
-    buffer = bytearray(size)
+    if size > len(_of_thread.buffer):
+        # Kept for the next one: making one of this size costs more than reading into it.
+        _of_thread.buffer = bytearray(min(size, _MAX_KEPT_BYTES))
+    kept = _of_thread.buffer if size <= _MAX_KEPT_BYTES else bytearray(size)
+    buffer = memoryview(kept)[:size]
     try:
         found = os.preadv(file, [buffer], offset, os.RWF_NOWAIT)
     except OSError as error:

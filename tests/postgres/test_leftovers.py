@@ -80,7 +80,7 @@ def test_a_change_that_changes_nothing_writes_nothing(open_store: OpenStore, clu
     store = open_store()
     make_run(store, RunStatus.cancelled)
     # Who wrote each row last, and where it lies: every write makes another one.
-    rows = "SELECT xmin::text, ctid::text FROM runs UNION ALL SELECT xmin::text, ctid::text FROM threads"
+    rows = " UNION ALL ".join(f"SELECT xmin::text, ctid::text FROM threadfs.{t}" for t in ("runs", "threads"))
     before = cluster.sql(rows, database="contract")
     store.cancel_run("T", "R")
     assert cluster.sql(rows, database="contract") == before
