@@ -79,7 +79,9 @@ class Answers:
             return entry
         if is_rendered(node):
             return self._made(inode, await in_thread(node.attributes))
-        changes_seen = inode.changes_seen if self._kernel_cache.covers(node) else None
+        changes_seen: int | None = inode.changes_seen  # Before it is asked whether changes are reported.
+        if not self._kernel_cache.covers(node):
+            changes_seen = None
         return self._made(inode, await asked(node, node.attributes), changes_seen)
 
     def at_hand(self, inode: Inode) -> pyfuse3.EntryAttributes | None:
@@ -90,7 +92,9 @@ class Answers:
             return entry
         if node.store.is_remote or is_rendered(node):
             return None
-        changes_seen = inode.changes_seen if self._kernel_cache.covers(node) else None
+        changes_seen: int | None = inode.changes_seen
+        if not self._kernel_cache.covers(node):
+            changes_seen = None
         try:
             with without_waiting():
                 attributes = node.attributes()

@@ -61,6 +61,8 @@ class Inodes:
         self._on_dropped: Callable[[Inode], None] = lambda inode: None
         self._by_number: dict[int, Inode] = {}
         self._by_node: dict[Node, Inode] = {}
+        # Those in a thread, by its id and their number: all of them are others when the thread is.
+        self._within: dict[str, dict[int, Inode]] = {}
         # Those that are read still, though their node has another number by now.
         self._detached: dict[Node, list[Inode]] = {}
         self._next = pyfuse3.ROOT_INODE
@@ -82,10 +84,17 @@ class Inodes:
             inode = Inode(self._next, node)
             self._next += 1
             self._by_number[inode.number] = self._by_node[node] = inode
+            if node.is_within_thread and (scope := node.scope) is not None:
+                self._within.setdefault(scope.thread_id, {})[inode.number] = inode
         return inode
 
     def existing(self, node: Node) -> Inode | None:
         return self._by_node.get(node)
+
+    def within(self, thread_id: str, run_id: str | None = None) -> list[Inode]:
+        """All that is in a thread, or in a run of it."""
+        found = list(self._within.get(thread_id, {}).values())
+        return [inode for inode in found if run_id in (None, inode.node.scope and inode.node.scope.run_id)]
 
     def held(self) -> list[Inode]:
         return list(self._by_number.values())
@@ -118,6 +127,7 @@ class Inodes:
         """Drops an inode that neither the kernel nor an open file holds."""
         if inode.lookups <= 0 and not inode.readers and not inode.writers:
             inode.is_current = False
+            self._leave_thread(inode)
             if self._by_number.pop(inode.number, None) is not None:
                 self._on_dropped(inode)
             if inode.kept is not None:
@@ -127,3 +137,10 @@ class Inodes:
                 inode.kept = None
             if self._by_node.get(inode.node) is inode:
                 del self._by_node[inode.node]
+
+    def _leave_thread(self, inode: Inode) -> None:
+        if inode.node.is_within_thread and (scope := inode.node.scope) is not None:
+            others = self._within.get(scope.thread_id, {})
+            others.pop(inode.number, None)
+            if not others:
+                self._within.pop(scope.thread_id, None)

@@ -65,7 +65,7 @@ class KernelCache:
         # The threads and runs made here, and the version of their document since their last change here.
         self._made: OrderedDict[DocumentKey, object] = OrderedDict()
         self._polls: defaultdict[int, dict[int, pyfuse3.PollHandle]] = defaultdict(dict)
-        # A heap of when to forget which name in which directory.
+        # A heap of when to forget which name in which directory; without a name, what the inode is.
         self._names: list[tuple[float, int, bytes]] = []
         self._names_came = threading.Condition()
         self._is_forgetting = False
@@ -210,6 +210,7 @@ class KernelCache:
         if change.part is Part.THREADS:
             if not self._is_as_known(thread):
                 self._forget_name(ThreadsDirectory(tree), thread_id)
+                self._forget_all(self._inodes.within(thread_id))
             self._forget_inode(thread, attributes_only=True)
             self._forget_inode(ThreadsDirectory(tree), attributes_only=True)
             return
@@ -223,6 +224,7 @@ class KernelCache:
             if change.part is Part.RUNS:
                 if not self._is_as_known(run):
                     self._forget_name(runs, change.run_id)
+                    self._forget_all(self._inodes.within(thread_id, change.run_id))
             elif change.step_id is not None and change.part is Part.STEPS:
                 # One that has come is not known, and one that is there keeps its name, and so its number.
                 if self._version(_key(change)) is None:
@@ -246,15 +248,22 @@ class KernelCache:
     def _forget_everything(self) -> None:
         # What could not be followed before, as there were no watches or no connection, can be now.
         for scope in list(self._holders):
-            with self._lock:
-                if scope in self._holders and self._watch is not None and self._watch.follow(scope):
-                    self._followed.add(scope)
+            with suppress(StorageFailed):
+                if self._watch is not None:
+                    self._watch.follow(scope)  # So that nobody waits for the disk with the lock.
+                with self._lock:
+                    if scope in self._holders and self._watch is not None and self._watch.follow(scope):
+                        self._followed.add(scope)
+        self._forget_all(self._inodes.held())
         for inode in self._inodes.held():
+            if isinstance(inode.node, ThreadDirectory):
+                self._forget_name(ThreadsDirectory(self._tree), inode.node.thread_id)
+
+    def _forget_all(self, inodes: list[Inode]) -> None:
+        for inode in inodes:
             inode.current = None
             self._invalidate(inode, attributes_only=False)
             self._wake(inode)
-            if isinstance(inode.node, ThreadDirectory):
-                self._forget_name(ThreadsDirectory(self._tree), inode.node.thread_id)
 
     def _forget_file(self, parent: Directory, node: DocumentFile | LogFile) -> None:
         for earlier in self._inodes.detached(node):
@@ -287,9 +296,13 @@ class KernelCache:
         inode.is_told = False
 
         def invalidate() -> None:
-            # The kernel may have forgotten it by itself.
-            with suppress(OSError):
+            try:
                 pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attributes_only)
+            except OSError:
+                # It has forgotten it by itself, or does not know it yet: what tells of it may be under way.
+                with self._names_came:
+                    heapq.heappush(self._names, (time.monotonic() + _AGAIN_S, inode.number, b""))
+                    self._names_came.notify()
 
         caller = self._caller
         if inode.readers and not attributes_only and caller is not None:
@@ -339,7 +352,10 @@ class KernelCache:
                 self._names_came.release()
                 # The kernel may have forgotten it, or the directory, by itself.
                 with suppress(OSError):
-                    pyfuse3.invalidate_entry(pyfuse3.InodeT(parent), pyfuse3.FileNameT(name))
+                    if name:
+                        pyfuse3.invalidate_entry(pyfuse3.InodeT(parent), pyfuse3.FileNameT(name))
+                    else:
+                        pyfuse3.invalidate_inode(pyfuse3.InodeT(parent), True)
                 self._names_came.acquire()
                 self._is_forgetting = False
 

@@ -383,8 +383,8 @@ class Operations(pyfuse3.Operations):
         is_cached = bool(reader.version) and not found.writers
         if not is_cached:
             return self._opened(OpenFile(found, reader, None, is_cached=False))
+        version = (await asked(found.node, reader.attributes)).version
         found.readers.append(reader)
-        version = reader.attributes().version
         if found.kept is None and version != found.told_version:
             # A size that the kernel knows from before would cut this version short.
             await in_thread(self.kernel_cache.forget_attributes, found)

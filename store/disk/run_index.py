@@ -44,7 +44,7 @@ class Runs(Protocol):
 
     root: str
 
-    def watch(self, on_change: Callable[[Change], None]) -> DiskWatch: ...
+    def watch(self, on_change: Callable[[Change], None], *, is_first: bool) -> DiskWatch: ...
     def list_thread_ids(self) -> list[str]: ...
     def list_run_ids(self, thread_id: str) -> list[str]: ...
     def status_of(self, thread_id: str, run_id: str) -> RunStatus: ...
@@ -61,6 +61,8 @@ class RunIndex:
         self._runs = runs
         # Held by the one who reads from the disk.
         self._catching_up = threading.Lock()
+        # How often something was read.
+        self._reads = 0
         self._of_thread: dict[str, dict[str, RunStatus]] = {}
         self._not_ended: dict[tuple[str, str], RunStatus] = {}
         self._counts: Counter[RunStatus] = Counter()
@@ -80,7 +82,7 @@ class RunIndex:
         self._modified_ns: dict[str, int] = {}
         self._partly: set[str] = set()
         self.changes_heard = 0
-        self._watch = runs.watch(self._changed)
+        self._watch = runs.watch(self._changed, is_first=True)
         self._came.set()
         self._builder = threading.Thread(target=self._build, name="index runs", daemon=True)
         self._builder.start()
@@ -152,6 +154,7 @@ class RunIndex:
         return False
 
     def _read_next(self) -> bool:
+        self._reads += 1
         with self._noting:
             self._came.clear()
             threads_are_stale, self._threads_are_stale = self._threads_are_stale, False
@@ -191,6 +194,7 @@ class RunIndex:
                 return
             self._watch.forget(key)
             self._unwatched.add(thread_id)
+            return
         except NotFound:
             self._drop_thread(thread_id)
             self._watch.forget(DocumentKey(thread_id))
@@ -245,6 +249,8 @@ class RunIndex:
             if not status.is_terminal:
                 self._read_each_time(thread_id)
                 return
+        if status is None and not os.path.isdir(f"{self._runs.root}/{thread_id}/runs/{run_id}"):
+            self._forget_run(thread_id, run_id)  # It has gone, and is no directory that may yet become one.
         self._set(thread_id, run_id, status)
 
     def _has_room(self) -> bool:
@@ -314,8 +320,12 @@ class RunIndex:
 
     def run_ids(self, thread_id: str) -> list[str] | None:
         """The ids of a thread's runs, if they are known."""
-        runs = self._of_thread.get(thread_id)
-        return list(runs) if runs is not None and self.follows_all_of(thread_id) else None
+        reads, runs = self._reads, self._of_thread.get(thread_id)
+        if runs is None or not self.follows_all_of(thread_id):
+            return None
+        known = list(runs)
+        # While something is read again, some may be missing.
+        return known if self._reads == reads and not self._catching_up.locked() else None
 
     # ── Asking ──────────────────────────────────────────────────────────────────────────────────────
 

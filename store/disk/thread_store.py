@@ -466,14 +466,17 @@ class ThreadStore(DocumentFiles):
         """Finishes a deletion; moves a temporary file or directory aside, where nothing reads it."""
         leftovers.clear(self._calls, self.root, leftover)
 
-    def watch(self, on_change: Callable[[Change], None]) -> DiskWatch:
-        """Calls *on_change* for each change, by whichever program, in what is followed."""
+    def watch(self, on_change: Callable[[Change], None], *, is_first: bool = False) -> DiskWatch:
+        """Calls *on_change* for each change, by whichever program, in what is followed.
+
+        The index *is_first* to be told: who is told asks it.
+        """
         from store.disk.watching import Watches  # Its library is needed by those who watch alone.
 
         with self._watching, storage_errors(self.location):
             if self._watches is None or self._watches.is_closed:
                 self._watches = Watches(self.root)
-            return self._watches.follower(on_change)
+            return self._watches.follower(on_change, is_first=is_first)
 
     def reports_all_of(self, thread_id: str) -> bool:
         return self._index is not None and self._index.follows_all_of(thread_id)

@@ -24,7 +24,6 @@ from store.disk import directories
 from store.disk.directories import opened
 from store.disk.layout import LOG, META, RUNS, STATUS, STEPS, Parts
 from store.errors import StorageFailed
-from store.waiting import WouldWait
 
 log = logging.getLogger("threadfs")
 
@@ -54,14 +53,17 @@ class Watches:
         self._lock = threading.Lock()
         # How many follow.
         self._followed: Counter[DocumentKey] = Counter()
+        # The directories whose document has yet to appear.
+        self._awaited: set[Parts] = set()
         self._parts: dict[int, Parts] = {}
         self._descriptors: dict[Parts, int] = {}
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
-    def follower(self, on_change: Callable[[Change], None]) -> DiskWatch:
+    def follower(self, on_change: Callable[[Change], None], *, is_first: bool = False) -> DiskWatch:
+        """With *is_first*, it is told of each change before the others are, who may ask it then."""
         follower = DiskWatch(self, on_change)
-        self._followers = [*self._followers, follower]
+        self._followers = [follower, *self._followers] if is_first else [*self._followers, follower]
         return follower
 
     def leave(self, follower: DiskWatch) -> bool:
@@ -76,7 +78,7 @@ class Watches:
             self._followed[key] += 1
         try:
             return self._add(_directory_of(key), key)
-        except WouldWait:
+        except BaseException:
             self.forget(key)
             raise
 
@@ -92,7 +94,9 @@ class Watches:
                     self._remove(directory)
 
     def _is_needed(self, parts: Parts) -> bool:
-        """Whether a directory is followed, or a list is waited for in it."""
+        """Whether a directory is followed, or a list or its document is waited for in it."""
+        if parts in self._awaited:
+            return True
         below = (*parts, RUNS if len(parts) == 1 else STEPS)
         is_waited_for = len(parts) in (1, 3) and below not in self._descriptors
         return _key_of(parts) in self._followed or (is_waited_for and _key_of(below) in self._followed)
@@ -146,15 +150,17 @@ class Watches:
                     return False
                 raise
             before = self._descriptors.get(parts)
-            if before is not None and before != descriptor:
-                self._parts.pop(before, None)
+            if before is not None and before != descriptor and self._parts.get(before) == parts:
+                del self._parts[before]
             self._descriptors[parts] = descriptor
             self._parts[descriptor] = parts
             return True
 
     def _remove(self, parts: Parts) -> None:
         descriptor = self._descriptors.pop(parts, None)
-        if descriptor is not None and self._parts.pop(descriptor, None) is not None:
+        # It belongs to the directory, which may have another name by now.
+        if descriptor is not None and self._parts.get(descriptor) == parts:
+            del self._parts[descriptor]
             # It has gone with its directory already.
             with contextlib.suppress(OSError):
                 self._inotify.rm_watch(descriptor)
@@ -178,12 +184,17 @@ class Watches:
 
     def _changes(self, event: Event) -> list[Change]:
         if event.mask & flags.Q_OVERFLOW:
+            # Directories may have been replaced unheard.
+            for key in list(self._followed):
+                with contextlib.suppress(StorageFailed):
+                    self._add(_directory_of(key), key)
             return [Change(Part.EVERYTHING)]
         with self._lock:
             if event.mask & flags.IGNORED:
                 parts = self._parts.pop(event.wd, None)
                 if parts is not None and self._descriptors.get(parts) == event.wd:
                     del self._descriptors[parts]
+                    self._awaited.discard(parts)
                 return []
             parts = self._parts.get(event.wd)
         if parts is None:
@@ -195,7 +206,7 @@ class Watches:
             return [Change(Part.EVERYTHING)]  # The store itself: moved, deleted or unmounted.
         # A document that is moved into place is a new version, unless it was awaited.
         exists = flags.CREATE | flags.DELETE | flags.MOVED_FROM
-        if len(parts) == 4 or _key_of(parts) not in self._followed:
+        if len(parts) == 4 or parts in self._awaited or _key_of(parts) not in self._followed:
             exists |= flags.MOVED_TO
         if event.mask & _CAME:
             try:
@@ -209,6 +220,7 @@ class Watches:
         if not event.mask & flags.ISDIR:
             if event.name in (META, STATUS):
                 with self._lock:
+                    self._awaited.discard(parts)
                     if not self._is_needed(parts):
                         self._remove(parts)
             return
@@ -217,12 +229,20 @@ class Watches:
             if event.name in (RUNS, STEPS):
                 self._follow_again(child)
         elif names.is_id(event.name):
-            if not self._follow_again(child) and not self._has_document(child):
-                self._add(child)
-                if self._has_document(child):
-                    with self._lock:
-                        self._remove(child)
+            self._follow_again(child)
+            if not self._has_document(child):
+                self._await_document(child)
             self._follow_again((*child, STEPS if parts else RUNS))
+
+    def _await_document(self, parts: Parts) -> None:
+        with self._lock:
+            self._awaited.add(parts)
+        self._add(parts)
+        if self._has_document(parts):
+            with self._lock:
+                self._awaited.discard(parts)
+                if not self._is_needed(parts):
+                    self._remove(parts)
 
     def _follow_again(self, parts: Parts) -> bool:
         """Watches a directory that has come, if it is followed."""

@@ -31,6 +31,7 @@ _MAX_MADE = 4096
 class ControlFile(Node):
     # Its time is told by a document, which would be read for each.
     has_cheap_attributes: ClassVar[bool] = False
+    is_within_thread: ClassVar[bool] = True
 
     thread_id: str
 

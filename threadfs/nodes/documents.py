@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import ClassVar
 
 from store import (
     DocumentKey,
@@ -29,6 +30,8 @@ def _attributes(info: Info) -> Attributes:
 @dataclass(frozen=True, slots=True)
 class DocumentFile(Node):
     """A document: reads as stored; an object with ``id`` replaces it, one without is a merge patch."""
+
+    is_within_thread: ClassVar[bool] = True
 
     key: DocumentKey
 

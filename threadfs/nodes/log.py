@@ -28,6 +28,7 @@ class LogFile(Node):
     """``messages.jsonl``: the log as stored, complete lines only."""
 
     is_append_only: ClassVar[bool] = True
+    is_within_thread: ClassVar[bool] = True
 
     thread_id: str
 
@@ -69,7 +70,11 @@ class _LogReader:
         self._node = node
         self._log = node.store.open_log(node.thread_id)
         # One version for as long as it only grows: the file that it is.
-        self.version: object = self._log.info().version[:1]
+        try:
+            self.version: object = self._log.info().version[:1]
+        except BaseException:  # It would have to wait, say.
+            self._log.close()
+            raise
 
     def read(self, offset: int, size: int) -> bytes:
         if not self.version:
@@ -166,7 +171,12 @@ class LogWriter:
     def _refreshed(self) -> LogReader:
         """The log, also when it has been made, or replaced, since this file was opened."""
         current = self._tree.store.open_log(self._thread_id)
-        if current.info().version[:1] == self._log.info().version[:1]:
+        try:
+            is_same = current.info().version[:1] == self._log.info().version[:1]
+        except BaseException:
+            current.close()
+            raise
+        if is_same:
             current.close()
         else:
             self._log.close()

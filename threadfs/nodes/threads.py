@@ -159,6 +159,8 @@ class RunsDirectory(Directory):
 
     is_slow: ClassVar[bool] = True
 
+    is_within_thread: ClassVar[bool] = True
+
     thread_id: str
 
     @property
@@ -231,6 +233,8 @@ class RunsDirectory(Directory):
 class RunDirectory(CanonicalDirectory):
     """``runs/<run>/``: its time is that of the last change of its status."""
 
+    is_within_thread: ClassVar[bool] = True
+
     thread_id: str
     run_id: str
 
@@ -272,6 +276,8 @@ class RunDirectory(CanonicalDirectory):
 @dataclass(frozen=True, slots=True)
 class StepsDirectory(CanonicalDirectory):
     """``steps/``: a document for each step."""
+
+    is_within_thread: ClassVar[bool] = True
 
     thread_id: str
     run_id: str
