@@ -195,6 +195,22 @@ def test_a_paused_reader_delays_nobody(mount: Mount) -> None:
             reader.stdout.close()
 
 
+def test_a_thread_that_another_program_replaces_is_the_new_one_while_somebody_reads_the_old(
+    mount: Mount,
+) -> None:
+    store = ThreadStore(mount.store)
+    for name, text in (("t", "old"), ("new", "new")):
+        store.create_thread(Thread(id=name))
+        store.patch_document(DocumentKey(name), {"metadata": {"is": text}})
+    meta = mount.path("threads", "t", "meta.json")
+    with meta.open() as reader:
+        assert '"old"' in meta.read_text()
+        (mount.store / "t").rename(mount.store.parent / "elsewhere")
+        (mount.store / "new").rename(mount.store / "t")
+        wait_until(lambda: '"new"' in meta.read_text(), FRESH_WITHIN_S)
+        assert '"old"' in reader.read()
+
+
 class Pair:
     """A mount and its store, changed at random through both."""
 

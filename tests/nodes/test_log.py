@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from itertools import pairwise
@@ -12,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import InvalidDocument, Thread, ThreadStore
+from store import InvalidDocument, Thread, ThreadStore, WouldWait, without_waiting
 from store.documents import MAX_LINE_BYTES
 from tests.nodes.driving import Programs
 from threadfs.nodes.base import Refused, Writable, Writer
+from threadfs.nodes.log import LogFile
 from threadfs.nodes.root import root_of
 
 LOG = "threads/T/messages.jsonl"
@@ -215,3 +217,16 @@ def test_a_log_that_goes_with_its_thread_takes_no_more(tree: Tree) -> None:
     with pytest.raises(Exception, match="T"):
         out.write(0, lines("one"))
     assert tree.names("threads") == []
+
+
+def test_a_log_that_only_the_disk_has_leaves_no_descriptor_open(tree: Tree, tmp_path: Path) -> None:
+    log = tree.at(LOG)
+    assert isinstance(log, LogFile)
+    tree.write(LOG, lines("one"))
+    file = os.open(tmp_path / "store" / "T" / "messages.jsonl", os.O_RDONLY)
+    before = os.listdir("/proc/self/fd")
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    with pytest.raises(WouldWait), without_waiting():
+        log.open_for_reading()
+    assert os.listdir("/proc/self/fd") == before
+    os.close(file)

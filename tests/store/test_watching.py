@@ -25,6 +25,7 @@ from store import (
     ThreadStore,
 )
 from store.api import Change, DocumentKey, Part, Watch
+from tests.mount.conftest import wait_until
 
 
 class Watched:
@@ -149,6 +150,46 @@ def test_a_thread_behind_a_link_is_not_followed(watched: Watched, tmp_path: Path
     watched.watch.follow(DocumentKey("t"))
     (outside / "meta.json").write_text("{}")
     assert watched.nothing_comes()
+
+
+def test_a_thread_whose_runs_come_before_its_document_is_reported(watched: Watched) -> None:
+    store = watched.store
+    store.index_runs()
+    try:
+        (watched.root / "t").mkdir()
+        (watched.root / "t" / "runs").mkdir()
+        watched.wait_for(Change(Part.THREADS, "t"))
+        list(store.runs_by_status())  # The index has looked at it, and found no thread.
+        watched.forget_what_came()
+        (watched.root / "t" / "meta.json").write_text('{"created_at": 1}')
+        watched.wait_for(Change(Part.THREADS, "t"))
+    finally:
+        store.close()
+
+
+def test_a_thread_that_gets_another_name_is_followed_by_that(with_run: Watched) -> None:
+    (with_run.root / "t").rename(with_run.root / "u")
+    assert with_run.watch.follow(DocumentKey("u"))
+    with_run.watch.forget(DocumentKey("t"))
+    with_run.forget_what_came()
+    with_run.store.append_message("u", message("here"))
+    with_run.wait_for(Change(Part.LOG, "u"))
+
+
+def test_the_index_hears_of_a_change_before_the_others(with_run: Watched) -> None:
+    store, heard = with_run.store, []
+    other = ThreadStore(store.location)
+    watch = store.watch(lambda change: heard.append((change, store.reports_all_of("t"))))
+    store.index_runs()
+    try:
+        wait_until(lambda: store.reports_all_of("t"))
+        other.create_run("t", Run(id="new"))
+        with_run.wait_for(Change(Part.RUNS, "t", "new"))
+        wait_until(lambda: bool(heard))
+        assert (Change(Part.RUNS, "t", "new"), True) not in heard, "asked then, it would tell the old list"
+    finally:
+        watch.close()
+        store.close()
 
 
 def test_a_failure_of_who_is_told_is_not_the_end_of_the_watch(
