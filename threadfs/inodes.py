@@ -1,18 +1,22 @@
 """Inode numbers: which node each stands for, and how often the kernel holds it.
 
-A node has one number for as long as the kernel holds it, and numbers are never used again. When a document
+A node has one number for as long as the kernel holds it, and no other node ever gets that. When a document
 changes while somebody still reads the version before, the number stays with that reader (`detach`) and the
 document gets a new one: the page cache belongs to the number, and would mix the two versions.
 """
 
 from __future__ import annotations
 
+import stat
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pyfuse3
 
 from threadfs.nodes.base import Node, Reader
+
+_MAX_NUMBERS = 10_000
 
 
 @dataclass(slots=True)
@@ -61,6 +65,9 @@ class Inodes:
         self._on_dropped: Callable[[Inode], None] = lambda inode: None
         self._by_number: dict[int, Inode] = {}
         self._by_node: dict[Node, Inode] = {}
+        # Directories that the kernel has forgotten, and the numbers that they had: what is the same directory
+        # has the same number when it is looked up again, as programs that remove trees compare it.
+        self._numbers: OrderedDict[Node, int] = OrderedDict()
         # Those in a thread, by its id and their number: all of them are others when the thread is.
         self._within: dict[str, dict[int, Inode]] = {}
         # Those that are read still, though their node has another number by now.
@@ -81,8 +88,10 @@ class Inodes:
         """The inode of *node*, made when it has none."""
         inode = self._by_node.get(node)
         if inode is None:
-            inode = Inode(self._next, node)
-            self._next += 1
+            number = self._numbers.pop(node, None)
+            if number is None:
+                number, self._next = self._next, self._next + 1
+            inode = Inode(number, node)
             self._by_number[inode.number] = self._by_node[node] = inode
             if node.is_within_thread and (scope := node.scope) is not None:
                 self._within.setdefault(scope.thread_id, {})[inode.number] = inode
@@ -137,6 +146,10 @@ class Inodes:
                 inode.kept = None
             if self._by_node.get(inode.node) is inode:
                 del self._by_node[inode.node]
+                if inode.node.kind == stat.S_IFDIR and inode.node.scope is not None:
+                    self._numbers[inode.node] = inode.number
+                    if len(self._numbers) > _MAX_NUMBERS:
+                        self._numbers.popitem(last=False)
 
     def _leave_thread(self, inode: Inode) -> None:
         if inode.node.is_within_thread and (scope := inode.node.scope) is not None:

@@ -31,14 +31,33 @@ def test_equal_nodes_share_a_number_and_others_do_not(root: Root) -> None:
     assert inodes.of(threads).number != inodes.of(root.lookup("runs")).number
 
 
-def test_a_forgotten_number_is_never_used_again(root: Root) -> None:
+def test_a_forgotten_number_of_a_file_is_never_used_again(root: Root) -> None:
     inodes = Inodes(root)
-    first = inodes.of(root.lookup("threads"))
+    first = inodes.of(root.lookup("README.md"))
     first.lookups = 2
     inodes.forget([(first.number, 1)])
-    assert inodes.of(root.lookup("threads")) is first
+    assert inodes.of(root.lookup("README.md")) is first
     inodes.forget([(first.number, 1)])
-    assert inodes.of(root.lookup("threads")).number > first.number
+    assert inodes.of(root.lookup("README.md")).number > first.number
+
+
+def test_a_directory_that_was_forgotten_gets_its_number_again(root: Root) -> None:
+    inodes = Inodes(root)
+    first = inodes.of(root.lookup("threads"))
+    first.lookups = 1
+    inodes.forget([(first.number, 1)])
+    again = inodes.of(root.lookup("threads"))
+    assert again is not first
+    assert again.number == first.number
+
+
+def test_a_directory_that_was_removed_and_made_again_gets_another_number(root: Root) -> None:
+    inodes = Inodes(root)
+    first = inodes.of(root.lookup("threads"))
+    first.lookups = 1
+    inodes.renew(first.node)
+    inodes.forget([(first.number, 1)])
+    assert inodes.of(root.lookup("threads")).number != first.number
 
 
 def test_a_detached_number_stays_with_its_reader_and_the_node_gets_a_new_one(root: Root) -> None:

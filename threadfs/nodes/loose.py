@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from tempfile import SpooledTemporaryFile
 from typing import Protocol, runtime_checkable
 
+from store.waiting import waits
 from threadfs.nodes.base import Attributes, Directory, Node, NoSuchName, Refused, Tree
 
 # Larger contents go to a temporary file.
@@ -136,7 +137,13 @@ class LooseFile(LooseNode):
     def is_open(self) -> bool:
         return self._handles > 0
 
+    def _waits(self) -> None:
+        """What is no longer in memory, or is being written, is nothing to be waited for in the loop."""
+        if self._size > _IN_MEMORY_BYTES or self._lock.locked():
+            waits()
+
     def read(self, offset: int, size: int) -> bytes:
+        self._waits()
         with self._lock, _disk_errors():
             self._content.seek(offset)
             return self._content.read(min(size, max(0, self._size - offset)))
@@ -151,6 +158,7 @@ class LooseFile(LooseNode):
             self._changed()
 
     def truncate(self, size: int) -> None:
+        self._waits()
         with self._lock, _disk_errors():
             if size > self._size:
                 self._resize(size)
