@@ -79,9 +79,7 @@ class Answers:
             return entry
         if is_rendered(node):
             return self._made(inode, await in_thread(node.attributes))
-        changes_seen: int | None = inode.changes_seen  # Before it is asked whether changes are reported.
-        if not self._kernel_cache.covers(node):
-            changes_seen = None
+        changes_seen = self._changes_seen(inode)
         return self._made(inode, await asked(node, node.attributes), changes_seen)
 
     def at_hand(self, inode: Inode) -> pyfuse3.EntryAttributes | None:
@@ -92,15 +90,18 @@ class Answers:
             return entry
         if node.store.is_remote or is_rendered(node):
             return None
-        changes_seen: int | None = inode.changes_seen
-        if not self._kernel_cache.covers(node):
-            changes_seen = None
+        changes_seen = self._changes_seen(inode)
         try:
             with without_waiting():
                 attributes = node.attributes()
         except WouldWait:
             return None
         return self._made(inode, attributes, changes_seen)
+
+    def _changes_seen(self, inode: Inode) -> int | None:
+        """How many changes of an inode have been seen, if all are reported; asked before it is read."""
+        changes_seen = inode.changes_seen  # Before it is asked whether they are.
+        return changes_seen if self._kernel_cache.covers(inode.node) else None
 
     async def _detach_if_changed(self, inode: Inode) -> None:
         """Before the kernel hears of a new version: who reads the old one keeps this inode number."""

@@ -22,6 +22,7 @@ from typing import Protocol
 
 from store.api import Change, DocumentKey, Part, StatusOfRun
 from store.disk import modified
+from store.disk.layout import RUNS
 from store.disk.watching import DiskWatch
 from store.errors import Damaged, NotFound, StorageFailed
 from store.models import RunStatus
@@ -194,7 +195,6 @@ class RunIndex:
                 return
             self._watch.forget(key)
             self._unwatched.add(thread_id)
-            return
         except NotFound:
             self._drop_thread(thread_id)
             self._watch.forget(DocumentKey(thread_id))
@@ -249,7 +249,7 @@ class RunIndex:
             if not status.is_terminal:
                 self._read_each_time(thread_id)
                 return
-        if status is None and not os.path.isdir(f"{self._runs.root}/{thread_id}/runs/{run_id}"):
+        if status is None and not os.path.isdir(f"{self._runs.root}/{thread_id}/{RUNS}/{run_id}"):
             self._forget_run(thread_id, run_id)  # It has gone, and is no directory that may yet become one.
         self._set(thread_id, run_id, status)
 

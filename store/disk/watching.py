@@ -48,7 +48,7 @@ class Watches:
         self._reading = threading.Lock()
         self._followers: list[DiskWatch] = []
         self.is_closed = False
-        # Guards the three below: `follow` is called from other threads than events are. Nobody who holds it
+        # Guards the four below: `follow` is called from other threads than events are. Nobody who holds it
         # waits for the disk.
         self._lock = threading.Lock()
         # How many follow.
@@ -244,12 +244,10 @@ class Watches:
                 if not self._is_needed(parts):
                     self._remove(parts)
 
-    def _follow_again(self, parts: Parts) -> bool:
+    def _follow_again(self, parts: Parts) -> None:
         """Watches a directory that has come, if it is followed."""
-        if (key := _key_of(parts)) not in self._followed:
-            return False
-        self._add(parts, key)
-        return True
+        if (key := _key_of(parts)) in self._followed:
+            self._add(parts, key)
 
     def _has_document(self, parts: Parts) -> bool:
         with opened(self._root, *parts) as directory:
