@@ -32,6 +32,9 @@ def _finite(literal: str) -> float:
     return value
 
 
+_decode = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite).decode
+
+
 def _check_nesting(data: bytes) -> None:
     """Raises InvalidDocument when *data*, which may or may not be JSON, is nested too deeply."""
     if data.count(b"[") + data.count(b"{") <= MAX_NESTING:
@@ -55,7 +58,7 @@ def parse(data: bytes) -> dict[str, Any]:
     """
     _check_nesting(data)
     try:
-        value = json.loads(data.decode(), parse_constant=_no_constant, parse_float=_finite)
+        value = _decode(data.decode())
     except UnicodeDecodeError as error:
         raise InvalidDocument(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:

@@ -34,9 +34,9 @@ def _attributes_of(nodes: list[Node]) -> dict[Node, Attributes]:
 
 
 class OpenFile:
-    """What a file handle stands for. Calls on one handle take turns."""
+    """What a file handle stands for. Calls on one handle take turns: ``async with`` it is one."""
 
-    __slots__ = ("inode", "is_cached", "lock", "reader", "writer")
+    __slots__ = ("_lock", "inode", "is_cached", "reader", "writer")
 
     def __init__(
         self, inode: Inode, reader: Reader | None, writer: Writer | None, *, is_cached: bool
@@ -45,7 +45,16 @@ class OpenFile:
         self.reader = reader
         self.writer = writer
         self.is_cached = is_cached
-        self.lock = trio.Lock()
+        self._lock = trio.Lock()
+
+    async def __aenter__(self) -> None:
+        try:
+            self._lock.acquire_nowait()  # `acquire` lets all other tasks go first, even if it is free.
+        except trio.WouldBlock:
+            await self._lock.acquire()
+
+    async def __aexit__(self, *error: object) -> None:
+        self._lock.release()
 
 
 class Listing:

@@ -260,7 +260,7 @@ class Operations(pyfuse3.Operations):
         if fields.update_size:
             opened = self._files.get(fh) if fh is not None else None
             if opened is not None and opened.writer is not None:
-                async with opened.lock:
+                async with opened:
                     await asked(node, opened.writer.truncate, attr.st_size)
             else:
                 await asked(node, node.truncate, attr.st_size)
@@ -428,7 +428,7 @@ class Operations(pyfuse3.Operations):
         if isinstance(source, BytesReader):
             data = source.read(off, size)
         else:
-            async with file.lock:
+            async with file:
                 data = await (in_thread if node.is_slow else partial(asked, node))(source.read, off, size)
         self.tree.journal.counters["read_bytes"] += len(data)
         return data
@@ -459,7 +459,7 @@ class Operations(pyfuse3.Operations):
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         file = self._files[fh]
         assert file.writer is not None
-        async with file.lock:
+        async with file:
             if file.writer.is_patient:
                 file.writer.write(off, buf)
             else:
@@ -483,7 +483,7 @@ class Operations(pyfuse3.Operations):
 
     async def _commit(self, file: OpenFile) -> None:
         if file.writer is not None:
-            async with file.lock:
+            async with file:
                 if file.writer.owes:
                     await self._committing(file.writer.flush)
             if file.inode.given_time_ns is not None:

@@ -125,10 +125,10 @@ def _torn(thread: int) -> int:
     if file is None:
         return 0
     try:
-        size = os.fstat(file).st_size
-        return size - complete_size(file, size)
+        size = file.status.st_size
+        return size - complete_size(file.descriptor, size)
     finally:
-        os.close(file)
+        os.close(file.descriptor)
 
 
 def find_leftovers(store: ThreadStore, older_than_s: float = LEFTOVER_AGE_S) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import os
 import stat
 import threading
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from store import waiting
 from store.disk import opening
@@ -54,6 +55,13 @@ class storage_errors:
             raise StorageFailed(error.errno or errno.EIO, self._what) from error
 
 
+class OpenedFile(NamedTuple):
+    """A regular file, for the caller to close, and what it was when it was opened."""
+
+    descriptor: int
+    status: os.stat_result
+
+
 class opened:
     """The directory below *root* that *parts* lead to, open in a block; ``None`` when there is none.
 
@@ -94,7 +102,7 @@ def open_below(directory: int, parts: Sequence[str]) -> int | None:
         raise StorageFailed(error.errno or errno.EIO, "/".join(parts)) from error
 
 
-def open_path(root: str, parts: Parts, flags: int) -> int | None:
+def open_path(root: str, parts: Parts, flags: int) -> OpenedFile | None:
     """The regular file that *parts* lead to below *root*; ``None`` when there is none.
 
     Raises:
@@ -109,19 +117,16 @@ def open_path(root: str, parts: Parts, flags: int) -> int | None:
             raise Damaged("/".join(parts), _NOT_REGULAR) from None
         _check_is_none(root, parts, error)
         return None
-    _check_opened(descriptor, "/".join(parts))
-    return descriptor
+    return _checked(descriptor, "/".join(parts))
 
 
 def stat_path(root: str, parts: Parts) -> os.stat_result | None:
     """Of the regular file that *parts* lead to; as `open_path`."""
-    descriptor = open_path(root, parts, os.O_PATH | os.O_CLOEXEC)
-    if descriptor is None:
+    found = open_path(root, parts, os.O_PATH | os.O_CLOEXEC)
+    if found is None:
         return None
-    try:
-        return os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
+    os.close(found.descriptor)
+    return found.status
 
 
 def _check_is_none(root: str, parts: Sequence[str], error: OSError) -> None:
@@ -162,7 +167,7 @@ def modified_ns(directory: int | None) -> int:
     return 0 if directory is None else os.fstat(directory).st_mtime_ns
 
 
-def open_file(directory: int, name: str, path: str) -> int | None:
+def open_file(directory: int, name: str, path: str) -> OpenedFile | None:
     """The regular file *name*, open for reading; ``None`` when there is none.
 
     Raises:
@@ -177,16 +182,17 @@ def open_file(directory: int, name: str, path: str) -> int | None:
         if error.errno in NO_FILE:
             raise Damaged(path, _NOT_REGULAR) from None
         raise StorageFailed(error.errno or errno.EIO, path) from error
-    _check_opened(descriptor, path)
-    return descriptor
+    return _checked(descriptor, path)
 
 
-def _check_opened(descriptor: int, path: str) -> None:
+def _checked(descriptor: int, path: str) -> OpenedFile:
+    status = os.fstat(descriptor)
     try:
-        check_regular(os.fstat(descriptor), path)
+        check_regular(status, path)
     except Damaged:
         os.close(descriptor)
         raise
+    return OpenedFile(descriptor, status)
 
 
 def check_regular(status: os.stat_result, path: str) -> None:

@@ -127,25 +127,28 @@ class DocumentFiles(Updates):
         lock = locked_thread(self.root, parts[0])
         with lock as thread:
             self._durable.ensure(parts[:1], lock.inode)
-            if len(parts) == 1:
-                try:
-                    yield thread
-                finally:
-                    self._touched(parts[0])
-                return
-            directory = directories.open_below(thread, parts[1:3])
+            directory = thread if len(parts) == 1 else self._open_durable(thread, parts)
             try:
-                if directory is not None:
-                    if len(parts) > 2:
-                        self._durable.ensure(parts[:3], os.fstat(directory).st_ino)
-                    if len(parts) > 3:
-                        outer, directory = directory, directories.open_below(directory, parts[3:])
-                        os.close(outer)
                 yield directory
             finally:
                 self._touched(parts[0])
-                if directory is not None:
+                if directory is not None and directory != thread:
                     os.close(directory)
+
+    def _open_durable(self, thread: int, parts: Parts) -> int | None:
+        directory = directories.open_below(thread, parts[1:3])
+        if directory is None or len(parts) < 3:
+            return directory
+        try:
+            self._durable.ensure(parts[:3], os.fstat(directory).st_ino)
+            if len(parts) == 3:
+                return directory
+            inner = directories.open_below(directory, parts[3:])
+        except BaseException:
+            os.close(directory)
+            raise
+        os.close(directory)
+        return inner
 
     def _touched(self, thread_id: str) -> None:
         """Something in a thread may have changed: what is remembered of that is wrong now."""

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from store.api import Info
 from store.disk import directories
+from store.disk.directories import OpenedFile
 from store.disk.layout import Parts
 from store.disk.system_calls import SystemCalls
 from store.documents import MAX_DOCUMENT_BYTES
@@ -43,25 +44,24 @@ def stat_path(root: str, parts: Parts) -> Info | None:
 
 def read_path(root: str, parts: Parts) -> tuple[bytes, Info] | None:
     """One version of a whole document, and what it is a version of; ``None`` when there is none."""
-    descriptor = directories.open_path(root, parts, directories.READING)
-    return None if descriptor is None else _read(descriptor, "/".join(parts))
+    file = directories.open_path(root, parts, directories.READING)
+    return None if file is None else (_read(file, "/".join(parts)), info_of(file.status))
 
 
-def read_file(directory: int, name: str, path: str) -> tuple[bytes, Info] | None:
-    """As `read_path`, of a file in an open directory."""
-    descriptor = directories.open_file(directory, name, path)
-    return None if descriptor is None else _read(descriptor, path)
+def read_file(directory: int, name: str, path: str) -> bytes | None:
+    """One version of the whole document *name* in an open directory; ``None`` when there is none."""
+    file = directories.open_file(directory, name, path)
+    return None if file is None else _read(file, path)
 
 
-def _read(descriptor: int, path: str) -> tuple[bytes, Info]:
+def _read(file: OpenedFile, path: str) -> bytes:
     try:
-        status = os.fstat(descriptor)
-        if status.st_size > MAX_DOCUMENT_BYTES:
+        if file.status.st_size > MAX_DOCUMENT_BYTES:
             raise Damaged(path, f"larger than {MAX_DOCUMENT_BYTES} bytes")
         with directories.storage_errors(path):
-            return directories.read_whole(descriptor, status.st_size), info_of(status)
+            return directories.read_whole(file.descriptor, file.status.st_size)
     finally:
-        os.close(descriptor)
+        os.close(file.descriptor)
 
 
 def write_all(calls: SystemCalls, descriptor: int, data: bytes) -> None:
@@ -100,8 +100,7 @@ def rewrite(
     document between our reading and our renaming. The caller holds the thread's lock.
     """
     for _ in range(_ATTEMPTS):
-        found = read_file(directory, name, path)
-        stored = found[0] if found else None
+        stored = read_file(directory, name, path)
         new = change(stored)
         if new is None:
             return
@@ -119,8 +118,7 @@ def _replace(
     write_new(calls, directory, temporary, (new,))
     try:
         # The last thing before the rename; what another program does in between is lost.
-        found = read_file(directory, name, path)
-        if (found[0] if found else None) != stored:
+        if read_file(directory, name, path) != stored:
             with suppress(FileNotFoundError):  # Gone with its directory.
                 calls.remove(directory, temporary)
             return False

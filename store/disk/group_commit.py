@@ -30,7 +30,9 @@ class GroupCommit:
         each of the others tries for itself, and is told by the disk.
         """
         with self._lock:
-            log = self._logs.setdefault(inode, _Log())
+            log = self._logs.get(inode)
+            if log is None:
+                log = self._logs[inode] = _Log()
             log.users += 1
             log.written += 1
             ours = log.written

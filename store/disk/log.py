@@ -38,7 +38,8 @@ class DiskLogReader:
     def __init__(self, root: str, thread_id: str) -> None:
         """Raises ThreadNotFound when there is no such directory."""
         self._path = f"{thread_id}/{LOG}"
-        self._file = directories.open_path(root, (thread_id, LOG), directories.READING)
+        found = directories.open_path(root, (thread_id, LOG), directories.READING)
+        self._file = found.descriptor if found else None
         # Where the log may yet appear.
         self._directory: int | None = None
         if self._file is None:
@@ -52,7 +53,8 @@ class DiskLogReader:
 
     def _opened(self) -> int | None:
         if self._file is None and self._directory is not None:
-            self._file = directories.open_file(self._directory, LOG, self._path)
+            found = directories.open_file(self._directory, LOG, self._path)
+            self._file = found.descriptor if found else None
         return self._file
 
     def _complete(self, file: int, size: int) -> int:
@@ -114,15 +116,14 @@ def append(calls: SystemCalls, directory: int, path: str, lines: Iterable[bytes]
             if error.errno in directories.NO_FILE:
                 raise Damaged(path, "not a regular file") from None
             raise
-    try:
-        status = os.fstat(file)
-        directories.check_regular(status, path)
-        with storage_errors(path):
+        try:
+            status = os.fstat(file)
+            directories.check_regular(status, path)
             _append_to(_End(calls, file, status.st_size), lines, thread_id)
-        return Appended(file, status.st_ino, status.st_size == 0)
-    except BaseException:
-        os.close(file)
-        raise
+            return Appended(file, status.st_ino, status.st_size == 0)
+        except BaseException:
+            os.close(file)
+            raise
 
 
 class _End:

@@ -81,10 +81,13 @@ def open_below(root: str, parts: Sequence[str], flags: int) -> int:
 
 def open_at(directory: int, parts: Sequence[str], flags: int) -> int:
     """As `open_below`, from an open directory."""
-    if _available[is_cached := waiting.is_refused()]:
+    is_cached = waiting.is_refused()
+    if _available[is_cached] and (is_cached or len(parts) > 1):
         return _opened(directory, "/".join(parts), flags, is_cached=is_cached)
     waiting.waits()
     *above, name = parts
+    if not above:
+        return os.open(name, flags | os.O_NOFOLLOW, dir_fd=directory)
     stack: list[int] = []
     try:
         for part in above:

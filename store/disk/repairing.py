@@ -186,9 +186,9 @@ def _oldest_s(root: str, thread_id: str) -> int:
                 log = directories.open_file(thread, LOG, LOG)
                 if log is not None:
                     try:
-                        first = os.pread(log, MAX_LINE_BYTES, 0).split(b"\n", 1)[0]
+                        first = os.pread(log.descriptor, MAX_LINE_BYTES, 0).split(b"\n", 1)[0]
                     finally:
-                        os.close(log)
+                        os.close(log.descriptor)
                     if message := lines.message_of(first, thread_id):
                         found.append(message.created_at)
     with opened(root, thread_id, RUNS) as runs:
@@ -198,5 +198,5 @@ def _oldest_s(root: str, thread_id: str) -> int:
                 with opened(root, thread_id, RUNS, name) as run:
                     data = files.read_file(run, STATUS, name) if run is not None else None
                 if data:
-                    found.append(int(documents.parse(data[0])["created_at"]))
+                    found.append(int(documents.parse(data)["created_at"]))
     return min(found)
