@@ -225,6 +225,8 @@ class KernelCache:
                 if not self._is_as_known(run):
                     self._forget_name(runs, change.run_id)
                     self._forget_all(self._inodes.within(thread_id, change.run_id))
+            elif change.part is Part.STEPS and change.step_id is None:  # As below, of all runs.
+                self._forget_all(self._inodes.within(thread_id, change.run_id))
             elif change.step_id is not None and change.part is Part.STEPS:
                 # One that has come is not known, and one that is there keeps its name, and so its number.
                 if self._version(_key(change)) is None:
@@ -233,6 +235,8 @@ class KernelCache:
                 self._forget_file(steps, StepFile(tree, _key(change)))
             elif change.part is Part.DOCUMENT:
                 self._forget_file(run, StatusFile(tree, _key(change)))
+        elif change.part is Part.RUNS:  # The list as a whole, which may be another one with the same names.
+            self._forget_all(self._inodes.within(thread_id))
         elif change.part is Part.LOG:
             self._forget_file(thread, LogFile(tree, thread_id))
         elif change.part is Part.DOCUMENT:

@@ -130,9 +130,15 @@ class Watches:
 
         With a *key*, only while that is followed.
         """
-        with opened(self._root, *parts) as directory:
-            if directory is not None:
-                return self._watched(directory, parts, key)
+        path = "/".join((self._root, *parts))
+        while True:
+            with opened(self._root, *parts) as directory:
+                if directory is None:
+                    break
+                # What took its name before the watch was set has not been seen to come.
+                is_watched = self._watched(directory, parts, key)
+                if not is_watched or directories.is_at(directory, path):
+                    return is_watched
         if parts[:-1] in self._descriptors:
             return True
         with opened(self._root, *parts[:-1]) as parent:
@@ -204,6 +210,8 @@ class Watches:
             return [Change(Part.TIMES, parts[0])] if len(parts) in (2, 4) else []
         if not parts and event.mask & _GONE:
             return [Change(Part.EVERYTHING)]  # The store itself: moved, deleted or unmounted.
+        if event.mask & _GONE and len(parts) in (2, 4):
+            return self._list_has_gone(parts)
         # A document that is moved into place is a new version, unless it was awaited.
         exists = flags.CREATE | flags.DELETE | flags.MOVED_FROM
         if len(parts) == 4 or parts in self._awaited or _key_of(parts) not in self._followed:
@@ -233,6 +241,14 @@ class Watches:
             if not self._has_document(child):
                 self._await_document(child)
             self._follow_again((*child, STEPS if parts else RUNS))
+
+    def _list_has_gone(self, parts: Parts) -> list[Change]:
+        """Another one may have its name already, and nobody hears of that who follows the list alone."""
+        try:
+            self._follow_again(parts)
+        except StorageFailed:
+            return [Change(Part.EVERYTHING)]
+        return _meaning(parts[:-1], parts[-1], came_or_went=True)
 
     def _await_document(self, parts: Parts) -> None:
         with self._lock:

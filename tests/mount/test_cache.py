@@ -211,6 +211,28 @@ def test_a_thread_that_another_program_replaces_is_the_new_one_while_somebody_re
         assert '"old"' in reader.read()
 
 
+def test_runs_and_steps_that_another_program_replaces_as_a_whole_are_the_new_ones(mount: Mount) -> None:
+    store = ThreadStore(mount.store)
+    store.create_thread(Thread(id="t"))
+    store.create_run("t", Run(id="r", model="old"))
+    store.append_step("t", "r", RunStep(id="s", step_type=RunStepType.tool_calls))
+    for stored, shown, old, new in (
+        ("t/runs", "runs/r/status", '"old"', '"new"'),
+        ("t/runs/r/steps", "runs/r/steps/s.json", '"in_progress"', '"completed"'),
+    ):
+        file = mount.path("threads", "t", *shown.split("/"))
+        assert old in file.read_text()
+        time.sleep(1)  # Longer than what is remembered without a watch.
+        assert old in file.read_text()
+        copy = mount.store.parent / "copy"
+        shutil.copytree(mount.store / stored, copy)
+        document = next(copy.rglob("s.json" if "steps" in stored else "status.json"))
+        document.write_text(document.read_text().replace(old, new))
+        (mount.store / stored).rename(mount.store.parent / f"old {file.name}")
+        copy.rename(mount.store / stored)
+        wait_until(lambda file=file, new=new: new in file.read_text(), FRESH_WITHIN_S)  # type: ignore[misc]
+
+
 class Pair:
     """A mount and its store, changed at random through both."""
 

@@ -25,6 +25,7 @@ from store import (
     ThreadStore,
 )
 from store.api import Change, DocumentKey, Part, Watch
+from store.disk.watching import Watches
 from tests.mount.conftest import wait_until
 
 
@@ -221,6 +222,50 @@ def test_what_two_follow_one_of_them_can_forget(with_run: Watched) -> None:
     other.close()
     with_run.store.append_message("t", message("still here"))
     with_run.wait_for(Change(Part.LOG, "t"))
+
+
+def test_a_list_of_runs_or_steps_that_is_replaced_as_a_whole_is_reported_and_followed(watched: Watched) -> None:
+    watched.store.create_thread(Thread(id="t"))
+    watched.store.create_run("t", Run(id="r"))
+    watched.store.append_step("t", "r", RunStep(id="s", step_type=RunStepType.tool_calls))
+    watched.watch.follow(DocumentKey("t", ""))
+    watched.watch.follow(DocumentKey("t", "r", ""))
+    watched.forget_what_came()
+    for name, change in (
+        ("t/runs/r/steps", Change(Part.STEPS, "t", "r")),
+        ("t/runs", Change(Part.RUNS, "t")),
+    ):
+        shutil.copytree(watched.root / name, watched.root.parent / "copy")
+        (watched.root / name).rename(watched.root.parent / f"old {change.part.name}")
+        (watched.root.parent / "copy").rename(watched.root / name)
+        watched.wait_for(change)
+    watched.store.create_run("t", Run(id="other"))
+    watched.wait_for(Change(Part.RUNS, "t", "other"))
+
+
+def test_a_thread_that_is_replaced_in_the_moment_in_which_it_is_watched_is_followed(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for thread_id in ("t", "new"):
+        watched.store.create_thread(Thread(id=thread_id))
+    watched.forget_what_came()
+    set_watch = Watches._watched
+    is_replaced = False
+
+    def replaced_before(self: Watches, directory: int, parts: tuple[str, ...], key: DocumentKey | None) -> bool:
+        nonlocal is_replaced
+        if not is_replaced:
+            is_replaced = True
+            (watched.root / "t").rename(watched.root.parent / "old")
+            (watched.root / "new").rename(watched.root / "t")
+            self.catch_up()
+        return set_watch(self, directory, parts, key)
+
+    monkeypatch.setattr(Watches, "_watched", replaced_before)
+    watched.watch.follow(DocumentKey("t"))
+    watched.forget_what_came()
+    watched.store.append_message("t", message("here"))
+    watched.wait_for(Change(Part.LOG, "t"))
 
 
 def test_closing_ends_the_thread_and_its_descriptors(tmp_path: Path) -> None:

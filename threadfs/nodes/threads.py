@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from store import DocumentKey, NotEmpty, NotFound, Part, Run, RunInProgress, StoreError, Thread, names
+from store.waiting import waits
 from threadfs.nodes.base import ALL_THREADS, Directory, Node, NoSuchName
 from threadfs.nodes.canonical import CanonicalDirectory
 from threadfs.nodes.controls import CancelFile, SayFile, StartFile
@@ -17,6 +18,8 @@ from threadfs.nodes.loose import LooseDirectory
 
 # The store's own names for what has another one in the tree.
 _STEP_SUFFIX = ".json"
+
+_LONG_LIST = 1000
 
 
 def _named(table: dict[str, Node], name: str) -> Node:
@@ -157,8 +160,6 @@ class ThreadDirectory(CanonicalDirectory):
 class RunsDirectory(Directory):
     """``threads/<thread>/runs/``: ``mkdir`` queues a run."""
 
-    is_slow: ClassVar[bool] = True
-
     is_within_thread: ClassVar[bool] = True
 
     thread_id: str
@@ -192,6 +193,8 @@ class RunsDirectory(Directory):
 
     def entries(self) -> Iterable[tuple[str, Node]]:
         run_ids = self.store.list_run_ids(self.thread_id)
+        if len(run_ids) > _LONG_LIST:
+            waits()  # For a thread of its own: others would wait for this one.
         return ((run_id, RunDirectory(self.tree, self.thread_id, run_id)) for run_id in run_ids)
 
     def make_directory(self, name: str) -> Node:
