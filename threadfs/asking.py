@@ -21,8 +21,8 @@ T = TypeVar("T")
 async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
     """For what may wait for a disk: it delays only who asked for it.
 
-    A write takes two fifths less time on its way to a thread and back than by `trio.to_thread`, which names the
-    thread, copies contexts, and counts. (Nobody needs to: pyfuse3 has at most 99 requests in hand.)
+    The way there and back takes two thirds of what it takes by `trio.to_thread`, which names the thread,
+    copies contexts, and counts. (Nobody needs to: pyfuse3 has at most 99 requests in hand.)
     """
     token, task = trio.lowlevel.current_trio_token(), trio.lowlevel.current_task()
 

@@ -224,7 +224,9 @@ def test_what_two_follow_one_of_them_can_forget(with_run: Watched) -> None:
     with_run.wait_for(Change(Part.LOG, "t"))
 
 
-def test_a_list_of_runs_or_steps_that_is_replaced_as_a_whole_is_reported_and_followed(watched: Watched) -> None:
+def test_a_list_of_runs_or_steps_that_is_replaced_as_a_whole_is_reported_and_followed(
+    watched: Watched,
+) -> None:
     watched.store.create_thread(Thread(id="t"))
     watched.store.create_run("t", Run(id="r"))
     watched.store.append_step("t", "r", RunStep(id="s", step_type=RunStepType.tool_calls))
@@ -252,7 +254,9 @@ def test_a_thread_that_is_replaced_in_the_moment_in_which_it_is_watched_is_follo
     set_watch = Watches._watched
     is_replaced = False
 
-    def replaced_before(self: Watches, directory: int, parts: tuple[str, ...], key: DocumentKey | None) -> bool:
+    def replaced_before(
+        self: Watches, directory: int, parts: tuple[str, ...], key: DocumentKey | None
+    ) -> bool:
         nonlocal is_replaced
         if not is_replaced:
             is_replaced = True

@@ -127,6 +127,7 @@ class LooseFile(LooseNode):
         self._size = 0
         self._lock = threading.Lock()
         self._is_named = True
+        self._is_gone = False
         self._handles = 0
         self.writers = 0
 
@@ -204,7 +205,7 @@ class LooseFile(LooseNode):
         return LooseHandle(self, append=append, writes=True)
 
     def opened(self, *, writes: bool) -> None:
-        if self._content.closed:  # By a descriptor of its name, which open(2) with O_PATH gives.
+        if self._is_gone:  # By a descriptor of its name, which open(2) with O_PATH gives.
             raise Refused(errno.ENOENT, f"{self._name!r} has gone")
         self._handles += 1
         self.writers += writes
@@ -223,7 +224,12 @@ class LooseFile(LooseNode):
     def _release(self) -> None:
         if not self._is_named and not self.is_open:
             with self._lock:
+                is_on_disk = self._size > _IN_MEMORY_BYTES
                 self._resize(0)
+                self._is_gone = True
+            if is_on_disk:  # Freeing gigabytes takes a while, which the loop has not.
+                threading.Thread(target=self._content.close, name="free").start()
+            else:
                 self._content.close()
 
 
