@@ -10,7 +10,6 @@ import logging
 import os
 import select
 import stat
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
@@ -38,11 +37,12 @@ from threadfs.nodes.base import (
 )
 from threadfs.nodes.documents import DocumentFile
 from threadfs.nodes.root import Root
+from threadfs.recent_readers import RecentReaders
 
 log = logging.getLogger("threadfs")
 
 _MAX_NAME_BYTES = 255
-_MAX_RECENT = 4096
+_RECENT_BYTES = 32 << 20
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -92,8 +92,7 @@ class Operations(pyfuse3.Operations):
         self.kernel_cache = KernelCache(self.tree, self.inodes)
         self.inodes.when_dropped(self.kernel_cache.release)
         self.answers = Answers(self.inodes, self.kernel_cache)
-        # The documents read last, whose bytes are at hand while nothing changes them.
-        self._recent: deque[Inode] = deque(maxlen=_MAX_RECENT)
+        self._recent = RecentReaders(_RECENT_BYTES)
         self._files: dict[int, OpenFile] = {}
         self._listings: dict[int, Listing] = {}
         # How often attributes were asked for that a listing leaves out, as they cost something.
@@ -407,10 +406,7 @@ class Operations(pyfuse3.Operations):
         reader: Reader = await (in_thread(opening) if found.node.is_slow else asked(found.node, opening))
         # One that holds all its bytes serves whoever opens the file next; a change takes it away.
         if is_covered and isinstance(reader, BytesReader) and reader.version:
-            if len(self._recent) == _MAX_RECENT:
-                self._recent[0].current = None
-            self._recent.append(found)
-            found.current = reader
+            self._recent.keep(found, reader)
             if found.changes_seen != changes_seen:
                 found.current = None
         return reader

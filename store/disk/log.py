@@ -74,7 +74,7 @@ class DiskLogReader:
         with storage_errors(self._path):
             status = os.fstat(file)
             size = self._complete(file, status.st_size)
-        return Info(size, status.st_mtime_ns, (status.st_ino, size))
+        return Info(size, status.st_mtime_ns, (status.st_ino, size, status.st_mtime_ns))
 
     def read(self, offset: int, size: int) -> bytes:
         file = self._opened()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,30 @@ def test_a_thread_made_anew_shows_no_run_of_the_one_before(programs: Programs) -
     assert b"> Run `R` cancelled" in programs.read("transcripts/T.md")
     programs.remove_all("threads/T")
     programs.mkdir("threads/T")
+    assert programs.read("transcripts/T.md") == b"# T\n"
+
+
+def test_a_log_that_got_the_inode_number_of_the_one_before_is_rendered_anew(
+    programs: Programs, tmp_path: Path
+) -> None:
+    for text in b"one", b"two":
+        programs.write("threads/T/say", text)
+    log = tmp_path / "store" / "T" / "messages.jsonl"
+    first = log.read_text().splitlines()[0]
+    assert programs.read("transcripts/T.md").count(b"\n## ") == 2
+    with log.open("w") as file:  # The same file, as far as its number tells.
+        file.write(first.replace('"one"', json.dumps("another " * 100)) + "\n")
+    assert programs.read("transcripts/T.md").count(b"\n## ") == 1
+
+
+def test_a_run_that_got_the_name_of_one_that_has_ended_has_not(programs: Programs) -> None:
+    programs.mkdir("threads/T/runs/R")
+    programs.write("threads/T/runs/R/cancel", b"1")
+    assert b"> Run `R` cancelled" in programs.read("transcripts/T.md")
+    for _ in range(2):  # Deleted and made again, and nobody looked in between.
+        programs.remove_all("threads/T")
+        programs.mkdir("threads/T")
+        programs.mkdir("threads/T/runs/R")
     assert programs.read("transcripts/T.md") == b"# T\n"
 
 

@@ -273,6 +273,10 @@ class BytesReader:
         self._attributes = attributes
         self.version = version
 
+    @property
+    def size_bytes(self) -> int:
+        return len(self._data)
+
     def read(self, offset: int, size: int) -> bytes:
         return self._data[offset : offset + size]
 

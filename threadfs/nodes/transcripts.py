@@ -21,9 +21,14 @@ _SUFFIX = ".md"
 # How many conversations stay rendered, and how much of each in memory.
 _MAX_RENDERED = 32
 _IN_MEMORY_BYTES = 1 << 20
+_END_BYTES = 4096
 
 # When, in Unix seconds; messages before the end of a run in the same second; the text.
 _Part = tuple[int, int, str]
+
+
+class _Another(Exception):
+    """The thread is not the one that was rendered: it was deleted and made again, or its log was replaced."""
 
 
 class Rendered:
@@ -36,6 +41,8 @@ class Rendered:
         self._size = 0
         self._log_version: object = None
         self._log_bytes = 0
+        # What the log ends with: a new thread's may well get the inode number of the deleted one's.
+        self._log_end = b""
         self._latest_s: int | None = None
         self._runs: dict[str, tuple[object, RunStatus]] = {}
 
@@ -44,22 +51,32 @@ class Rendered:
         with self._lock:
             log = store.open_log(self._thread_id)
             try:
-                info = log.info()
-                version = info.version[:1]
-                if self._log_bytes and (version != self._log_version or info.size_bytes < self._log_bytes):
-                    return False
-                if self._runs and self._runs.keys().isdisjoint(store.list_run_ids(self._thread_id)):
-                    return False
-                if not self._size:
-                    self._write(markdown.head(self._thread_id))
-                outcomes = sorted(self._outcomes(store))
-                if outcomes or info.size_bytes > self._log_bytes:
-                    for _, _, text in heapq.merge(self._messages(log), outcomes):
-                        self._write(text)
-                self._log_version = version
+                self._render_new(store, log)
+            except _Another:
+                return False
             finally:
                 log.close()
             return True
+
+    def _render_new(self, store: Store, log: LogReader) -> None:
+        info = log.info()
+        version = info.version[:1]
+        if self._log_bytes and (version != self._log_version or self._end_of(log) != self._log_end):
+            raise _Another
+        if self._runs and self._runs.keys().isdisjoint(store.list_run_ids(self._thread_id)):
+            raise _Another
+        if not self._size:
+            self._write(markdown.head(self._thread_id))
+        outcomes = sorted(self._outcomes(store))
+        if outcomes or info.size_bytes > self._log_bytes:
+            for _, _, text in heapq.merge(self._messages(log), outcomes):
+                self._write(text)
+        self._log_version, self._log_end = version, self._end_of(log)
+
+    def _end_of(self, log: LogReader) -> bytes:
+        """The last bytes of what is rendered: the id of a message is in them, which no other has."""
+        start = max(0, self._log_bytes - _END_BYTES)
+        return log.read(start, self._log_bytes - start)
 
     def _write(self, text: str) -> None:
         data = text.encode(errors="replace")
@@ -84,6 +101,8 @@ class Rendered:
                 known_version, known_status = self._runs.get(run_id, (None, RunStatus.queued))
                 if version != known_version:
                     run: Run = store.get_run(self._thread_id, run_id)
+                    if known_status.is_terminal and not run.status.is_terminal:
+                        raise _Another
                     self._runs[run_id] = version, run.status
                     if run.status.is_terminal and run.status is not known_status:
                         yield markdown.ended_at(run), 1, markdown.outcome(run)
