@@ -29,7 +29,7 @@ class Info:
     """What is known of something stored without reading it.
 
     ``size_bytes`` of a log counts complete lines only; ``modified_ns`` is in nanoseconds since 1970;
-    two different ``version``s are different contents.
+    two equal ``version``s are the same contents.
     """
 
     size_bytes: int
