@@ -60,12 +60,12 @@ class OpenFile:
 class Listing:
     """An open directory: what it held when it was opened, in an order that stays."""
 
-    def __init__(self, entries: Entries, asked_for: int) -> None:
+    def __init__(self, entries: Entries, asked_for: int, *, gives_attributes: bool) -> None:
         self.names, self.nodes, self.inodes = entries.names, entries.nodes, entries.inodes
         self.names_timeout_s = entries.names_timeout_s
         # With `ls -l` the kernel asks for the attributes of each entry: from then on it gets them here.
         self.asked_for = asked_for
-        self.gives_attributes = False
+        self.gives_attributes = gives_attributes
         self.known: dict[Node, Attributes] = {}
         self._known_to = 0
 

@@ -43,6 +43,8 @@ log = logging.getLogger("threadfs")
 
 _MAX_NAME_BYTES = 255
 _RECENT_BYTES = 32 << 20
+_SHORT_LIST = 100
+_LISTINGS_ASKED = 16
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -95,8 +97,10 @@ class Operations(pyfuse3.Operations):
         self._recent = RecentReaders(_RECENT_BYTES)
         self._files: dict[int, OpenFile] = {}
         self._listings: dict[int, Listing] = {}
-        # How often attributes were asked for that a listing leaves out, as they cost something.
+        # How often attributes were asked for that a listing leaves out, as they cost something, and how many
+        # directories have been opened since those of a file were.
         self._asked_for = 0
+        self._not_asked_since = _LISTINGS_ASKED
         self._next_handle = 1
         self._uid, self._gid = os.getuid(), os.getgid()
 
@@ -236,8 +240,11 @@ class Operations(pyfuse3.Operations):
     @handler
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         found = self.inodes[inode]
-        self._asked_for += found.was_listed_bare
-        found.was_listed_bare = False
+        if found.was_listed_bare:
+            found.was_listed_bare = False
+            self._asked_for += 1
+            if found.node.kind == stat.S_IFREG:  # Of directories, who walks through a tree asks always.
+                self._not_asked_since = 0
         await self.answers.hold(found)
         return await self.answers.entry_of(found)
 
@@ -320,7 +327,10 @@ class Operations(pyfuse3.Operations):
                 found.listing = entries
                 if found.changes_seen != changes_seen:
                     found.listing = None
-        self._listings[handle] = Listing(entries, self._asked_for)
+        # Who reads a tree wants of the next short list what it wanted of the last ones.
+        is_asked_next = len(entries.names) <= _SHORT_LIST and self._not_asked_since < _LISTINGS_ASKED
+        self._not_asked_since += 1
+        self._listings[handle] = Listing(entries, self._asked_for, gives_attributes=is_asked_next)
         return handle
 
     @handler
