@@ -88,7 +88,7 @@ class Inodes:
         """The inode of *node*, made when it has none."""
         inode = self._by_node.get(node)
         if inode is None:
-            number = self._numbers.pop(node, None)
+            number = self._numbers.pop(node, None) if self._numbers else None
             if number is None:
                 number, self._next = self._next, self._next + 1
             inode = Inode(number, node)
