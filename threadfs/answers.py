@@ -142,6 +142,12 @@ class Answers:
         inode.was_listed_bare = True
         return self._without_attributes(inode, listing.names_timeout_s)
 
+    def dot(self, number: int) -> pyfuse3.EntryAttributes:
+        """The entry for the directory itself in its listing, and for the one above."""
+        entry = self._bare[stat.S_IFDIR]
+        entry.st_ino = number
+        return entry
+
     def _without_attributes(self, inode: Inode, timeout_s: float | None = None) -> pyfuse3.EntryAttributes:
         """One entry serves for all, as the caller passes it on at once."""
         entry = self._bare[inode.node.kind]

@@ -15,6 +15,8 @@ from threadfs.nodes.base import Attributes, Directory, Node, Reader, Writer
 
 # About as many entries as the kernel takes at a time.
 _LISTED_AT_ONCE = 160
+# As libfuse says it.
+_UNKNOWN_NUMBER = 0xFFFFFFFF
 
 
 def entries_of(directory: Directory) -> Entries:
@@ -60,7 +62,9 @@ class OpenFile:
 class Listing:
     """An open directory: what it held when it was opened, in an order that stays."""
 
-    def __init__(self, entries: Entries, asked_for: int, *, gives_attributes: bool) -> None:
+    def __init__(self, number: int, entries: Entries, asked_for: int, *, gives_attributes: bool) -> None:
+        # The kernel neither counts these nor believes what they say of the directory above.
+        self.dots = ((b".", number), (b"..", _UNKNOWN_NUMBER))
         self.names, self.nodes, self.inodes = entries.names, entries.nodes, entries.inodes
         self.names_timeout_s = entries.names_timeout_s
         # With `ls -l` the kernel asks for the attributes of each entry: from then on it gets them here.

@@ -330,7 +330,7 @@ class Operations(pyfuse3.Operations):
         # Who reads a tree wants of the next short list what it wanted of the last ones.
         is_asked_next = len(entries.names) <= _SHORT_LIST and self._not_asked_since < _LISTINGS_ASKED
         self._not_asked_since += 1
-        self._listings[handle] = Listing(entries, self._asked_for, gives_attributes=is_asked_next)
+        self._listings[handle] = Listing(inode, entries, self._asked_for, gives_attributes=is_asked_next)
         return handle
 
     @handler
@@ -338,8 +338,12 @@ class Operations(pyfuse3.Operations):
         listing = self._listings[fh]
         if self._asked_for != listing.asked_for:
             listing.gives_attributes = True
+        for position, (name, number) in enumerate(listing.dots[start_id:], start_id + 1):
+            if not pyfuse3.readdir_reply(token, name, self.answers.dot(number), position):
+                return
         names, nodes, inodes = listing.names, listing.nodes, listing.inodes
-        for index in range(start_id, await listing.prepared_to(start_id, self.answers.must_be_asked)):
+        start = max(0, start_id - len(listing.dots))
+        for index in range(start, await listing.prepared_to(start, self.answers.must_be_asked)):
             inode = inodes[index]
             if inode is None or not inode.is_current:
                 inode = inodes[index] = self.inodes.of(nodes[index])
@@ -347,7 +351,7 @@ class Operations(pyfuse3.Operations):
             if entry is None:
                 entry = self.answers.listed(inode, listing)
             inode.is_told = True
-            if not pyfuse3.readdir_reply(token, names[index], entry, index + 1):
+            if not pyfuse3.readdir_reply(token, names[index], entry, len(listing.dots) + index + 1):
                 self.inodes.release(inode)
                 return
             inode.lookups += 1

@@ -60,6 +60,14 @@ def test_control_files_read_as_empty(mount: Mount) -> None:
         assert control.read_bytes() == b""
 
 
+def test_every_directory_lists_itself_and_the_one_above(mount: Mount) -> None:
+    run = mount.run("queued")
+    for directory in (mount.root, mount.path("threads"), mount.path("drafts"), run, run / "steps"):
+        command, env = ["ls", "-a", directory], os.environ | {"LC_ALL": "C"}
+        shown = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        assert shown.stdout.splitlines() == [".", "..", *sorted(os.listdir(directory), key=os.fsencode)]
+
+
 def test_grep_and_find_and_tar_read_the_whole_tree(mount: Mount) -> None:
     for command in (["grep", "-r", "role", "threads"], ["find", "."], ["tar", "cf", "/dev/null", "threads"]):
         result = subprocess.run(command, cwd=mount.root, capture_output=True, check=False)
