@@ -63,7 +63,7 @@ def test_control_files_read_as_empty(mount: Mount) -> None:
 def test_every_directory_lists_itself_and_the_one_above(mount: Mount) -> None:
     run = mount.run("queued")
     for directory in (mount.root, mount.path("threads"), mount.path("drafts"), run, run / "steps"):
-        command, env = ["ls", "-a", directory], os.environ | {"LC_ALL": "C"}
+        command, env = ["ls", "-a", str(directory)], os.environ | {"LC_ALL": "C"}
         shown = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
         assert shown.stdout.splitlines() == [".", "..", *sorted(os.listdir(directory), key=os.fsencode)]
 
