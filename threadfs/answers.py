@@ -13,12 +13,18 @@ from threadfs.asking import asked, in_thread
 from threadfs.handles import Listing
 from threadfs.inodes import Inode, Inodes
 from threadfs.kernel_cache import WATCHED_S, KernelCache
-from threadfs.nodes.base import Attributes, Node, is_readable
+from threadfs.nodes.base import Attributes, BytesReader, Node, Reader, is_readable
 
 
 def is_rendered(node: Node) -> bool:
     """Whether even its size takes a thread of its own."""
     return node.is_slow and node.kind == stat.S_IFREG
+
+
+def _shown_by(reader: Reader) -> Attributes | None:
+    """Those of the version that a reader of a document has opened."""
+    attributes = reader.attributes() if isinstance(reader, BytesReader) else None
+    return attributes if attributes and attributes.version else None
 
 
 class Answers:
@@ -133,6 +139,11 @@ class Answers:
     def listed(self, inode: Inode, listing: Listing) -> pyfuse3.EntryAttributes:
         """The entry for a listing, which must cost little: the kernel asks when it needs more."""
         node = inode.node
+        if inode.readers and (shown := _shown_by(inode.readers[0])):
+            # Their pages would be cut to the size of a later version. Who comes by the name asks again.
+            of_readers = self._made(inode, shown)
+            of_readers.entry_timeout = of_readers.attr_timeout = 0
+            return of_readers
         if listing.known and (known := listing.known.get(node)):
             return self._made(inode, known)
         if node.has_cheap_attributes or listing.gives_attributes:

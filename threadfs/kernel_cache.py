@@ -210,7 +210,7 @@ class KernelCache:
         if change.part is Part.THREADS:
             if not self._is_as_known(thread):
                 self._forget_name(ThreadsDirectory(tree), thread_id)
-                self._forget_all(self._inodes.within(thread_id))
+                self._is_another(thread)
             self._forget_inode(thread, attributes_only=True)
             self._forget_inode(ThreadsDirectory(tree), attributes_only=True)
             return
@@ -224,7 +224,7 @@ class KernelCache:
             if change.part is Part.RUNS:
                 if not self._is_as_known(run):
                     self._forget_name(runs, change.run_id)
-                    self._forget_all(self._inodes.within(thread_id, change.run_id))
+                    self._is_another(run)
             elif change.part is Part.STEPS and change.step_id is None:  # As below, of all runs.
                 self._forget_all(self._inodes.within(thread_id, change.run_id))
             elif change.step_id is not None and change.part is Part.STEPS:
@@ -263,8 +263,16 @@ class KernelCache:
             if isinstance(inode.node, ThreadDirectory):
                 self._forget_name(ThreadsDirectory(self._tree), inode.node.thread_id)
 
+    def _is_another(self, directory: ThreadDirectory | RunDirectory) -> None:
+        """A thread or run may be another one than before, with all that is in it."""
+        run_id = directory.run_id if isinstance(directory, RunDirectory) else None
+        # What was to be removed was that of the one before.
+        self._tree.scratch.unstage_below(directory.path)
+        self._forget_all(self._inodes.within(directory.thread_id, run_id))
+
     def _forget_all(self, inodes: list[Inode]) -> None:
         for inode in inodes:
+            inode.changes_seen += 1  # First: a reader of before that is kept meanwhile is taken away then.
             inode.current = None
             self._invalidate(inode, attributes_only=False)
             self._wake(inode)
@@ -277,6 +285,7 @@ class KernelCache:
         inode = self._inodes.existing(node)
         if inode is None:
             return
+        inode.changes_seen += 1  # As above.
         inode.current = None
         if inode.readers:
             # They keep this number with the version they opened; the name gets another one.

@@ -172,9 +172,16 @@ class Operations(pyfuse3.Operations):
         node.set_permissions(mode)
         self.inodes.renew(node)
         entry = await self.answers.remember(node)
-        if flags & os.O_ACCMODE == os.O_RDONLY:
-            return await self._open_reader(self.inodes.of(node)), entry
-        return await self._open_writer(self.inodes.of(node), flags), entry
+        inode = self.inodes.of(node)
+        try:
+            if flags & os.O_ACCMODE == os.O_RDONLY:
+                return await self._open_reader(inode), entry
+            return await self._open_writer(inode, flags), entry
+        except BaseException:
+            self.tree.scratch.appeared(directory.path, text)
+            inode.lookups -= 1
+            self.inodes.release(inode)
+            raise
 
     @handler
     async def mknod(
@@ -369,10 +376,11 @@ class Operations(pyfuse3.Operations):
         return await self._open_reader(found)
 
     async def _open_writer(self, found: Inode, flags: int) -> pyfuse3.FileInfo:
-        node, is_append_only = found.node, found.node.is_append_only
+        node = found.node
+        takes_pages = node.shows_what_is_written and (flags & os.O_TRUNC or not node.is_append_only)
         if not is_writable(node):
             raise Refused(errno.EACCES, "this file cannot be written")
-        if found.readers and (flags & os.O_TRUNC or not is_append_only):
+        if found.readers and takes_pages:
             # Truncating would take the pages from who reads. The kernel looks the name up again on ESTALE.
             self.inodes.detach(found)
             raise pyfuse3.FUSEError(errno.ESTALE)

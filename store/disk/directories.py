@@ -186,10 +186,11 @@ def open_file(directory: int, name: str, path: str) -> OpenedFile | None:
 
 
 def _checked(descriptor: int, path: str) -> OpenedFile:
-    status = os.fstat(descriptor)
     try:
+        with storage_errors(path):
+            status = os.fstat(descriptor)
         check_regular(status, path)
-    except Damaged:
+    except BaseException:
         os.close(descriptor)
         raise
     return OpenedFile(descriptor, status)

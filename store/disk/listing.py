@@ -16,7 +16,8 @@ from store.waiting import waits
 _REMEMBERED_LENGTH = 64
 # ... and no more lists than these are remembered.
 _REMEMBERED_LISTS = 256
-# A directory that changed less than this before it was read may change again without another time.
+# A directory that changed less than this before it was read may change again without another time. It is that
+# of its inode's change: the one of its entries can be set back.
 _SETTLED_NS = 3_000_000_000
 
 
@@ -27,7 +28,7 @@ class _Seen:
     By name, the inode numbers of the directories in it: those with their document, those without.
     """
 
-    modified_ns: int
+    changed_ns: int
     present: dict[str, int]
     others: dict[str, int]
 
@@ -46,16 +47,16 @@ class Listing:
                 return []
             seen = self._seen.get(parts)
             with storage_errors("/".join(parts) or self._root):
-                modified_ns = os.fstat(directory).st_mtime_ns
-                if seen is None or seen.modified_ns != modified_ns:
+                changed_ns = os.fstat(directory).st_ctime_ns
+                if seen is None or seen.changed_ns != changed_ns:
                     waits()
                     seen = _read(directory, document, seen.present if seen else {})
                 elif seen.others:
                     waits()
                     _look_again(directory, document, seen)
         if len(seen.present) >= _REMEMBERED_LENGTH:
-            is_settled = abs(time.time_ns() - modified_ns) > _SETTLED_NS
-            seen.modified_ns = modified_ns if is_settled else 0
+            is_settled = abs(time.time_ns() - changed_ns) > _SETTLED_NS
+            seen.changed_ns = changed_ns if is_settled else 0
             self._remember(parts, seen)
         return list(seen.present)
 

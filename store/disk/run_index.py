@@ -261,7 +261,7 @@ class RunIndex:
             self._forget_run(*ended)
             self._partly.add(ended[0])
             self.touched(ended[0])
-            self._watch.tell_others(Change(Part.RUNS, ended[0]))  # That is heard of no more.
+            self._watch.tell_others(Change(Part.TIMES, ended[0]))  # That is heard of no more.
         return len(self._watch) < self._max_watches
 
     def _status(self, thread_id: str, run_id: str) -> RunStatus | None:

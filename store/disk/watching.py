@@ -139,8 +139,6 @@ class Watches:
                 is_watched = self._watched(directory, parts, key)
                 if not is_watched or directories.is_at(directory, path):
                     return is_watched
-        if parts[:-1] in self._descriptors:
-            return True
         with opened(self._root, *parts[:-1]) as parent:
             return parent is None or self._watched(parent, parts[:-1], key)
 
@@ -240,7 +238,6 @@ class Watches:
             self._follow_again(child)
             if not self._has_document(child):
                 self._await_document(child)
-            self._follow_again((*child, STEPS if parts else RUNS))
 
     def _list_has_gone(self, parts: Parts) -> list[Change]:
         """Another one may have its name already, and nobody hears of that who follows the list alone."""
@@ -261,9 +258,16 @@ class Watches:
                     self._remove(parts)
 
     def _follow_again(self, parts: Parts) -> None:
-        """Watches a directory that has come, if it is followed."""
+        """Watches what is followed of a directory that has come and may hold all that belongs there."""
         if (key := _key_of(parts)) in self._followed:
             self._add(parts, key)
+        if len(parts) in (1, 3):
+            self._follow_again((*parts, RUNS if len(parts) == 1 else STEPS))
+        elif len(parts) == 2:
+            with opened(self._root, *parts) as runs:
+                found = directories.subdirectories(runs) if runs is not None else []
+            for run_id, _ in found:
+                self._follow_again((*parts, run_id))
 
     def _has_document(self, parts: Parts) -> bool:
         with opened(self._root, *parts) as directory:

@@ -233,6 +233,41 @@ def test_runs_and_steps_that_another_program_replaces_as_a_whole_are_the_new_one
         wait_until(lambda file=file, new=new: new in file.read_text(), FRESH_WITHIN_S)  # type: ignore[misc]
 
 
+def test_a_listing_does_not_cut_the_version_that_somebody_reads(mount: Mount) -> None:
+    run = mount.run("queued")
+    store, key = ThreadStore(mount.store), DocumentKey(run.parent.parent.name, run.name, "s")
+    store.append_step(key.thread_id, run.name, RunStep(id="s", step_type=RunStepType.tool_calls))
+    store.patch_document(key, {"note": "x" * 30_000})
+    step = run / "steps" / "s.json"
+    wait_until(lambda: step.exists() and len(step.read_bytes()) > 30_000)
+    before = step.read_bytes()
+    with step.open("rb", buffering=0) as reader:
+        first = reader.read(10)
+        store.patch_document(key, {"note": "short"})
+        time.sleep(FRESH_WITHIN_S)
+        with os.scandir(step.parent) as entries:
+            assert [entry.name for entry in entries] == ["s.json"]
+        rest = b""
+        while piece := reader.read(4096):
+            rest += piece
+        assert first + rest == before
+    assert json.loads(step.read_bytes())["note"] == "short"
+
+
+def test_a_removal_that_was_staged_is_not_that_of_a_thread_made_again(mount: Mount) -> None:
+    log = mount.path("threads", "Trip to Oslo", "messages.jsonl")
+    log.unlink()
+    assert not log.exists()
+    other = ThreadStore(mount.store)
+    other.delete_thread("Trip to Oslo", force=True)
+    other.create_thread(Thread(id="Trip to Oslo"))
+    other.append_message("Trip to Oslo", message("new"))
+    wait_until(log.exists, FRESH_WITHIN_S)
+    with pytest.raises(OSError, match="not empty"):
+        log.parent.rmdir()
+    assert "new" in log.read_text()
+
+
 class Pair:
     """A mount and its store, changed at random through both."""
 

@@ -134,3 +134,21 @@ def test_a_temporary_file_that_has_gone_cannot_be_opened_again(mount: Mount) -> 
             os.open(f"/proc/self/fd/{file}", os.O_RDONLY)
     finally:
         os.close(file)
+
+
+def test_a_control_file_that_is_read_and_written_at_once_keeps_its_time(mount: Mount) -> None:
+    say = mount.path("threads", "Trip to Oslo", "say")
+    with say.open() as reader:
+        before = os.fstat(reader.fileno()).st_mtime
+        say.write_text("hello")
+        os.utime(say.parent)
+        assert os.fstat(reader.fileno()).st_mtime == before > 0
+
+
+def test_a_step_that_is_created_to_be_read_alone_is_not_there(mount: Mount) -> None:
+    step = mount.run("queued") / "steps" / "new.json"
+    with pytest.raises(FileNotFoundError):
+        os.open(step, os.O_RDONLY | os.O_CREAT)
+    assert not step.exists()
+    step.write_text('{"type": "tool_calls"}')
+    assert step.exists()

@@ -57,6 +57,18 @@ def test_a_log_that_got_the_inode_number_of_the_one_before_is_rendered_anew(
     assert programs.read("transcripts/T.md").count(b"\n## ") == 1
 
 
+def test_a_log_is_known_by_its_last_message_however_long_that_is(programs: Programs, tmp_path: Path) -> None:
+    programs.write("threads/T/say", b"x" * 10_000)
+    log = tmp_path / "store" / "T" / "messages.jsonl"
+    before = log.read_text()
+    assert b"xxx" in programs.read("transcripts/T.md")
+    message = json.loads(before) | {"id": "msg_" + "0" * 32, "role": "user"}
+    with log.open("r+") as file:  # As long as it was, and no other file.
+        file.write(json.dumps(message, separators=(",", ":")).replace("xxx", "yyy", 1) + "\n")
+    assert log.stat().st_size == len(before)
+    assert b"yyy" in programs.read("transcripts/T.md")
+
+
 def test_a_run_that_got_the_name_of_one_that_has_ended_has_not(programs: Programs) -> None:
     programs.mkdir("threads/T/runs/R")
     programs.write("threads/T/runs/R/cancel", b"1")

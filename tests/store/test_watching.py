@@ -245,6 +245,28 @@ def test_a_list_of_runs_or_steps_that_is_replaced_as_a_whole_is_reported_and_fol
     watched.wait_for(Change(Part.RUNS, "t", "other"))
 
 
+def test_what_is_followed_in_a_thread_is_followed_in_the_one_that_takes_its_place(with_run: Watched) -> None:
+    shutil.copytree(with_run.root / "t", with_run.root.parent / "copy")
+    (with_run.root / "t").rename(with_run.root.parent / "old")
+    (with_run.root.parent / "copy").rename(with_run.root / "t")
+    with_run.wait_for(Change(Part.THREADS, "t"))
+    with_run.forget_what_came()
+    with_run.store.update_run_status("t", "r", RunStatus.in_progress)
+    with_run.wait_for(Change(Part.DOCUMENT, "t", "r"))
+
+
+def test_the_first_run_of_a_thread_that_took_the_place_of_another_is_reported(watched: Watched) -> None:
+    for thread_id in ("t", "new"):
+        watched.store.create_thread(Thread(id=thread_id))
+    watched.watch.follow(DocumentKey("t", ""))
+    watched.forget_what_came()
+    (watched.root / "t").rename(watched.root.parent / "old")
+    (watched.root / "new").rename(watched.root / "t")
+    watched.wait_for(Change(Part.THREADS, "t"))
+    watched.store.create_run("t", Run(id="r"))
+    watched.wait_for(Change(Part.RUNS, "t"))
+
+
 def test_a_thread_that_is_replaced_in_the_moment_in_which_it_is_watched_is_followed(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,8 @@ class Node:
     is_within_thread: ClassVar[bool] = False
     # Whether what is written to it comes after what is there, which stays as who reads it knows it.
     is_append_only: ClassVar[bool] = False
+    # Whether what is written to it can be read from it.
+    shows_what_is_written: ClassVar[bool] = True
 
     @property
     def store(self) -> Store:

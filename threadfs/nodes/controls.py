@@ -34,6 +34,7 @@ class ControlFile(Node):
     # Its time is told by a document, which would be read for each.
     has_cheap_attributes: ClassVar[bool] = False
     is_within_thread: ClassVar[bool] = True
+    shows_what_is_written: ClassVar[bool] = False
 
     thread_id: str
 

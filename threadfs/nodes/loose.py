@@ -12,7 +12,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from tempfile import SpooledTemporaryFile
 from typing import Protocol, runtime_checkable
 
@@ -228,9 +228,10 @@ class LooseFile(LooseNode):
                 self._resize(0)
                 self._is_gone = True
             if is_on_disk:  # Freeing gigabytes takes a while, which the loop has not.
-                threading.Thread(target=self._content.close, name="free").start()
-            else:
-                self._content.close()
+                with suppress(RuntimeError):  # No thread is to be had.
+                    threading.Thread(target=self._content.close, name="free").start()
+                    return
+            self._content.close()
 
 
 class LooseHandle:

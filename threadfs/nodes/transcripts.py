@@ -21,7 +21,7 @@ _SUFFIX = ".md"
 # How many conversations stay rendered, and how much of each in memory.
 _MAX_RENDERED = 32
 _IN_MEMORY_BYTES = 1 << 20
-_END_BYTES = 4096
+_COMPARED_BYTES = 4096
 
 # When, in Unix seconds; messages before the end of a run in the same second; the text.
 _Part = tuple[int, int, str]
@@ -41,10 +41,13 @@ class Rendered:
         self._size = 0
         self._log_version: object = None
         self._log_bytes = 0
-        # What the log ends with: a new thread's may well get the inode number of the deleted one's.
-        self._log_end = b""
+        # Where the last message begins, and with what: in that is its id. The inode number may well be the
+        # one of a deleted thread's log.
+        self._last_at = 0
+        self._last = b""
         self._latest_s: int | None = None
-        self._runs: dict[str, tuple[object, RunStatus]] = {}
+        # Of each run: the version of its document, its status, when it was made.
+        self._runs: dict[str, tuple[object, RunStatus, int | None]] = {}
 
     def update(self, store: Store) -> bool:
         """Renders what is new. False when it cannot grow into what is stored: that is something else."""
@@ -61,7 +64,7 @@ class Rendered:
     def _render_new(self, store: Store, log: LogReader) -> None:
         info = log.info()
         version = info.version[:1]
-        if self._log_bytes and (version != self._log_version or self._end_of(log) != self._log_end):
+        if self._log_bytes and (version != self._log_version or self._last_of(log) != self._last):
             raise _Another
         if self._runs and self._runs.keys().isdisjoint(store.list_run_ids(self._thread_id)):
             raise _Another
@@ -71,12 +74,10 @@ class Rendered:
         if outcomes or info.size_bytes > self._log_bytes:
             for _, _, text in heapq.merge(self._messages(log), outcomes):
                 self._write(text)
-        self._log_version, self._log_end = version, self._end_of(log)
+        self._log_version, self._last = version, self._last_of(log)
 
-    def _end_of(self, log: LogReader) -> bytes:
-        """The last bytes of what is rendered: the id of a message is in them, which no other has."""
-        start = max(0, self._log_bytes - _END_BYTES)
-        return log.read(start, self._log_bytes - start)
+    def _last_of(self, log: LogReader) -> bytes:
+        return log.read(self._last_at, min(_COMPARED_BYTES, self._log_bytes - self._last_at))
 
     def _write(self, text: str) -> None:
         data = text.encode(errors="replace")
@@ -90,6 +91,7 @@ class Rendered:
             if message := message_of(line, self._thread_id):
                 self._latest_s = max(message.created_at, self._latest_s or message.created_at)
                 yield self._latest_s, 0, markdown.paragraph(message)
+                self._last_at = self._log_bytes
             self._log_bytes = end
 
     def _outcomes(self, store: Store) -> Iterator[_Part]:
@@ -98,12 +100,14 @@ class Rendered:
             with suppress(NotFound, Damaged):
                 key = DocumentKey(self._thread_id, run_id)
                 version = store.document_info(key).version
-                known_version, known_status = self._runs.get(run_id, (None, RunStatus.queued))
+                known_version, known_status, made_s = self._runs.get(run_id, (None, RunStatus.queued, None))
                 if version != known_version:
                     run: Run = store.get_run(self._thread_id, run_id)
+                    if known_version and made_s != run.created_at:
+                        raise _Another
                     if known_status.is_terminal and not run.status.is_terminal:
                         raise _Another
-                    self._runs[run_id] = version, run.status
+                    self._runs[run_id] = version, run.status, run.created_at
                     if run.status.is_terminal and run.status is not known_status:
                         yield markdown.ended_at(run), 1, markdown.outcome(run)
 
