@@ -345,9 +345,10 @@ class Operations(pyfuse3.Operations):
         listing = self._listings[fh]
         if self._asked_for != listing.asked_for:
             listing.gives_attributes = True
-        for position, (name, number) in enumerate(listing.dots[start_id:], start_id + 1):
-            if not pyfuse3.readdir_reply(token, name, self.answers.dot(number), position):
-                return
+        if start_id < len(listing.dots):
+            for position, (name, number) in enumerate(listing.dots[start_id:], start_id + 1):
+                if not pyfuse3.readdir_reply(token, name, self.answers.dot(number), position):
+                    return
         names, nodes, inodes = listing.names, listing.nodes, listing.inodes
         start = max(0, start_id - len(listing.dots))
         for index in range(start, await listing.prepared_to(start, self.answers.must_be_asked)):

@@ -48,6 +48,8 @@ class Watches:
         self._reading = threading.Lock()
         self._followers: list[DiskWatch] = []
         self.is_closed = False
+        # How often a name has been seen to come.
+        self._arrivals = 0
         # Guards the four below: `follow` is called from other threads than events are. Nobody who holds it
         # waits for the disk.
         self._lock = threading.Lock()
@@ -130,15 +132,15 @@ class Watches:
 
         With a *key*, only while that is followed.
         """
-        path = "/".join((self._root, *parts))
         while True:
+            arrivals = self._arrivals
             with opened(self._root, *parts) as directory:
                 if directory is None:
                     break
-                # What took its name before the watch was set has not been seen to come.
                 is_watched = self._watched(directory, parts, key)
-                if not is_watched or directories.is_at(directory, path):
-                    return is_watched
+            # What came meanwhile may be what has the name now, and have been watched before this was.
+            if self._arrivals == arrivals:
+                return is_watched
         with opened(self._root, *parts[:-1]) as parent:
             return parent is None or self._watched(parent, parts[:-1], key)
 
@@ -223,6 +225,7 @@ class Watches:
 
     def _came(self, parts: Parts, event: Event) -> None:
         """Watches a directory that is followed, or one whose document has yet to appear."""
+        self._arrivals += 1
         if not event.mask & flags.ISDIR:
             if event.name in (META, STATUS):
                 with self._lock:
