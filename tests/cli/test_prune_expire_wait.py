@@ -133,7 +133,12 @@ def test_a_run_that_somebody_works_on_is_not_expired(store: ThreadStore) -> None
 def waiting(store: Path) -> subprocess.Popen[str]:
     """A process that waits for the run in progress, and has begun to."""
     process = subprocess.Popen(
-        command("wait", store, *RUNNING), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command("wait", store, *RUNNING),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell has what it runs in the background ignore it, these tests perhaps.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     # Following takes a watch on the run's directory; before that a change would be seen at once.
     wait_until(lambda: process.poll() is not None or "inotify wd" in inotify_of(process))
