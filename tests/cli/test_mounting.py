@@ -468,7 +468,7 @@ def as_nobody(place: Path, *words: object, user: str = "nobody") -> Result:
 
 
 def threadfs_as_nobody(place: Path, *words: object, user: str = "nobody") -> Result:
-    """The same for threadfs. It may read what root alone may: this Python is perhaps where others have no access."""
+    """The same for threadfs, which may read what root alone may: Python is perhaps where others may not."""
     reads = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     return as_nobody(place, *reads, sys.executable, "-m", "threadfs.cli", *words, user=user)
 
