@@ -181,8 +181,7 @@ class Answers:
             entry = self.at_hand(inode) if inode.kept is None else None
             return entry or self._without_attributes(inode)
         except BaseException:
-            inode.lookups -= 1
-            self._inodes.release(inode)
+            self._inodes.forget([(inode.number, 1)])
             raise
 
     async def hold(self, inode: Inode) -> None:

@@ -59,6 +59,11 @@ class Inode:
     # The version that a detached inode goes on showing.
     kept: Reader | None = None
 
+    def lose_reader(self) -> None:
+        """Counted first: a reader of before the change that is kept meanwhile is taken away then."""
+        self.changes_seen += 1
+        self.current = None
+
 
 class Inodes:
     def __init__(self, root: Node) -> None:

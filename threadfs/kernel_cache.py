@@ -272,8 +272,7 @@ class KernelCache:
 
     def _forget_all(self, inodes: list[Inode]) -> None:
         for inode in inodes:
-            inode.changes_seen += 1  # First: a reader of before that is kept meanwhile is taken away then.
-            inode.current = None
+            inode.lose_reader()
             self._invalidate(inode, attributes_only=False)
             self._wake(inode)
 
@@ -285,8 +284,7 @@ class KernelCache:
         inode = self._inodes.existing(node)
         if inode is None:
             return
-        inode.changes_seen += 1  # As above.
-        inode.current = None
+        inode.lose_reader()
         if inode.readers:
             # They keep this number with the version they opened; the name gets another one.
             self._forget_name(parent, node.path.rpartition("/")[2])

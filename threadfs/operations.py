@@ -179,8 +179,7 @@ class Operations(pyfuse3.Operations):
             return await self._open_writer(inode, flags), entry
         except BaseException:
             self.tree.scratch.appeared(directory.path, text)
-            inode.lookups -= 1
-            self.inodes.release(inode)
+            self.inodes.forget([(inode.number, 1)])
             raise
 
     @handler

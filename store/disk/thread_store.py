@@ -258,15 +258,10 @@ class ThreadStore(DocumentFiles):
 
     def _append(self, thread_id: str, given: Sequence[bytes]) -> None:
         path = f"{thread_id}/{LOG}"
-        lock = locked_thread(self.root, thread_id)
-        with lock as thread:
-            self._durable.ensure((thread_id,), lock.inode)
-            if not directories.stands(thread, META):
+        with self._held((thread_id,)) as thread:
+            if thread is None or not directories.stands(thread, META):
                 raise self._gone(DocumentKey(thread_id))
-            try:
-                appended = log.append(self._calls, thread, path, given, thread_id)
-            finally:
-                self._touched(thread_id)
+            appended = log.append(self._calls, thread, path, given, thread_id)
             try:
                 if appended.is_first:
                     self._durable.forget((thread_id, LOG))

@@ -103,9 +103,8 @@ class Rendered:
                 known_version, known_status, made_s = self._runs.get(run_id, (None, RunStatus.queued, None))
                 if version != known_version:
                     run: Run = store.get_run(self._thread_id, run_id)
-                    if known_version and made_s != run.created_at:
-                        raise _Another
-                    if known_status.is_terminal and not run.status.is_terminal:
+                    has_begun_again = known_status.is_terminal and not run.status.is_terminal
+                    if known_version and (has_begun_again or made_s != run.created_at):
                         raise _Another
                     self._runs[run_id] = version, run.status, run.created_at
                     if run.status.is_terminal and run.status is not known_status:
