@@ -15,7 +15,7 @@ from store.disk.directories import opened, storage_errors
 from store.disk.durable_names import DurableNames
 from store.disk.layout import STATUS, STEPS, Parts
 from store.disk.listing import Listing
-from store.disk.locking import locked_thread
+from store.disk.open_threads import OpenThreads, locked_thread
 from store.disk.system_calls import SystemCalls
 from store.errors import AlreadyExists, Damaged, InvalidDocument, NotFound, StorageFailed
 from store.models import Document
@@ -36,6 +36,7 @@ class DocumentFiles(Updates):
         self._calls = calls
         self._listing = Listing(self.root)
         self._durable = DurableNames(self.root, calls)
+        self.open_threads = OpenThreads(self.root)
 
     def document_info(self, key: DocumentKey) -> Info:
         """Size, time and version of a stored document.
@@ -124,16 +125,15 @@ class DocumentFiles(Updates):
     @contextmanager
     def _held(self, parts: Parts) -> Iterator[int | None]:
         """The directory that *parts* lead to; its thread is locked, and its names are durable."""
-        lock = locked_thread(self.root, parts[0])
-        with lock as thread:
-            self._durable.ensure(parts[:1], lock.inode)
-            directory = thread if len(parts) == 1 else self._open_durable(thread, parts)
+        with locked_thread(self.open_threads, parts[0]) as thread:
+            self._durable.ensure(parts[:1], thread.inode)
+            inner = self._open_durable(thread.directory, parts) if len(parts) > 1 else None
             try:
-                yield directory
+                yield inner if len(parts) > 1 else thread.directory
             finally:
                 self._touched(parts[0])
-                if directory is not None and directory != thread:
-                    os.close(directory)
+                if inner is not None:
+                    os.close(inner)
 
     def _open_durable(self, thread: int, parts: Parts) -> int | None:
         directory = directories.open_below(thread, parts[1:3])

@@ -1,22 +1,14 @@
-"""The message log on the disk: one JSON document per line, append only.
-
-Appending survives a neighbour that takes no lock and writes a line and its newline with two calls.
-"""
+"""Reading the message log on the disk: one JSON document per line, append only."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
 
 from store.api import Info
 from store.disk import directories
 from store.disk.directories import storage_errors
 from store.disk.layout import LOG
-from store.disk.system_calls import SystemCalls
-from store.documents import MAX_LINE_BYTES
-from store.errors import Damaged, ThreadNotFound
-from store.lines import message_of
+from store.errors import ThreadNotFound
 
 
 def complete_size(file: int, size: int, start: int = 0) -> int:
@@ -93,91 +85,3 @@ class DiskLogReader:
             if descriptor is not None:
                 os.close(descriptor)
         self._file = self._directory = None
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """An open log, written to and not synced yet; ``is_first``: it held nothing before."""
-
-    file: int
-    inode: int
-    is_first: bool
-
-
-def append(calls: SystemCalls, directory: int, path: str, lines: Iterable[bytes], thread_id: str) -> Appended:
-    """Appends *lines*, each of which ends with a newline, with a write each.
-
-    The caller holds the lock, and syncs and closes the log.
-    """
-    with storage_errors(path):
-        try:
-            file = calls.open_for_appending(directory, LOG)
-        except OSError as error:
-            if error.errno in directories.NO_FILE:
-                raise Damaged(path, "not a regular file") from None
-            raise
-        try:
-            status = os.fstat(file)
-            directories.check_regular(status, path)
-            _append_to(_End(calls, file, status.st_size), lines, thread_id)
-            return Appended(file, status.st_ino, status.st_size == 0)
-        except BaseException:
-            os.close(file)
-            raise
-
-
-class _End:
-    """The end of a log that is appended to."""
-
-    def __init__(self, calls: SystemCalls, file: int, size: int) -> None:
-        self._calls = calls
-        self.file = file
-        self.size = size
-        # From here on everything is ours.
-        self._ours = size
-
-    def write(self, data: bytes) -> int:
-        """Where *data* begins: not where the log ended, if somebody else was faster."""
-        written = 0
-        try:
-            while written < len(data):
-                written += self._calls.write(self.file, data[written:] if written else data)
-        finally:
-            if written:
-                end = os.lseek(self.file, 0, os.SEEK_CUR)
-                if end - written != self.size:
-                    self._ours = end - written
-                self.size = end
-        return self.size - len(data)
-
-    def take_back(self) -> None:
-        """Removes what we wrote last, unless somebody has written after it."""
-        if self.size > self._ours and os.fstat(self.file).st_size == self.size:
-            self._calls.truncate(self.file, self._ours)
-
-    def is_torn(self, at: int) -> bool:
-        """Whether a line has not ended before *at*."""
-        return at > 0 and os.pread(self.file, 1, at - 1) != b"\n"
-
-
-def _append_to(end: _End, lines: Iterable[bytes], thread_id: str) -> None:
-    newline = b"\n" if end.is_torn(end.size) else b""
-    try:
-        for line in lines:
-            expected = end.size
-            start = end.write(newline + line)
-            if start != expected and not newline and end.is_torn(start):
-                # A neighbour's line got in between, still without its newline, and ours is glued to it.
-                glued = _line_before(end.file, start)
-                repeated = glued + b"\n" if message_of(glued, thread_id) else b""
-                end.write(b"\n" + repeated + line)
-            newline = b""
-    except OSError:
-        end.take_back()
-        raise
-
-
-def _line_before(file: int, end: int) -> bytes:
-    """What stands between the last newline before *end* and *end*."""
-    start = complete_size(file, end)
-    return os.pread(file, min(end - start, MAX_LINE_BYTES + 1), start)

@@ -20,7 +20,7 @@ from store.disk.aside import Aside
 from store.disk.directories import storage_errors
 from store.disk.layout import LOG
 from store.disk.leftovers import ASIDE
-from store.disk.locking import locked_thread
+from store.disk.open_threads import OpenThreads, locked_thread
 from store.disk.system_calls import SystemCalls
 from store.documents import MAX_LINE_BYTES
 from store.errors import InvalidDocument
@@ -31,17 +31,17 @@ _PIECE_BYTES = 1 << 16
 class LogRepair:
     """Mends what is wrong with a log; each method says in words what was done, or nothing."""
 
-    def __init__(self, root: str, calls: SystemCalls, aside: Aside) -> None:
-        self._root = root
+    def __init__(self, threads: OpenThreads, calls: SystemCalls, aside: Aside) -> None:
+        self._threads = threads
         self._calls = calls
         self._aside = aside
 
     @contextmanager
     def _log(self, thread_id: str) -> Iterator[int]:
         """The log of a thread, locked, open for writing in place."""
-        with locked_thread(self._root, thread_id) as thread, storage_errors(f"{thread_id}/{LOG}"):
+        with locked_thread(self._threads, thread_id) as thread, storage_errors(f"{thread_id}/{LOG}"):
             flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            file = os.open(LOG, flags, dir_fd=thread)
+            file = os.open(LOG, flags, dir_fd=thread.directory)
             try:
                 directories.check_regular(os.fstat(file), f"{thread_id}/{LOG}")
                 yield file

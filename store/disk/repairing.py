@@ -25,8 +25,8 @@ from store.disk.checking import printable
 from store.disk.directories import opened
 from store.disk.layout import LOG, META, RUNS, STATUS, Parts
 from store.disk.leftovers import ASIDE
-from store.disk.locking import locked_thread
 from store.disk.log_repair import LogRepair
+from store.disk.open_threads import locked_thread
 from store.disk.system_calls import SystemCalls
 from store.disk.thread_store import ThreadStore
 from store.documents import MAX_LINE_BYTES
@@ -42,7 +42,7 @@ class Repair:
         self._root = store.root
         self._calls = calls or SystemCalls()
         self._aside = Aside(self._root, self._calls)
-        log = LogRepair(self._root, self._calls, self._aside)
+        log = LogRepair(store.open_threads, self._calls, self._aside)
         self._menders: dict[Problem, Callable[[Finding], str]] = {
             Problem.DOCUMENT: self._mend_document,
             Problem.IDENTITY: self._mend_identity,
@@ -78,7 +78,7 @@ class Repair:
         parts = tuple(path_of(key).split("/"))
         if key.step_id is None:
             parts = parts[:-1]
-        with locked_thread(self._root, key.thread_id):
+        with locked_thread(self._store.open_threads, key.thread_id):
             with suppress(StoreError):
                 data, _ = self._store.read_document(key)
                 check_text(data, transitions.document_at(key, documents.parse(data)))
@@ -89,8 +89,8 @@ class Repair:
         """A document made of what is left of the old one, and of the time of the oldest message or run."""
         thread_id = finding.key.thread_id
         key = DocumentKey(thread_id)
-        with locked_thread(self._root, thread_id) as thread:
-            if directories.stands(thread, META):
+        with locked_thread(self._store.open_threads, thread_id) as thread:
+            if directories.stands(thread.directory, META):
                 try:
                     data, _ = self._store.read_document(key)
                 except StoreError:
@@ -103,7 +103,9 @@ class Repair:
             if data:
                 self._aside.copy((thread_id, META), data)
             path = path_of(key)
-            files.rewrite(self._calls, thread, META, path, lambda stored: _if_same(stored, data, document))
+            files.rewrite(
+                self._calls, thread.directory, META, path, lambda stored: _if_same(stored, data, document)
+            )
         return "made anew" + (f"; the old one is in {ASIDE}" if data else "")
 
     def _mend_identity(self, finding: Finding) -> str:
@@ -137,7 +139,7 @@ class Repair:
                 self._aside.copy((*parts, name), stored)
             return new
 
-        with locked_thread(self._root, key.thread_id), opened(self._root, *parts) as directory:
+        with locked_thread(self._store.open_threads, key.thread_id), opened(self._root, *parts) as directory:
             if directory is None:
                 return "gone meanwhile"
             files.rewrite(self._calls, directory, name, path_of(key), changed)
@@ -146,7 +148,7 @@ class Repair:
     # ── What cannot be mended where it is ───────────────────────────────────────────────────────────
 
     def _move_aside(self, finding: Finding) -> str:
-        with locked_thread(self._root, finding.parts[0]):
+        with locked_thread(self._store.open_threads, finding.parts[0]):
             return self._moved(finding.parts)
 
     def _move_leftover(self, finding: Finding) -> str:

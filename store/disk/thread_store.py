@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from store import documents, lines, names, transitions
 from store.api import Change, DocumentKey, Info, RunContents, StatusOfRun
 from store.disk import directories, filesystems, layout, leftovers, log, modified, trees
+from store.disk.appending import OpenLog
 from store.disk.directories import opened, storage_errors
 from store.disk.document_files import DocumentFiles
-from store.disk.group_commit import GroupCommit
 from store.disk.importing import contents_of_thread, of_place
 from store.disk.layout import LOG, META, RUNS, STATUS, STEPS, Parts
-from store.disk.locking import locked_thread
+from store.disk.open_threads import OpenThread, locked_thread
 from store.disk.system_calls import SystemCalls
 from store.errors import (
     Damaged,
@@ -57,7 +57,6 @@ class ThreadStore(DocumentFiles):
 
     def __init__(self, directory: str | os.PathLike[str], *, calls: SystemCalls | None = None) -> None:
         super().__init__(os.path.abspath(directory), calls or SystemCalls())
-        self._group_commit = GroupCommit(self._calls)
         self._index: RunIndex | None = None
         self._watches: Watches | None = None
         self._watching = threading.Lock()
@@ -84,7 +83,8 @@ class ThreadStore(DocumentFiles):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
 
     def close(self) -> None:
-        """Ends what runs in the background."""
+        """Ends what runs in the background, and closes what is open."""
+        self.open_threads.close()
         if self._index is not None:
             self._index.close()
             self._index = None
@@ -206,7 +206,7 @@ class ThreadStore(DocumentFiles):
             ModifiedSince: it has changed after *unmodified_since_ns*, in nanoseconds since 1970.
         """
         self.document_info(DocumentKey(thread_id))
-        with opened(self.root) as root, locked_thread(self.root, thread_id):
+        with opened(self.root) as root, locked_thread(self.open_threads, thread_id) as thread:
             assert root is not None
             run_ids = self._listing.ids((thread_id, RUNS), STATUS)
             if not force:
@@ -217,6 +217,7 @@ class ThreadStore(DocumentFiles):
             if unmodified_since_ns is not None and self.thread_modified_ns(thread_id) > unmodified_since_ns:
                 raise ModifiedSince(thread_id)
             trees.delete(self._calls, root, thread_id, thread_id)
+            self.open_threads.forget(thread)
             self._listing.forget((thread_id,))
         self._note(thread_id)
 
@@ -257,24 +258,33 @@ class ThreadStore(DocumentFiles):
             self._append(thread_id, laid_out)
 
     def _append(self, thread_id: str, given: Sequence[bytes]) -> None:
-        path = f"{thread_id}/{LOG}"
-        with self._held((thread_id,)) as thread:
-            if thread is None or not directories.stands(thread, META):
+        lock = locked_thread(self.open_threads, thread_id)
+        with lock as thread:
+            self._durable.ensure((thread_id,), thread.inode)
+            if not directories.stands(thread.directory, META):
                 raise self._gone(DocumentKey(thread_id))
-            appended = log.append(self._calls, thread, path, given, thread_id)
             try:
-                if appended.is_first:
-                    self._durable.forget((thread_id, LOG))
-                self._durable.ensure((thread_id, LOG), appended.inode)
+                log = self._open_log(thread)
+                number = log.append(given)
+            finally:
+                self._touched(thread_id)
+            # Others write while this waits for the disk.
+            lock.unlock()
+            log.sync(number)
+
+    def _open_log(self, thread: OpenThread) -> OpenLog:
+        if thread.log is None:
+            opened_log = OpenLog(self._calls, thread.directory, thread.thread_id)
+            name = (thread.thread_id, LOG)
+            try:
+                if opened_log.is_empty:
+                    self._durable.forget(name)
+                self._durable.ensure(name, opened_log.inode)
             except BaseException:
-                os.close(appended.file)
+                opened_log.close()
                 raise
-        # Without the lock, so that others write while this waits for the disk.
-        try:
-            with storage_errors(path):
-                self._group_commit.sync(appended.file, appended.inode)
-        finally:
-            os.close(appended.file)
+            thread.log = opened_log
+        return thread.log
 
     def iter_messages(self, thread_id: str) -> Iterator[ThreadMessage]:
         """The messages in the order of the log, in bounded memory; lines that are none are skipped."""
@@ -359,7 +369,7 @@ class ThreadStore(DocumentFiles):
         """
         key = DocumentKey(thread_id, run_id)
         self.document_info(key)
-        with locked_thread(self.root, thread_id), opened(self.root, thread_id, RUNS) as runs:
+        with locked_thread(self.open_threads, thread_id), opened(self.root, thread_id, RUNS) as runs:
             if runs is None:
                 raise self._gone(key)
             if not force:

@@ -50,7 +50,7 @@ from store import (
     ThreadStore,
 )
 from store.disk import opening
-from store.disk.locking import locked_thread
+from store.disk.open_threads import OpenThreads, locked_thread
 from store.disk.system_calls import SystemCalls
 
 # Forked, so that a process starts warm, in about a millisecond, and shares what the test has made.
@@ -432,7 +432,7 @@ def holder_of_the_lock(root: Path) -> Iterator[multiprocessing.process.BaseProce
     receiver, sender = PROCESSES.Pipe(duplex=False)
 
     def hold() -> None:
-        with locked_thread(str(root), "T"):
+        with locked_thread(OpenThreads(str(root)), "T"):
             sender.send("held")
             signal.pause()
 

@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -686,10 +686,12 @@ def test_a_real_power_cut_leaves_what_was_acknowledged(ext4: Ext4, states: list[
     chance = random.Random()
     for number in range(0, len(SCRIPT), 2):
         expected = cut_at(ext4, str(number), number, chance.uniform(0, 0.002))
-        resume(ThreadStore(ext4.path / str(number) / STORE), states, expected)
+        with closing(ThreadStore(ext4.path / str(number) / STORE)) as store:
+            resume(store, states, expected)
 
 
 def test_a_real_power_cut_takes_what_was_not_synced(ext4: Ext4, states: list[State]) -> None:
     expected = cut_at(ext4, "unsynced", len(SCRIPT), 0, Unsynced())
-    with pytest.raises((AssertionError, StoreError)):
-        resume(ThreadStore(ext4.path / "unsynced" / STORE), states, expected)
+    store = ThreadStore(ext4.path / "unsynced" / STORE)
+    with closing(store), pytest.raises((AssertionError, StoreError)):
+        resume(store, states, expected)

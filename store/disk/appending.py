@@ -1,0 +1,175 @@
+"""Appending to a message log, durably, beside programs that take no lock.
+
+Such a neighbour writes a line and its newline with two calls. Ours are never glued to its line, nor its line
+to ours.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterable
+
+from store.disk import directories
+from store.disk.directories import storage_errors
+from store.disk.layout import LOG
+from store.disk.log import complete_size
+from store.disk.system_calls import SystemCalls
+from store.documents import MAX_LINE_BYTES
+from store.errors import Damaged
+from store.lines import message_of
+
+
+class OpenLog:
+    """A log that is appended to. One sync is for all that was written before it.
+
+    All methods but `sync` are called by who holds the thread's lock.
+    """
+
+    __slots__ = (
+        "_at_end",
+        "_calls",
+        "_end",
+        "_failure",
+        "_file",
+        "_ours",
+        "_path",
+        "_status",
+        "_synced",
+        "_syncing",
+        "_thread_id",
+        "_written",
+    )
+
+    def __init__(self, calls: SystemCalls, directory: int, thread_id: str) -> None:
+        """Opens the log of a thread, and makes it when it is missing.
+
+        Raises:
+            Damaged: something that is no regular file stands there.
+            StorageFailed: it cannot be opened.
+        """
+        self._calls = calls
+        self._thread_id = thread_id
+        self._path = f"{thread_id}/{LOG}"
+        with storage_errors(self._path):
+            try:
+                self._file = calls.open_for_appending(directory, LOG)
+            except OSError as error:
+                if error.errno in directories.NO_FILE:
+                    raise Damaged(self._path, "not a regular file") from None
+                raise
+            self._status = os.fstat(self._file)
+        try:
+            directories.check_regular(self._status, self._path)
+        except BaseException:
+            os.close(self._file)
+            raise
+        # What it was right after our last line, which ends with a newline.
+        self._at_end: tuple[int, int, int] | None = None
+        # Where it ends, and from where on all is ours.
+        self._end = self._ours = 0
+        # How many appends were written, and how many of them are known to be on disk.
+        self._written = self._synced = 0
+        self._syncing = threading.Lock()
+        self._failure: int | None = None
+
+    @property
+    def inode(self) -> int:
+        return self._status.st_ino
+
+    @property
+    def is_empty(self) -> bool:
+        return self._status.st_size == 0
+
+    def is_in(self, directory: int) -> bool:
+        """Whether it still has its name in the thread. Looks at its size, too."""
+        try:
+            status = os.stat(LOG, dir_fd=directory, follow_symlinks=False)
+        except OSError:
+            return False
+        before, self._status = self._status, status
+        return status.st_ino == before.st_ino and status.st_dev == before.st_dev
+
+    def append(self, lines: Iterable[bytes]) -> int:
+        """Writes *lines*, each of which ends with a newline, with a call each. Returns what to `sync`."""
+        self._end = self._ours = self._status.st_size
+        with storage_errors(self._path):
+            newline = b"" if _stamp(self._status) == self._at_end or not self._is_torn(self._end) else b"\n"
+            try:
+                for line in lines:
+                    expected = self._end
+                    start = self._write(newline + line)
+                    if start != expected and not newline and self._is_torn(start):
+                        # A neighbour's line got in between, without its newline yet, and ours is glued to it.
+                        glued = self._line_before(start)
+                        repeated = glued + b"\n" if message_of(glued, self._thread_id) else b""
+                        self._write(b"\n" + repeated + line)
+                    newline = b""
+            except OSError:
+                self._take_back()
+                raise
+        self._written += 1
+        return self._written
+
+    def _write(self, data: bytes) -> int:
+        """Where *data* begins: not where the log ended, if somebody else was faster."""
+        written = 0
+        self._at_end = None
+        try:
+            while written < len(data):
+                written += self._calls.write(self._file, data[written:] if written else data)
+        finally:
+            if written:
+                status = os.fstat(self._file)
+                expected, self._end = self._end, self._end + written
+                if status.st_size != self._end:
+                    self._end = os.lseek(self._file, 0, os.SEEK_CUR)
+                    if self._end - written != expected:
+                        self._ours = self._end - written
+                elif written == len(data):
+                    self._at_end = _stamp(status)
+        return self._end - len(data)
+
+    def _take_back(self) -> None:
+        """Removes what we wrote last, unless somebody has written after it."""
+        if self._end > self._ours and os.fstat(self._file).st_size == self._end:
+            self._calls.truncate(self._file, self._ours)
+
+    def _is_torn(self, at: int) -> bool:
+        """Whether a line has not ended before *at*."""
+        return at > 0 and os.pread(self._file, 1, at - 1) != b"\n"
+
+    def _line_before(self, end: int) -> bytes:
+        """What stands between the last newline before *end* and *end*."""
+        start = complete_size(self._file, end)
+        return os.pread(self._file, min(end - start, MAX_LINE_BYTES + 1), start)
+
+    def sync(self, number: int) -> None:
+        """Returns when what `append` wrote, which gave *number*, is on disk.
+
+        While one thread syncs, others write; the next of them then syncs for all. When that fails, it
+        fails for all that use this open log: the kernel says so once.
+
+        Raises:
+            StorageFailed: it may or may not be on disk.
+        """
+        with self._syncing, storage_errors(self._path):
+            if self._synced >= number:
+                return
+            if self._failure is not None:
+                raise OSError(self._failure, os.strerror(self._failure))
+            written = self._written
+            try:
+                self._calls.sync(self._file)
+            except OSError as error:
+                self._failure = error.errno or errno.EIO
+                raise
+            self._synced = written
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -1,0 +1,217 @@
+"""Threads and logs that the disk store keeps open: they are what their names lead to, and are let go soon."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from store import ContentBlock, MessageRole, StorageFailed, Thread, ThreadMessage, ThreadStore
+from store.disk.open_threads import KEPT_S, locked_thread
+from store.disk.system_calls import SystemCalls
+
+PROCESSES = multiprocessing.get_context("fork")
+
+
+def a_message(message_id: str) -> ThreadMessage:
+    return ThreadMessage(id=message_id, role=MessageRole.user, content=[ContentBlock.of_text("hello")])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ThreadStore]:
+    store = ThreadStore(tmp_path / "store")
+    store.create_thread(Thread(id="T"))
+    store.append_message("T", a_message("before"))
+    yield store
+    store.close()
+
+
+def ids(store: ThreadStore, thread_id: str = "T") -> list[str]:
+    return [message.id for message in store.iter_messages(thread_id)]
+
+
+def log(store: ThreadStore) -> Path:
+    return store.thread_dir("T") / "messages.jsonl"
+
+
+def held(store: ThreadStore) -> list[str]:
+    """What this process has open in the store, a line each."""
+    found = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return [path for path in found if path.startswith(str(store.root))]
+
+
+def wait_until(is_true: Callable[[], bool], seconds: float = 10) -> None:
+    latest = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < latest
+        time.sleep(0.01)
+
+
+# ── What another program does between two appends ───────────────────────────────────────────────────────
+
+
+def made_again(store: ThreadStore) -> None:
+    directory = store.thread_dir("T")
+    document = (directory / "meta.json").read_bytes()
+    shutil.rmtree(directory)
+    directory.mkdir()
+    (directory / "meta.json").write_bytes(document)
+
+
+def moved_away(store: ThreadStore) -> None:
+    directory = store.thread_dir("T")
+    directory.rename(directory.with_name("U"))
+    store.create_thread(Thread(id="T"))
+
+
+def log_removed(store: ThreadStore) -> None:
+    log(store).unlink()
+
+
+def log_emptied(store: ThreadStore) -> None:
+    log(store).write_bytes(b"")
+
+
+def log_replaced(store: ThreadStore) -> None:
+    other = log(store).with_name(".other")
+    other.write_bytes(b"")
+    other.rename(log(store))
+
+
+@pytest.mark.parametrize("act", [made_again, moved_away, log_removed, log_emptied, log_replaced])
+def test_the_next_message_goes_to_what_has_the_name_then(
+    store: ThreadStore, act: Callable[[ThreadStore], None]
+) -> None:
+    act(store)
+    store.append_message("T", a_message("after"))
+    assert ids(store) == ["after"]
+
+
+def test_a_line_whose_newline_another_program_overwrote_is_not_glued_to_the_next(store: ThreadStore) -> None:
+    with log(store).open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"x")
+    store.append_message("T", a_message("after"))
+    assert ids(store) == ["after"]
+
+
+def test_what_another_program_appended_stays_before_the_next(store: ThreadStore) -> None:
+    line = log(store).read_bytes()
+    for torn in (line.replace(b"before", b"theirs"), line.replace(b"before", b"theirs2")[:-1]):
+        with log(store).open("ab") as file:
+            file.write(torn)
+        store.append_message("T", a_message("after"))
+    assert ids(store) == ["before", "theirs", "after", "theirs2", "after"]
+
+
+# ── Letting go ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_nothing_stays_open_a_moment_after_the_last_change(store: ThreadStore) -> None:
+    assert held(store) != []
+    wait_until(lambda: held(store) == [], 10 * KEPT_S)
+    wait_until(lambda: all(thread.name != "idle threads" for thread in threading.enumerate()), 10 * KEPT_S)
+
+
+def test_nothing_stays_open_in_a_closed_store(store: ThreadStore) -> None:
+    store.close()
+    assert held(store) == []
+
+
+def test_nothing_of_a_deleted_thread_stays_open(store: ThreadStore) -> None:
+    store.delete_thread("T")
+    assert held(store) == []
+
+
+def test_the_number_of_open_threads_has_a_limit(store: ThreadStore) -> None:
+    for number in range(200):
+        store.create_thread(Thread(id=f"T{number}"))
+        store.append_message(f"T{number}", a_message("m"))
+    assert len(held(store)) <= 2 * 64
+
+
+# ── Sharing ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_forked_process_that_holds_the_lock_keeps_its_parent_out(store: ThreadStore) -> None:
+    receiver, sender = PROCESSES.Pipe(duplex=False)
+    may_end = PROCESSES.Event()
+
+    def hold() -> None:
+        with locked_thread(store.open_threads, "T"):
+            sender.send("held")
+            may_end.wait()
+
+    process = PROCESSES.Process(target=hold, daemon=True)
+    process.start()
+    receiver.recv()
+    with ThreadPoolExecutor() as threads:
+        appended = threads.submit(store.append_message, "T", a_message("after"))
+        time.sleep(0.1)
+        assert not appended.done()
+        may_end.set()
+        appended.result(10)
+    process.join()
+
+
+def test_a_process_that_was_forked_in_a_change_keeps_nobody_out_when_the_change_is_done(
+    store: ThreadStore,
+) -> None:
+    may_end = PROCESSES.Event()
+    with locked_thread(store.open_threads, "T"):
+        process = PROCESSES.Process(target=may_end.wait, daemon=True)
+        process.start()
+    other = ThreadStore(store.root)
+    other.append_message("T", a_message("after"))
+    other.close()
+    may_end.set()
+    process.join()
+
+
+class FailsOnce(SystemCalls):
+    """Its first sync of a log waits until another append is waiting for the same, then fails."""
+
+    def __init__(self) -> None:
+        self.is_armed = False
+        self.is_syncing = threading.Event()
+        self.may_fail = threading.Event()
+
+    def sync(self, file_or_directory: int) -> None:
+        if self.is_armed:
+            self.is_armed = False
+            self.is_syncing.set()
+            self.may_fail.wait(10)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().sync(file_or_directory)
+
+
+def test_a_sync_that_fails_fails_for_all_that_share_the_open_log_and_not_for_the_next(tmp_path: Path) -> None:
+    """The kernel says only once for an open file that it could not write."""
+    calls = FailsOnce()
+    store = ThreadStore(tmp_path, calls=calls)
+    store.create_thread(Thread(id="T"))
+    store.append_message("T", a_message("before"))
+    calls.is_armed = True
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(store.append_message, "T", a_message("first"))
+        assert calls.is_syncing.wait(10)
+        second = threads.submit(store.append_message, "T", a_message("second"))
+        wait_until(lambda: len(log(store).read_bytes().splitlines()) == 3)
+        calls.may_fail.set()
+        assert isinstance(first.exception(10), StorageFailed)
+        assert isinstance(second.exception(10), StorageFailed)
+    store.append_message("T", a_message("after"))
+    assert ids(store)[-1] == "after"
+    store.close()
