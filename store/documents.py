@@ -73,6 +73,8 @@ def parse(data: bytes) -> dict[str, Any]:
 # The encoder in C, which knows no indentation, and the slower one, which does.
 _compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _indented = json.JSONEncoder(ensure_ascii=False, allow_nan=False, indent=2).encode
+# The first one, with a line for each field of what holds no others.
+_flat = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",\n  ", ": ")).encode
 
 
 def _encoded(encode: Callable[[dict[str, Any]], str], document: Document) -> bytes:
@@ -90,7 +92,9 @@ def _encoded(encode: Callable[[dict[str, Any]], str], document: Document) -> byt
 
 def _in_lines(fields: dict[str, Any]) -> str:
     """What the slower encoder makes of *fields*; it is needed for those alone that hold others."""
-    return "{\n" + ",\n".join(f"  {_compact(name)}: {_value(fields[name])}" for name in fields) + "\n}"
+    if any(value and isinstance(value, (dict, list)) for value in fields.values()):
+        return "{\n" + ",\n".join(f"  {_compact(name)}: {_value(fields[name])}" for name in fields) + "\n}"
+    return "{\n  " + _flat(fields)[1:-1] + "\n}"
 
 
 def _value(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
+import random
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
@@ -25,7 +25,7 @@ _ATTEMPTS = 1000
 
 
 def temporary_name(prefix: str = TEMPORARY) -> str:
-    return prefix + secrets.token_hex(8)
+    return f"{prefix}{random.getrandbits(64):016x}"
 
 
 def info_of(status: os.stat_result) -> Info:
@@ -105,20 +105,18 @@ def rewrite(
         if new is None:
             return
         with directories.storage_errors(path):
-            if _replace(calls, directory, name, path, stored, new):
+            if _replace(calls, directory, name, stored, new):
                 return
     raise StorageFailed(errno.EBUSY, f"{path}: another program keeps replacing it")
 
 
-def _replace(
-    calls: SystemCalls, directory: int, name: str, path: str, stored: bytes | None, new: bytes
-) -> bool:
+def _replace(calls: SystemCalls, directory: int, name: str, stored: bytes | None, new: bytes) -> bool:
     """Whether *stored* was still there and has been replaced by *new*."""
     temporary = temporary_name()
     write_new(calls, directory, temporary, (new,))
     try:
         # The last thing before the rename; what another program does in between is lost.
-        if read_file(directory, name, path) != stored:
+        if not _still_holds(directory, name, stored):
             with suppress(FileNotFoundError):  # Gone with its directory.
                 calls.remove(directory, temporary)
             return False
@@ -129,3 +127,19 @@ def _replace(
         raise
     calls.sync(directory)
     return True
+
+
+def _still_holds(directory: int, name: str, stored: bytes | None) -> bool:
+    """Whether reading the document *name* gives *stored* again. What is wrong is said by who reads it."""
+    try:
+        file = os.open(name, directories.READING, dir_fd=directory)
+    except FileNotFoundError:
+        return stored is None
+    except OSError:
+        return False
+    try:
+        return stored is not None and os.pread(file, len(stored) + 1, 0) == stored
+    except OSError:
+        return False
+    finally:
+        os.close(file)
