@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 
 from store.disk.layout import LOG, META, RUNS, STATUS, STEPS
 from store.waiting import waits
 
 
-def thread_modified_ns(root: str, thread_id: str) -> int | None:
-    """In nanoseconds since 1970; ``None`` when there is no thread or no document of it that can be read."""
+def thread_modified_ns(root: str, thread_id: str, run_ids: Iterable[str] | None = None) -> int | None:
+    """In nanoseconds since 1970; ``None`` when there is no thread or no document of it that can be read.
+
+    *run_ids* are those of all its runs, if they are known.
+    """
     waits()
     path = f"{root}/{thread_id}"
     # No link is followed: each directory is looked at by itself before anything in it is.
@@ -19,21 +23,21 @@ def thread_modified_ns(root: str, thread_id: str) -> int | None:
         return None
     log = _modified_ns(f"{path}/{LOG}", stat.S_IFREG)
     runs = _modified_ns(f"{path}/{RUNS}", stat.S_IFDIR)
-    return max(document, log, runs, _runs_modified_ns(f"{path}/{RUNS}") if runs else 0)
+    latest = max(document, log, runs)
+    if runs:
+        for run_id in _directories(f"{path}/{RUNS}") if run_ids is None else run_ids:
+            status = _modified_ns(f"{path}/{RUNS}/{run_id}/{STATUS}", stat.S_IFREG)
+            steps = _modified_ns(f"{path}/{RUNS}/{run_id}/{STEPS}", stat.S_IFDIR) if status else 0
+            latest = max(latest, status, steps)
+    return latest
 
 
-def _runs_modified_ns(path: str) -> int:
-    latest = 0
+def _directories(path: str) -> list[str]:
     try:
         with os.scandir(path) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    status = _modified_ns(f"{path}/{entry.name}/{STATUS}", stat.S_IFREG)
-                    steps = _modified_ns(f"{path}/{entry.name}/{STEPS}", stat.S_IFDIR) if status else 0
-                    latest = max(latest, status, steps)
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError:
-        return latest  # It went meanwhile, or may not be read; the document still tells a time.
-    return latest
+        return []  # It went meanwhile, or may not be read; the document still tells a time.
 
 
 def _modified_ns(path: str, kind: int) -> int:

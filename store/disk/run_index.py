@@ -79,9 +79,11 @@ class RunIndex:
         # Ended runs that are watched, oldest first.
         self._ended: dict[tuple[str, str], None] = {}
         # When anything in a thread last changed, of threads that are wholly followed; those of which a run
-        # is not; and how often something was heard to change.
+        # is not; those with a run that cannot be read, and is in no list; and how often something was heard
+        # to change.
         self._modified_ns: dict[str, int] = {}
         self._partly: set[str] = set()
+        self._damaged: set[str] = set()
         self.changes_heard = 0
         self._watch = runs.watch(self._changed, is_first=True)
         self._came.set()
@@ -270,7 +272,7 @@ class RunIndex:
         except NotFound:
             return None
         except Damaged:
-            self._partly.add(thread_id)  # It is one of the thread's runs all the same.
+            self._damaged.add(thread_id)  # It is one of the thread's runs all the same.
             return None
 
     def _read_each_time(self, thread_id: str) -> None:
@@ -281,6 +283,7 @@ class RunIndex:
     def _drop_thread(self, thread_id: str) -> None:
         self._unwatched.discard(thread_id)
         self._partly.discard(thread_id)
+        self._damaged.discard(thread_id)
         for run_id in list(self._of_thread.get(thread_id, ())):
             self._forget_run(thread_id, run_id)
             self._ended.pop((thread_id, run_id), None)
@@ -304,9 +307,12 @@ class RunIndex:
 
     def follows_all_of(self, thread_id: str) -> bool:
         """Whether each change of anything in the thread is heard of."""
+        return thread_id not in self._partly and self._knows_runs_of(thread_id)
+
+    def _knows_runs_of(self, thread_id: str) -> bool:
         is_current = not self._stale_runs and not self._threads_are_stale and not self._catching_up.locked()
         is_known = thread_id in self._of_thread and thread_id not in self._stale_threads
-        return is_current and is_known and thread_id not in self._partly
+        return is_current and is_known and thread_id not in self._damaged
 
     def modified_ns(self, thread_id: str) -> int | None:
         """When anything in the thread last changed, in nanoseconds since 1970, if that is known."""
@@ -318,10 +324,14 @@ class RunIndex:
             if self.changes_heard == changes_heard and self.follows_all_of(thread_id):
                 self._modified_ns[thread_id] = modified_ns
 
-    def run_ids(self, thread_id: str) -> list[str] | None:
-        """The ids of a thread's runs, if they are known."""
+    def run_ids(self, thread_id: str, *, some_may_be_none: bool = False) -> list[str] | None:
+        """The ids of a thread's runs, if they are known.
+
+        With *some_may_be_none*, those of runs too whose documents nobody watches, and may have gone.
+        """
         reads, runs = self._reads, self._of_thread.get(thread_id)
-        if runs is None or not self.follows_all_of(thread_id):
+        is_known = self._knows_runs_of if some_may_be_none else self.follows_all_of
+        if runs is None or not is_known(thread_id):
             return None
         known = list(runs)
         # While something is read again, some may be missing.

@@ -170,8 +170,10 @@ class ThreadStore(DocumentFiles):
         index = self._index
         if index is not None and (known_ns := index.modified_ns(thread_id)) is not None:
             return known_ns
-        changes_heard = index.changes_heard if index is not None else 0
-        latest_ns = modified.thread_modified_ns(self.root, names.checked(thread_id))
+        changes_heard, run_ids = 0, None
+        if index is not None:
+            changes_heard, run_ids = index.changes_heard, index.run_ids(thread_id, some_may_be_none=True)
+        latest_ns = modified.thread_modified_ns(self.root, names.checked(thread_id), run_ids)
         if index is not None and latest_ns is not None:
             index.remember_modified(thread_id, latest_ns, changes_heard)
         # What is wrong is said by who looks at the document.

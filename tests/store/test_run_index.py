@@ -227,6 +227,35 @@ def test_the_time_of_a_thread_is_known_and_follows_each_change(
         store.close()
 
 
+@pytest.mark.parametrize("touch", TOUCHES.values(), ids=TOUCHES)
+@pytest.mark.parametrize("is_damaged", [False, True], ids=["sound", "with a damaged run"])
+def test_with_few_watches_the_time_of_a_thread_is_that_on_the_disk(
+    store: ThreadStore, touch: Callable[[ThreadStore], object], *, is_damaged: bool
+) -> None:
+    store.append_step("T0", "R-in_progress", RunStep(id="S", step_type=RunStepType.tool_calls))
+    if is_damaged:
+        store.create_run("T0", Run(id="damaged"))
+        write(store.run_dir("T0", "damaged") / "status.json", "what?")
+    for number in range(1, 10):
+        store.delete_thread(f"T{number}", force=True)
+    for status in ("queued", "in_progress"):
+        store.force_update_run_status("T0", f"R-{status}", RunStatus.failed)
+    other = ThreadStore(store.location)
+    # For the list of threads and the one of its runs.
+    index = store._index = RunIndex(store, max_watches=2)
+    try:
+        index.catch_up()
+        assert (index.run_ids("T0", some_may_be_none=True) is None) == is_damaged
+        touch(other)
+        wait_for(lambda: store.thread_modified_ns("T0") == other.thread_modified_ns("T0"))
+        if is_damaged:
+            later_ns = time.time_ns() + 10**9
+            os.utime(store.run_dir("T0", "damaged") / "status.json", ns=(later_ns, later_ns))
+            wait_for(lambda: store.thread_modified_ns("T0") == later_ns)
+    finally:
+        store.close()
+
+
 def test_without_enough_watches_times_are_read_each_time(store: ThreadStore) -> None:
     index = RunIndex(store, max_watches=20)
     try:
