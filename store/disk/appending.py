@@ -30,9 +30,9 @@ class OpenLog:
     __slots__ = (
         "_at_end",
         "_calls",
+        "_device",
         "_end",
         "_failure",
-        "_file",
         "_ours",
         "_path",
         "_status",
@@ -40,6 +40,8 @@ class OpenLog:
         "_syncing",
         "_thread_id",
         "_written",
+        "file",
+        "inode",
     )
 
     def __init__(self, calls: SystemCalls, directory: int, thread_id: str) -> None:
@@ -54,17 +56,18 @@ class OpenLog:
         self._path = f"{thread_id}/{LOG}"
         with storage_errors(self._path):
             try:
-                self._file = calls.open_for_appending(directory, LOG)
+                self.file = calls.open_for_appending(directory, LOG)
             except OSError as error:
                 if error.errno in directories.NO_FILE:
                     raise Damaged(self._path, "not a regular file") from None
                 raise
-            self._status = os.fstat(self._file)
+            self._status = os.fstat(self.file)
         try:
             directories.check_regular(self._status, self._path)
         except BaseException:
-            os.close(self._file)
+            os.close(self.file)
             raise
+        self.inode, self._device = self._status.st_ino, self._status.st_dev
         # What it was right after our last line, which ends with a newline.
         self._at_end: tuple[int, int, int] | None = None
         # Where it ends, and from where on all is ours.
@@ -75,21 +78,19 @@ class OpenLog:
         self._failure: int | None = None
 
     @property
-    def inode(self) -> int:
-        return self._status.st_ino
-
-    @property
     def is_empty(self) -> bool:
         return self._status.st_size == 0
 
-    def is_in(self, directory: int) -> bool:
-        """Whether it still has its name in the thread. Looks at its size, too."""
+    def is_current(self, directory: int) -> bool:
+        """Whether it still has its name in the thread, and no sync has failed. Looks at its size, too."""
         try:
             status = os.stat(LOG, dir_fd=directory, follow_symlinks=False)
         except OSError:
             return False
-        before, self._status = self._status, status
-        return status.st_ino == before.st_ino and status.st_dev == before.st_dev
+        if status.st_ino != self.inode or status.st_dev != self._device or self._failure is not None:
+            return False
+        self._status = status
+        return True
 
     def append(self, lines: Iterable[bytes]) -> int:
         """Writes *lines*, each of which ends with a newline, with a call each. Returns what to `sync`."""
@@ -118,13 +119,13 @@ class OpenLog:
         self._at_end = None
         try:
             while written < len(data):
-                written += self._calls.write(self._file, data[written:] if written else data)
+                written += self._calls.write(self.file, data[written:] if written else data)
         finally:
             if written:
-                status = os.fstat(self._file)
+                status = os.fstat(self.file)
                 expected, self._end = self._end, self._end + written
                 if status.st_size != self._end:
-                    self._end = os.lseek(self._file, 0, os.SEEK_CUR)
+                    self._end = os.lseek(self.file, 0, os.SEEK_CUR)
                     if self._end - written != expected:
                         self._ours = self._end - written
                 elif written == len(data):
@@ -133,17 +134,17 @@ class OpenLog:
 
     def _take_back(self) -> None:
         """Removes what we wrote last, unless somebody has written after it."""
-        if self._end > self._ours and os.fstat(self._file).st_size == self._end:
-            self._calls.truncate(self._file, self._ours)
+        if self._end > self._ours and os.fstat(self.file).st_size == self._end:
+            self._calls.truncate(self.file, self._ours)
 
     def _is_torn(self, at: int) -> bool:
         """Whether a line has not ended before *at*."""
-        return at > 0 and os.pread(self._file, 1, at - 1) != b"\n"
+        return at > 0 and os.pread(self.file, 1, at - 1) != b"\n"
 
     def _line_before(self, end: int) -> bytes:
         """What stands between the last newline before *end* and *end*."""
-        start = complete_size(self._file, end)
-        return os.pread(self._file, min(end - start, MAX_LINE_BYTES + 1), start)
+        start = complete_size(self.file, end)
+        return os.pread(self.file, min(end - start, MAX_LINE_BYTES + 1), start)
 
     def sync(self, number: int) -> None:
         """Returns when what `append` wrote, which gave *number*, is on disk.
@@ -161,14 +162,11 @@ class OpenLog:
                 raise OSError(self._failure, os.strerror(self._failure))
             written = self._written
             try:
-                self._calls.sync(self._file)
+                self._calls.sync(self.file)
             except OSError as error:
                 self._failure = error.errno or errno.EIO
                 raise
             self._synced = written
-
-    def close(self) -> None:
-        os.close(self._file)
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import random
+import secrets
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
@@ -25,7 +25,7 @@ _ATTEMPTS = 1000
 
 
 def temporary_name(prefix: str = TEMPORARY) -> str:
-    return f"{prefix}{random.getrandbits(64):016x}"
+    return prefix + secrets.token_hex(8)
 
 
 def info_of(status: os.stat_result) -> Info:

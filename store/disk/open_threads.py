@@ -6,17 +6,20 @@ Readers take none.
 
 What is open stays so for a moment, since the next change is often one to the same thread, and to look whether
 it still has its name costs less than to open it. No longer: an open file keeps its disk from being unmounted,
-and keeps the space of a deleted one.
+and keeps the space of a deleted one. On a remote disk nothing stays open: there a name may be looked up anew
+only when it is opened.
 """
 
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import resource
 import threading
 import time
 import weakref
+from contextlib import suppress
 
 from store.disk import directories
 from store.disk.appending import OpenLog
@@ -33,10 +36,25 @@ def _most_kept() -> int:
     return 64 if soft_limit == resource.RLIM_INFINITY else min(64, soft_limit // 32)
 
 
+# Guards what the tables of all stores hold; kept while the process forks.
+_lock = threading.Lock()
+
+
 class OpenThread:
     """An open thread; ``directory`` is its descriptor, ``inode`` its number."""
 
-    __slots__ = ("_device", "_path", "directory", "exclusive", "inode", "log", "thread_id", "used_s", "users")
+    __slots__ = (
+        "_device",
+        "_exclusive",
+        "_path",
+        "directory",
+        "inode",
+        "is_shared",
+        "log",
+        "thread_id",
+        "used_s",
+        "users",
+    )
 
     def __init__(self, root: str, thread_id: str) -> None:
         """Raises ThreadNotFound when there is no such directory."""
@@ -50,38 +68,44 @@ class OpenThread:
         self._device = status.st_dev
         self._path = f"{root}/{thread_id}"
         self.log: OpenLog | None = None
-        self.exclusive = threading.Lock()
+        self._exclusive = threading.Lock()
         self.users = 0
         self.used_s = 0.0
+        # With a process that was forked, which our lock would not keep out, and which would keep our lock.
+        self.is_shared = False
 
     def lock(self) -> None:
-        self.exclusive.acquire()
+        self._exclusive.acquire()
         try:
             with storage_errors(f"lock of {self.thread_id}"):
                 fcntl.flock(self.directory, fcntl.LOCK_EX)
         except BaseException:
-            self.exclusive.release()
+            self._exclusive.release()
             raise
 
     def unlock(self) -> None:
-        # Explicitly: a process that was forked meanwhile may still have the directory open.
-        fcntl.flock(self.directory, fcntl.LOCK_UN)
-        self.exclusive.release()
+        try:
+            # Explicitly: a process that was forked meanwhile may still have the directory open.
+            fcntl.flock(self.directory, fcntl.LOCK_UN)
+        finally:
+            self._exclusive.release()
 
-    def is_still_there(self) -> bool:
-        """Whether what is open still has its name, and nothing else has it."""
+    def is_current(self) -> bool:
+        """Whether what is open still has its name, and can be trusted."""
+        if self.is_shared:
+            return False
         try:
             named = os.stat(self._path, follow_symlinks=False)
         except OSError:
             return False
         if named.st_ino != self.inode or named.st_dev != self._device:
             return False
-        return self.log is None or self.log.is_in(self.directory)
+        return self.log is None or self.log.is_current(self.directory)
 
     def close(self) -> None:
-        if self.log is not None:
-            self.log.close()
-        os.close(self.directory)
+        for descriptor in (self.directory, *([self.log.file] if self.log is not None else [])):
+            with suppress(OSError):  # What was written is synced.
+                os.close(descriptor)
 
 
 class OpenThreads:
@@ -89,38 +113,51 @@ class OpenThreads:
 
     def __init__(self, root: str) -> None:
         self._root = root
+        # Whether what nobody is using stays open.
+        self.keeps = True
         self._most = _most_kept()
-        self._lock = threading.Lock()
+        # Those used last are last.
         self._open: dict[str, OpenThread] = {}
+        self._forks = 0
         self._is_closing_idle = False
-        _all.add(self)
+        with _lock:
+            _all.add(self)
 
     def take(self, thread_id: str) -> OpenThread:
         """The thread, to be given back. Raises ThreadNotFound."""
-        with self._lock:
-            found = self._open.get(thread_id)
-            if found is not None:
-                found.users += 1
-                return found
-        opened = OpenThread(self._root, thread_id)
-        with self._lock:
-            found = self._open.setdefault(thread_id, opened)
-            found.users += 1
-            surplus = self._take_idle(at_most=max(0, len(self._open) - self._most))
-        if found is not opened:
-            surplus.append(opened)
-        for thread in surplus:
-            thread.close()
-        return found
+        while True:
+            with _lock:
+                forks = self._forks
+                if (found := self._open.get(thread_id)) is not None:
+                    found.users += 1
+                    return found
+            opened = OpenThread(self._root, thread_id)
+            surplus = [opened]
+            with _lock:
+                if is_ours := forks == self._forks and thread_id not in self._open:
+                    opened.users = 1
+                    self._open[thread_id] = opened
+                    surplus = self._idle()[: max(0, len(self._open) - self._most)]
+                    self._drop(surplus)
+            for thread in surplus:
+                thread.close()
+            if is_ours:
+                return opened
 
     def give_back(self, thread: OpenThread) -> None:
-        with self._lock:
+        with _lock:
             thread.users -= 1
             thread.used_s = time.monotonic()
             is_kept = self._open.get(thread.thread_id) is thread
+            if is_kept:
+                del self._open[thread.thread_id]
+                is_kept = self.keeps or thread.users > 0
+            if is_kept:
+                self._open[thread.thread_id] = thread
+            closes = not is_kept and not thread.users
             starts = is_kept and not self._is_closing_idle
             self._is_closing_idle |= starts
-        if not is_kept and not thread.users:
+        if closes:
             thread.close()
         if starts:
             try:
@@ -129,55 +166,75 @@ class OpenThreads:
                 self._is_closing_idle = False
 
     def forget(self, thread: OpenThread) -> None:
-        """It has gone, or what is known of it may be wrong. Closed when all its users have given it back."""
-        with self._lock:
+        """It has gone, or is not to be trusted. Closed when all its users have given it back."""
+        with _lock:
             if self._open.get(thread.thread_id) is thread:
                 del self._open[thread.thread_id]
 
-    def _take_idle(self, idle_s: float = 0.0, at_most: int | None = None) -> list[OpenThread]:
-        """Those that nobody has used for *idle_s* seconds, for the caller to close."""
-        latest_s = time.monotonic() - idle_s
-        idle = [thread for thread in self._open.values() if not thread.users and thread.used_s <= latest_s]
-        for thread in idle[:at_most]:
+    def _idle(self, until_s: float = math.inf) -> list[OpenThread]:
+        return [thread for thread in self._open.values() if not thread.users and thread.used_s <= until_s]
+
+    def _drop(self, threads: list[OpenThread]) -> None:
+        for thread in threads:
             del self._open[thread.thread_id]
-        return idle[:at_most]
 
     def _close_idle(self) -> None:
-        is_needed = True
-        while is_needed:
-            time.sleep(KEPT_S)
-            with self._lock:
-                idle = self._take_idle(KEPT_S)
-                is_needed = self._is_closing_idle = bool(self._open)
-            for thread in idle:
+        pause_s: float | None = KEPT_S
+        while pause_s is not None:
+            time.sleep(pause_s)
+            with _lock:
+                now_s = time.monotonic()
+                due = self._idle(now_s - KEPT_S)
+                self._drop(due)
+                oldest_s = min((thread.used_s for thread in self._idle()), default=now_s)
+                pause_s = oldest_s + KEPT_S - now_s if self._open else None
+                self._is_closing_idle = pause_s is not None
+            for thread in due:
                 thread.close()
 
     def close(self) -> None:
         """Closes what nobody is using."""
-        with self._lock:
-            idle = self._take_idle()
+        with _lock:
+            idle = self._idle()
+            self._drop(idle)
         for thread in idle:
             thread.close()
 
-    def after_fork(self) -> None:
-        """Lets the parent have what it has open: who shares an open directory is not kept out by its lock."""
-        self._lock = threading.Lock()
-        self._is_closing_idle = False
-        idle = self._take_idle()
+    # ── Forking ─────────────────────────────────────────────────────────────────────────────────────
+
+    def before_fork(self) -> None:
+        """What is open would be shared with the new process: nobody begins to use it any more."""
+        self._forks += 1
+        for thread in self._open.values():
+            thread.is_shared = True
+        idle = self._idle()
         self._open = {}
         for thread in idle:
             thread.close()
+
+    def after_fork_in_child(self) -> None:
+        self._is_closing_idle = False
 
 
 _all: weakref.WeakSet[OpenThreads] = weakref.WeakSet()
 
 
-def _after_fork() -> None:
+def _before_fork() -> None:
+    _lock.acquire()
     for threads in _all:
-        threads.after_fork()
+        threads.before_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()
+    for threads in _all:
+        threads.after_fork_in_child()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=lambda: _lock.release(), after_in_child=_after_fork_in_child
+)
 
 
 class locked_thread:
@@ -195,29 +252,35 @@ class locked_thread:
 
     def __enter__(self) -> OpenThread:
         waits()
-        while True:
-            thread = self._threads.take(self._thread_id)
+        while (thread := self._locked()) is None:
+            pass  # It was deleted, and perhaps another made, while we waited.
+        self._thread, self._is_locked = thread, True
+        return thread
+
+    def _locked(self) -> OpenThread | None:
+        thread = self._threads.take(self._thread_id)
+        is_current = False
+        try:
+            thread.lock()
             try:
-                thread.lock()
-                # It may have been deleted, and another made, while we waited.
-                if thread.is_still_there():
-                    self._thread, self._is_locked = thread, True
-                    return thread
-                thread.unlock()
-            except BaseException:
+                is_current = thread.is_current()
+            finally:
+                if not is_current:
+                    thread.unlock()
+        finally:
+            if not is_current:
+                self._threads.forget(thread)
                 self._threads.give_back(thread)
-                raise
-            self._threads.forget(thread)
-            self._threads.give_back(thread)
+        return thread if is_current else None
 
     def unlock(self) -> None:
         """Before the end of the block, for what needs the open thread and not its lock."""
         self._is_locked = False
         self._thread.unlock()
 
-    def __exit__(self, kind: object, *error: object) -> None:
-        if self._is_locked:
-            self._thread.unlock()
-        if kind is not None:
-            self._threads.forget(self._thread)
-        self._threads.give_back(self._thread)
+    def __exit__(self, *error: object) -> None:
+        try:
+            if self._is_locked:
+                self._thread.unlock()
+        finally:
+            self._threads.give_back(self._thread)

@@ -63,6 +63,7 @@ class ThreadStore(DocumentFiles):
         with storage_errors(self.location):
             self._make_root(self.location)
         self.is_remote = not filesystems.is_local(self.root)
+        self.open_threads.keeps = not self.is_remote
 
     def _make_root(self, path: str) -> None:
         parent = os.path.dirname(path)
@@ -283,7 +284,7 @@ class ThreadStore(DocumentFiles):
                     self._durable.forget(name)
                 self._durable.ensure(name, opened_log.inode)
             except BaseException:
-                opened_log.close()
+                os.close(opened_log.file)
                 raise
             thread.log = opened_log
         return thread.log

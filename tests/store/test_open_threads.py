@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -99,6 +102,20 @@ def test_the_next_message_goes_to_what_has_the_name_then(
     assert ids(store) == ["after"]
 
 
+def test_all_who_waited_while_the_log_was_replaced_write_to_the_new_one(store: ThreadStore) -> None:
+    directory = os.open(store.thread_dir("T"), os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    names = [f"after{number}" for number in range(4)]
+    with ThreadPoolExecutor() as threads:
+        appended = [threads.submit(store.append_message, "T", a_message(name)) for name in names]
+        time.sleep(0.1)
+        log_replaced(store)
+        os.close(directory)
+        for each in appended:
+            each.result(10)
+    assert sorted(ids(store)) == names
+
+
 def test_a_line_whose_newline_another_program_overwrote_is_not_glued_to_the_next(store: ThreadStore) -> None:
     with log(store).open("r+b") as file:
         file.seek(-1, os.SEEK_END)
@@ -180,38 +197,125 @@ def test_a_process_that_was_forked_in_a_change_keeps_nobody_out_when_the_change_
     process.join()
 
 
-class FailsOnce(SystemCalls):
-    """Its first sync of a log waits until another append is waiting for the same, then fails."""
+class SlowSync(SystemCalls):
+    """Once it is armed, a sync waits, and fails if it shall."""
 
     def __init__(self) -> None:
         self.is_armed = False
+        self.fails = True
         self.is_syncing = threading.Event()
-        self.may_fail = threading.Event()
+        self.may_end = threading.Event()
 
     def sync(self, file_or_directory: int) -> None:
         if self.is_armed:
             self.is_armed = False
             self.is_syncing.set()
-            self.may_fail.wait(10)
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+            self.may_end.wait(10)
+            if self.fails:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
         super().sync(file_or_directory)
 
 
-def test_a_sync_that_fails_fails_for_all_that_share_the_open_log_and_not_for_the_next(tmp_path: Path) -> None:
-    """The kernel says only once for an open file that it could not write."""
-    calls = FailsOnce()
-    store = ThreadStore(tmp_path, calls=calls)
+@pytest.fixture
+def calls() -> SlowSync:
+    return SlowSync()
+
+
+@pytest.fixture
+def slow_store(tmp_path: Path, calls: SlowSync) -> Iterator[ThreadStore]:
+    store = ThreadStore(tmp_path / "slow", calls=calls)
     store.create_thread(Thread(id="T"))
     store.append_message("T", a_message("before"))
     calls.is_armed = True
+    yield store
+    store.close()
+
+
+def test_a_sync_that_fails_fails_for_all_that_had_written_to_the_open_log_and_not_for_the_next(
+    slow_store: ThreadStore, calls: SlowSync
+) -> None:
+    """The kernel says only once for an open file that it could not write."""
     with ThreadPoolExecutor() as threads:
-        first = threads.submit(store.append_message, "T", a_message("first"))
+        first = threads.submit(slow_store.append_message, "T", a_message("first"))
         assert calls.is_syncing.wait(10)
-        second = threads.submit(store.append_message, "T", a_message("second"))
-        wait_until(lambda: len(log(store).read_bytes().splitlines()) == 3)
-        calls.may_fail.set()
+        second = threads.submit(slow_store.append_message, "T", a_message("second"))
+        wait_until(lambda: len(log(slow_store).read_bytes().splitlines()) == 3)
+        calls.may_end.set()
         assert isinstance(first.exception(10), StorageFailed)
         assert isinstance(second.exception(10), StorageFailed)
-    store.append_message("T", a_message("after"))
-    assert ids(store)[-1] == "after"
-    store.close()
+    slow_store.append_message("T", a_message("after"))
+    assert ids(slow_store)[-1] == "after"
+
+
+def test_who_waits_for_the_lock_while_a_sync_fails_is_not_told_of_that(
+    slow_store: ThreadStore, calls: SlowSync
+) -> None:
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(slow_store.append_message, "T", a_message("first"))
+        assert calls.is_syncing.wait(10)
+        with locked_thread(slow_store.open_threads, "T"):
+            second = threads.submit(slow_store.append_message, "T", a_message("second"))
+            time.sleep(0.1)
+            calls.may_end.set()
+            assert isinstance(first.exception(10), StorageFailed)
+        second.result(10)
+
+
+def lock_and_die(store: ThreadStore) -> None:
+    with locked_thread(store.open_threads, "T"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def assert_blocks_nobody(store: ThreadStore, lives_on: Event, work: Callable[[], None]) -> None:
+    """*work*, in a process of its own, forks one that lives on, and dies with the lock."""
+    process = PROCESSES.Process(target=work, daemon=True)
+    process.start()
+    other = ThreadStore(store.root)
+    with ThreadPoolExecutor() as threads:
+        try:
+            wait_until(lambda: process.exitcode is not None)
+            assert process.exitcode == -signal.SIGKILL
+            threads.submit(other.append_message, "T", a_message("after")).result(10)
+        finally:
+            lives_on.set()
+    other.close()
+
+
+def fork_one_that_lives_on(until: Event) -> None:
+    if os.fork() == 0:
+        until.wait()
+        os._exit(0)
+
+
+def test_a_process_forked_while_a_sync_is_under_way_keeps_no_lock_of_its_killed_parent(
+    slow_store: ThreadStore, calls: SlowSync
+) -> None:
+    calls.fails = False
+    may_end = PROCESSES.Event()
+
+    def work() -> None:
+        threading.Thread(target=slow_store.append_message, args=("T", a_message("first"))).start()
+        calls.is_syncing.wait(10)
+        fork_one_that_lives_on(may_end)
+        lock_and_die(slow_store)
+
+    assert_blocks_nobody(slow_store, may_end, work)
+
+
+def test_a_process_forked_while_another_thread_waits_for_the_lock_keeps_no_lock_of_its_killed_parent(
+    store: ThreadStore,
+) -> None:
+    may_end = PROCESSES.Event()
+    directory = os.open(store.thread_dir("T"), os.O_RDONLY)
+
+    def work() -> None:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=lock_and_die, args=(store,))
+        waiting.start()
+        time.sleep(0.1)
+        fork_one_that_lives_on(may_end)
+        fcntl.flock(directory, fcntl.LOCK_UN)
+        waiting.join()
+
+    assert_blocks_nobody(store, may_end, work)
+    os.close(directory)
