@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.mount.conftest import Mount
-from tests.mount.scripts import commits, contents, document, new_run, new_thread, run, succeeds
+from tests.mount.scripts import commits, contents, document, make_older, new_run, new_thread, run, succeeds
 
 CONTROLS = ("say", "start", "cancel")
 
@@ -31,10 +30,7 @@ def thread(mount: Mount, tmp_path: Path) -> str:
         each = new_run(made, "in_progress")
         (each / "steps" / f"{status}.json").write_text('{"step_type":"tool_calls","usage":{"n":1e3}}')
         (each / "status").write_text(status)
-    # To rsync, what has the same size and was written in the same second is the same: here, what it has just
-    # made itself, before it compares.
-    for changed in (made / "meta.json", *made.glob("runs/*/status")):
-        os.utime(changed, (an_hour_ago := time.time() - 3600, an_hour_ago))
+    make_older(made)
     return name
 
 

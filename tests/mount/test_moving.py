@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.mount.conftest import Mount, start, stop
-from tests.mount.scripts import contents, new_run, new_thread, succeeds
+from tests.mount.scripts import contents, make_older, new_run, new_thread, succeeds
 
 
 @pytest.fixture
@@ -52,6 +52,8 @@ def test_mv_takes_a_thread_out_and_puts_it_back(mount: Mount, thread: Path, tmp_
 
 @pytest.mark.parametrize("how", ["rsync -a threads/ '{}/threads/'", "tar cf - threads | tar -C '{}' -xf -"])
 def test_a_whole_store_moves_to_another(mount: Mount, thread: Path, empty_mount: Mount, how: str) -> None:
+    for each in mount.path("threads").iterdir():
+        make_older(each)
     succeeds(how.format(empty_mount.root), mount.root)
     assert contents(empty_mount.store) == contents(mount.store)
     assert succeeds(f"rsync -ai threads/* '{empty_mount.root}/threads/'", mount.root) == ""
