@@ -28,14 +28,13 @@ class OpenLog:
     """
 
     __slots__ = (
-        "_at_end",
         "_calls",
         "_device",
         "_end",
         "_failure",
         "_ours",
         "_path",
-        "_status",
+        "_size",
         "_synced",
         "_syncing",
         "_thread_id",
@@ -61,15 +60,15 @@ class OpenLog:
                 if error.errno in directories.NO_FILE:
                     raise Damaged(self._path, "not a regular file") from None
                 raise
-            self._status = os.fstat(self.file)
-        try:
-            directories.check_regular(self._status, self._path)
-        except BaseException:
-            os.close(self.file)
-            raise
-        self.inode, self._device = self._status.st_ino, self._status.st_dev
-        # What it was right after our last line, which ends with a newline.
-        self._at_end: tuple[int, int, int] | None = None
+            try:
+                status = os.fstat(self.file)
+                directories.check_regular(status, self._path)
+            except BaseException:
+                os.close(self.file)
+                raise
+        self.inode, self._device = status.st_ino, status.st_dev
+        # When it was last looked at.
+        self._size = status.st_size
         # Where it ends, and from where on all is ours.
         self._end = self._ours = 0
         # How many appends were written, and how many of them are known to be on disk.
@@ -79,7 +78,7 @@ class OpenLog:
 
     @property
     def is_empty(self) -> bool:
-        return self._status.st_size == 0
+        return self._size == 0
 
     def is_current(self, directory: int) -> bool:
         """Whether it still has its name in the thread, and no sync has failed. Looks at its size, too."""
@@ -89,14 +88,14 @@ class OpenLog:
             return False
         if status.st_ino != self.inode or status.st_dev != self._device or self._failure is not None:
             return False
-        self._status = status
+        self._size = status.st_size
         return True
 
     def append(self, lines: Iterable[bytes]) -> int:
         """Writes *lines*, each of which ends with a newline, with a call each. Returns what to `sync`."""
-        self._end = self._ours = self._status.st_size
+        self._end = self._ours = self._size
         with storage_errors(self._path):
-            newline = b"" if _stamp(self._status) == self._at_end or not self._is_torn(self._end) else b"\n"
+            newline = b"\n" if self._is_torn(self._end) else b""
             try:
                 for line in lines:
                     expected = self._end
@@ -116,20 +115,14 @@ class OpenLog:
     def _write(self, data: bytes) -> int:
         """Where *data* begins: not where the log ended, if somebody else was faster."""
         written = 0
-        self._at_end = None
         try:
             while written < len(data):
                 written += self._calls.write(self.file, data[written:] if written else data)
         finally:
             if written:
-                status = os.fstat(self.file)
-                expected, self._end = self._end, self._end + written
-                if status.st_size != self._end:
-                    self._end = os.lseek(self.file, 0, os.SEEK_CUR)
-                    if self._end - written != expected:
-                        self._ours = self._end - written
-                elif written == len(data):
-                    self._at_end = _stamp(status)
+                expected, self._end = self._end, os.lseek(self.file, 0, os.SEEK_CUR)
+                if self._end - written != expected:
+                    self._ours = self._end - written
         return self._end - len(data)
 
     def _take_back(self) -> None:
@@ -167,7 +160,3 @@ class OpenLog:
                 self._failure = error.errno or errno.EIO
                 raise
             self._synced = written
-
-
-def _stamp(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -16,6 +16,7 @@ import fcntl
 import math
 import os
 import resource
+import sys
 import threading
 import time
 import weakref
@@ -61,7 +62,12 @@ class OpenThread:
         directory = directories.open_directory(root, thread_id)
         if directory is None:
             raise ThreadNotFound(thread_id)
-        status = os.fstat(directory)
+        try:
+            with storage_errors(thread_id):
+                status = os.fstat(directory)
+        except BaseException:
+            os.close(directory)
+            raise
         self.thread_id = thread_id
         self.directory = directory
         self.inode = status.st_ino
@@ -85,8 +91,9 @@ class OpenThread:
 
     def unlock(self) -> None:
         try:
-            # Explicitly: a process that was forked meanwhile may still have the directory open.
-            fcntl.flock(self.directory, fcntl.LOCK_UN)
+            with storage_errors(f"lock of {self.thread_id}"):
+                # Explicitly: a process that was forked meanwhile may still have the directory open.
+                fcntl.flock(self.directory, fcntl.LOCK_UN)
         finally:
             self._exclusive.release()
 
@@ -160,10 +167,15 @@ class OpenThreads:
         if closes:
             thread.close()
         if starts:
-            try:
+            self._close_soon()
+
+    def _close_soon(self) -> None:
+        with suppress(RuntimeError):  # There are too many threads.
+            if not sys.is_finalizing():  # A thread that is started then never begins.
                 threading.Thread(target=self._close_idle, name="idle threads", daemon=True).start()
-            except RuntimeError:  # Too many, or the program is ending: the next one tries again.
-                self._is_closing_idle = False
+                return
+        self._is_closing_idle = False
+        self.close()
 
     def forget(self, thread: OpenThread) -> None:
         """It has gone, or is not to be trusted. Closed when all its users have given it back."""

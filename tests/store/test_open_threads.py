@@ -8,6 +8,8 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -157,6 +159,41 @@ def test_the_number_of_open_threads_has_a_limit(store: ThreadStore) -> None:
         store.create_thread(Thread(id=f"T{number}"))
         store.append_message(f"T{number}", a_message("m"))
     assert len(held(store)) <= 2 * 64
+
+
+def test_nothing_stays_open_when_no_thread_can_be_started_to_close_it(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    store.close()
+    wait_until(lambda: all(thread.name != "idle threads" for thread in threading.enumerate()))
+    monkeypatch.setattr(threading.Thread, "start", start)
+    store.append_message("T", a_message("after"))
+    assert held(store) == []
+
+
+CHANGES_AT_EXIT = """
+import sys
+from store import MessageRole, Thread, ThreadMessage, ThreadStore
+
+class AtExit:
+    def __init__(self):
+        self.store = ThreadStore(sys.argv[1])
+        self.store.create_thread(Thread(id="T"))
+        self.message = ThreadMessage(id="last", role=MessageRole.user, content=[])
+
+    def __del__(self):
+        self.store.append_message("T", self.message)
+
+at_exit = AtExit()
+"""
+
+
+def test_a_program_that_changes_something_while_it_exits_ends(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", CHANGES_AT_EXIT, tmp_path], timeout=30, check=True)
+    assert ids(ThreadStore(tmp_path)) == ["last"]
 
 
 # ── Sharing ─────────────────────────────────────────────────────────────────────────────────────────────
