@@ -139,7 +139,8 @@ def test_what_another_program_appended_stays_before_the_next(store: ThreadStore)
 
 
 def test_nothing_stays_open_a_moment_after_the_last_change(store: ThreadStore) -> None:
-    assert held(store) != []
+    with locked_thread(store.open_threads, "T"):
+        assert held(store) != []
     wait_until(lambda: held(store) == [], 10 * KEPT_S)
     wait_until(lambda: all(thread.name != "idle threads" for thread in threading.enumerate()), 10 * KEPT_S)
 
