@@ -267,13 +267,13 @@ class ThreadStore(DocumentFiles):
             if not directories.stands(thread.directory, META):
                 raise self._gone(DocumentKey(thread_id))
             try:
-                log = self._open_log(thread)
-                number = log.append(given)
+                open_log = self._open_log(thread)
+                number = open_log.append(given)
             finally:
                 self._touched(thread_id)
             # Others write while this waits for the disk.
             lock.unlock()
-            log.sync(number)
+            open_log.sync(number)
 
     def _open_log(self, thread: OpenThread) -> OpenLog:
         if thread.log is None:
