@@ -248,7 +248,7 @@ class ThreadStore(DocumentFiles):
     def append_lines(self, thread_id: str, given: Sequence[bytes]) -> None:
         """Appends messages given as lines, whole or short ones, side by side.
 
-        All are checked before. A power cut before this returns may leave the first few of them.
+        All are checked before. A kill or a power cut before this returns may leave the first few of them.
 
         Raises:
             InvalidDocument: with the number of the first line that is no message.

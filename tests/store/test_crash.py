@@ -133,6 +133,26 @@ def test_a_process_killed_at_any_moment_leaves_what_it_acknowledged(ram: Path, s
         shutil.rmtree(base)
 
 
+class DiesBetweenLines(Unsynced):
+    def write(self, file: int, data: bytes) -> int:
+        size = super().write(file, data)
+        if b'"m3"' in data:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return size
+
+
+def test_a_process_killed_between_two_of_several_lines_leaves_the_first(
+    ram: Path, states: list[State]
+) -> None:
+    worker = Worker(ram / STORE, DiesBetweenLines())
+    worker.await_acknowledged(len(SCRIPT))
+    done = worker.kill()
+    assert done == SEVERAL_LINES - 1
+    store = ThreadStore(ram / STORE, calls=Unsynced())
+    assert [message.id for message in store.iter_messages("A")] == ["m1", "m2", "m3"]
+    assert resume(store, states, range(done, done + 1)) == done
+
+
 # ── A power cut ─────────────────────────────────────────────────────────────────────────────────────
 
 
