@@ -272,7 +272,9 @@ class RunIndex:
         except NotFound:
             return None
         except Damaged:
-            self._damaged.add(thread_id)  # It is one of the thread's runs all the same.
+            # It is one of the thread's runs all the same.
+            self._partly.add(thread_id)
+            self._damaged.add(thread_id)
             return None
 
     def _read_each_time(self, thread_id: str) -> None:

@@ -28,6 +28,7 @@ from store import (
     WouldWait,
     without_waiting,
 )
+from store.disk import run_index
 from store.disk.run_index import RunIndex
 
 # No watch at all; for a few threads; for all threads and some runs; for all.
@@ -255,6 +256,24 @@ def test_with_few_watches_the_time_of_a_thread_is_that_on_the_disk(
             later_ns = time.time_ns() + 10**9
             os.utime(store.run_dir("T0", "damaged") / "status.json", ns=(later_ns, later_ns))
             wait_for(lambda: store.thread_modified_ns("T0") == later_ns)
+    finally:
+        store.close()
+
+
+def test_the_time_of_a_damaged_run_that_is_not_followed_is_read_each_time(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_index, "_MAX_ENDED", 0)
+    for run_id in store.list_run_ids("T0"):
+        store.delete_run("T0", run_id, force=True)
+    store.create_run("T0", Run(id="damaged"))
+    write(store.run_dir("T0", "damaged") / "status.json", "what?")
+    index = store._index = RunIndex(store)
+    try:
+        index.catch_up()
+        later_ns = time.time_ns() + 10**9
+        os.utime(store.run_dir("T0", "damaged") / "status.json", ns=(later_ns, later_ns))
+        wait_for(lambda: store.thread_modified_ns("T0") == later_ns)
     finally:
         store.close()
 
