@@ -13,7 +13,6 @@ Exits 1 when a target is missed.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -23,7 +22,7 @@ from pathlib import Path
 
 from bench import mounts, reading, scale, writing
 from bench.generate import Shape, generate
-from bench.store import temporary_directory
+from bench.store import ALL_CPUS, on_cpus, temporary_directory
 from bench.table import HEADER, Row
 
 THREADS = 100_000
@@ -161,11 +160,10 @@ def main() -> int:
     threads = options.threads or (THREADS // 10 if options.quick else THREADS)
     if threads < 1000:
         parser.error("--threads: at least 1,000")
-    cpus = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(cpus) if options.cpu is None else options.cpu})
+    cpu = max(ALL_CPUS) if options.cpu is None else options.cpu
     missed = False
     print(HEADER)
-    with temporary_directory(options.dir) as root:
+    with on_cpus({cpu}), temporary_directory(options.dir) as root:
         stores = Stores(root, threads, options.quick)
         for part in options.only:
             for row in PARTS[part](stores):

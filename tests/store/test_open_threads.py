@@ -20,28 +20,26 @@ from pathlib import Path
 
 import pytest
 
-from store import ContentBlock, MessageRole, StorageFailed, Thread, ThreadMessage, ThreadStore
+from store import StorageFailed, Thread, ThreadStore
 from store.disk.open_threads import KEPT_S, locked_thread
 from store.disk.system_calls import SystemCalls
+from tests.mount.conftest import wait_until
+from tests.store.crash_script import message
 
 PROCESSES = multiprocessing.get_context("fork")
-
-
-def a_message(message_id: str) -> ThreadMessage:
-    return ThreadMessage(id=message_id, role=MessageRole.user, content=[ContentBlock.of_text("hello")])
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[ThreadStore]:
     store = ThreadStore(tmp_path / "store")
     store.create_thread(Thread(id="T"))
-    store.append_message("T", a_message("before"))
+    store.append_message("T", message("before", "hello"))
     yield store
     store.close()
 
 
 def ids(store: ThreadStore, thread_id: str = "T") -> list[str]:
-    return [message.id for message in store.iter_messages(thread_id)]
+    return [stored.id for stored in store.iter_messages(thread_id)]
 
 
 def log(store: ThreadStore) -> Path:
@@ -55,13 +53,6 @@ def held(store: ThreadStore) -> list[str]:
         with suppress(FileNotFoundError):
             found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
     return [path for path in found if path.startswith(str(store.root))]
-
-
-def wait_until(is_true: Callable[[], bool], seconds: float = 10) -> None:
-    latest = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < latest
-        time.sleep(0.01)
 
 
 # ── What another program does between two appends ───────────────────────────────────────────────────────
@@ -100,7 +91,7 @@ def test_the_next_message_goes_to_what_has_the_name_then(
     store: ThreadStore, act: Callable[[ThreadStore], None]
 ) -> None:
     act(store)
-    store.append_message("T", a_message("after"))
+    store.append_message("T", message("after", "hello"))
     assert ids(store) == ["after"]
 
 
@@ -109,7 +100,7 @@ def test_all_who_waited_while_the_log_was_replaced_write_to_the_new_one(store: T
     fcntl.flock(directory, fcntl.LOCK_EX)
     names = [f"after{number}" for number in range(4)]
     with ThreadPoolExecutor() as threads:
-        appended = [threads.submit(store.append_message, "T", a_message(name)) for name in names]
+        appended = [threads.submit(store.append_message, "T", message(name, "hello")) for name in names]
         time.sleep(0.1)
         log_replaced(store)
         os.close(directory)
@@ -122,7 +113,7 @@ def test_a_line_whose_newline_another_program_overwrote_is_not_glued_to_the_next
     with log(store).open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"x")
-    store.append_message("T", a_message("after"))
+    store.append_message("T", message("after", "hello"))
     assert ids(store) == ["after"]
 
 
@@ -131,7 +122,7 @@ def test_what_another_program_appended_stays_before_the_next(store: ThreadStore)
     for torn in (line.replace(b"before", b"theirs"), line.replace(b"before", b"theirs2")[:-1]):
         with log(store).open("ab") as file:
             file.write(torn)
-        store.append_message("T", a_message("after"))
+        store.append_message("T", message("after", "hello"))
     assert ids(store) == ["before", "theirs", "after", "theirs2", "after"]
 
 
@@ -158,7 +149,7 @@ def test_nothing_of_a_deleted_thread_stays_open(store: ThreadStore) -> None:
 def test_the_number_of_open_threads_has_a_limit(store: ThreadStore) -> None:
     for number in range(200):
         store.create_thread(Thread(id=f"T{number}"))
-        store.append_message(f"T{number}", a_message("m"))
+        store.append_message(f"T{number}", message("m", "hello"))
     assert len(held(store)) <= 2 * 64
 
 
@@ -171,7 +162,7 @@ def test_nothing_stays_open_when_no_thread_can_be_started_to_close_it(
     store.close()
     wait_until(lambda: all(thread.name != "idle threads" for thread in threading.enumerate()))
     monkeypatch.setattr(threading.Thread, "start", start)
-    store.append_message("T", a_message("after"))
+    store.append_message("T", message("after", "hello"))
     assert held(store) == []
 
 
@@ -213,7 +204,7 @@ def test_a_forked_process_that_holds_the_lock_keeps_its_parent_out(store: Thread
     process.start()
     receiver.recv()
     with ThreadPoolExecutor() as threads:
-        appended = threads.submit(store.append_message, "T", a_message("after"))
+        appended = threads.submit(store.append_message, "T", message("after", "hello"))
         time.sleep(0.1)
         assert not appended.done()
         may_end.set()
@@ -229,7 +220,7 @@ def test_a_process_that_was_forked_in_a_change_keeps_nobody_out_when_the_change_
         process = PROCESSES.Process(target=may_end.wait, daemon=True)
         process.start()
     other = ThreadStore(store.root)
-    other.append_message("T", a_message("after"))
+    other.append_message("T", message("after", "hello"))
     other.close()
     may_end.set()
     process.join()
@@ -263,7 +254,7 @@ def calls() -> SlowSync:
 def slow_store(tmp_path: Path, calls: SlowSync) -> Iterator[ThreadStore]:
     store = ThreadStore(tmp_path / "slow", calls=calls)
     store.create_thread(Thread(id="T"))
-    store.append_message("T", a_message("before"))
+    store.append_message("T", message("before", "hello"))
     calls.is_armed = True
     yield store
     store.close()
@@ -274,14 +265,14 @@ def test_a_sync_that_fails_fails_for_all_that_had_written_to_the_open_log_and_no
 ) -> None:
     """The kernel says only once for an open file that it could not write."""
     with ThreadPoolExecutor() as threads:
-        first = threads.submit(slow_store.append_message, "T", a_message("first"))
+        first = threads.submit(slow_store.append_message, "T", message("first", "hello"))
         assert calls.is_syncing.wait(10)
-        second = threads.submit(slow_store.append_message, "T", a_message("second"))
+        second = threads.submit(slow_store.append_message, "T", message("second", "hello"))
         wait_until(lambda: len(log(slow_store).read_bytes().splitlines()) == 3)
         calls.may_end.set()
         assert isinstance(first.exception(10), StorageFailed)
         assert isinstance(second.exception(10), StorageFailed)
-    slow_store.append_message("T", a_message("after"))
+    slow_store.append_message("T", message("after", "hello"))
     assert ids(slow_store)[-1] == "after"
 
 
@@ -289,10 +280,10 @@ def test_who_waits_for_the_lock_while_a_sync_fails_is_not_told_of_that(
     slow_store: ThreadStore, calls: SlowSync
 ) -> None:
     with ThreadPoolExecutor() as threads:
-        first = threads.submit(slow_store.append_message, "T", a_message("first"))
+        first = threads.submit(slow_store.append_message, "T", message("first", "hello"))
         assert calls.is_syncing.wait(10)
         with locked_thread(slow_store.open_threads, "T"):
-            second = threads.submit(slow_store.append_message, "T", a_message("second"))
+            second = threads.submit(slow_store.append_message, "T", message("second", "hello"))
             time.sleep(0.1)
             calls.may_end.set()
             assert isinstance(first.exception(10), StorageFailed)
@@ -313,7 +304,7 @@ def assert_blocks_nobody(store: ThreadStore, lives_on: Event, work: Callable[[],
         try:
             wait_until(lambda: process.exitcode is not None)
             assert process.exitcode == -signal.SIGKILL
-            threads.submit(other.append_message, "T", a_message("after")).result(10)
+            threads.submit(other.append_message, "T", message("after", "hello")).result(10)
         finally:
             lives_on.set()
     other.close()
@@ -332,7 +323,7 @@ def test_a_process_forked_while_a_sync_is_under_way_keeps_no_lock_of_its_killed_
     may_end = PROCESSES.Event()
 
     def work() -> None:
-        threading.Thread(target=slow_store.append_message, args=("T", a_message("first"))).start()
+        threading.Thread(target=slow_store.append_message, args=("T", message("first", "hello"))).start()
         calls.is_syncing.wait(10)
         fork_one_that_lives_on(may_end)
         lock_and_die(slow_store)
