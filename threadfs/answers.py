@@ -127,7 +127,7 @@ class Answers:
                 if current.version == opened:
                     return
             if inode.readers and inode.kept is None:
-                self._inodes.detach(inode)  # Its readers go on with what they opened.
+                self._kernel_cache.detach(inode)  # Its readers go on with what they opened.
 
     def must_be_asked(self, node: Node) -> bool:
         """Whether a listing leaves out the attributes, if nobody needs them, as they are not at hand."""

@@ -232,15 +232,15 @@ class KernelCache:
                 if self._version(_key(change)) is None:
                     self._forget_name(steps, f"{change.step_id}.json")
             elif change.step_id is not None:
-                self._forget_file(steps, StepFile(tree, _key(change)))
+                self._forget_file(StepFile(tree, _key(change)))
             elif change.part is Part.DOCUMENT:
-                self._forget_file(run, StatusFile(tree, _key(change)))
+                self._forget_file(StatusFile(tree, _key(change)))
         elif change.part is Part.RUNS:  # The list as a whole, which may be another one with the same names.
             self._forget_all(self._inodes.within(thread_id))
         elif change.part is Part.LOG:
-            self._forget_file(thread, LogFile(tree, thread_id))
+            self._forget_file(LogFile(tree, thread_id))
         elif change.part is Part.DOCUMENT:
-            self._forget_file(thread, MetaFile(tree, _key(change)))
+            self._forget_file(MetaFile(tree, _key(change)))
         for directory in stale:
             self._forget_inode(directory, attributes_only=True)
 
@@ -270,24 +270,30 @@ class KernelCache:
         self._tree.scratch.unstage_below(directory.path)
         self._forget_all(self._inodes.within(directory.thread_id, run_id))
 
+    def detach(self, inode: Inode) -> None:
+        """Leaves the number to those who read the version they opened; the name leads to another one."""
+        if inode.kept is None:
+            self._inodes.detach(inode)
+            self._forget_name_of(inode.node)
+
     def _forget_all(self, inodes: list[Inode]) -> None:
         for inode in inodes:
-            inode.lose_reader()
-            self._invalidate(inode, attributes_only=False)
-            self._wake(inode)
+            self._forget_version(inode)
 
-    def _forget_file(self, parent: Directory, node: DocumentFile | LogFile) -> None:
+    def _forget_file(self, node: DocumentFile | LogFile) -> None:
         for earlier in self._inodes.detached(node):
             if node.is_append_only:
                 self._invalidate(earlier, attributes_only=False)  # It is read on as it grows.
             self._wake(earlier)
         inode = self._inodes.existing(node)
-        if inode is None:
-            return
+        if inode is not None:
+            self._forget_version(inode)
+
+    def _forget_version(self, inode: Inode) -> None:
         inode.lose_reader()
         if inode.readers:
             # They keep this number with the version they opened; the name gets another one.
-            self._forget_name(parent, node.path.rpartition("/")[2])
+            self._forget_name_of(inode.node)
         self._invalidate(inode, attributes_only=False)
         self._wake(inode)
 
@@ -322,6 +328,19 @@ class KernelCache:
             invalidate()
 
     # ── Names ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _forget_name_of(self, node: Node) -> None:
+        parent: Directory
+        match node:
+            case StepFile(key=DocumentKey(thread_id, str(run_id))):
+                parent = StepsDirectory(self._tree, thread_id, run_id)
+            case StatusFile(key=DocumentKey(thread_id, str(run_id))):
+                parent = RunDirectory(self._tree, thread_id, run_id)
+            case MetaFile(key=DocumentKey(thread_id)) | LogFile(thread_id=thread_id):
+                parent = ThreadDirectory(self._tree, thread_id)
+            case _:
+                return  # All versions are the same.
+        self._forget_name(parent, node.path.rpartition("/")[2])
 
     def _forget_name(self, parent: Directory, name: str) -> None:
         inode = self._inodes.existing(parent)

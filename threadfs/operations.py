@@ -382,7 +382,7 @@ class Operations(pyfuse3.Operations):
             raise Refused(errno.EACCES, "this file cannot be written")
         if found.readers and takes_pages:
             # Truncating would take the pages from who reads. The kernel looks the name up again on ESTALE.
-            self.inodes.detach(found)
+            self.kernel_cache.detach(found)
             raise pyfuse3.FUSEError(errno.ESTALE)
         opening = partial(
             node.open_for_writing, truncate=bool(flags & os.O_TRUNC), append=bool(flags & os.O_APPEND)
@@ -399,7 +399,7 @@ class Operations(pyfuse3.Operations):
         reader = await self._reader(found)
         if found.readers and found.kept is None and reader.version != found.readers[0].version:
             reader.close()
-            self.inodes.detach(found)
+            self.kernel_cache.detach(found)
             raise pyfuse3.FUSEError(errno.ESTALE)
         is_cached = bool(reader.version) and not found.writers
         if not is_cached:

@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -233,6 +234,38 @@ def test_runs_and_steps_that_another_program_replaces_as_a_whole_are_the_new_one
         wait_until(lambda file=file, new=new: new in file.read_text(), FRESH_WITHIN_S)  # type: ignore[misc]
 
 
+def test_the_name_leads_to_the_new_version_also_when_who_reads_the_old_one_asks_first(mount: Mount) -> None:
+    store = ThreadStore(mount.store)
+    store.create_thread(Thread(id="t"))
+    store.create_run("t", Run(id="r", model="old"))
+    status = mount.path("threads", "t", "runs", "r", "status")
+    with status.open() as reader:
+        runs, aside = mount.store / "t" / "runs", mount.store.parent / "aside"
+        runs.rename(aside)
+        shutil.copytree(aside, runs)
+        store.patch_document(DocumentKey("t", "r"), {"model": "new"})
+        deadline = time.monotonic() + FRESH_WITHIN_S / 2
+        while time.monotonic() < deadline:
+            os.fstat(reader.fileno())
+        assert '"new"' in status.read_text()
+        assert '"old"' in reader.read()
+
+
+def test_a_document_that_is_read_cannot_be_cut_through_its_descriptor_and_its_name_shows_what_comes(
+    mount: Mount,
+) -> None:
+    run = mount.run("queued")
+    with (run / "status").open() as reader:
+        first = reader.read(10)
+        for _ in range(2):
+            with pytest.raises(OSError, match="Stale"):
+                Path(f"/proc/self/fd/{reader.fileno()}").write_text('{"note": "lost?"}')
+        key = DocumentKey(run.parent.parent.name, run.name)
+        ThreadStore(mount.store).patch_document(key, {"note": "here"})
+        wait_until(lambda: "here" in (run / "status").read_text(), FRESH_WITHIN_S)
+        assert "note" not in json.loads(first + reader.read())
+
+
 def test_a_listing_does_not_cut_the_version_that_somebody_reads(mount: Mount) -> None:
     run = mount.run("queued")
     store, key = ThreadStore(mount.store), DocumentKey(run.parent.parent.name, run.name, "s")
@@ -271,17 +304,37 @@ def test_a_removal_that_was_staged_is_not_that_of_a_thread_made_again(mount: Mou
 class Pair:
     """A mount and its store, changed at random through both."""
 
-    def __init__(self, mount: Mount, seed: int) -> None:
+    def __init__(self, mount: Mount, seed: int, reading: ExitStack) -> None:
         self.mount = mount
+        self.reading = reading
         self.random = random.Random(seed)
         self.other = ThreadStore(mount.store)
         self.names = [f"thread {number}" for number in range(4)]
+        # Documents that somebody reads, and what they held when they were opened.
+        self.read: list[tuple[BinaryIO, bytes]] = []
 
     def text(self) -> str:
         return "x" * self.random.randrange(99)
 
     def thread(self) -> str:
         return self.random.choice(self.names)
+
+    def read_on(self) -> None:
+        """Those who read an old version look at what they have open; some leave, and some come."""
+        self.ask_about_read()
+        if self.read and self.random.random() < 0.5:
+            file, held = self.read.pop(self.random.randrange(len(self.read)))
+            with file:
+                assert file.read() == held[10:]
+        for path in self.mount.path("threads").rglob("*"):
+            if (path.name == "status" or path.suffix == ".json") and self.random.random() < 0.1:
+                with suppress(FileNotFoundError):
+                    self.read.append((self.reading.enter_context(path.open("rb")), path.read_bytes()))
+                    assert self.read[-1][0].read(10) == self.read[-1][1][:10]
+
+    def ask_about_read(self) -> None:
+        for file, held in self.read:
+            assert os.fstat(file.fileno()).st_size == len(held)
 
     def change_here(self) -> None:
         place = self.mount.path("threads", self.thread())
@@ -311,7 +364,9 @@ class Pair:
 
     def change_elsewhere(self) -> None:
         thread_id, run_id = self.thread(), f"r{self.random.randrange(3)}"
-        action = self.random.choice(["create", "delete", "append", "run", "meta", "status", "drop", "step"])
+        action = self.random.choice(
+            ["create", "delete", "append", "run", "meta", "status", "drop", "step", "replace"]
+        )
         store = self.other
         try:
             if action == "create":
@@ -328,10 +383,36 @@ class Pair:
                 store.patch_document(DocumentKey(thread_id, run_id), {"m": self.text()})
             elif action == "drop":
                 store.delete_run(thread_id, run_id, force=True)
+            elif action == "replace":
+                run = self.mount.store / thread_id / "runs" / run_id
+                self.replace(self.random.choice([run / "steps", run, run.parent, run.parent.parent]))
             else:
                 store.append_step(thread_id, run_id, RunStep(id="s", step_type=RunStepType.tool_calls))
-        except StoreError:
+        except (StoreError, FileNotFoundError):
             pass
+
+    def replace(self, directory: Path) -> None:
+        """Another directory with the same names, and other documents."""
+        copy = self.mount.store.parent / "copy"
+        shutil.copytree(directory, copy)
+        for document in copy.rglob("*.json"):
+            document.write_text(json.dumps(json.loads(document.read_text()) | {"copied": self.text()}))
+        aside = self.mount.store.parent / "aside"
+        directory.rename(aside)
+        copy.rename(directory)
+        shutil.rmtree(aside)
+
+    def file(self, path: Path) -> tuple[int, bytes]:
+        return path.stat().st_size, path.read_bytes()
+
+    def named(self) -> dict[str, object]:
+        """What the mount shows under the names of the files in the store: nothing is listed."""
+        tree: dict[str, object] = {}
+        for name, known in self.stored().items():
+            with suppress(FileNotFoundError):
+                path = self.mount.path("threads", name)
+                tree[name] = self.file(path) if isinstance(known, tuple) else path.stat().st_mtime_ns
+        return tree
 
     def shown(self) -> dict[str, object]:
         """All that the mount shows: contents, and sizes by stat; of threads their times."""
@@ -342,11 +423,8 @@ class Pair:
         for directory, _, names in os.walk(self.mount.path("threads")):
             for name in names:
                 path = Path(directory, name)
-                try:
-                    size, data = path.stat().st_size, path.read_bytes()
-                except FileNotFoundError:
-                    continue
-                tree[str(path.relative_to(self.mount.path("threads")))] = (size, data)
+                with suppress(FileNotFoundError):
+                    tree[str(path.relative_to(self.mount.path("threads")))] = self.file(path)
         return {name: value for name, value in tree.items() if not name.endswith(("say", "start", "cancel"))}
 
     def stored(self) -> dict[str, object]:
@@ -375,12 +453,18 @@ class Pair:
 def test_the_mount_shows_what_the_store_holds_under_random_changes_from_both_sides(
     mount: Mount, seed: int
 ) -> None:
-    pair = Pair(mount, seed)
-    for _ in range(60):
-        pair.shown()
-        if pair.random.random() < 0.5:
-            pair.change_here()
-            assert pair.shown() == pair.stored()
-        else:
-            pair.change_elsewhere()
-            wait_until(lambda: pair.shown() == pair.stored(), FRESH_WITHIN_S)
+    with ExitStack() as reading:
+        pair = Pair(mount, seed, reading)
+        for _ in range(60):
+            pair.shown()
+            pair.read_on()
+            if pair.random.random() < 0.5:
+                pair.change_here()
+                assert pair.shown() == pair.stored()
+            else:
+                pair.change_elsewhere()
+                deadline = time.monotonic() + 0.05
+                while time.monotonic() < deadline:
+                    pair.ask_about_read()
+                wait_until(lambda: pair.named() == pair.stored(), FRESH_WITHIN_S)
+                wait_until(lambda: pair.shown() == pair.stored(), FRESH_WITHIN_S)
