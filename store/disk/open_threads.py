@@ -12,11 +12,11 @@ only when it is opened.
 
 from __future__ import annotations
 
+import _thread
 import fcntl
 import math
 import os
 import resource
-import sys
 import threading
 import time
 import weakref
@@ -170,12 +170,13 @@ class OpenThreads:
             self._close_soon()
 
     def _close_soon(self) -> None:
-        with suppress(RuntimeError):  # There are too many threads.
-            if not sys.is_finalizing():  # A thread that is started then never begins.
-                threading.Thread(target=self._close_idle, name="idle threads", daemon=True).start()
-                return
-        self._is_closing_idle = False
-        self.close()
+        try:
+            # With `threading` the caller would wait until it runs: a tenth of a synced change, and for ever
+            # when this process is about to exit.
+            _thread.start_new_thread(self._close_idle, ())
+        except RuntimeError:  # There are too many threads.
+            self._is_closing_idle = False
+            self.close()
 
     def forget(self, thread: OpenThread) -> None:
         """It has gone, or is not to be trusted. Closed when all its users have given it back."""
