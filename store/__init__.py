@@ -3,7 +3,7 @@
 `ThreadStore` keeps a directory; ``store.api.Store`` says what any store offers.
 """
 
-from store.api import Change, DocumentKey, Info, Part, RunContents, Store, Watch
+from store.api import Change, DocumentKey, Info, NoWatch, Part, RunContents, Store, Watch
 from store.disk import ThreadStore
 from store.errors import (
     AlreadyExists,
@@ -51,6 +51,7 @@ __all__ = [
     "MessageCreationStepDetails",
     "MessageRole",
     "ModifiedSince",
+    "NoWatch",
     "NotEmpty",
     "NotFound",
     "Part",

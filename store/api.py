@@ -79,6 +79,19 @@ class Watch(Protocol):
     def close(self) -> None: ...
 
 
+class NoWatch:
+    """For where there is none: a `Watch` that follows nothing."""
+
+    def follow(self, key: DocumentKey) -> bool:
+        return False
+
+    def forget(self, key: DocumentKey) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 @dataclass(frozen=True, slots=True)
 class RunContents:
     """A Run document and its RunStep documents by id, as bytes."""
@@ -186,7 +199,10 @@ class Store(Protocol):
     def set_document_modified(self, key: DocumentKey, modified_ns: int) -> None: ...
 
     # The store as a whole.
-    def watch(self, on_change: Callable[[Change], None]) -> Watch: ...
+    def watch(self, on_change: Callable[[Change], None]) -> Watch:
+        """Raises StorageFailed when there is no watch to be had here."""
+        ...
+
     def reports_all_of(self, thread_id: str) -> bool:
         """Whether each change of anything in the thread is reported to all who watch."""
         ...

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     return "attacks: long" if config.getoption("long") else "attacks: short (--long: for about two hours)"
+
+
+def open_files() -> list[str]:
+    """What each descriptor of this process leads to."""
+    found = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # The one that read the listing, or closed since.
+            found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return found
+
+
+@contextmanager
+def inotify_limit(name: str, value: int) -> Iterator[None]:
+    """The system's limit, for what begins in the block."""
+    limit = Path("/proc/sys/fs/inotify", name)
+    before = limit.read_text()
+    try:
+        limit.write_text(str(value))
+    except OSError as error:
+        pytest.skip(f"needs root: {error}")
+    try:
+        yield
+    finally:
+        limit.write_text(before)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from contextlib import suppress
 import pyfuse3
 import trio
 
-from store import Change, DocumentKey, Part, StorageFailed, StoreError, Watch, waiting
+from store import Change, DocumentKey, NoWatch, Part, StorageFailed, StoreError, Watch, waiting
 from threadfs import detached
 from threadfs.inodes import Inode, Inodes
 from threadfs.nodes.base import ALL_THREADS, Directory, Node, Tree
@@ -71,7 +71,7 @@ class KernelCache:
         self._is_forgetting = False
         self._is_closed = False
         self._caller: detached.Caller | None = None
-        self._watch: Watch | None = None
+        self._watch: Watch = NoWatch()
 
     def start(self) -> None:
         """Begins to follow the store. Without a watch, everything is asked for again."""
@@ -81,18 +81,16 @@ class KernelCache:
             self._watch = self._tree.store.watch(self._changed_elsewhere)
         except StorageFailed as error:
             log.info("no watch: %s; the kernel asks again for everything", error)
-        else:
-            # For good: names at the top are looked up one after the other, and none shall wait for a disk.
-            self._holders[ALL_THREADS] = 1
-            if self._watch.follow(ALL_THREADS):
-                self._followed.add(ALL_THREADS)
+        # For good: names at the top are looked up one after the other, and none shall wait for a disk.
+        self._holders[ALL_THREADS] = 1
+        if self._watch.follow(ALL_THREADS):
+            self._followed.add(ALL_THREADS)
         self._tree.on_change = self._changed_here
         self._tree.journal.gauges = self.stats
 
     def close(self) -> None:
         self._tree.on_change = None
-        if self._watch is not None:
-            self._watch.close()
+        self._watch.close()
         with self._names_came:
             self._is_closed = True
             self._names_came.notify()
@@ -109,7 +107,7 @@ class KernelCache:
             WouldWait: as a store does, having changed nothing.
         """
         scope = inode.node.scope
-        if inode.is_followed or scope is None or self._watch is None:
+        if inode.is_followed or scope is None:
             return
         if not waiting.is_refused():
             # What is asked for below is in memory then, so that nobody waits for the disk with the lock.
@@ -124,7 +122,7 @@ class KernelCache:
         """The kernel has forgotten this inode."""
         self._polls.pop(inode.number, None)
         scope = inode.node.scope
-        if not inode.is_followed or scope is None or self._watch is None:
+        if not inode.is_followed or scope is None:
             return
         inode.is_followed = False
         with self._lock:
@@ -138,7 +136,7 @@ class KernelCache:
         """Whether each change of what *node* shows is going to be reported."""
         if isinstance(node, (ThreadDirectory, RunsDirectory)):
             # Their time is that of everything in the thread.
-            return self._watch is not None and self._tree.store.reports_all_of(node.thread_id)
+            return self._tree.store.reports_all_of(node.thread_id)
         return node.scope in self._followed and not node.is_passing
 
     def covers_names_in(self, directory: Directory) -> bool:
@@ -253,10 +251,9 @@ class KernelCache:
         # What could not be followed before, as there were no watches or no connection, can be now.
         for scope in list(self._holders):
             with suppress(StorageFailed):
-                if self._watch is not None:
-                    self._watch.follow(scope)  # So that nobody waits for the disk with the lock.
+                self._watch.follow(scope)  # So that nobody waits for the disk with the lock.
                 with self._lock:
-                    if scope in self._holders and self._watch is not None and self._watch.follow(scope):
+                    if scope in self._holders and self._watch.follow(scope):
                         self._followed.add(scope)
         self._forget_all(self._inodes.held())
         for inode in self._inodes.held():

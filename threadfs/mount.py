@@ -221,10 +221,10 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
     _init(operations, mountpoint, _options(store.location, settings))
     log.info("mounted %s on %s", store.location, mountpoint)
     clean = False
-    _favour_the_loop()
-    operations.kernel_cache.start()
-    store.index_runs()
     try:
+        _favour_the_loop()
+        operations.kernel_cache.start()
+        store.index_runs()
         life_line.hold(mountpoint)
         trio.run(_main, mountpoint, lambda: _ready(store.location, mountpoint, on_mounted))
         clean = True

@@ -57,7 +57,7 @@ class RunIndex:
         """By default it takes two thirds of the watches that a user has: others want some, too.
 
         Raises:
-            OSError: there is no watch to be had.
+            OSError, StorageFailed: there is no watch to be had.
         """
         self._runs = runs
         # Held by the one who reads from the disk.
@@ -71,6 +71,7 @@ class RunIndex:
         # Guards what is known to be other than indexed.
         self._noting = threading.Lock()
         self._threads_are_stale = True
+        self._hears_of_threads = True
         self._stale_threads: dict[str, None] = {}
         self._stale_runs: dict[tuple[str, str], None] = {}
         self._came = threading.Event()
@@ -179,7 +180,7 @@ class RunIndex:
 
     def _read_threads(self) -> None:
         try:
-            self._watch.follow(DocumentKey(""))
+            self._hears_of_threads = self._watch.follow(DocumentKey(""))
             found = self._runs.list_thread_ids()
         except StorageFailed:
             self._threads_are_stale = True
@@ -345,6 +346,8 @@ class RunIndex:
         """Every run in one of *statuses*."""
         waits()
         self._watch.catch_up()
+        if not self._hears_of_threads:
+            self._threads_are_stale = True
         self.catch_up()
         with self._catching_up:
             unwatched = list(self._unwatched)

@@ -391,7 +391,7 @@ class ThreadStore(DocumentFiles):
         from store.disk.run_index import RunIndex  # As in `watch`.
 
         if self._index is None:
-            with suppress(OSError):
+            with suppress(OSError, StorageFailed):
                 self._index = RunIndex(self)
 
     def runs_by_status(self, statuses: Collection[RunStatus] = tuple(RunStatus)) -> Iterator[StatusOfRun]:
@@ -483,7 +483,12 @@ class ThreadStore(DocumentFiles):
         """Calls *on_change* for each change, by whichever program, in what is followed.
 
         The index *is_first* to be told: who is told asks it.
+
+        Raises:
+            StorageFailed: the system has no watch left, or the disk is one that other hosts change unheard.
         """
+        if self.is_remote:
+            raise StorageFailed(errno.EOPNOTSUPP, f"{self.location}: hearing what other hosts change")
         from store.disk.watching import Watches  # Its library is needed by those who watch alone.
 
         with self._watching, storage_errors(self.location):

@@ -17,6 +17,7 @@ import pytest
 from store import Run, RunStatus, Thread, ThreadStore
 from tests.attacks.conftest import Effort, attacked, told
 from tests.attacks.writers import writers
+from tests.conftest import inotify_limit
 from tests.mount.conftest import Mount, stop, wait_until
 
 
@@ -70,32 +71,40 @@ def test_what_was_acknowledged_before_a_kill_is_there_and_the_next_mount_works(
 
 _RAISING = """
 import sys
+from store import ThreadStore
 from threadfs.nodes.controls import SayFile
 from threadfs import cli
 
-def fail(self, data):
+def fail(*arguments):
     raise RuntimeError("a bug")
 
-SayFile._commit = fail
+{method} = fail
 sys.exit(cli.main(sys.argv[1:]))
 """
+
+
+def mount_with_a_bug(place: Path, method: str) -> Mount:
+    """A process that mounts, and in which *method* raises what nobody expects."""
+    mount = Mount(place / "store", place / "mnt", place / "log", None)  # type: ignore[arg-type]
+    options = ["-f", "--log", str(mount.log), str(mount.store), str(mount.root)]
+    command = [sys.executable, "-c", _RAISING.format(method=method), *options]
+    mount.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return mount
+
+
+def test_an_error_while_mounting_leaves_no_mount_behind(tmp_path: Path) -> None:
+    mount = mount_with_a_bug(tmp_path, "ThreadStore.index_runs")
+    try:
+        assert mount.process.wait(20) != 0
+        assert mounts_on(mount.root) == 0
+    finally:
+        stop(mount)
 
 
 def test_a_handler_that_raises_is_an_eio_with_a_traceback_in_the_log_and_the_mount_lives(
     tmp_path: Path,
 ) -> None:
-    mount = Mount(tmp_path / "store", tmp_path / "mnt", tmp_path / "log", None)  # type: ignore[arg-type]
-    command = [
-        sys.executable,
-        "-c",
-        _RAISING,
-        "-f",
-        "--log",
-        str(mount.log),
-        str(mount.store),
-        str(mount.root),
-    ]
-    mount.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    mount = mount_with_a_bug(tmp_path, "SayFile._commit")
     try:
         wait_until(lambda: answers(mount))
         mount.path("threads", "a").mkdir()
@@ -109,23 +118,8 @@ def test_a_handler_that_raises_is_an_eio_with_a_traceback_in_the_log_and_the_mou
         stop(mount)
 
 
-@pytest.fixture
-def short_queue() -> Iterator[None]:
-    """Watches that are made now overflow after a few changes."""
-    limit = Path("/proc/sys/fs/inotify/max_queued_events")
-    before = limit.read_text()
-    try:
-        limit.write_text("16")
-    except OSError as error:
-        pytest.skip(f"needs root: {error}")
-    try:
-        yield
-    finally:
-        limit.write_text(before)
-
-
-def test_changes_that_overflow_the_watch_show_within_a_second(short_queue: None, tmp_path: Path) -> None:
-    with attacked(tmp_path) as mount:
+def test_changes_that_overflow_the_watch_show_within_a_second(tmp_path: Path) -> None:
+    with inotify_limit("max_queued_events", 16), attacked(tmp_path) as mount:
         store = ThreadStore(mount.store)
         for number in range(50):
             store.create_thread(Thread(id=f"t{number}"))

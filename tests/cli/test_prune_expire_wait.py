@@ -12,6 +12,7 @@ import pytest
 
 from store import Run, RunError, RunStatus, Thread, ThreadStore
 from tests.cli.conftest import OSLO, RUNNING, command, fails, status_of, succeeds, threadfs
+from tests.conftest import inotify_limit
 from tests.mount.conftest import wait_until
 
 DAY_S = 86400
@@ -152,6 +153,16 @@ def inotify_of(process: subprocess.Popen[str]) -> str:
         )
     except OSError:
         return ""
+
+
+def test_waiting_ends_also_where_the_system_reports_no_changes(household: Path) -> None:
+    with inotify_limit("max_user_instances", 0):
+        process = subprocess.Popen(command("wait", household, *RUNNING), stdout=subprocess.PIPE)
+        with process:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(1)
+            ThreadStore(household).update_run_status(*RUNNING, RunStatus.completed)
+            assert process.communicate(timeout=10)[0] == b"completed\n"
 
 
 def test_waiting_ends_when_the_run_is_completed(household: Path) -> None:

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from store import InvalidDocument, Thread, ThreadStore, WouldWait, without_waiting
 from store.documents import MAX_LINE_BYTES
+from tests.conftest import open_files
+from tests.mount.conftest import wait_until
 from tests.nodes.driving import Programs
 from threadfs.nodes.base import Refused, Writable, Writer
 from threadfs.nodes.log import LogFile
@@ -223,10 +225,11 @@ def test_a_log_that_only_the_disk_has_leaves_no_descriptor_open(tree: Tree, tmp_
     log = tree.at(LOG)
     assert isinstance(log, LogFile)
     tree.write(LOG, lines("one"))
-    file = os.open(tmp_path / "store" / "T" / "messages.jsonl", os.O_RDONLY)
-    before = os.listdir("/proc/self/fd")
+    path = tmp_path / "store" / "T" / "messages.jsonl"
+    file = os.open(path, os.O_RDONLY)
+    wait_until(lambda: open_files().count(str(path)) == 1)  # What stays open after a change is closed.
     os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
     with pytest.raises(WouldWait), without_waiting():
         log.open_for_reading()
-    assert os.listdir("/proc/self/fd") == before
+    assert open_files().count(str(path)) == 1
     os.close(file)

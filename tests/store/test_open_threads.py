@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -24,6 +23,7 @@ import pytest
 from store import StorageFailed, Thread, ThreadStore
 from store.disk.open_threads import KEPT_S, locked_thread
 from store.disk.system_calls import SystemCalls
+from tests.conftest import open_files
 from tests.mount.conftest import wait_until
 from tests.store.crash_script import message
 
@@ -48,12 +48,8 @@ def log(store: ThreadStore) -> Path:
 
 
 def held(store: ThreadStore) -> list[str]:
-    """What this process has open in the store, a line each."""
-    found = []
-    for descriptor in os.listdir("/proc/self/fd"):
-        with suppress(FileNotFoundError):
-            found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
-    return [path for path in found if path.startswith(str(store.root))]
+    """What this process has open in the store."""
+    return [path for path in open_files() if path.startswith(str(store.root))]
 
 
 # ── What another program does between two appends ───────────────────────────────────────────────────────

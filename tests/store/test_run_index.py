@@ -30,6 +30,7 @@ from store import (
 )
 from store.disk import run_index
 from store.disk.run_index import RunIndex
+from tests.conftest import inotify_limit
 
 # No watch at all; for a few threads; for all threads and some runs; for all.
 WATCHES = [0, 5, 40, 1000]
@@ -183,6 +184,28 @@ def test_a_store_sees_its_own_changes_at_once(store: ThreadStore) -> None:
             assert not is_shown(store, f"{number}", RunStatus.cancelled)
     finally:
         store.close()
+
+
+def test_a_thread_that_another_program_makes_shows_when_the_system_has_no_watch_left(
+    store: ThreadStore,
+) -> None:
+    with inotify_limit("max_user_watches", 0):
+        store.index_runs()
+        try:
+            assert len(list(store.runs_by_status())) == 30
+            other = ThreadStore(store.location)
+            other.create_thread(Thread(id="new"))
+            other.create_run("new", Run(id="R"))
+            assert ("new", "R", RunStatus.queued) in list(store.runs_by_status({RunStatus.queued}))
+        finally:
+            store.close()
+
+
+def test_a_store_that_gets_no_watch_answers_from_the_disk(store: ThreadStore) -> None:
+    with inotify_limit("max_user_instances", 0):
+        store.index_runs()
+    ThreadStore(store.location).cancel_run("T0", "R-queued")
+    assert is_shown(store, "R-queued", RunStatus.cancelled)
 
 
 def is_known(store: ThreadStore, thread_id: str = "T0") -> bool:

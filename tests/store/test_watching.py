@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +26,7 @@ from store import (
 )
 from store.api import Change, DocumentKey, Part, Watch
 from store.disk.watching import Watches
+from tests.conftest import open_files
 from tests.mount.conftest import wait_until
 
 
@@ -294,10 +295,18 @@ def test_a_thread_that_is_replaced_in_the_moment_in_which_it_is_watched_is_follo
     watched.wait_for(Change(Part.LOG, "t"))
 
 
+def watching() -> list[str]:
+    """The descriptors of all watches of this process, and the threads that wait for them."""
+    kinds = ("anon_inode:inotify", "anon_inode:[eventfd]")
+    threads = [thread.name for thread in threading.enumerate() if thread.name == "watch"]
+    return sorted(file for file in open_files() if file in kinds) + threads
+
+
 def test_closing_ends_the_thread_and_its_descriptors(tmp_path: Path) -> None:
     store = ThreadStore(tmp_path / "store")
-    before = os.listdir("/proc/self/fd")
+    before = watching()
     watch = store.watch(lambda change: None)
     watch.follow(DocumentKey(""))
+    assert len(watching()) == len(before) + 3
     watch.close()
-    assert os.listdir("/proc/self/fd") == before
+    assert watching() == before

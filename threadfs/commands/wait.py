@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import threading
+from contextlib import suppress
 
 from threadfs.commands import CommandFailed
 from threadfs.commands.places import add_store
@@ -26,12 +27,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from store import DocumentKey, RunStatus
+    from store import DocumentKey, NoWatch, RunStatus, StorageFailed, Watch
     from threadfs.stores import open_store
 
     store = open_store(options.store)
     changed = threading.Event()
-    watch = store.watch(lambda change: changed.set())
+    watch: Watch = NoWatch()
+    with suppress(StorageFailed):
+        watch = store.watch(lambda change: changed.set())
     try:
         # Before looking: what changes from now on is reported.
         reported = watch.follow(DocumentKey(options.thread, options.run))

@@ -1,0 +1,67 @@
+"""Where changes of other programs are not reported, or not all, the mount shows them within a second, too."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import inotify_limit
+from tests.mount.conftest import Mount, checked_mount, start, stop, wait_until
+from tests.mount.pair import compare_under_random_changes
+from tests.mount.test_cache import stats
+
+LIMITS = {
+    "no instance": ("max_user_instances", 0),
+    "no watch": ("max_user_watches", 0),
+    "twelve watches": ("max_user_watches", 12),
+}
+
+
+@pytest.fixture(params=LIMITS)
+def unwatched(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mount]:
+    with inotify_limit(*LIMITS[request.param]), checked_mount(tmp_path) as mount:
+        yield mount
+
+
+@pytest.fixture
+def behind(tmp_path: Path) -> Iterator[tuple[Path, Mount]]:
+    """A store on a file system that other hosts may change, and where these do it, with the mount."""
+    behind, place = tmp_path / "behind", tmp_path / "place"
+    place.mkdir()
+    (behind / "store").mkdir(parents=True)
+    remote = subprocess.Popen(
+        ["bindfs", "-f", "-o", "attr_timeout=0,entry_timeout=0", str(behind), str(place)]
+    )
+    try:
+        wait_until(lambda: os.path.ismount(place))
+        mount = start(place / "store", tmp_path / "mnt", tmp_path / "log")
+        try:
+            yield behind / "store", mount
+        finally:
+            stop(mount)
+    finally:
+        subprocess.run(["fusermount3", "-uz", str(place)], check=True)
+        remote.wait()
+
+
+def test_the_mount_shows_what_the_store_holds_under_random_changes(unwatched: Mount) -> None:
+    compare_under_random_changes(unwatched, unwatched.store, seed=0, rounds=40)
+
+
+def test_the_mount_shows_what_other_hosts_change_at_random(behind: tuple[Path, Mount]) -> None:
+    store, mount = behind
+    compare_under_random_changes(mount, store, seed=0, rounds=40)
+
+
+def test_the_stats_say_what_is_not_followed(unwatched: Mount) -> None:
+    for status in unwatched.path("threads").glob("*/runs/*/status"):
+        status.read_bytes()
+    assert stats(unwatched)["not_followed"] > 0
+
+
+def test_the_stats_say_that_nothing_of_other_hosts_is_followed(behind: tuple[Path, Mount]) -> None:
+    assert stats(behind[1])["followed"] == 0 < stats(behind[1])["not_followed"]
