@@ -61,16 +61,18 @@ def _detach() -> None:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     # From here on the numbers mean something in this thread alone. libfuse knows the connection by its own.
-    clone = os.open(_FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(clone, _FUSE_DEV_IOC_CLONE, struct.pack("I", connection))
-        os.dup2(clone, connection, inheritable=False)
+        clone = os.open(_FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(clone, _FUSE_DEV_IOC_CLONE, struct.pack("I", connection))
+            os.dup2(clone, connection, inheritable=False)
+        finally:
+            os.close(clone)
     finally:
-        os.close(clone)
-    for entry in os.listdir("/proc/thread-self/fd"):
-        if int(entry) >= _STANDARD and int(entry) != connection:
-            with suppress(OSError):  # The one that read the listing.
-                os.close(int(entry))
+        for entry in os.listdir("/proc/thread-self/fd"):
+            if int(entry) >= _STANDARD and int(entry) != connection:
+                with suppress(OSError):  # The one that read the listing.
+                    os.close(int(entry))
 
 
 class Caller:

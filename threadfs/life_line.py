@@ -1,6 +1,6 @@
 """Knowing from outside whether the process that serves a mount is still there.
 
-The process listens on a socket whose name says which file system it serves; nobody ever answers there. Who
+The process listens on a socket whose name says which file system it serves; nothing is ever said there. Who
 unmounts connects before, and waits for the connection to break: the kernel breaks it when the process has
 ended. The name is an abstract one, so that nothing is left behind, whatever the process dies of.
 """
@@ -12,13 +12,19 @@ import logging
 import os
 import socket
 import struct
+import time
 
 from threadfs.mounts import Mount, on_top
 
 log = logging.getLogger("threadfs")
 
-# Never closed: the kernel does, after everything else that a process does at its end.
+# Not closed here while anybody is at the other end: the kernel does that, after all else that a process does.
 _held: list[socket.socket] = []
+# As many as may wait for an end at once; more are left in the queue.
+_MAX_KEPT = 64
+_QUEUE = 64
+# How long to try to get into a full queue.
+_PATIENCE_S = 1.0
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
@@ -34,8 +40,9 @@ def hold(mountpoint: str) -> None:
         return
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        listening.setblocking(False)
         listening.bind(_name(mount.device))
-        listening.listen(8)
+        listening.listen(_QUEUE)
     except OSError as error:
         # It serves all the same; `threadfs umount` will not wait for its end.
         log.info("no life line: %s", error.strerror)
@@ -44,15 +51,46 @@ def hold(mountpoint: str) -> None:
         _held.append(listening)
 
 
+async def keep_lines() -> None:
+    """Takes those who ask out of the queue, which would be full some day, and keeps them to their end."""
+    import trio  # Who only asks does not wait until this is imported.
+
+    free = trio.Semaphore(_MAX_KEPT)
+
+    async def keep(line: socket.socket) -> None:
+        _held.append(line)
+        await trio.lowlevel.wait_readable(line)
+        _held.remove(line)
+        line.close()
+        free.release()
+
+    async with trio.open_nursery() as nursery:
+        for listening in list(_held):
+            while True:
+                await free.acquire()
+                await trio.lowlevel.wait_readable(listening)
+                try:
+                    nursery.start_soon(keep, listening.accept()[0])
+                except OSError:  # They have hung up already, or there are too many open files.
+                    free.release()
+                    await trio.sleep(_PATIENCE_S)
+
+
 class LifeLine:
     """A connection to the process that serves *mount*; none when that is not there."""
 
     def __init__(self, mount: Mount) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # 0 when it is there, but more have asked than it could answer yet.
         self.pid: int | None = None
+        self._socket.setblocking(False)
+        patient_until_s = time.monotonic() + _PATIENCE_S
         try:
-            self._socket.setblocking(False)
-            self._socket.connect(_name(mount.device))
+            while not self._is_connected(mount):
+                if time.monotonic() > patient_until_s:
+                    self.pid = 0
+                    return
+                time.sleep(_PATIENCE_S / 50)
         except OSError:
             return
         said = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -61,11 +99,18 @@ class LifeLine:
         if uid in (0, os.geteuid()) or os.geteuid() == 0:
             self.pid = pid
 
+    def _is_connected(self, mount: Mount) -> bool:
+        try:
+            self._socket.connect(_name(mount.device))
+        except BlockingIOError:
+            return False
+        return True
+
     def wait(self, timeout_s: float) -> bool:
         """Whether the process has ended in time; True when there was none."""
         try:
-            if self.pid is None:
-                return True
+            if not self.pid:
+                return self.pid is None
             self._socket.settimeout(timeout_s)
             self._socket.recv(1)
         except TimeoutError:

@@ -277,6 +277,7 @@ async def _main(mountpoint: str, on_mounted: Callable[[], None]) -> None:
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_unmount_when_asked, signals, mountpoint)
+            nursery.start_soon(life_line.keep_lines)
             on_mounted()
             try:
                 await pyfuse3.main()

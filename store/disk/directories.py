@@ -30,6 +30,8 @@ _IS_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 _MAX_KEPT_BYTES = 1 << 20
+# Pythons that run on old systems too, such as those of uv and conda, have not all of preadv2(2).
+_NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None) if hasattr(os, "preadv") else None
 
 
 class _OfThread(threading.local):
@@ -205,17 +207,18 @@ def read_at(file: int, size: int, offset: int) -> bytes:
     """At most *size* bytes of a regular file at *offset*; fewer at its end alone."""
     if not waiting.is_refused():
         return os.pread(file, size, offset)
+    if _NOWAIT is None:
+        raise WouldWait
     if size > len(_of_thread.buffer):
         # Kept for the next one: making one of this size costs more than reading into it.
         _of_thread.buffer = bytearray(min(size, _MAX_KEPT_BYTES))
     kept = _of_thread.buffer if size <= _MAX_KEPT_BYTES else bytearray(size)
     buffer = memoryview(kept)[:size]
     try:
-        found = os.preadv(file, [buffer], offset, os.RWF_NOWAIT)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):  # Not in memory; not to be known on this disk.
-            raise WouldWait from None
-        raise
+        found = os.preadv(file, [buffer], offset, _NOWAIT)
+    except (OSError, NotImplementedError):
+        # Not in memory, or not to be known here. If anything is wrong, who may wait is told.
+        raise WouldWait from None
     if found < size and offset + found < os.fstat(file).st_size:
         raise WouldWait
     return bytes(buffer[:found])

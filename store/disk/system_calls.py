@@ -6,7 +6,9 @@ out of the store.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 
 
 class SystemCalls:
@@ -30,7 +32,12 @@ class SystemCalls:
         os.ftruncate(file, size)
 
     def sync(self, file_or_directory: int) -> None:
-        os.fsync(file_or_directory)
+        try:
+            os.fsync(file_or_directory)
+        except OSError as error:
+            # Some disks, such as those that are never written, have nothing of the kind for directories.
+            if error.errno != errno.EINVAL or not stat.S_ISDIR(os.fstat(file_or_directory).st_mode):
+                raise
 
     def make_directory(self, directory: int, name: str) -> None:
         os.mkdir(name, 0o755, dir_fd=directory)

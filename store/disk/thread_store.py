@@ -61,7 +61,9 @@ class ThreadStore(DocumentFiles):
         self._watches: Watches | None = None
         self._watching = threading.Lock()
         with storage_errors(self.location):
-            self._make_root(self.location)
+            # What leads to it may be links; one in its own place is not made to lead somewhere.
+            above, name = os.path.split(self.location)
+            self._make_root(os.path.join(os.path.realpath(above), name))
         self.is_remote = not filesystems.is_local(self.root)
         self.open_threads.keeps = not self.is_remote
 

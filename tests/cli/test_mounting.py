@@ -275,6 +275,59 @@ def test_umount_returns_when_the_mount_and_its_process_are_gone(desk: Path) -> N
     assert not server_of(desk / "mnt")
 
 
+def test_any_number_may_ask_who_serves_a_mount_and_wait_for_its_end(mounted: Mount) -> None:
+    def sockets() -> int:
+        descriptors = Path(f"/proc/{mounted.process.pid}/fd").iterdir()
+        return sum(os.readlink(descriptor).startswith("socket:") for descriptor in descriptors)
+
+    mount = on_top(str(mounted.root))
+    assert mount is not None
+    assert mounted.path("README.md").read_text()
+    before = sockets()
+    assert {life_line.server_of(mount) for _ in range(300)} == {mounted.process.pid}
+    wait_until(lambda: sockets() == before)
+    lines = [life_line.LifeLine(mount) for _ in range(100)]
+    assert {line.pid for line in lines} == {mounted.process.pid}
+    assert mounted.path("README.md").read_text()
+    assert not lines[0].wait(0.1)
+    stop(mounted)
+    assert all(line.wait(ANSWERS_S) for line in lines[1:])
+
+
+def test_a_mount_that_is_asked_by_too_many_is_there_all_the_same(mounted: Mount) -> None:
+    mount = on_top(str(mounted.root))
+    assert mount is not None
+    lines = [life_line.LifeLine(mount) for _ in range(150)]
+    assert lines[-1].pid is not None
+    assert not lines[-1].wait(0.1)
+
+
+def test_the_command_returns_also_where_the_connection_cannot_be_cloned(desk: Path) -> None:
+    program = """
+import sys
+from threadfs import cli, detached
+detached._FUSE_DEV_IOC_CLONE = 0
+sys.exit(cli.main(sys.argv[1:]))
+"""
+    command = [sys.executable, "-c", program, str(desk / "store"), str(desk / "mnt")]
+    assert (
+        subprocess.run(command, timeout=ANSWERS_S, capture_output=True, env=environment(desk)).returncode == 0
+    )
+    assert os.listdir(desk / "mnt")
+
+
+def test_links_may_lead_to_the_store_and_the_mount_point(desk: Path) -> None:
+    (desk / "real").mkdir()
+    (desk / "link").symlink_to("real")
+    succeeds(threadfs("link/stores/mine", "link/mnt", cwd=desk))
+    try:
+        (desk / "real" / "mnt" / "threads" / "t").mkdir()
+        assert (desk / "real" / "stores" / "mine" / "t" / "meta.json").exists()
+        succeeds(threadfs("fsck", desk / "link" / "stores" / "mine"))
+    finally:
+        succeeds(threadfs("umount", "link/mnt", cwd=desk))
+
+
 def test_umount_clears_a_dead_mount(mounted: Mount) -> None:
     killed(mounted)
     succeeds(threadfs("umount", mounted.root))

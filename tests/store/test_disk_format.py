@@ -22,11 +22,13 @@ from store import (
     RunStatus,
     RunStep,
     RunStepStatus,
+    StorageFailed,
     Thread,
     ThreadMessage,
     ThreadNotFound,
     ThreadStore,
 )
+from store.disk.system_calls import SystemCalls
 
 GOLDEN_META = (
     '{\n  "id": "thread_1",\n  "object": "thread",\n  "created_at": 1700000000,\n  "metadata": {}\n}'
@@ -354,3 +356,36 @@ def test_a_directory_that_holds_something_else_is_taken(store: ThreadStore) -> N
     with pytest.raises(AlreadyExists):
         store.create_thread(Thread(id="thread_1"))
     assert os.listdir(store.thread_dir("thread_1")) == ["notes"]
+
+
+# ── Where the store is ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_links_may_lead_to_a_store_that_is_made(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    ThreadStore(tmp_path / "link" / "stores" / "mine").create_thread(Thread(id="t"))
+    assert (tmp_path / "disk" / "stores" / "mine" / "t" / "meta.json").exists()
+    assert ThreadStore(tmp_path / "link" / "stores" / "mine").list_thread_ids() == ["t"]
+
+
+def test_a_link_to_nothing_is_not_made_a_store(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("disk that is not mounted")
+    with pytest.raises(StorageFailed):
+        ThreadStore(tmp_path / "link")
+    assert os.listdir(tmp_path) == ["link"]
+
+
+def test_a_disk_that_cannot_sync_directories_holds_a_store_all_the_same() -> None:
+    """As many that are never written; the kernel's settings are such a file system, too."""
+    settings = os.open("/proc/sys", os.O_RDONLY)
+    reading, writing = os.pipe()
+    try:
+        with pytest.raises(OSError, match="Invalid argument"):
+            os.fsync(settings)
+        SystemCalls().sync(settings)
+        with pytest.raises(OSError, match="Invalid argument"):
+            SystemCalls().sync(writing)
+    finally:
+        for descriptor in (settings, reading, writing):
+            os.close(descriptor)

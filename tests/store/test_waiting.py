@@ -26,7 +26,7 @@ from store import (
     WouldWait,
     without_waiting,
 )
-from store.disk import opening
+from store.disk import directories, opening
 
 THREAD, RUN = DocumentKey("T"), DocumentKey("T", "R")
 MESSAGE = ThreadMessage(role=MessageRole.user, content=[])
@@ -118,6 +118,30 @@ def test_other_threads_may_wait_meanwhile(store: ThreadStore) -> None:
         thread.start()
         thread.join()
     assert [run.status for run in found] == [RunStatus.cancelled]
+
+
+def fails_with(error: Exception) -> Callable[..., int]:
+    def preadv(*arguments: object) -> int:
+        raise error
+
+    return preadv
+
+
+PYTHONS_AND_SANDBOXES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "no flag": lambda patch: patch.setattr(directories, "_NOWAIT", None),
+    "no call": lambda patch: patch.setattr(os, "preadv", fails_with(NotImplementedError())),
+    "refused": lambda patch: patch.setattr(os, "preadv", fails_with(PermissionError())),
+}
+
+
+@pytest.mark.parametrize("lacks", PYTHONS_AND_SANDBOXES.values(), ids=PYTHONS_AND_SANDBOXES)
+def test_where_memory_cannot_be_read_alone_a_document_is_read_in_a_thread(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch, lacks: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    lacks(monkeypatch)
+    with pytest.raises(WouldWait), without_waiting():
+        store.read_document(RUN)
+    assert b"queued" in store.read_document(RUN)[0]
 
 
 # ── Where the kernel does not know openat2 ──────────────────────────────────────────────────────────────
