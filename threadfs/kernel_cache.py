@@ -249,6 +249,7 @@ class KernelCache:
 
     def _forget_everything(self) -> None:
         # What could not be followed before, as there were no watches or no connection, can be now.
+        self._followed.clear()
         for scope in list(self._holders):
             with suppress(StorageFailed):
                 self._watch.follow(scope)  # So that nobody waits for the disk with the lock.

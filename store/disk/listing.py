@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from store import names
@@ -39,6 +40,8 @@ class Listing:
     def __init__(self, root: str) -> None:
         self._root = root
         self._seen: OrderedDict[Parts, _Seen] = OrderedDict()
+        # Told of a list and the directories in it without a document; says whether one may have come since.
+        self.on_incomplete: Callable[[Parts, Collection[str]], bool] = lambda parts, without: False
 
     def ids(self, parts: Parts, document: str) -> list[str]:
         """The ids of the directories below *parts* that hold *document*, in the order of the disk."""
@@ -53,6 +56,8 @@ class Listing:
                     seen = _read(directory, document, seen.present if seen else {})
                 elif seen.others:
                     waits()
+                    _look_again(directory, document, seen)
+                if seen.others and self.on_incomplete(parts, seen.others):
                     _look_again(directory, document, seen)
         if len(seen.present) >= _REMEMBERED_LENGTH:
             is_settled = abs(time.time_ns() - changed_ns) > _SETTLED_NS

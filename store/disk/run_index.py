@@ -180,11 +180,15 @@ class RunIndex:
 
     def _read_threads(self) -> None:
         try:
+            hears_again = not self._hears_of_threads
+            self._hears_of_threads = False
             self._hears_of_threads = self._watch.follow(DocumentKey(""))
             found = self._runs.list_thread_ids()
         except StorageFailed:
             self._threads_are_stale = True
             raise
+        if hears_again and self._hears_of_threads:
+            self._watch.tell_others(Change(Part.EVERYTHING))  # The others have not heard of anything, either.
         known = self._of_thread.keys() | self._unwatched
         with self._noting:
             self._stale_threads.update(dict.fromkeys([*found, *(known - set(found))]))

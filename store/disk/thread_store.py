@@ -66,6 +66,7 @@ class ThreadStore(DocumentFiles):
             self._make_root(os.path.join(os.path.realpath(above), name))
         self.is_remote = not filesystems.is_local(self.root)
         self.open_threads.keeps = not self.is_remote
+        self._listing.on_incomplete = self._await_documents
 
     def _make_root(self, path: str) -> None:
         parent = os.path.dirname(path)
@@ -497,6 +498,14 @@ class ThreadStore(DocumentFiles):
             if self._watches is None or self._watches.is_closed:
                 self._watches = Watches(self.root)
             return self._watches.follower(on_change, is_first=is_first)
+
+    def _await_documents(self, parts: Parts, without: Collection[str]) -> bool:
+        """What is no thread or run yet, who follows the list hears of when it becomes one."""
+        watches = self._watches
+        if watches is not None and not watches.is_closed:
+            with suppress(StorageFailed, OSError, ValueError):  # No watch is left, or it is being closed.
+                return watches.await_documents(parts, without)
+        return False
 
     def reports_all_of(self, thread_id: str) -> bool:
         return self._index is not None and self._index.follows_all_of(thread_id)

@@ -14,7 +14,7 @@ import os
 import select
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from inotify_simple import Event, INotify, flags
 
@@ -30,9 +30,12 @@ log = logging.getLogger("threadfs")
 _CAME_OR_WENT = flags.CREATE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE
 _CAME = flags.CREATE | flags.MOVED_TO
 _GONE = flags.MOVE_SELF | flags.DELETE_SELF | flags.UNMOUNT
+# In a list with more directories that are no threads or runs, none of them is expected to become one.
+_MAX_AWAITED = 100
 # How long changes are collected before they are told.
 _PAUSE_MS = 20
-_MASK = _CAME_OR_WENT | flags.MODIFY | flags.ATTRIB | flags.MOVE_SELF | flags.DELETE_SELF | flags.ONLYDIR
+_WRITTEN = flags.MODIFY | flags.CLOSE_WRITE  # The second is all that tells of what was written through mmap.
+_MASK = _CAME_OR_WENT | _WRITTEN | flags.ATTRIB | flags.MOVE_SELF | flags.DELETE_SELF | flags.ONLYDIR
 
 
 class Watches:
@@ -110,6 +113,10 @@ class Watches:
             self._thread.join()
 
     def tell(self, change: Change, but: DiskWatch | None = None) -> None:
+        if change.part is Part.EVERYTHING:
+            # Directories may have been replaced unheard, or have lost their watch.
+            for follower in self._followers:
+                follower.lose()
         for follower in self._followers:
             if follower is not but:
                 follower.on_change(change)
@@ -135,14 +142,17 @@ class Watches:
         while True:
             arrivals = self._arrivals
             with opened(self._root, *parts) as directory:
+                if directory is not None:
+                    is_watched = self._watched(directory, parts, key)
+                    # What came meanwhile may be what has the name now, and have been watched before this was.
+                    if self._arrivals == arrivals:
+                        return is_watched
+                    continue
+            with opened(self._root, *parts[:-1]) as parent:
+                is_watched = parent is None or self._watched(parent, parts[:-1], key)
+            with opened(self._root, *parts) as directory:
                 if directory is None:
-                    break
-                is_watched = self._watched(directory, parts, key)
-            # What came meanwhile may be what has the name now, and have been watched before this was.
-            if self._arrivals == arrivals:
-                return is_watched
-        with opened(self._root, *parts[:-1]) as parent:
-            return parent is None or self._watched(parent, parts[:-1], key)
+                    return is_watched
 
     def _watched(self, directory: int, parts: Parts, key: DocumentKey | None) -> bool:
         with self._lock:
@@ -157,7 +167,7 @@ class Watches:
                 raise
             before = self._descriptors.get(parts)
             if before is not None and before != descriptor and self._parts.get(before) == parts:
-                del self._parts[before]
+                self._remove(parts)
             self._descriptors[parts] = descriptor
             self._parts[descriptor] = parts
             return True
@@ -189,11 +199,15 @@ class Watches:
             os.close(self._closing)
 
     def _changes(self, event: Event) -> list[Change]:
+        try:
+            return self._meant_by(event)
+        except (StorageFailed, OSError) as error:
+            # The store has gone, for now; what came cannot be looked at; or there is no watch left for it.
+            log.info("anything may have changed: %s", error)
+            return [Change(Part.EVERYTHING)]
+
+    def _meant_by(self, event: Event) -> list[Change]:
         if event.mask & flags.Q_OVERFLOW:
-            # Directories may have been replaced unheard.
-            for key in list(self._followed):
-                with contextlib.suppress(StorageFailed):
-                    self._add(_directory_of(key), key)
             return [Change(Part.EVERYTHING)]
         with self._lock:
             if event.mask & flags.IGNORED:
@@ -210,24 +224,27 @@ class Watches:
             return [Change(Part.TIMES, parts[0])] if len(parts) in (2, 4) else []
         if not parts and event.mask & _GONE:
             return [Change(Part.EVERYTHING)]  # The store itself: moved, deleted or unmounted.
-        if event.mask & _GONE and len(parts) in (2, 4):
-            return self._list_has_gone(parts)
+        if event.mask & _GONE:
+            # Another one may have its name already, and nobody hears of that who follows this one alone.
+            self._follow_again(parts)
+            return _meaning(parts[:-1], parts[-1], came_or_went=True)
         # A document that is moved into place is a new version, unless it was awaited.
         exists = flags.CREATE | flags.DELETE | flags.MOVED_FROM
         if len(parts) == 4 or parts in self._awaited or _key_of(parts) not in self._followed:
             exists |= flags.MOVED_TO
         if event.mask & _CAME:
-            try:
-                self._came(parts, event)
-            except StorageFailed:  # The store has gone, for now, or what came cannot be looked at.
-                return [Change(Part.EVERYTHING)]
-        return _meaning(parts, event.name, bool(event.mask & exists))
+            self._came(parts, event)
+        elif event.mask & _CAME_OR_WENT and event.name == _document_in(parts):
+            self._await_document(parts)  # It may come again, and the directory stays.
+        meaning = _meaning(parts, event.name, bool(event.mask & exists))
+        # The time of a list is that of whatever comes into it.
+        return meaning or ([Change(Part.TIMES, parts[0])] if len(parts) in (2, 4) else [])
 
     def _came(self, parts: Parts, event: Event) -> None:
         """Watches a directory that is followed, or one whose document has yet to appear."""
         self._arrivals += 1
         if not event.mask & flags.ISDIR:
-            if event.name in (META, STATUS):
+            if event.name == _document_in(parts):
                 with self._lock:
                     self._awaited.discard(parts)
                     if not self._is_needed(parts):
@@ -242,19 +259,26 @@ class Watches:
             if not self._has_document(child):
                 self._await_document(child)
 
-    def _list_has_gone(self, parts: Parts) -> list[Change]:
-        """Another one may have its name already, and nobody hears of that who follows the list alone."""
-        try:
-            self._follow_again(parts)
-        except StorageFailed:
-            return [Change(Part.EVERYTHING)]
-        return _meaning(parts[:-1], parts[-1], came_or_went=True)
+    def await_documents(self, parts: Parts, without: Collection[str]) -> bool:
+        """The directories *without* a document in a list become threads or runs when they get one.
+
+        Returns:
+            Whether some of them are watched for that from now on.
+        """
+        awaited = {(*parts, name) for name in without} - self._awaited
+        if _key_of(parts) not in self._followed or not awaited or len(without) > _MAX_AWAITED:
+            return False
+        for directory in awaited:
+            self._await_document(directory)
+        return True
 
     def _await_document(self, parts: Parts) -> None:
         with self._lock:
             self._awaited.add(parts)
-        self._add(parts)
-        if self._has_document(parts):
+        self._add_again(parts)
+        with opened(self._root, *parts) as directory:
+            is_awaited = directory is not None and not directories.stands(directory, _document_in(parts))
+        if not is_awaited:
             with self._lock:
                 self._awaited.discard(parts)
                 if not self._is_needed(parts):
@@ -263,20 +287,26 @@ class Watches:
     def _follow_again(self, parts: Parts) -> None:
         """Watches what is followed of a directory that has come and may hold all that belongs there."""
         if (key := _key_of(parts)) in self._followed:
-            self._add(parts, key)
+            self._add_again(parts, key)
         if len(parts) in (1, 3):
             self._follow_again((*parts, RUNS if len(parts) == 1 else STEPS))
         elif len(parts) == 2:
             with opened(self._root, *parts) as runs:
                 found = directories.subdirectories(runs) if runs is not None else []
             for run_id, _ in found:
-                self._follow_again((*parts, run_id))
+                run = (*parts, run_id)
+                self._follow_again(run)
+                if names.is_id(run_id) and not self._has_document(run):
+                    self._await_document(run)
+
+    def _add_again(self, parts: Parts, key: DocumentKey | None = None) -> None:
+        """As `_add`, for what somebody believes to be watched. Raises StorageFailed when it cannot be."""
+        if not self._add(parts, key):
+            raise StorageFailed(errno.ENOSPC, f"{'/'.join(parts)}: no watch is left")
 
     def _has_document(self, parts: Parts) -> bool:
         with opened(self._root, *parts) as directory:
-            return directory is not None and directories.stands(
-                directory, META if len(parts) == 1 else STATUS
-            )
+            return directory is not None and directories.stands(directory, _document_in(parts))
 
 
 class DiskWatch:
@@ -285,14 +315,20 @@ class DiskWatch:
     def __init__(self, watches: Watches, on_change: Callable[[Change], None]) -> None:
         self._watches = watches
         self.on_change = on_change
-        # What is followed, and whether there is a watch for it.
-        self._followed: dict[DocumentKey, bool] = {}
+        # What is followed, and since how many losses there is a watch for it; -1: there is none.
+        self._followed: dict[DocumentKey, int] = {}
+        self._losses = 0
 
     def follow(self, key: DocumentKey) -> bool:
-        if not self._followed.get(key):
+        losses = self._losses
+        if self._followed.get(key) != losses:
             self.forget(key)
-            self._followed[key] = self._watches.follow(key)
-        return self._followed[key]
+            self._followed[key] = losses if self._watches.follow(key) else -1
+        return self._followed[key] >= 0
+
+    def lose(self) -> None:
+        """There may be no watch any more for what is followed: whoever follows it again gets another."""
+        self._losses += 1
 
     def forget(self, key: DocumentKey) -> None:
         if self._followed.pop(key, None) is not None:
@@ -339,6 +375,11 @@ def _meaning(parts: Parts, name: str, came_or_went: bool) -> list[Change]:
             exists = [Change(Part.STEPS, thread, run, name[:-5])] if came_or_went else []
             return [*exists, Change(Part.DOCUMENT, thread, run, name[:-5])]
     return []
+
+
+def _document_in(parts: Parts) -> str:
+    """The name of the one that makes a directory a thread or run."""
+    return {1: META, 3: STATUS}.get(len(parts), "")
 
 
 def _directory_of(key: DocumentKey) -> Parts:

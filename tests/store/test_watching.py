@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import queue
 import shutil
 import threading
@@ -26,7 +27,7 @@ from store import (
 )
 from store.api import Change, DocumentKey, Part, Watch
 from store.disk.watching import Watches
-from tests.conftest import open_files
+from tests.conftest import inotify_limit, open_files
 from tests.mount.conftest import wait_until
 
 
@@ -293,6 +294,142 @@ def test_a_thread_that_is_replaced_in_the_moment_in_which_it_is_watched_is_follo
     watched.forget_what_came()
     watched.store.append_message("t", message("here"))
     watched.wait_for(Change(Part.LOG, "t"))
+
+
+def test_a_run_made_piece_by_piece_is_reported_when_it_is_one(watched: Watched) -> None:
+    watched.store.create_thread(Thread(id="t"))
+    watched.watch.follow(DocumentKey("t", ""))
+    watched.forget_what_came()
+    run = watched.root / "t" / "runs" / "r"
+    run.mkdir(parents=True)
+    watched.wait_for(Change(Part.RUNS, "t"))
+    watched.forget_what_came()
+    (run / "status.json").write_text('{"status": "queued"}')
+    watched.wait_for(Change(Part.RUNS, "t", "r"))
+
+
+def test_a_directory_that_was_there_before_is_reported_when_it_becomes_a_thread_or_run(
+    tmp_path: Path,
+) -> None:
+    store = ThreadStore(tmp_path / "store")
+    store.create_thread(Thread(id="t"))
+    for directory in ("later", "t/runs/r"):
+        (tmp_path / "store" / directory).mkdir(parents=True)
+    watched = Watched(tmp_path / "store")
+    try:
+        watched.watch.follow(DocumentKey("t", ""))
+        assert watched.store.list_thread_ids() == ["t"]
+        assert watched.store.list_run_ids("t") == []
+        watched.forget_what_came()
+        (watched.root / "later" / "meta.json").write_text('{"created_at": 1}')
+        watched.wait_for(Change(Part.THREADS, "later"))
+        (watched.root / "t" / "runs" / "r" / "status.json").write_text('{"status": "queued"}')
+        watched.wait_for(Change(Part.RUNS, "t", "r"))
+    finally:
+        watched.watch.close()
+
+
+@pytest.mark.parametrize("is_followed", [False, True])
+def test_a_document_that_goes_and_comes_back_is_a_thread_that_goes_and_comes(
+    watched: Watched, is_followed: bool
+) -> None:
+    watched.store.create_thread(Thread(id="t"))
+    watched.store.create_run("t", Run(id="r"))
+    for key in (("t", ""), ("t",))[: 1 + is_followed]:
+        watched.watch.follow(DocumentKey(*key))
+    watched.watch.follow(DocumentKey("t"))
+    watched.forget_what_came()
+    aside = watched.root / "aside"
+    (watched.root / "t" / "meta.json").rename(aside)
+    watched.wait_for(Change(Part.THREADS, "t"))
+    if not is_followed:
+        watched.watch.forget(DocumentKey("t"))
+    watched.forget_what_came()
+    aside.rename(watched.root / "t" / "meta.json")
+    watched.wait_for(Change(Part.THREADS, "t"))
+
+
+def test_a_run_that_is_replaced_as_a_whole_is_reported_also_where_its_list_is_not_followed(
+    watched: Watched,
+) -> None:
+    watched.store.create_thread(Thread(id="t"))
+    watched.store.create_run("t", Run(id="r"))
+    watched.watch.follow(DocumentKey("t", "r"))
+    watched.forget_what_came()
+    run = watched.root / "t" / "runs" / "r"
+    shutil.copytree(run, watched.root.parent / "copy")
+    run.rename(watched.root.parent / "old")
+    (watched.root.parent / "copy").rename(run)
+    watched.wait_for(Change(Part.RUNS, "t", "r"))
+    watched.store.update_run_status("t", "r", RunStatus.in_progress)
+    watched.wait_for(Change(Part.DOCUMENT, "t", "r"))
+
+
+def test_a_store_that_is_replaced_is_followed_again_by_who_asks_for_it(with_run: Watched) -> None:
+    copy = with_run.root.parent / "copy"
+    shutil.copytree(with_run.root, copy)
+    with_run.root.rename(with_run.root.parent / "old")
+    copy.rename(with_run.root)
+    with_run.wait_for(Change(Part.EVERYTHING))
+    for key in ("",), ("t", "r"):
+        assert with_run.watch.follow(DocumentKey(*key))
+    with_run.forget_what_came()
+    with_run.store.update_run_status("t", "r", RunStatus.in_progress)
+    with_run.wait_for(Change(Part.DOCUMENT, "t", "r"))
+
+
+def test_what_was_followed_and_comes_again_when_no_watch_is_left_may_be_anything(with_run: Watched) -> None:
+    with inotify_limit("max_user_watches", 0):
+        (with_run.root / "t").rename(with_run.root.parent / "old")
+        shutil.copytree(with_run.root.parent / "old", with_run.root / "t")
+        with_run.wait_for(Change(Part.EVERYTHING))
+        assert not with_run.watch.follow(DocumentKey("t"))
+
+
+def test_a_list_that_comes_in_the_moment_in_which_it_is_waited_for_is_followed(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.store.create_thread(Thread(id="t"))
+    watched.forget_what_came()
+    set_watch = Watches._watched
+
+    def made_before(self: Watches, directory: int, parts: tuple[str, ...], key: DocumentKey | None) -> bool:
+        if parts == ("t",) and not (watched.root / "t" / "runs").exists():
+            watched.store.create_run("t", Run(id="r"))
+        return set_watch(self, directory, parts, key)
+
+    monkeypatch.setattr(Watches, "_watched", made_before)
+    watched.watch.follow(DocumentKey("t", ""))
+    watched.forget_what_came()
+    watched.store.create_run("t", Run(id="other"))
+    watched.wait_for(Change(Part.RUNS, "t", "other"))
+
+
+def test_what_is_written_through_memory_is_reported(with_run: Watched) -> None:
+    with (with_run.root / "t" / "meta.json").open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+        with_run.forget_what_came()
+        memory[:1] = b" "
+    with_run.wait_for(Change(Part.DOCUMENT, "t"))
+
+
+def test_a_name_that_means_nothing_changes_the_time_of_its_list(with_run: Watched) -> None:
+    with_run.store.append_step("t", "r", RunStep(id="s", step_type=RunStepType.tool_calls))
+    with_run.forget_what_came()
+    (with_run.root / "t" / "runs" / "r" / "steps" / "notes").write_text("")
+    with_run.wait_for(Change(Part.TIMES, "t"))
+
+
+def test_a_directory_that_has_gone_again_is_not_waited_for(watched: Watched) -> None:
+    (watched.root / "gone").mkdir()
+    (watched.root / "gone").rmdir()
+    watched.forget_what_came()
+    watched.store.create_thread(Thread(id="t"))
+    watched.watch.follow(DocumentKey("t"))
+    watched.store.delete_thread("t")
+    watched.forget_what_came()
+    watches = watched.store._watches
+    assert watches is not None
+    assert watches._awaited == set()
 
 
 def watching() -> list[str]:
