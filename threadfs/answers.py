@@ -139,8 +139,11 @@ class Answers:
     def listed(self, inode: Inode, listing: Listing) -> pyfuse3.EntryAttributes:
         """The entry for a listing, which must cost little: the kernel asks when it needs more."""
         node = inode.node
-        if inode.readers and (shown := _shown_by(inode.readers[0])):
+        if inode.readers:
             # Their pages would be cut to the size of a later version. Who comes by the name asks again.
+            shown = _shown_by(inode.readers[0])
+            if shown is None:
+                return self._without_attributes(inode, timeout_s=0)
             of_readers = self._made(inode, shown)
             of_readers.entry_timeout = of_readers.attr_timeout = 0
             return of_readers

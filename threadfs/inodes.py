@@ -127,7 +127,11 @@ class Inodes:
 
     def renew(self, node: Node) -> None:
         """Leaves the number to those who hold it: the kernel believes that what it names was removed."""
-        if inode := self._by_node.pop(node, None):
+        inode = self._by_node.get(node)
+        if inode is not None and inode.readers:
+            self.detach(inode)  # They hear of what comes.
+        elif inode is not None:
+            del self._by_node[node]
             inode.is_current = False
 
     def forget(self, counts: Iterable[tuple[int, int]] | Sequence[tuple[int, int]]) -> None:

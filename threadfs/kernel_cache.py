@@ -48,6 +48,7 @@ UNWATCHED_S = 0.8
 _AGAIN_S = 0.3
 # How long a change waits for the lock of a directory in which a name has to be forgotten.
 _PATIENCE_S = 0.1
+_CAME_OR_WENT = (Part.THREADS, Part.RUNS, Part.STEPS)
 # Of how many threads and runs made here it is known that the kernel knows them as they are.
 _MAX_MADE = 4096
 
@@ -205,12 +206,14 @@ class KernelCache:
         """Has the kernel forget what *change* is about; called by the thread that made or heard of it."""
         tree, thread_id = self._tree, change.thread_id
         thread, runs = ThreadDirectory(tree, thread_id), RunsDirectory(tree, thread_id)
+        # Asked first: who lists from now on does not find what is not there.
+        has_gone = change.part in _CAME_OR_WENT and self._version(_key(change)) is None
         if change.part is Part.THREADS:
-            if not self._is_as_known(thread):
+            self._forget_inode(ThreadsDirectory(tree), attributes_only=True)
+            if has_gone or not self._is_as_known(thread):
                 self._forget_name(ThreadsDirectory(tree), thread_id)
                 self._is_another(thread)
             self._forget_inode(thread, attributes_only=True)
-            self._forget_inode(ThreadsDirectory(tree), attributes_only=True)
             return
         stale: list[Directory] = [thread, runs]
         if change.run_id is not None:
@@ -219,28 +222,33 @@ class KernelCache:
                 StepsDirectory(tree, thread_id, change.run_id),
             )
             stale += [run, steps]
+            for directory in stale:
+                self._forget_inode(directory, attributes_only=True)
             if change.part is Part.RUNS:
-                if not self._is_as_known(run):
+                if has_gone or not self._is_as_known(run):
                     self._forget_name(runs, change.run_id)
                     self._is_another(run)
             elif change.part is Part.STEPS and change.step_id is None:  # As below, of all runs.
-                self._forget_all(self._inodes.within(thread_id, change.run_id))
+                self._forget_list(self._inodes.within(thread_id, change.run_id))
             elif change.step_id is not None and change.part is Part.STEPS:
                 # One that has come is not known, and one that is there keeps its name, and so its number.
-                if self._version(_key(change)) is None:
+                if has_gone:
                     self._forget_name(steps, f"{change.step_id}.json")
             elif change.step_id is not None:
                 self._forget_file(StepFile(tree, _key(change)))
             elif change.part is Part.DOCUMENT:
                 self._forget_file(StatusFile(tree, _key(change)))
-        elif change.part is Part.RUNS:  # The list as a whole, which may be another one with the same names.
-            self._forget_all(self._inodes.within(thread_id))
+            return
+        for directory in stale:
+            self._forget_inode(directory, attributes_only=True)
+        if change.part is Part.RUNS:  # The list as a whole, which may be another one with the same names.
+            self._forget_list(self._inodes.within(thread_id))
         elif change.part is Part.LOG:
             self._forget_file(LogFile(tree, thread_id))
         elif change.part is Part.DOCUMENT:
             self._forget_file(MetaFile(tree, _key(change)))
-        for directory in stale:
-            self._forget_inode(directory, attributes_only=True)
+            # Without messages it has the time of that.
+            self._forget_inode(LogFile(tree, thread_id), attributes_only=True)
 
     def noticed(self, document: DocumentFile) -> None:
         """Somebody has seen that *document* is another one than the kernel knows."""
@@ -273,6 +281,13 @@ class KernelCache:
         if inode.kept is None:
             self._inodes.detach(inode)
             self._forget_name_of(inode.node)
+
+    def _forget_list(self, inodes: list[Inode]) -> None:
+        """A list of runs or steps may be another one, in all that is in it; some names may have gone."""
+        self._forget_all(inodes)
+        for inode in inodes:
+            if isinstance(inode.node, (RunDirectory, StepFile)) and self._version(inode.node.key) is None:
+                self._forget_name_of(inode.node)
 
     def _forget_all(self, inodes: list[Inode]) -> None:
         for inode in inodes:
@@ -330,6 +345,8 @@ class KernelCache:
     def _forget_name_of(self, node: Node) -> None:
         parent: Directory
         match node:
+            case RunDirectory(thread_id=thread_id):
+                parent = RunsDirectory(self._tree, thread_id)
             case StepFile(key=DocumentKey(thread_id, str(run_id))):
                 parent = StepsDirectory(self._tree, thread_id, run_id)
             case StatusFile(key=DocumentKey(thread_id, str(run_id))):

@@ -141,6 +141,8 @@ class Operations(pyfuse3.Operations):
         text = _decoded(name)
         if text == ".":
             return await self.answers.remember(directory)
+        # Known from a listing perhaps, and not followed: then nobody would hear that it is another one.
+        await self.answers.hold(self.inodes[parent_inode])
         node = await asked(directory, directory.lookup, text)
         return await self.answers.remember(node)
 
@@ -397,14 +399,16 @@ class Operations(pyfuse3.Operations):
 
     async def _open_reader(self, found: Inode) -> pyfuse3.FileInfo:
         reader = await self._reader(found)
-        if found.readers and found.kept is None and reader.version != found.readers[0].version:
-            reader.close()
+        version = (await asked(found.node, reader.attributes)).version if reader.version else None
+        # Nothing is awaited before it is one of the readers: their pages are those of one version.
+        if found.readers and reader.version != found.readers[0].version:
+            if reader is not found.kept:
+                reader.close()
             self.kernel_cache.detach(found)
             raise pyfuse3.FUSEError(errno.ESTALE)
         is_cached = bool(reader.version) and not found.writers
         if not is_cached:
             return self._opened(OpenFile(found, reader, None, is_cached=False))
-        version = (await asked(found.node, reader.attributes)).version
         found.readers.append(reader)
         if found.kept is None and version != found.told_version:
             # A size that the kernel knows from before would cut this version short.
@@ -461,17 +465,17 @@ class Operations(pyfuse3.Operations):
         if isinstance(file.inode.node, DocumentFile) and file.reader is not None:
             if poll_handle is not None:
                 self.kernel_cache.notify_on_change(file.inode, fh, poll_handle)
-            is_another = file.inode.kept is not None
-            if not is_another and await self._version(file.inode.node) != file.reader.version:
+            if await self._version(file.inode.node) != file.reader.version:
                 # Who opens it again now sees what it is now, also before the watch tells of it.
                 await in_thread(self.kernel_cache.noticed, file.inode.node)
-                is_another = True
-            if is_another:
                 events |= select.POLLPRI | select.POLLERR
         return events
 
     async def _version(self, node: Node) -> object:
-        return (await asked(node, node.attributes)).version
+        try:
+            return (await asked(node, node.attributes)).version
+        except NotFound:
+            return None
 
     @handler
     async def write(self, fh: int, off: int, buf: bytes) -> int:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -293,3 +294,79 @@ def test_the_mount_shows_what_the_store_holds_under_random_changes_from_both_sid
     mount: Mount, seed: int
 ) -> None:
     compare_under_random_changes(mount, mount.store, seed, rounds=60)
+
+
+def test_who_follows_a_log_goes_on_when_an_editor_has_put_another_file_in_its_place(mount: Mount) -> None:
+    log = mount.path("threads", "Trip to Oslo", "messages.jsonl")
+    with log.open() as reader:
+        held = reader.read()
+        log.rename(log.with_name("messages.jsonl~"))
+        log.write_text(held)
+        log.with_name("say").write_text("one more")
+        wait_until(lambda: "one more" in reader.read(), FRESH_WITHIN_S)
+
+
+def test_who_polls_a_status_is_woken_when_an_editor_has_put_another_file_in_its_place(mount: Mount) -> None:
+    status = mount.run("queued") / "status"
+    with status.open() as reader:
+        held = reader.read()
+        poll = select.poll()
+        poll.register(reader, select.POLLPRI)
+        status.rename(status.with_name("status~"))
+        status.write_text(held)
+        assert poll.poll(0) == []
+        with ThreadPoolExecutor() as pool:
+            polling = pool.submit(poll.poll, 5000)
+            time.sleep(0.2)  # Until it waits.
+            (status.parent / "cancel").write_text("1")
+            assert polling.result(FRESH_WITHIN_S)
+
+
+def test_the_names_of_a_list_that_was_replaced_as_a_whole_are_those_of_the_new_one(mount: Mount) -> None:
+    store = ThreadStore(mount.store)
+    store.create_thread(Thread(id="t"))
+    store.create_run("t", Run(id="r"))
+    store.append_step("t", "r", RunStep(id="old", step_type=RunStepType.tool_calls))
+    steps = mount.path("threads", "t", "runs", "r", "steps")
+    assert (steps / "old.json").read_bytes()
+    (mount.store / "t" / "runs" / "r" / "steps").rename(mount.store.parent / "aside")
+    time.sleep(FRESH_WITHIN_S)
+    (steps / "old.json").write_text('{"step_type": "tool_calls"}')
+    assert store.list_step_ids("t", "r") == ["old"]
+    (mount.store / "t" / "runs").rename(mount.store.parent / "runs aside")
+    time.sleep(FRESH_WITHIN_S)
+    with pytest.raises(FileNotFoundError):
+        os.chdir(steps.parent)
+
+
+def test_a_thread_that_loses_its_document_is_not_listed_by_who_lists_all_the_time(mount: Mount) -> None:
+    store = ThreadStore(mount.store)
+    for number in range(100):
+        store.create_thread(Thread(id=f"t{number}"))
+    threads = mount.path("threads")
+    time.sleep(3.5)  # Until a list of this length is remembered.
+    assert "t7" in os.listdir(threads)
+    (mount.store / "t7" / "meta.json").unlink()
+    until_s = time.monotonic() + FRESH_WITHIN_S
+    while time.monotonic() < until_s:
+        names = os.listdir(threads)
+    assert "t7" not in names
+
+
+def test_a_listing_does_not_cut_the_log_that_somebody_reads(mount: Mount) -> None:
+    log = mount.path("threads", "Trip to Oslo", "messages.jsonl")
+    stored = mount.store / "Trip to Oslo" / "messages.jsonl"
+    before = log.read_bytes()
+    with log.open("rb", buffering=0) as reader:
+        first = reader.read(10)
+        short = mount.store.parent / "short"
+        short.write_bytes(before.splitlines(keepends=True)[0])
+        short.rename(stored)
+        time.sleep(FRESH_WITHIN_S / 2)
+        with os.scandir(log.parent) as entries:
+            assert "messages.jsonl" in [entry.name for entry in entries]
+        rest = b""
+        while piece := reader.read(4096):
+            rest += piece
+        assert first + rest == before
+    assert log.read_bytes() == stored.read_bytes() != before
