@@ -1,7 +1,8 @@
 """What an id may be, and new ids.
 
 An id is 1 to 127 bytes of UTF-8 (so that ``<run>@<thread>`` is a file name), without ``/``, ``@`` and
-control characters, and does not start with ``.``. Whatever obeys this is one harmless path component.
+control characters, does not start with ``.``, and is not ``lost+found``. Whatever obeys this is one harmless
+path component.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from functools import lru_cache
 from store.errors import InvalidName
 
 MAX_ID_BYTES = 127
+# A store may be the top of a disk, which has this there, for root alone.
+OF_THE_DISK = "lost+found"
 
 # C0 and C1 control characters, the separators of paths and links, and halves of surrogate pairs.
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f/@\ud800-\udfff]")
@@ -29,6 +32,8 @@ def _why_not(name: str) -> str | None:
         return "an id is not empty"
     if name.startswith("."):
         return "an id does not start with '.'"
+    if name == OF_THE_DISK:
+        return "disks have a directory of that name of their own"
     if _FORBIDDEN.search(name):
         return "an id holds no '/', no '@', no control characters, and is UTF-8"
     if len(name.encode()) > MAX_ID_BYTES:

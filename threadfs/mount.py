@@ -17,7 +17,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -259,18 +258,24 @@ def _tell_systemd(state: str) -> None:
 
 def _init(operations: Operations, mountpoint: str, options: set[str]) -> None:
     """`pyfuse3.init`, with the reason of a failure, which libfuse and fusermount3 tell stderr alone."""
-    with tempfile.TemporaryFile() as said:
-        stderr = os.dup(2)
-        os.dup2(said.fileno(), 2)
-        try:
-            pyfuse3.init(operations, mountpoint, options)
-        except RuntimeError:
-            said.seek(0)
-            reason = printable(" ".join(said.read(1000).decode(errors="replace").split()))
-            raise MountFailed(reason or f"FUSE refuses to mount on {mountpoint}") from None
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+    # No file: when the disk is full, people want to mount and see.
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)
+    stderr = os.dup(2)
+    os.dup2(writing, 2)
+    try:
+        pyfuse3.init(operations, mountpoint, options)
+    except RuntimeError:
+        said = b""
+        with suppress(BlockingIOError):  # Nothing was said.
+            said = os.read(reading, 1000)
+        reason = printable(" ".join(said.decode(errors="replace").split()))
+        raise MountFailed(reason or f"FUSE refuses to mount on {mountpoint}") from None
+    finally:
+        os.dup2(stderr, 2)
+        for descriptor in (stderr, reading, writing):
+            os.close(descriptor)
 
 
 async def _main(mountpoint: str, on_mounted: Callable[[], None]) -> None:

@@ -26,7 +26,7 @@ READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 NO_FILE = (errno.EISDIR, errno.ELOOP, errno.ENXIO)
 _NOT_REGULAR = "not a regular file"
 # Not a directory, or a symbolic link.
-_IS_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+IS_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 _MAX_KEPT_BYTES = 1 << 20
@@ -99,7 +99,7 @@ def open_below(directory: int, parts: Sequence[str]) -> int | None:
     try:
         return opening.open_at(directory, parts, FLAGS)
     except OSError as error:
-        if error.errno in _IS_NONE:
+        if error.errno in IS_NONE:
             return None
         raise StorageFailed(error.errno or errno.EIO, "/".join(parts)) from error
 
@@ -133,7 +133,7 @@ def stat_path(root: str, parts: Parts) -> os.stat_result | None:
 
 def _check_is_none(root: str, parts: Sequence[str], error: OSError) -> None:
     """That *parts* lead to nothing is what *error* says. Raises StorageFailed otherwise."""
-    if not parts or error.errno not in _IS_NONE:
+    if not parts or error.errno not in IS_NONE:
         raise StorageFailed(error.errno or errno.EIO, "/".join((root, *parts))) from error
     _check_root(root)  # What is in it has not gone, as far as anybody knows.
 

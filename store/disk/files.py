@@ -70,9 +70,15 @@ def write_all(calls: SystemCalls, descriptor: int, data: bytes) -> None:
         written += calls.write(descriptor, data[written:] if written else data)
 
 
-def write_new(calls: SystemCalls, directory: int, name: str, pieces: Iterable[bytes]) -> None:
-    """A new file with *pieces*, synced; its name is not. Leaves nothing when it fails."""
-    descriptor = calls.create(directory, name)
+def write_new(
+    calls: SystemCalls,
+    directory: int,
+    name: str,
+    pieces: Iterable[bytes],
+    replaced: os.stat_result | None = None,
+) -> None:
+    """A new file with *pieces*, to replace *replaced*; synced, its name is not. Fails without a trace."""
+    descriptor = calls.create(directory, name, replaced)
     try:
         try:
             for piece in pieces:
@@ -113,7 +119,7 @@ def rewrite(
 def _replace(calls: SystemCalls, directory: int, name: str, stored: bytes | None, new: bytes) -> bool:
     """Whether *stored* was still there and has been replaced by *new*."""
     temporary = temporary_name()
-    write_new(calls, directory, temporary, (new,))
+    write_new(calls, directory, temporary, (new,), None if stored is None else _status_of(directory, name))
     try:
         # The last thing before the rename; what another program does in between is lost.
         if not _still_holds(directory, name, stored):
@@ -127,6 +133,13 @@ def _replace(calls: SystemCalls, directory: int, name: str, stored: bytes | None
         raise
     calls.sync(directory)
     return True
+
+
+def _status_of(directory: int, name: str) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None  # Which is seen before the replacement.
 
 
 def _still_holds(directory: int, name: str, stored: bytes | None) -> bool:

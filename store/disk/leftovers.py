@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 
 from store import names
@@ -20,6 +20,7 @@ from store.disk.directories import opened
 from store.disk.files import DELETED, TEMPORARY
 from store.disk.layout import RUNS, STEPS, Parts
 from store.disk.system_calls import SystemCalls
+from store.errors import StorageFailed
 
 # Where maintenance puts what may still be of use to somebody.
 ASIDE = ".threadfs-aside"
@@ -44,7 +45,7 @@ def find(root: str, older_than_s: float) -> Iterator[Leftover]:
     """The leftovers that nobody has touched for *older_than_s* seconds."""
     latest_ns = time.time_ns() - int(older_than_s * 1e9)
     for parts in _places(root):
-        with opened(root, *parts) as directory:
+        with _passing_over(parts), opened(root, *parts) as directory:
             if directory is None:
                 continue
             with directories.storage_errors("/".join(parts) or root):
@@ -53,6 +54,11 @@ def find(root: str, older_than_s: float) -> Iterator[Leftover]:
                 is_deleted = bool(_DELETED.match(name))
                 if (is_deleted or _TEMPORARY.match(name)) and _is_old(directory, name, latest_ns):
                     yield Leftover((*parts, name), is_deleted)
+
+
+def _passing_over(parts: Parts) -> AbstractContextManager[None]:
+    """What cannot be read, unless it is the store as a whole, is told by who checks the threads."""
+    return suppress(StorageFailed) if parts else nullcontext()
 
 
 def _places(root: str) -> Iterator[Parts]:
@@ -68,11 +74,11 @@ def _places(root: str) -> Iterator[Parts]:
 
 
 def _ids_in(root: str, *parts: str) -> list[str]:
-    with opened(root, *parts) as directory:
-        if directory is None:
-            return []
-        with directories.storage_errors("/".join(parts)):
-            return [name for name, _ in directories.subdirectories(directory) if names.is_id(name)]
+    with _passing_over(parts), opened(root, *parts) as directory:
+        if directory is not None:
+            with directories.storage_errors("/".join(parts) or root):
+                return [name for name, _ in directories.subdirectories(directory) if names.is_id(name)]
+    return []
 
 
 def _is_old(directory: int, name: str, latest_ns: int) -> bool:

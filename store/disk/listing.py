@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from store import names
+from store.disk import directories
 from store.disk.directories import opened, storage_errors
 from store.disk.layout import Parts
 from store.waiting import waits
@@ -106,6 +107,7 @@ def _look_again(directory: int, document: str, seen: _Seen) -> None:
 def _holds(directory: int, name: str, document: str) -> bool:
     try:
         os.stat(f"{name}/{document}", dir_fd=directory, follow_symlinks=False)
-    except OSError:
-        return False
+    except OSError as error:
+        # What may not or cannot be looked at counts: whoever opens it is told why, and a backup misses it.
+        return error.errno not in directories.IS_NONE
     return True

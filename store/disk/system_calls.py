@@ -9,21 +9,31 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 
 
 class SystemCalls:
     """The calls themselves. A test hands the store a subclass of its own."""
 
-    def create(self, directory: int, name: str) -> int:
-        """A new file, open for writing; fails if the name is taken."""
-        return os.open(
-            name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=directory
-        )
+    def create(self, directory: int, name: str, replaced: os.stat_result | None = None) -> int:
+        """A new file, open for writing; fails if the name is taken.
+
+        What it will have *replaced* gives it its mode and, as far as this user may, its owner.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(name, flags, 0o644, dir_fd=directory)
+        if replaced is None:
+            _give_away(file, directory)
+        else:
+            _keep_permissions(file, replaced)
+        return file
 
     def open_for_appending(self, directory: int, name: str) -> int:
         """The file, made when it is missing. Never waits for the other end of a FIFO."""
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        return os.open(name, flags, 0o644, dir_fd=directory)
+        file = os.open(name, flags, 0o644, dir_fd=directory)
+        _give_away(file, directory)
+        return file
 
     def write(self, file: int, data: bytes) -> int:
         return os.write(file, data)
@@ -41,6 +51,12 @@ class SystemCalls:
 
     def make_directory(self, directory: int, name: str) -> None:
         os.mkdir(name, 0o755, dir_fd=directory)
+        if os.geteuid() == 0:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            with suppress(FileNotFoundError):
+                made = os.open(name, flags, dir_fd=directory)
+                _give_away(made, directory)
+                os.close(made)
 
     def rename(self, directory: int, name: str, new_directory: int, new_name: str) -> None:
         os.rename(name, new_name, src_dir_fd=directory, dst_dir_fd=new_directory)
@@ -53,3 +69,21 @@ class SystemCalls:
 
     def set_modified(self, directory: int, name: str, modified_ns: int) -> None:
         os.utime(name, ns=(modified_ns, modified_ns), dir_fd=directory, follow_symlinks=False)
+
+
+def _give_away(made: int, directory: int) -> None:
+    """What root makes in somebody's directory is theirs: the server that runs as them goes on with it."""
+    if os.geteuid() == 0:
+        owner, new = os.fstat(directory), os.fstat(made)
+        if new.st_uid == 0 != owner.st_uid and (stat.S_ISREG(new.st_mode) or stat.S_ISDIR(new.st_mode)):
+            with suppress(OSError):  # Not on each file system.
+                os.fchown(made, owner.st_uid, owner.st_gid)
+
+
+def _keep_permissions(file: int, replaced: os.stat_result) -> None:
+    new, mode = os.fstat(file), replaced.st_mode & 0o777
+    with suppress(OSError):  # Not on each file system.
+        if os.geteuid() == 0 and (new.st_uid, new.st_gid) != (replaced.st_uid, replaced.st_gid):
+            os.fchown(file, replaced.st_uid, replaced.st_gid)
+        if stat.S_IMODE(new.st_mode) != mode:
+            os.fchmod(file, mode)

@@ -118,9 +118,9 @@ class FragileDisk(SystemCalls):
         assert isinstance(node, File)
         return node
 
-    def create(self, directory: int, name: str) -> int:
+    def create(self, directory: int, name: str, replaced: os.stat_result | None = None) -> int:
         self._begin(f"create {name}")
-        descriptor = super().create(directory, name)
+        descriptor = super().create(directory, name, replaced)
         self._appeared(directory, name, os.fstat(descriptor).st_ino, File())
         return descriptor
 

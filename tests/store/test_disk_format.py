@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,12 +24,14 @@ from store import (
     RunStatus,
     RunStep,
     RunStepStatus,
+    RunStepType,
     StorageFailed,
     Thread,
     ThreadMessage,
     ThreadNotFound,
     ThreadStore,
 )
+from store.disk import checking, leftovers
 from store.disk.system_calls import SystemCalls
 
 GOLDEN_META = (
@@ -389,3 +393,72 @@ def test_a_disk_that_cannot_sync_directories_holds_a_store_all_the_same() -> Non
     finally:
         for descriptor in (settings, reading, writing):
             os.close(descriptor)
+
+
+# ── Whose the files are ─────────────────────────────────────────────────────────────────────────────────
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone may do this")
+
+
+def permissions(*paths: Path) -> list[tuple[str, int, int]]:
+    found = [path.stat() for path in paths]
+    return [(stat.filemode(each.st_mode), each.st_uid, each.st_gid) for each in found]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o664, 0o666])
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_a_document_that_is_replaced_keeps_its_mode(with_run: ThreadStore, mode: int, umask: int) -> None:
+    status = with_run.run_dir("thread_1", "run_1") / "status.json"
+    status.chmod(mode)
+    before = permissions(status)
+    umask = os.umask(umask)
+    try:
+        with_run.cancel_run("thread_1", "run_1")
+    finally:
+        os.umask(umask)
+    assert permissions(status) == before
+
+
+@as_root
+def test_what_root_does_in_the_store_of_another_user_is_theirs(tmp_path: Path) -> None:
+    place = tmp_path / "store"
+    place.mkdir()
+    os.chown(place, 1234, 5678)
+    store = ThreadStore(place)
+    store.create_thread(Thread(id="T"))
+    store.append_message("T", ThreadMessage(role=MessageRole.user, content=[]))
+    store.create_run("T", Run(id="R"))
+    store.append_step("T", "R", RunStep(id="S", step_type=RunStepType.tool_calls))
+    store.cancel_run("T", "R")
+    made = list(place.rglob("*"))
+    assert len(made) == 8
+    assert {owner[1:] for owner in permissions(*made)} == {(1234, 5678)}
+
+
+@as_root
+def test_what_root_replaces_keeps_its_owner(with_run: ThreadStore) -> None:
+    status = with_run.run_dir("thread_1", "run_1") / "status.json"
+    os.chown(status, 1234, 5678)
+    status.chmod(0o640)
+    with_run.cancel_run("thread_1", "run_1")
+    assert permissions(status) == [("-rw-r-----", 1234, 5678)]
+
+
+@as_root
+def test_a_thread_that_this_user_may_not_read_is_listed_and_who_opens_it_is_told(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        store = ThreadStore(place)
+        for thread_id in ("common", "private"):
+            store.create_thread(Thread(id=thread_id))
+        store.thread_dir("private").chmod(0)
+        os.chmod(place, 0o755)
+        (Path(place) / "lost+found").mkdir(0o700)
+        os.seteuid(65534)
+        try:
+            store = ThreadStore(place)
+            assert sorted(store.list_thread_ids()) == ["common", "private"] == checking.places(store)
+            assert list(leftovers.find(place, 0)) == []
+            with pytest.raises(StorageFailed, match="Permission denied"):
+                store.get_thread("private")
+        finally:
+            os.seteuid(0)
