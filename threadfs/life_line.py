@@ -58,7 +58,6 @@ async def keep_lines() -> None:
     free = trio.Semaphore(_MAX_KEPT)
 
     async def keep(line: socket.socket) -> None:
-        _held.append(line)
         await trio.lowlevel.wait_readable(line)
         _held.remove(line)
         line.close()
@@ -70,10 +69,13 @@ async def keep_lines() -> None:
                 await free.acquire()
                 await trio.lowlevel.wait_readable(listening)
                 try:
-                    nursery.start_soon(keep, listening.accept()[0])
+                    line = listening.accept()[0]
                 except OSError:  # They have hung up already, or there are too many open files.
                     free.release()
                     await trio.sleep(_PATIENCE_S)
+                else:
+                    _held.append(line)
+                    nursery.start_soon(keep, line)
 
 
 class LifeLine:

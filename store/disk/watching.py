@@ -46,6 +46,8 @@ class Watches:
 
     def __init__(self, root: str) -> None:
         self._root = root
+        # What is on another disk, such as the directory that its own is mounted on, is not the store.
+        self._device = os.stat(root).st_dev
         self._inotify = INotify(nonblocking=True)
         self._closing = os.eventfd(0)
         self._reading = threading.Lock()
@@ -158,6 +160,8 @@ class Watches:
         with self._lock:
             if key is not None and key not in self._followed:
                 return True
+            if os.fstat(directory).st_dev != self._device:
+                return False
             try:
                 # By descriptor: a path could lead through a link. The dot is what the flag needs.
                 descriptor = self._inotify.add_watch(f"/proc/self/fd/{directory}/.", _MASK)
@@ -166,7 +170,8 @@ class Watches:
                     return False
                 raise
             before = self._descriptors.get(parts)
-            if before is not None and before != descriptor and self._parts.get(before) == parts:
+            is_another = before is not None and before != descriptor and self._parts.get(before) == parts
+            if is_another and parts:  # That the store has gone, its own watch has yet to say.
                 self._remove(parts)
             self._descriptors[parts] = descriptor
             self._parts[descriptor] = parts

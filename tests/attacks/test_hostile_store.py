@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from store import Run, Thread, ThreadStore
 from tests.attacks.conftest import attacked, told
 from tests.mount.conftest import Mount, wait_until
 from tests.nodes.driving import outcome
@@ -245,3 +246,38 @@ def test_what_the_disk_forbids_is_an_error_until_it_allows_it(mount: Mount, thre
         system("chattr", "-i", stored)
     (thread / "say").write_text("yes")
     assert told(mount.store, "a") == ["Hello", "yes"]
+
+
+def check_that_it_follows(mount: Mount) -> None:
+    """What other programs make, change and delete from now on shows."""
+    threads, queued = mount.path("threads"), mount.path("runs", "queued")
+    store = ThreadStore(mount.store)
+    before = os.listdir(threads)
+    for _ in range(3):
+        store.create_thread(Thread(id="t"))
+        wait_until(lambda: "t" in os.listdir(threads), 1)
+        store.create_run("t", Run(id="r"))
+        wait_until(lambda: "r@t" in os.listdir(queued), 1)
+        store.delete_thread("t")
+        wait_until(lambda: os.listdir(threads) == before, 1)
+
+
+def test_a_store_that_another_one_takes_the_place_of_is_followed(
+    mount: Mount, thread: Path, tmp_path: Path
+) -> None:
+    ThreadStore(tmp_path / "new").create_thread(Thread(id="new"))
+    assert "a" in os.listdir(thread.parent)
+    mount.store.rename(tmp_path / "old")
+    (tmp_path / "new").rename(mount.store)
+    wait_until(lambda: os.listdir(thread.parent) == ["new"], 1)
+    check_that_it_follows(mount)
+
+
+def test_a_disk_that_is_unmounted_and_comes_back_is_followed(small_disk: Path, tmp_path: Path) -> None:
+    with attacked(tmp_path, store=small_disk) as mount:
+        threads = mount.path("threads")
+        threads.joinpath("a").mkdir()
+        wait_until(lambda: subprocess.run(["umount", small_disk], check=False).returncode == 0)
+        wait_until(lambda: os.listdir(threads) == [], 1)
+        system("mount", "-t", "tmpfs", "-o", "size=1m", "none", small_disk)
+        check_that_it_follows(mount)

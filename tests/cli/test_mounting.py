@@ -297,7 +297,7 @@ def test_any_number_may_ask_who_serves_a_mount_and_wait_for_its_end(mounted: Mou
 def test_a_mount_that_is_asked_by_too_many_is_there_all_the_same(mounted: Mount) -> None:
     mount = on_top(str(mounted.root))
     assert mount is not None
-    lines = [life_line.LifeLine(mount) for _ in range(150)]
+    lines = [life_line.LifeLine(mount) for _ in range(131)]
     assert lines[-1].pid is not None
     assert not lines[-1].wait(0.1)
 
