@@ -21,12 +21,12 @@ def pytest_report_header(config: pytest.Config) -> str:
     return "attacks: long" if config.getoption("long") else "attacks: short (--long: for about two hours)"
 
 
-def open_files() -> list[str]:
-    """What each descriptor of this process leads to."""
+def open_files(process: int | str = "self") -> list[str]:
+    """What each descriptor of a process leads to, by default of this one."""
     found = []
-    for descriptor in os.listdir("/proc/self/fd"):
+    for descriptor in os.listdir(f"/proc/{process}/fd"):
         with suppress(FileNotFoundError):  # The one that read the listing, or closed since.
-            found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+            found.append(os.readlink(f"/proc/{process}/fd/{descriptor}"))
     return found
 
 

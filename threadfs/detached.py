@@ -26,6 +26,8 @@ _CLONE_FILES = 0x400
 _FUSE_DEVICE = "/dev/fuse"
 _FUSE_DEV_IOC_CLONE = 0x8004E500
 _STANDARD = 3
+# How often who waits for a call looks whether there is anybody to make it.
+_CLOSES_S = 1.0
 
 
 def start(name: str, work: Callable[[], None]) -> None:
@@ -80,15 +82,18 @@ class Caller:
 
     def __init__(self, name: str) -> None:
         self._calls: SimpleQueue[tuple[Callable[[], None], threading.Event] | None] = SimpleQueue()
+        self._is_closed = False
         start(name, self._work)
 
     def call(self, function: Callable[[], None]) -> None:
-        """Returns when *function*, which raises nothing, has returned."""
+        """Returns when *function*, which raises nothing, has returned, or nobody calls it any more."""
         done = threading.Event()
         self._calls.put((function, done))
-        done.wait()
+        while not done.wait(_CLOSES_S) and not self._is_closed:
+            pass
 
     def close(self) -> None:
+        self._is_closed = True
         self._calls.put(None)
 
     def _work(self) -> None:

@@ -227,7 +227,8 @@ class KernelCache:
             if change.part is Part.RUNS:
                 if has_gone or not self._is_as_known(run):
                     self._forget_name(runs, change.run_id)
-                    self._is_another(run)
+                    if self._inodes.existing(run) is not None:
+                        self._is_another(run)
             elif change.part is Part.STEPS and change.step_id is None:  # As below, of all runs.
                 self._forget_list(self._inodes.within(thread_id, change.run_id))
             elif change.step_id is not None and change.part is Part.STEPS:
@@ -262,7 +263,9 @@ class KernelCache:
             with suppress(StorageFailed):
                 self._watch.follow(scope)  # So that nobody waits for the disk with the lock.
                 with self._lock:
-                    if scope in self._holders and self._watch.follow(scope):
+                    if scope not in self._holders:
+                        self._watch.forget(scope)
+                    elif self._watch.follow(scope):
                         self._followed.add(scope)
         self._forget_all(self._inodes.held())
         for inode in self._inodes.held():

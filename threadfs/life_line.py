@@ -33,6 +33,13 @@ def _name(device: str) -> bytes:
     return b"\0threadfs-" + device.encode()
 
 
+def _of_peer(line: socket.socket) -> tuple[int, int]:
+    """The process and the user at the other end."""
+    said = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, _ = _CREDENTIALS.unpack(said)
+    return pid, uid
+
+
 def hold(mountpoint: str) -> None:
     """Tells who asks that the process serving *mountpoint*, which is this one, lives: from now to its end."""
     mount = on_top(mountpoint)
@@ -74,8 +81,12 @@ async def keep_lines() -> None:
                     free.release()
                     await trio.sleep(_PATIENCE_S)
                 else:
-                    _held.append(line)
-                    nursery.start_soon(keep, line)
+                    if _of_peer(line)[1] in (0, os.geteuid()):
+                        _held.append(line)
+                        nursery.start_soon(keep, line)
+                    else:  # Others could keep those out whom it concerns.
+                        line.close()
+                        free.release()
 
 
 class LifeLine:
@@ -95,8 +106,7 @@ class LifeLine:
                 time.sleep(_PATIENCE_S / 50)
         except OSError:
             return
-        said = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        pid, uid, _ = _CREDENTIALS.unpack(said)
+        pid, uid = _of_peer(self._socket)
         # Anybody may listen under any name: believe root, ourselves, and whom root asks about.
         if uid in (0, os.geteuid()) or os.geteuid() == 0:
             self.pid = pid

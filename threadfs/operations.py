@@ -466,8 +466,9 @@ class Operations(pyfuse3.Operations):
             if poll_handle is not None:
                 self.kernel_cache.notify_on_change(file.inode, fh, poll_handle)
             if await self._version(file.inode.node) != file.reader.version:
-                # Who opens it again now sees what it is now, also before the watch tells of it.
-                await in_thread(self.kernel_cache.noticed, file.inode.node)
+                if file.inode.kept is None:
+                    # Who opens it again now sees what it is now, also before the watch tells of it.
+                    await in_thread(self.kernel_cache.noticed, file.inode.node)
                 events |= select.POLLPRI | select.POLLERR
         return events
 

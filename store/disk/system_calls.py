@@ -30,10 +30,14 @@ class SystemCalls:
 
     def open_for_appending(self, directory: int, name: str) -> int:
         """The file, made when it is missing. Never waits for the other end of a FIFO."""
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        file = os.open(name, flags, 0o644, dir_fd=directory)
-        _give_away(file, directory)
-        return file
+        flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        while True:
+            with suppress(FileNotFoundError):
+                return os.open(name, flags, dir_fd=directory)
+            with suppress(FileExistsError):  # Somebody else has made it since.
+                file = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=directory)
+                _give_away(file, directory)
+                return file
 
     def write(self, file: int, data: bytes) -> int:
         return os.write(file, data)

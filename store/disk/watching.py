@@ -80,14 +80,14 @@ class Watches:
             self._close()
         return self.is_closed
 
-    def follow(self, key: DocumentKey) -> bool:
+    def count(self, key: DocumentKey) -> None:
+        """One more follows it, who has it watched next."""
         with self._lock:
             self._followed[key] += 1
-        try:
-            return self._add(_directory_of(key), key)
-        except BaseException:
-            self.forget(key)
-            raise
+
+    def watch(self, key: DocumentKey) -> bool:
+        """Whether changes in what is followed will be seen."""
+        return self._add(_directory_of(key), key)
 
     def forget(self, key: DocumentKey) -> None:
         parts = _directory_of(key)
@@ -116,7 +116,8 @@ class Watches:
 
     def tell(self, change: Change, but: DiskWatch | None = None) -> None:
         if change.part is Part.EVERYTHING:
-            # Directories may have been replaced unheard, or have lost their watch.
+            # Directories may have been replaced unheard, or have lost their watch. Who lists them waits anew.
+            self._awaited.clear()
             for follower in self._followers:
                 follower.lose()
         for follower in self._followers:
@@ -280,14 +281,19 @@ class Watches:
     def _await_document(self, parts: Parts) -> None:
         with self._lock:
             self._awaited.add(parts)
-        self._add_again(parts)
-        with opened(self._root, *parts) as directory:
-            is_awaited = directory is not None and not directories.stands(directory, _document_in(parts))
-        if not is_awaited:
-            with self._lock:
-                self._awaited.discard(parts)
-                if not self._is_needed(parts):
-                    self._remove(parts)
+        is_awaited = False
+        try:
+            # Where no watch is left for it, nobody hears of it.
+            if self._add(parts):
+                with opened(self._root, *parts) as directory:
+                    document = _document_in(parts)
+                    is_awaited = directory is not None and not directories.stands(directory, document)
+        finally:
+            if not is_awaited:
+                with self._lock:
+                    self._awaited.discard(parts)
+                    if not self._is_needed(parts):
+                        self._remove(parts)
 
     def _follow_again(self, parts: Parts) -> None:
         """Watches what is followed of a directory that has come and may hold all that belongs there."""
@@ -304,7 +310,7 @@ class Watches:
                 if names.is_id(run_id) and not self._has_document(run):
                     self._await_document(run)
 
-    def _add_again(self, parts: Parts, key: DocumentKey | None = None) -> None:
+    def _add_again(self, parts: Parts, key: DocumentKey) -> None:
         """As `_add`, for what somebody believes to be watched. Raises StorageFailed when it cannot be."""
         if not self._add(parts, key):
             raise StorageFailed(errno.ENOSPC, f"{'/'.join(parts)}: no watch is left")
@@ -323,21 +329,38 @@ class DiskWatch:
         # What is followed, and since how many losses there is a watch for it; -1: there is none.
         self._followed: dict[DocumentKey, int] = {}
         self._losses = 0
+        # Guards the first. Nobody who holds it waits for the disk.
+        self._lock = threading.Lock()
 
     def follow(self, key: DocumentKey) -> bool:
         losses = self._losses
-        if self._followed.get(key) != losses:
-            self.forget(key)
-            self._followed[key] = losses if self._watches.follow(key) else -1
-        return self._followed[key] >= 0
+        with self._lock:
+            since = self._followed.get(key)
+            if since == losses:
+                return True
+            if since is None:
+                self._followed[key] = -1
+                self._watches.count(key)
+        try:
+            # One that is watched still is not given up for that: the system tells of each that is.
+            is_watched = self._watches.watch(key)
+        except BaseException:
+            if since is None:
+                self.forget(key)
+            raise
+        with self._lock:
+            if key in self._followed:
+                self._followed[key] = losses if is_watched else -1
+        return is_watched
 
     def lose(self) -> None:
         """There may be no watch any more for what is followed: whoever follows it again gets another."""
         self._losses += 1
 
     def forget(self, key: DocumentKey) -> None:
-        if self._followed.pop(key, None) is not None:
-            self._watches.forget(key)
+        with self._lock:
+            if self._followed.pop(key, None) is not None:
+                self._watches.forget(key)
 
     def catch_up(self) -> None:
         """Returns when what has changed before the call is told."""

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import OSLO, ROOT, Result, command, environment, fails, succeeds, threadfs
+from tests.conftest import open_files
 from tests.mount.conftest import ANSWERS_S, EXAMPLES, Mount, start, stop, wait_until
 from threadfs import life_line
 from threadfs.commands.background import log_file_for
@@ -277,8 +278,7 @@ def test_umount_returns_when_the_mount_and_its_process_are_gone(desk: Path) -> N
 
 def test_any_number_may_ask_who_serves_a_mount_and_wait_for_its_end(mounted: Mount) -> None:
     def sockets() -> int:
-        descriptors = Path(f"/proc/{mounted.process.pid}/fd").iterdir()
-        return sum(os.readlink(descriptor).startswith("socket:") for descriptor in descriptors)
+        return sum(file.startswith("socket:") for file in open_files(mounted.process.pid))
 
     mount = on_top(str(mounted.root))
     assert mount is not None

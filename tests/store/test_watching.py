@@ -386,6 +386,32 @@ def test_what_was_followed_and_comes_again_when_no_watch_is_left_may_be_anything
         assert not with_run.watch.follow(DocumentKey("t"))
 
 
+def test_who_follows_again_what_may_be_lost_loses_nothing_by_that(tmp_path: Path) -> None:
+    store = ThreadStore(tmp_path / "store")
+    keys = [DocumentKey(store.create_thread(Thread()).id) for _ in range(50)]
+    losses: list[Change] = []
+
+    def follow_again(change: Change) -> None:
+        if change.part is Part.EVERYTHING:
+            losses.append(change)
+            for key in keys:
+                watch.follow(key)
+
+    with inotify_limit("max_queued_events", 16):
+        watch = store.watch(follow_again)
+    try:
+        for key in [*keys, DocumentKey("")]:
+            watch.follow(key)
+        for key in keys:
+            store.patch_document(key, {"a": 1})
+        wait_until(lambda: losses != [])
+        time.sleep(1)
+        # One for what overflowed, one for what came while it was followed again.
+        assert len(losses) <= 2
+    finally:
+        watch.close()
+
+
 def test_a_list_that_comes_in_the_moment_in_which_it_is_waited_for_is_followed(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
