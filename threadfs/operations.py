@@ -141,8 +141,10 @@ class Operations(pyfuse3.Operations):
         text = _decoded(name)
         if text == ".":
             return await self.answers.remember(directory)
-        # Known from a listing perhaps, and not followed: then nobody would hear that it is another one.
-        await self.answers.hold(self.inodes[parent_inode])
+        parent = self.inodes[parent_inode]
+        if not parent.is_followed and directory.scope is not None:
+            # Known from a listing: nobody would hear that it is another one.
+            await self.answers.hold(parent)
         node = await asked(directory, directory.lookup, text)
         return await self.answers.remember(node)
 
@@ -399,7 +401,10 @@ class Operations(pyfuse3.Operations):
 
     async def _open_reader(self, found: Inode) -> pyfuse3.FileInfo:
         reader = await self._reader(found)
-        version = (await asked(found.node, reader.attributes)).version if reader.version else None
+        if isinstance(reader, BytesReader):
+            version = reader.attributes().version
+        else:
+            version = (await asked(found.node, reader.attributes)).version if reader.version else None
         # Nothing is awaited before it is one of the readers: their pages are those of one version.
         if found.readers and reader.version != found.readers[0].version:
             if reader is not found.kept:
