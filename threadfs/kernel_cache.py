@@ -48,7 +48,6 @@ UNWATCHED_S = 0.8
 _AGAIN_S = 0.3
 # How long a change waits for the lock of a directory in which a name has to be forgotten.
 _PATIENCE_S = 0.1
-_CAME_OR_WENT = (Part.THREADS, Part.RUNS, Part.STEPS)
 # Of how many threads and runs made here it is known that the kernel knows them as they are.
 _MAX_MADE = 4096
 
@@ -207,7 +206,7 @@ class KernelCache:
         tree, thread_id = self._tree, change.thread_id
         thread, runs = ThreadDirectory(tree, thread_id), RunsDirectory(tree, thread_id)
         # Asked first: who lists from now on does not find what is not there.
-        has_gone = change.part in _CAME_OR_WENT and self._version(_key(change)) is None
+        has_gone = self._asks_for(change) and self._version(_key(change)) is None
         if change.part is Part.THREADS:
             self._forget_inode(ThreadsDirectory(tree), attributes_only=True)
             if has_gone or not self._is_as_known(thread):
@@ -250,6 +249,11 @@ class KernelCache:
             self._forget_file(MetaFile(tree, _key(change)))
             # Without messages it has the time of that.
             self._forget_inode(LogFile(tree, thread_id), attributes_only=True)
+
+    def _asks_for(self, change: Change) -> bool:
+        """Whether it is asked if a name has gone: a server is not, for each thread and run that comes."""
+        is_listed = change.part in (Part.THREADS, Part.RUNS) and not self._tree.store.is_remote
+        return is_listed or change.part is Part.STEPS
 
     def noticed(self, document: DocumentFile) -> None:
         """Somebody has seen that *document* is another one than the kernel knows."""
