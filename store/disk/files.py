@@ -106,20 +106,28 @@ def rewrite(
     document between our reading and our renaming. The caller holds the thread's lock.
     """
     for _ in range(_ATTEMPTS):
-        stored = read_file(directory, name, path)
+        file = directories.open_file(directory, name, path)
+        stored = None if file is None else _read(file, path)
         new = change(stored)
         if new is None:
             return
         with directories.storage_errors(path):
-            if _replace(calls, directory, name, stored, new):
+            if _replace(calls, directory, name, stored, new, None if file is None else file.status):
                 return
     raise StorageFailed(errno.EBUSY, f"{path}: another program keeps replacing it")
 
 
-def _replace(calls: SystemCalls, directory: int, name: str, stored: bytes | None, new: bytes) -> bool:
+def _replace(
+    calls: SystemCalls,
+    directory: int,
+    name: str,
+    stored: bytes | None,
+    new: bytes,
+    status: os.stat_result | None,
+) -> bool:
     """Whether *stored* was still there and has been replaced by *new*."""
     temporary = temporary_name()
-    write_new(calls, directory, temporary, (new,), None if stored is None else _status_of(directory, name))
+    write_new(calls, directory, temporary, (new,), status)
     try:
         # The last thing before the rename; what another program does in between is lost.
         if not _still_holds(directory, name, stored):
@@ -133,13 +141,6 @@ def _replace(calls: SystemCalls, directory: int, name: str, stored: bytes | None
         raise
     calls.sync(directory)
     return True
-
-
-def _status_of(directory: int, name: str) -> os.stat_result | None:
-    try:
-        return os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return None  # Which is seen before the replacement.
 
 
 def _still_holds(directory: int, name: str, stored: bytes | None) -> bool:

@@ -86,8 +86,10 @@ def _give_away(made: int, directory: int) -> None:
 
 def _keep_permissions(file: int, replaced: os.stat_result) -> None:
     new, mode = os.fstat(file), replaced.st_mode & 0o777
+    is_owned_alike = new.st_uid == replaced.st_uid and new.st_gid == replaced.st_gid
+    if is_owned_alike and stat.S_IMODE(new.st_mode) == mode:
+        return
     with suppress(OSError):  # Not on each file system.
-        if os.geteuid() == 0 and (new.st_uid, new.st_gid) != (replaced.st_uid, replaced.st_gid):
+        if os.geteuid() == 0:
             os.fchown(file, replaced.st_uid, replaced.st_gid)
-        if stat.S_IMODE(new.st_mode) != mode:
-            os.fchmod(file, mode)
+        os.fchmod(file, mode)
