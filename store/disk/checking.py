@@ -34,8 +34,8 @@ def places(store: ThreadStore) -> list[str]:
     """The names in the store's directory that are, or could be, threads, in order."""
     with opened(store.root) as root, storage_errors(store.root):
         assert root is not None
-        found = [name for name, _ in directories.subdirectories(root) if not name.startswith(".")]
-    return sorted(name for name in found if name != names.OF_THE_DISK)
+        found = (name for name, _ in directories.subdirectories(root))
+        return sorted(name for name in found if not name.startswith(".") and name != names.OF_THE_DISK)
 
 
 def check_place(store: ThreadStore, place: str) -> Iterator[Finding]:

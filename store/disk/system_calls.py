@@ -59,8 +59,10 @@ class SystemCalls:
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             with suppress(FileNotFoundError):
                 made = os.open(name, flags, dir_fd=directory)
-                _give_away(made, directory)
-                os.close(made)
+                try:
+                    _give_away(made, directory)
+                finally:
+                    os.close(made)
 
     def rename(self, directory: int, name: str, new_directory: int, new_name: str) -> None:
         os.rename(name, new_name, src_dir_fd=directory, dst_dir_fd=new_directory)
@@ -79,7 +81,7 @@ def _give_away(made: int, directory: int) -> None:
     """What root makes in somebody's directory is theirs: the server that runs as them goes on with it."""
     if os.geteuid() == 0:
         owner, new = os.fstat(directory), os.fstat(made)
-        if new.st_uid == 0 != owner.st_uid and (stat.S_ISREG(new.st_mode) or stat.S_ISDIR(new.st_mode)):
+        if new.st_uid == 0 != owner.st_uid:
             with suppress(OSError):  # Not on each file system.
                 os.fchown(made, owner.st_uid, owner.st_gid)
 

@@ -260,10 +260,8 @@ class Watches:
         if len(parts) in (1, 3):
             if event.name in (RUNS, STEPS):
                 self._follow_again(child)
-        elif names.is_id(event.name):
-            self._follow_again(child)
-            if not self._has_document(child):
-                self._await_document(child)
+        else:
+            self._follow_member(child)
 
     def await_documents(self, parts: Parts, without: Collection[str]) -> bool:
         """The directories *without* a document in a list become threads or runs when they get one.
@@ -305,10 +303,14 @@ class Watches:
             with opened(self._root, *parts) as runs:
                 found = directories.subdirectories(runs) if runs is not None else []
             for run_id, _ in found:
-                run = (*parts, run_id)
-                self._follow_again(run)
-                if names.is_id(run_id) and not self._has_document(run):
-                    self._await_document(run)
+                self._follow_member((*parts, run_id))
+
+    def _follow_member(self, parts: Parts) -> None:
+        """As `_follow_again`, of a directory in a list, which may not be a thread or run yet."""
+        if names.is_id(parts[-1]):
+            self._follow_again(parts)
+            if not self._has_document(parts):
+                self._await_document(parts)
 
     def _add_again(self, parts: Parts, key: DocumentKey) -> None:
         """As `_add`, for what somebody believes to be watched. Raises StorageFailed when it cannot be."""

@@ -25,11 +25,7 @@ from store import (
 )
 from tests.mount.conftest import Mount, wait_until
 from tests.mount.pair import FRESH_WITHIN_S, compare_under_random_changes, message
-
-
-def stats(mount: Mount) -> dict[str, int]:
-    lines = mount.path(".threadfs", "stats").read_text().splitlines()
-    return {name: int(value) for name, value in (line.split() for line in lines)}
+from tests.mount.scripts import stats
 
 
 def requests_for(mount: Mount, action: object) -> int:

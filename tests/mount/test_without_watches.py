@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import inotify_limit
 from tests.mount.conftest import Mount, checked_mount, start, stop, wait_until
 from tests.mount.pair import compare_under_random_changes
-from tests.mount.test_cache import stats
+from tests.mount.scripts import stats
 
 LIMITS = {
     "no instance": ("max_user_instances", 0),
