@@ -506,15 +506,14 @@ class Operations(pyfuse3.Operations):
         """Arrives at each close of a descriptor, also that of a child that has inherited it."""
         file = self._files[fh]
         async with file:
-            if file.writer is None or not file.writer.owes:
-                return
-            await self._commit(file, file.writer, unless_open=True)
+            if file.writer is not None and file.owes:
+                await self._commit(file, file.writer, unless_open=True)
 
     @handler
     async def fsync(self, fh: int, datasync: bool) -> None:
         file = self._files[fh]
         async with file:
-            if file.writer is not None and file.writer.owes:
+            if file.writer is not None and file.owes:
                 await self._commit(file, file.writer)
 
     async def _committing(self, function: Callable[..., None], *arguments: Any) -> None:
@@ -525,9 +524,17 @@ class Operations(pyfuse3.Operations):
     async def _commit(self, file: OpenFile, writer: Writer, *, unless_open: bool = False) -> None:
         """Commits what was written; *unless_open* by the process that opened the file: it may write more."""
 
+        # Of several opened by one program nobody sees which descriptor is whose, but one each that it needs.
+        needed = sum(
+            other.inode is file.inode and other.opener == file.opener and other.owes
+            for other in (self._files.values() if file.inode.writers > 1 else (file,))
+        )
+
         def end() -> bool:
-            if unless_open and openers.has_open(file.opener, file.inode.number, self.device):
-                return False
+            if unless_open:
+                found = openers.open_descriptors(file.opener, file.inode.number, self.device)
+                if found >= needed:
+                    return False
             file.is_judged = True
             writer.flush()
             return True
@@ -545,11 +552,11 @@ class Operations(pyfuse3.Operations):
 
     async def release(self, fh: int) -> None:
         """No descriptor is left. Nobody waits for this, so an error is in ``.threadfs/errors`` alone."""
-        writer = self._files[fh].writer
-        if writer is not None and writer.owes and not self._files[fh].is_judged:
+        file = self._files[fh]
+        if file.writer is not None and file.owes and not file.is_judged:
             with suppress(pyfuse3.FUSEError):
-                await self._commit_at_last_close(fh, writer)
-        file = self._files.pop(fh)
+                await self._commit_at_last_close(fh, file.writer)
+        del self._files[fh]
         inode = file.inode
         if file.writer is not None:
             inode.writers -= 1
