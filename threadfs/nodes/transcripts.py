@@ -32,10 +32,13 @@ class _Another(Exception):
 
 
 class Rendered:
-    """The text of one conversation. It only grows: what is new comes at its end."""
+    """The text of one conversation. It only grows: what is new comes at its end, and its heading stays."""
 
     def __init__(self, thread_id: str) -> None:
         self._thread_id = thread_id
+        # What the heading says, and a version of the thread's document that says it.
+        self._title = ""
+        self._document_version: object = None
         self._lock = threading.Lock()
         self._text = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - lives as long as this
         self._size = 0
@@ -48,6 +51,15 @@ class Rendered:
         self._latest_s: int | None = None
         # Of each run: the version of its document, its status, when it was made.
         self._runs: dict[str, tuple[object, RunStatus, int | None]] = {}
+
+    def has_title_of(self, store: Store, document_version: object) -> bool:
+        """Whether the thread is still called what the heading says, in this version of its document."""
+        with self._lock:
+            if self._size and document_version != self._document_version:
+                if _title_of(store, self._thread_id) != self._title:
+                    return False
+                self._document_version = document_version
+            return True
 
     def update(self, store: Store) -> bool:
         """Renders what is new. False when it cannot grow into what is stored: that is something else."""
@@ -69,7 +81,9 @@ class Rendered:
         if self._runs and self._runs.keys().isdisjoint(store.list_run_ids(self._thread_id)):
             raise _Another
         if not self._size:
-            self._write(markdown.head(self._thread_id))
+            self._document_version = store.document_info(DocumentKey(self._thread_id)).version
+            self._title = _title_of(store, self._thread_id)
+            self._write(markdown.head(self._thread_id, self._title))
         outcomes = sorted(self._outcomes(store))
         if outcomes or info.size_bytes > self._log_bytes:
             for _, _, text in heapq.merge(self._messages(log), outcomes):
@@ -120,6 +134,12 @@ class Rendered:
             return self._text.read(min(size, max(0, self._size - offset)))
 
 
+def _title_of(store: Store, thread_id: str) -> str:
+    with suppress(Damaged):
+        return markdown.title_of(store.get_thread(thread_id).metadata)
+    return ""
+
+
 class Renderer:
     """Keeps the conversations that were looked at last."""
 
@@ -128,13 +148,14 @@ class Renderer:
         self._rendered: OrderedDict[str, Rendered] = OrderedDict()
 
     def rendered(self, store: Store, thread_id: str) -> Rendered:
-        """The conversation as it is now."""
+        """The conversation as it is now. Raises NotFound."""
+        version = store.document_info(DocumentKey(thread_id)).version
         with self._lock:
             rendered = self._rendered.pop(thread_id, None) or Rendered(thread_id)
             self._rendered[thread_id] = rendered
             if len(self._rendered) > _MAX_RENDERED:
                 self._rendered.popitem(last=False)
-        if not rendered.update(store):
+        if not rendered.has_title_of(store, version) or not rendered.update(store):
             # Who reads the old text goes on with it.
             rendered = Rendered(thread_id)
             rendered.update(store)
@@ -186,7 +207,6 @@ class Transcript(Node):
         return f"transcripts/{self.thread_id}{_SUFFIX}"
 
     def rendered(self) -> Rendered:
-        self.store.document_info(DocumentKey(self.thread_id))
         return self.renderer.rendered(self.store, self.thread_id)
 
     def attributes(self) -> Attributes:
