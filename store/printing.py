@@ -33,4 +33,7 @@ def printable_json(line: str) -> str:
 def _escaped(match: re.Match[str]) -> str:
     character = match[0]
     code = ord(character)
-    return _NAMED.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{{{code:x}}}")
+    if code < 0x100:
+        return _NAMED.get(character) or f"\\x{code:02x}"
+    # In a path, half of a pair is a byte that is not UTF-8, as Python has it.
+    return f"\\u{code:04x}" if 0xD800 <= code < 0xE000 else f"\\u{{{code:x}}}"

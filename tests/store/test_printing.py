@@ -48,7 +48,7 @@ def test_all_other_text_stays(text: str) -> None:
 
 
 def test_halves_of_surrogate_pairs_can_be_written() -> None:
-    assert printable("\ud83d").encode() == b"\\u{d83d}"
+    assert printable("\ud83d").encode() == b"\\ud83d"
 
 
 def test_a_document_means_the_same() -> None:
