@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 
@@ -147,6 +148,26 @@ def test_what_is_opened_after_a_new_title_has_it_and_an_open_reader_keeps_its_ow
     assert reader.attributes().size_bytes == len(reader.read(0, 1000))
 
 
+def test_with_another_title_a_transcript_is_another_file_whose_readers_know_their_size(
+    programs: Programs,
+) -> None:
+    before = programs.at("transcripts/T.md")
+    assert programs.at("transcripts/T.md") == before
+    reader = opened(programs)
+    programs.write("threads/T/say", b"one")
+    assert programs.at("transcripts/T.md") == before
+    set_title(programs, "A title that is longer than the id")
+    after = programs.at("transcripts/T.md")
+    assert after != before
+    assert dict(programs.directory("transcripts").entries())["T.md"] == after
+    assert before.attributes().size_bytes == len(reader.read(0, 1000))
+    assert after.attributes().size_bytes == len(programs.read("transcripts/T.md")) > len(reader.read(0, 1000))
+    reader.close()
+    del reader
+    gc.collect()
+    assert before.attributes().size_bytes == after.attributes().size_bytes  # Nobody reads the one before.
+
+
 def test_a_title_that_another_program_writes_shows(programs: Programs, tmp_path: Path) -> None:
     assert programs.read("transcripts/T.md") == b"# T\n"
     document = tmp_path / "store" / "T" / "meta.json"
@@ -160,6 +181,7 @@ def test_other_changes_of_a_thread_leave_its_transcript_as_it_is(programs: Progr
     assert isinstance(node, Transcript)
     before = node.rendered()
     programs.write("threads/T/meta.json", b'{"metadata": {"owner": "Ada"}}')
+    assert programs.at("transcripts/T.md") == node
     programs.write("threads/T/say", b"hello")
     assert node.rendered() is before
 
