@@ -26,8 +26,8 @@ import sdnotify  # type: ignore[import-untyped]
 import trio
 
 from store import Store
+from store.printing import printable
 from threadfs import life_line
-from threadfs.journal import printable
 from threadfs.mounts import mounts, on_top
 from threadfs.nodes.root import root_of
 from threadfs.operations import Operations

@@ -18,6 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pyfuse3
 
 from store import InvalidDocument, InvalidName, NotFound, StoreError
+from store.printing import printable
 from threadfs import openers
 from threadfs.answers import Answers
 from threadfs.asking import asked, in_thread
@@ -72,7 +73,7 @@ def handler(
             raise pyfuse3.FUSEError(code) from None
         except Exception:
             path = self.subject(function.__name__, arguments)
-            log.exception("%s of %s failed", function.__name__, path)
+            log.exception("%s of %s failed", function.__name__, printable(path))
             self.tree.journal.refused(path, errno.EIO, "an error in threadfs: its log tells more")
             raise pyfuse3.FUSEError(errno.EIO) from None
 

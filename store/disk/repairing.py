@@ -21,7 +21,6 @@ from store.checking import (
 )
 from store.disk import directories, files
 from store.disk.aside import Aside
-from store.disk.checking import printable
 from store.disk.directories import opened
 from store.disk.layout import LOG, META, RUNS, STATUS, Parts
 from store.disk.leftovers import ASIDE
@@ -32,6 +31,7 @@ from store.disk.thread_store import ThreadStore
 from store.documents import MAX_LINE_BYTES
 from store.errors import InvalidDocument, StoreError
 from store.models import Thread, now_s
+from store.printing import printable
 
 
 class Repair:

@@ -32,6 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from store import DocumentKey, StorageFailed, StoreError
+    from store.printing import printable_json
     from threadfs.exporting import Export
     from threadfs.stores import is_url, open_store
 
@@ -48,10 +49,11 @@ def run(options: argparse.Namespace) -> int:
         progress.complain(f"{what}: {error}")
 
     export = Export(store, options.strict, missed)
+    is_watched = sys.stdout.isatty()
     thread_ids = sorted(set(options.threads) or store.list_thread_ids())
     for thread_id in progress.tracked(thread_ids, "thread", len(thread_ids)):
         for line in export.thread(thread_id):
-            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.write(printable_json(line.decode()).encode() if is_watched else line)
     sys.stdout.buffer.flush()
     if missing:
         raise CommandFailed(f"not exported: {missing} damaged, which threadfs fsck {options.store} names")

@@ -63,8 +63,6 @@ class Report:
         self.remaining = 0
 
     def say(self, finding: Finding, repair: str = "") -> None:
-        from threadfs.journal import printable
-
         if self._as_json:
             said = {"path": finding.path, "severity": finding.severity.value, "problem": finding.what}
             if repair:
@@ -72,7 +70,7 @@ class Report:
             progress.say(json.dumps(said))
         else:
             line = f"{finding.path}: {finding.severity.value}: {finding.what}"
-            progress.say(printable(f"{line} ({repair})" if repair else line))
+            progress.say(f"{line} ({repair})" if repair else line)
 
 
 def _check(store: Store, report: Report) -> None:

@@ -49,8 +49,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         from threadfs.commands.progress import complaint
 
-        said = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
-        self.exit(2, complaint(f"{said}; see {self.prog} --help\n"))
+        self.exit(2, complaint(f"{message}; see {self.prog} --help") + "\n")
 
     def format_help(self) -> str:
         import textwrap
