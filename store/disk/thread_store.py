@@ -169,6 +169,10 @@ class ThreadStore(DocumentFiles):
                 is_read_only = os.fstatvfs(thread).f_flag & os.ST_RDONLY
                 raise StorageFailed(errno.EROFS if is_read_only else errno.EACCES, thread_id)
 
+    def check_appendable(self, thread_id: str) -> None:
+        """Raises ThreadNotFound when there is no such thread."""
+        self.document_info(DocumentKey(thread_id))
+
     def thread_modified_ns(self, thread_id: str) -> int:
         """When anything in the thread last changed, in nanoseconds since 1970."""
         index = self._index
