@@ -134,6 +134,10 @@ def test_a_host_whose_network_falls_silent_fails_in_time_and_recovers_by_itself(
     with pytest.raises(OSError, match=os.strerror(errno.ETIMEDOUT)):
         there.path("threads", "T", "say").write_text("while it is silent")
     assert time.monotonic() - started < 40
+    started = time.monotonic()
+    with pytest.raises(OSError, match=os.strerror(errno.ETIMEDOUT)):
+        there.lines("T")
+    assert time.monotonic() - started < 1
     here.path("threads", "T", "say").write_text("meanwhile")
     proxy.go_on()
     wait_until(lambda: there.lines("T") == here.lines("T") >= 2)
