@@ -104,7 +104,7 @@ def test_many_connections_that_were_killed_are_replaced_at_once(
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["restart", "crash"])
 def test_calls_during_a_restart_of_the_server_wait_for_it_and_succeed(how: signal.Signals) -> None:
-    with private_cluster() as cluster, PostgresStore(cluster.url("postgres")) as store:
+    with private_cluster() as cluster, PostgresStore(cluster.url("postgres"), create=True) as store:
         make_thread(store)
         cluster.stop(how)
         restart = threading.Timer(1.0, cluster.start)
@@ -115,7 +115,10 @@ def test_calls_during_a_restart_of_the_server_wait_for_it_and_succeed(how: signa
 
 
 def test_a_server_that_is_gone_fails_calls_in_time_with_the_reason() -> None:
-    with private_cluster() as cluster, PostgresStore(cluster.url("postgres"), limits=IMPATIENT) as store:
+    with (
+        private_cluster() as cluster,
+        PostgresStore(cluster.url("postgres"), create=True, limits=IMPATIENT) as store,
+    ):
         make_thread(store)
         cluster.stop()
         assert fails_with(errno.ETIMEDOUT, "refused", lambda: store.get_thread("T")) < 4
@@ -364,7 +367,7 @@ def small_disk(cluster: Cluster) -> Iterator[Path]:
 def test_a_full_disk_of_the_server_is_reported_and_nothing_is_changed_until_there_is_room(
     cluster: Cluster, small_disk: Path
 ) -> None:
-    with PostgresStore(cluster.url("small")) as store:
+    with PostgresStore(cluster.url("small"), create=True) as store:
         make_thread(store)
         ballast = small_disk / "ballast"
         ballast.write_bytes(b"x" * 2_000_000)
