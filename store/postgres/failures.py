@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from store.errors import StorageFailed
+from store.errors import StorageFailed, Unreachable
 
 # By SQLSTATE; https://www.postgresql.org/docs/current/errcodes-appendix.html
 _ERRNOS = {
@@ -73,7 +73,6 @@ def storage_failed(
     is_unanswered: bool = False,
 ) -> StorageFailed:
     """*error* with the reason in words; *last_refusal* is why connecting failed when it last did."""
-    number = errno.ETIMEDOUT if is_absence(error) else _ERRNOS.get(error.sqlstate or "", errno.EIO)
     what, reason = "the database failed", words(error)
     if is_connecting or isinstance(error, ServerAway):
         what = "no connection to the database"
@@ -82,7 +81,10 @@ def storage_failed(
         what, reason = "no connection to the database", last_refusal or reason
     if is_unanswered:
         what = "it is not known whether the database has made the change"
-    return ServerFailed(number, f"{what} ({reason})")
+    said = f"{what} ({reason})"
+    if is_absence(error):
+        return Unreachable(said)
+    return ServerFailed(_ERRNOS.get(error.sqlstate or "", errno.EIO), said)
 
 
 def words(error: psycopg.Error | OSError) -> str:

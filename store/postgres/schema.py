@@ -89,10 +89,10 @@ def _migrate(session: Session, steps: Steps, location: str) -> bool:
     try:
         _apply(session, [step for step in steps if step[0] > before], is_first=not before)
     except errors.InsufficientPrivilege as error:
-        what = "changed" if before else "made"
+        what, who = ("changed", "their owner") if before else ("made", "a role that may")
         raise UnusableDatabase(
             f"the tables in {location} cannot be {what} by this role ({words(error)}):"
-            " their owner runs threadfs fsck --create"
+            f" {who} runs threadfs fsck --create"
         ) from None
     session.execute("COMMIT")
     return before == 0

@@ -125,7 +125,9 @@ def test_a_database_that_is_missing_is_an_error_of_the_store(cluster: Cluster) -
 def test_a_role_that_may_not_make_tables_is_told_so(cluster: Cluster, new_database: str) -> None:
     cluster.sql("DROP ROLE IF EXISTS nobody")
     cluster.sql("CREATE ROLE nobody LOGIN")
-    with pytest.raises(schema.UnusableDatabase, match=r"permission denied .* their owner runs") as refusal:
+    with pytest.raises(
+        schema.UnusableDatabase, match=r"permission denied .* a role that may runs"
+    ) as refusal:
         PostgresStore(cluster.url(new_database, "nobody"), create=True)
     assert "\n" not in str(refusal.value)
 
