@@ -92,16 +92,19 @@ def words(error: psycopg.Error | OSError) -> str:
     said = (isinstance(error, psycopg.Error) and error.diag.message_primary) or str(error)
     # Of several servers all are in the second part, each with its address in front of what names it anyway.
     said = said.partition("All failures were:\n")[2] or said
-    lines = [_PREFIX.sub("", line).strip() for line in said.splitlines()]
-    whole = "".join(_joined(lines))
-    return whole[:500] or type(error).__name__
+    return "".join(_joined(said.splitlines()))[:500] or type(error).__name__
 
 
 def _joined(lines: Iterable[str]) -> Iterator[str]:
-    """The lines as sentences: one that begins a line ends the one before."""
+    """The lines as one: sentences, of which one may go on in an indented line, and lists."""
     before = ""
-    for line in filter(None, lines):
-        if before:
-            yield ". " if line[0].isupper() and before[-1] not in ".?!:;," else " "
-        yield line
-        before = line
+    for line in lines:
+        text = _PREFIX.sub("", line).strip()
+        if not text:
+            continue
+        if before and text[0].isupper():
+            yield " " if before[-1] in ".?!:;," else ". "
+        elif before:
+            yield " " if line[0].isspace() else "; "
+        yield text
+        before = text

@@ -181,8 +181,10 @@ SAID = {
         " This probably means the server terminated abnormally before or while processing the request."
     ),
     "connection failed: b\nMultiple connection attempts failed. All failures were:\n"
-    "- host: 'a', port: '1', hostaddr: '1.1.1.1': connection is bad: A refused\n"
-    "- host: 'b', port: '2', hostaddr: '2.2.2.2': connection failed: B refused": "A refused. B refused",
+    "- host: 'a', port: '1', hostaddr: '1.1.1.1': connection is bad: a refused\n\tIs it there?\n"
+    "- host: 'b', port: '2', hostaddr: '2.2.2.2': connection failed: b refused\nb refused once more": (
+        "a refused. Is it there?; b refused; b refused once more"
+    ),
     "": "OperationalError",
 }
 
