@@ -47,8 +47,7 @@ class Outage:
         self._absence: _Absence | None = None
         self._answered_s = 0.0
         self._looks = 0
-        # Set when an outage is over, for those who connect by themselves.
-        self.wakes: weakref.WeakSet[threading.Event] = weakref.WeakSet()
+        self._wakes: weakref.WeakSet[threading.Event] = weakref.WeakSet()
 
     @property
     def is_known(self) -> bool:
@@ -57,10 +56,8 @@ class Outage:
     def answered(self) -> None:
         """The server has answered somebody just now."""
         self._answered_s = time.monotonic()
-        absence = self._absence
-        if absence is not None:
-            self.end()
-            log.warning("the database is back after %.0f s", self._answered_s - absence.since_s)
+        if self._absence is not None and (over := self.end()):
+            log.warning("the database is back after %.0f s", self._answered_s - over.since_s)
 
     def begin(self, tried_since_s: float, reason: str) -> bool:
         """A call that began then (`time.monotonic`) has given up; whether an outage becomes known by that.
@@ -76,14 +73,21 @@ class Outage:
         threading.Thread(target=self._look_for_it, args=(absence,), name="look", daemon=True).start()
         return True
 
-    def end(self) -> None:
-        """The server is back, or nobody needs to know whether it is."""
+    def end(self) -> _Absence | None:
+        """The server is back, or nobody needs to know whether it is; what is over by that."""
         with self._lock:
             absence, self._absence = self._absence, None
+            wakes = list(self._wakes)
         if absence is not None:
             absence.over.set()
-            for wake in list(self.wakes):
+            for wake in wakes:
                 wake.set()
+        return absence
+
+    def wakes(self, event: threading.Event) -> None:
+        """Has *event* set when an outage is over, for those who connect by themselves."""
+        with self._lock:
+            self._wakes.add(event)
 
     def check(self) -> None:
         """Raises ServerAway, at once, or a moment after that has become known."""
@@ -111,7 +115,7 @@ class Outage:
     def _look_once(self, absence: _Absence) -> None:
         try:
             self._look()
-        except psycopg.Error as error:
+        except (psycopg.Error, OSError) as error:
             absence.reason = words(error)
         finally:
             with self._lock:

@@ -55,7 +55,7 @@ class PostgresWatch:
         self._is_closing = threading.Event()
         # Set when it is, and when the server is back: then nobody waits for the end of a pause.
         self._wake = threading.Event()
-        connections.outage.wakes.add(self._wake)
+        connections.outage.wakes(self._wake)
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -34,7 +33,6 @@ from store import (
     documents,
 )
 from store.postgres import Limits, PostgresStore
-from store.postgres.connections import Rows, Session
 from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster, private_cluster, standby_of
 from tests.postgres.conftest import IMPATIENT, OpenStore
@@ -396,43 +394,6 @@ def test_a_read_only_database_is_read_and_refuses_changes(open_store: OpenStore,
     fails_with(errno.EROFS, "read-only", lambda: store.delete_thread("T"))
     fails_with(errno.EROFS, "read-only", lambda: store.create_thread(Thread()))
     assert store.list_thread_ids() == ["T"]
-
-
-@pytest.mark.parametrize(
-    "lacking", ["INSERT ON threadfs.messages", "UPDATE ON threadfs.threads", "INSERT ON threadfs.commits"]
-)
-def test_a_role_that_may_not_append_is_told_which_privilege_it_lacks_before_it_does(
-    open_store: OpenStore, cluster: Cluster, url: str, lacking: str
-) -> None:
-    make_thread(open_store())
-    cluster.psql("roles.sql", "contract")
-    try:
-        cluster.sql("ALTER ROLE threadfs_worker LOGIN")
-        store = open_store(cluster.url("contract", "threadfs_worker"))
-        store.check_appendable("T")
-        cluster.sql(f"REVOKE {lacking} FROM threadfs_worker", database="contract")
-        named = lacking.replace("ON threadfs.", "on ")
-        fails_with(errno.EACCES, named, lambda: store.check_appendable("T"))
-        fails_with(errno.EACCES, "permission denied", lambda: store.append_message("T", message()))
-    finally:
-        cluster.sql("DROP OWNED BY threadfs_worker; DROP ROLE threadfs_worker", database="contract")
-
-
-def test_whether_a_message_could_be_appended_is_asked_in_one_round_trip(
-    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = open_store()
-    make_thread(store)
-    asked: list[str] = []
-    execute = Session.execute
-
-    def counted(session: Session, query: str, *parameters: Any) -> Rows:
-        asked.append(query)
-        return execute(session, query, *parameters)
-
-    monkeypatch.setattr(Session, "execute", counted)
-    store.check_appendable("T")
-    assert len(asked) == 1
 
 
 def test_a_standby_is_read_and_refuses_changes_and_is_listened_to_once_it_is_promoted(
