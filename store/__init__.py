@@ -22,6 +22,7 @@ from store.errors import (
     StorageFailed,
     StoreError,
     ThreadNotFound,
+    Unreachable,
 )
 from store.models import (
     ContentBlock,
@@ -76,6 +77,7 @@ __all__ = [
     "ThreadMessage",
     "ThreadNotFound",
     "ThreadStore",
+    "Unreachable",
     "Watch",
     "WouldWait",
     "without_waiting",

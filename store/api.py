@@ -143,8 +143,9 @@ class Store(Protocol):
         """Raises StorageFailed when it is known before anything is written that it would be refused."""
         ...
 
-    def check_appendable(self, thread_id: str, size_bytes: int) -> None:
-        """Raises what would become of a message of *size_bytes* now, as far as that can be asked."""
+    def check_appendable(self, thread_id: str, size_bytes: int = 0) -> None:
+        """Raises ThreadNotFound or StorageFailed when it is known now that a message of *size_bytes* could
+        not be appended."""
         ...
 
     def thread_modified_ns(self, thread_id: str) -> int: ...

@@ -16,6 +16,7 @@
     ├── InvalidDocument         not a document of this format
     ├── Damaged                 what is stored cannot be read as what it should be
     └── StorageFailed           what the disk said, with its ``errno``
+        └── Unreachable         the server did not answer
 
 No method of a store lets any other exception out. ``str(error)`` is one line in words for a person.
 """
@@ -23,6 +24,7 @@ No method of a store lets any other exception out. ``str(error)`` is one line in
 from __future__ import annotations
 
 import os
+from errno import ETIMEDOUT
 
 
 class StoreError(Exception):
@@ -104,3 +106,11 @@ class StorageFailed(StoreError):
     def __init__(self, errno: int, what: str) -> None:
         super().__init__(f"{what}: {os.strerror(errno)}")
         self.errno = errno
+
+
+class Unreachable(StorageFailed):
+    """The server of the store did not answer in time, and until it is back it answers nothing else."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(ETIMEDOUT, what)
+        self.args = (what,)

@@ -55,7 +55,7 @@ def open_store(location: str, *, create: bool = False) -> Store:
         StoreError: it cannot be opened.
     """
     if is_url(location):
-        store: Store = _postgres().PostgresStore(location)
+        store: Store = _postgres().PostgresStore(location, create=create)
         return store
     path = absolute(location)
     _check_is_none_of_ours(location, os.path.realpath(path))

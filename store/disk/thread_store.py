@@ -169,7 +169,7 @@ class ThreadStore(DocumentFiles):
                 is_read_only = os.fstatvfs(thread).f_flag & os.ST_RDONLY
                 raise StorageFailed(errno.EROFS if is_read_only else errno.EACCES, thread_id)
 
-    def check_appendable(self, thread_id: str, size_bytes: int) -> None:
+    def check_appendable(self, thread_id: str, size_bytes: int = 0) -> None:
         """Says beforehand, as far as the disk tells, that a message of *size_bytes* could not be appended.
 
         Raises:

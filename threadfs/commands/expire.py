@@ -24,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from store import NotFound, RunInTerminalState, RunStatus, StatusChanged, StoreError
+    from store import NotFound, RunInTerminalState, RunStatus, StatusChanged, StoreError, Unreachable
     from threadfs.stores import open_store
 
     store = open_store(options.store)
@@ -36,6 +36,8 @@ def run(options: argparse.Namespace) -> int:
                 store.update_run_status(thread_id, run_id, RunStatus.expired, expected=status)
         except (NotFound, RunInTerminalState, StatusChanged):
             continue
+        except Unreachable:
+            raise  # Nor could any other run be expired.
         except StoreError as error:
             progress.complain(str(error))
             failed = True

@@ -62,11 +62,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _said(pruned: Iterator[str]) -> bool:
     """Names what is deleted; whether nothing went wrong."""
-    from store import StoreError
+    from store import StoreError, Unreachable
 
     try:
         for name in pruned:
             progress.say(name)
+    except Unreachable:
+        raise  # Nor could anything else be deleted.
     except StoreError as error:
         progress.complain(str(error))
         return False
