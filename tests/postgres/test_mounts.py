@@ -188,7 +188,7 @@ def test_a_read_only_database_refuses_writes_with_the_reason(mount_on: MountOn, 
     there = mount_on("there", f"{url}&options=-cdefault_transaction_read_only%3Don")
     with pytest.raises(OSError, match=os.strerror(errno.EROFS)):
         there.path("threads", "T", "say").write_text("no")
-    assert "read-only transaction" in there.path(".threadfs", "errors").read_text()
+    assert "the database is read-only" in there.path(".threadfs", "errors").read_text()
     assert there.lines("T") == 0
 
 
