@@ -45,6 +45,8 @@ _MAX_NAME_BYTES = 255
 _RECENT_BYTES = 32 << 20
 _SHORT_LIST = 100
 _LISTINGS_ASKED = 16
+# The operations that may change the store.
+_CHANGES = ("mkdir", "create", "unlink", "rmdir", "rename", "setattr", "write", "flush", "fsync")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,9 +56,14 @@ def handler(
     function: Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]]:
     """Counts the operation and turns every error into an errno; nothing else may leave a handler."""
+    is_change = function.__name__ in _CHANGES
 
     async def handle(self: Operations, /, *arguments: P.args, **named: P.kwargs) -> T:
         self.tree.journal.counters["operations"] += 1
+        if self.is_ending:
+            raise pyfuse3.FUSEError(errno.ENOTCONN)
+        self.in_hand += 1
+        self.changes_in_hand += is_change
         try:
             return await function(self, *arguments, **named)
         except pyfuse3.FUSEError:
@@ -73,6 +80,9 @@ def handler(
             log.exception("%s of %s failed", function.__name__, path)
             self.tree.journal.refused(path, errno.EIO, "an error in threadfs: its log tells more")
             raise pyfuse3.FUSEError(errno.EIO) from None
+        finally:
+            self.in_hand -= 1
+            self.changes_in_hand -= is_change
 
     return handle
 
@@ -103,6 +113,10 @@ class Operations(pyfuse3.Operations):
         self._not_asked_since = _LISTINGS_ASKED
         self._next_handle = 1
         self._uid, self._gid = os.getuid(), os.getgid()
+        # How many requests are being answered, how many of these may change the store, and whether those that
+        # come are refused.
+        self.in_hand = self.changes_in_hand = 0
+        self.is_ending = False
 
     # ── Helpers ─────────────────────────────────────────────────────────────────────────────────────
 
