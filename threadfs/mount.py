@@ -18,7 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyfuse3
 import trio
@@ -29,6 +29,7 @@ from threadfs.journal import printable
 from threadfs.mounts import mounts, on_top
 from threadfs.nodes.root import root_of
 from threadfs.operations import Operations
+from threadfs.ownership import Ownership
 
 log = logging.getLogger("threadfs")
 
@@ -54,6 +55,7 @@ class Settings:
     read_only: bool = False
     allow_other: bool = False
     no_exec: bool = False
+    ownership: Ownership = field(default_factory=Ownership)
 
 
 def mounted_at(mountpoint: str) -> tuple[str, str] | None:
@@ -209,7 +211,7 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
     Raises:
         MountFailed: FUSE refuses the mount.
     """
-    operations = Operations(root_of(store))
+    operations = Operations(root_of(store), settings.ownership)
     _init(operations, mountpoint, _options(store.location, settings))
     log.info("mounted %s on %s", store.location, mountpoint)
     clean = False

@@ -120,6 +120,7 @@ set -e
 mount --bind {programs} /usr/local/bin
 mount -t fuse.threadfs -o {options} {desk}/store {desk}/mnt
 ls {desk}/mnt/threads
+stat -c '%u %a' {desk}/mnt/threads/*/meta.json
 findmnt -n -o OPTIONS {desk}/mnt
 umount {desk}/mnt
 ls -A {desk}/mnt
@@ -127,7 +128,7 @@ ls -A {desk}/mnt
 
 
 @as_root
-@pytest.mark.parametrize("options", ["defaults", "ro,noatime,_netdev"])
+@pytest.mark.parametrize("options", ["defaults", "ro,noatime,_netdev", "uid=65534,fmask=0137"])
 def test_mount_with_a_type_mounts_and_umount_unmounts(desk: Path, options: str) -> None:
     program = desk / "bin" / "threadfs"
     program.parent.mkdir()
@@ -143,6 +144,7 @@ def test_mount_with_a_type_mounts_and_umount_unmounts(desk: Path, options: str) 
     assert (done.returncode, done.stderr) == (0, "")
     assert OSLO in done.stdout
     assert ("ro" in done.stdout.splitlines()[-1].split(",")) == ("ro" in options.split(","))
+    assert ("65534 640\n" in done.stdout) == ("uid" in options)
 
 
 _AUTOFS_IOC_READY, _AUTOFS_IOC_CATATONIC = 0x9360, 0x9362
