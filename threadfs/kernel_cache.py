@@ -12,15 +12,16 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections import Counter, OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict
 from contextlib import suppress
 
 import pyfuse3
 
-from store import Change, DocumentKey, NoWatch, Part, StorageFailed, StoreError, Watch, waiting
+from store import Change, DocumentKey, Part, StoreError
+from threadfs.following import Following
 from threadfs.forgetting import Forgetting
 from threadfs.inodes import Inode, Inodes
-from threadfs.nodes.base import ALL_THREADS, Directory, Node, Tree
+from threadfs.nodes.base import Directory, Node, Tree
 from threadfs.nodes.documents import DocumentFile, MetaFile, StatusFile, StepFile
 from threadfs.nodes.log import LogFile
 from threadfs.nodes.threads import (
@@ -48,35 +49,26 @@ class KernelCache:
     def __init__(self, tree: Tree, inodes: Inodes) -> None:
         self._tree = tree
         self._inodes = inodes
+        self.following = Following(tree.store, self._changed_elsewhere)
+        self._followed = self.following.followed
         self._lock = threading.Lock()
-        # How many held inodes depend on each followed thread or run.
-        self._holders: Counter[DocumentKey] = Counter()
-        self._followed: set[DocumentKey] = set()
         # The threads and runs made here, and the version of their document since their last change here.
         self._made: OrderedDict[DocumentKey, object] = OrderedDict()
         self._polls: defaultdict[int, dict[int, pyfuse3.PollHandle]] = defaultdict(dict)
         self._forgetting = Forgetting()
         self.names_are_forgotten = self._forgetting.names_are_forgotten
         self.forget_name = self._forgetting.forget_name
-        self._watch: Watch = NoWatch()
 
     def start(self) -> None:
         """Begins to follow the store. Without a watch, everything is asked for again."""
         self._forgetting.start()
-        try:
-            self._watch = self._tree.store.watch(self._changed_elsewhere)
-        except StorageFailed as error:
-            log.info("no watch: %s; the kernel asks again for everything", error)
-        # For good: names at the top are looked up one after the other, and none shall wait for a disk.
-        self._holders[ALL_THREADS] = 1
-        if self._watch.follow(ALL_THREADS):
-            self._followed.add(ALL_THREADS)
+        self.following.start()
         self._tree.on_change = self._changed_here
         self._tree.journal.gauges = self.stats
 
     def close(self) -> None:
         self._tree.on_change = None
-        self._watch.close()
+        self.following.close()
         self._forgetting.close()
 
     async def end(self) -> None:
@@ -91,31 +83,12 @@ class KernelCache:
         Raises:
             WouldWait: as a store does, having changed nothing.
         """
-        scope = inode.node.scope
-        if inode.is_followed or scope is None:
-            return
-        if not waiting.is_refused():
-            # What is asked for below is in memory then, so that nobody waits for the disk with the lock.
-            self._watch.follow(scope)
-        with self._lock:
-            if scope not in self._holders and self._watch.follow(scope):
-                self._followed.add(scope)
-            self._holders[scope] += not inode.is_followed
-            inode.is_followed = True
+        self.following.hold(inode)
 
     def release(self, inode: Inode) -> None:
         """The kernel has forgotten this inode."""
         self._polls.pop(inode.number, None)
-        scope = inode.node.scope
-        if not inode.is_followed or scope is None:
-            return
-        inode.is_followed = False
-        with self._lock:
-            self._holders[scope] -= 1
-            if not self._holders[scope]:
-                del self._holders[scope]
-                self._watch.forget(scope)
-                self._followed.discard(scope)
+        self.following.release(inode)
 
     def covers(self, node: Node) -> bool:
         """Whether each change of what *node* shows is going to be reported."""
@@ -145,8 +118,7 @@ class KernelCache:
 
     def stats(self) -> dict[str, int]:
         """What the kernel holds, and of the threads and runs in that, which a watch follows and which not."""
-        unfollowed = len(self._holders) - len(self._followed)
-        return {"inodes": len(self._inodes), "followed": len(self._followed), "not_followed": unfollowed}
+        return {"inodes": len(self._inodes), **self.following.stats()}
 
     # ── Changes ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -246,16 +218,7 @@ class KernelCache:
         self.changed(Change(Part.DOCUMENT, key.thread_id, key.run_id, key.step_id))
 
     def _forget_everything(self) -> None:
-        # What could not be followed before, as there were no watches or no connection, can be now.
-        self._followed.clear()
-        for scope in list(self._holders):
-            with suppress(StorageFailed):
-                self._watch.follow(scope)  # So that nobody waits for the disk with the lock.
-                with self._lock:
-                    if scope not in self._holders:
-                        self._watch.forget(scope)
-                    elif self._watch.follow(scope):
-                        self._followed.add(scope)
+        self.following.begin_again()
         self._forget_all(self._inodes.held())
         for inode in self._inodes.held():
             if isinstance(inode.node, ThreadDirectory):

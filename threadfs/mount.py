@@ -205,8 +205,11 @@ def _options(location: str, settings: Settings) -> set[str]:
     return options
 
 
-def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Callable[[], None]) -> None:
+def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Callable[[str], None]) -> None:
     """Mounts *store* and answers the kernel until the mount is gone.
+
+    Args:
+        on_mounted: called when the mount answers, with what the user should know; most often nothing.
 
     Raises:
         MountFailed: FUSE refuses the mount.
@@ -220,7 +223,7 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
         operations.kernel_cache.start()
         store.index_runs()
         life_line.hold(mountpoint)
-        trio.run(_main, operations, mountpoint, lambda: _ready(store.location, mountpoint, on_mounted))
+        trio.run(_main, operations, mountpoint, lambda: _ready(operations, mountpoint, on_mounted))
         clean = True
     finally:
         unmounting.tell_systemd("STOPPING=1")
@@ -241,9 +244,10 @@ def _favour_the_loop() -> None:
     gc.set_threshold(*_GARBAGE)
 
 
-def _ready(location: str, mountpoint: str, on_mounted: Callable[[], None]) -> None:
+def _ready(operations: Operations, mountpoint: str, on_mounted: Callable[[str], None]) -> None:
+    location = operations.tree.store.location
     unmounting.tell_systemd(f"READY=1\nSTATUS=Serving {printable(location)} on {printable(mountpoint)}")
-    on_mounted()
+    on_mounted(operations.kernel_cache.following.lack)
 
 
 def _init(operations: Operations, mountpoint: str, options: set[str]) -> None:
@@ -273,6 +277,7 @@ async def _main(operations: Operations, mountpoint: str, on_mounted: Callable[[]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(unmounting.unmount_when_asked, signals, operations, mountpoint)
             nursery.start_soon(life_line.keep_lines)
+            nursery.start_soon(operations.kernel_cache.following.keep_trying)
             on_mounted()
             try:
                 await pyfuse3.main()

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import OSLO, ROOT, Result, command, environment, fails, succeeds, threadfs
-from tests.conftest import open_files
+from tests.conftest import inotify_limit, open_files
 from tests.mount.conftest import ANSWERS_S, EXAMPLES, Mount, start, stop, wait_until
 from threadfs import life_line
 from threadfs.commands.background import log_file_for
@@ -180,6 +180,33 @@ def test_a_mount_outlives_the_process_group_of_its_starter(desk: Path) -> None:
     succeeds(threadfs("store", desk / "mnt", cwd=desk))
     server = server_of(desk / "mnt")
     assert os.getsid(server) == os.getpgid(server) == server
+
+
+def test_who_mounts_is_told_that_changes_by_others_cannot_be_followed(desk: Path) -> None:
+    with inotify_limit("max_user_instances", 0):
+        mounted = threadfs("store", "mnt", "--log", "log", cwd=desk)
+    assert mounted.returncode == 0
+    assert mounted.stdout.startswith("mounted ")
+    (line,) = mounted.stderr.splitlines()
+    assert line.startswith(
+        "threadfs: changes by other programs are not followed, as no inotify instance is left"
+    )
+    assert f" WARNING {line.removeprefix('threadfs: ')}" in (desk / "log").read_text()
+
+
+@pytest.mark.parametrize("options", [[], ["--log", "log"]], ids=["logs to the terminal", "logs to a file"])
+def test_who_mounts_in_the_foreground_is_told_it_once(desk: Path, options: list[str]) -> None:
+    with inotify_limit("max_user_instances", 0):
+        mounting = subprocess.Popen(
+            command("-f", *options, "store", "mnt"),
+            cwd=desk,
+            env=environment(desk),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: os.path.ismount(desk / "mnt") and bool(os.listdir(desk / "mnt")))
+    mounting.send_signal(signal.SIGTERM)
+    assert mounting.communicate(timeout=ANSWERS_S)[1].count("are not followed") == 1
 
 
 def test_two_that_mount_the_same_store_at_once_do_not_stack(desk: Path) -> None:

@@ -114,11 +114,12 @@ def run(options: argparse.Namespace) -> int:
             mount.check_place(directory, place)
             server = background.Server(location, place, settings, lock)
             if options.foreground:
-                background.log_to(asked.get("log") or options.log)
-                server.serve(lambda: None)
+                log = asked.get("log") or options.log
+                background.log_to(log)
+                server.serve(_warn if log else lambda warning: None)  # Else the log is there.
                 return 0
             log_file = background.log_file_for(place, asked.get("log") or options.log)
-            server.start(log_file)
+            _warn(server.start(log_file))
         os.stat(place)  # Answered by the mount itself.
     except mount.MountFailed as error:
         raise CommandFailed(str(error)) from None
@@ -154,6 +155,13 @@ def _prepare(directory: str) -> None:
     os.scandir(directory).close()
     if is_new:
         print(f"made a new store: {directory}")
+
+
+def _warn(warning: str) -> None:
+    from threadfs.commands.progress import complain
+
+    if warning:
+        complain(warning)
 
 
 def _welcome(shown: str, mountpoint: str, log_file: str) -> None:
