@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -460,11 +461,44 @@ def test_the_unit_is_one_that_systemd_accepts(tmp_path: Path) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
+def run_line(mount: Mount, name: str, process: object = "", **environment: str) -> None:
+    """Does what systemd does with the last line *name* of the unit."""
+    line = re.findall(rf"(?m)^{name}=-(.*)$", (ROOT / "contrib" / "threadfs@.service").read_text())[-1]
+    given = {"${MOUNTPOINT}": str(mount.root), "${MAINPID}": str(process), "$$": "$"}
+    words = shlex.split(line)
+    for variable, text in given.items():
+        words = [word.replace(variable, text) for word in words]
+    subprocess.run(words, env={**os.environ, **environment}, check=False)
+
+
 def stop_post(mount: Mount) -> None:
-    """Does what systemd does after the service has stopped."""
-    (line,) = re.findall(r"(?m)^ExecStopPost=-(.*)$", (ROOT / "contrib" / "threadfs@.service").read_text())
-    words = [word.replace("${MOUNTPOINT}", str(mount.root)).replace("$$", "$") for word in shlex.split(line)]
-    subprocess.run(words, check=True)
+    run_line(mount, "ExecStopPost")
+
+
+@pytest.mark.parametrize("is_busy", [False, True], ids=["that nobody uses", "that is busy"])
+def test_the_unit_stops_a_mount_by_two_signals(mounted: Mount, tmp_path: Path, is_busy: bool) -> None:
+    sleep = tmp_path / "bin" / "sleep"
+    sleep.parent.mkdir()
+    sleep.write_text('#!/bin/sh\nexec /bin/sleep "0.$1"\n')  # Its seconds are not ours.
+    sleep.chmod(0o755)
+    descriptor = os.open(mounted.root if is_busy else "/", os.O_RDONLY)
+    try:
+        run_line(mounted, "ExecStop", mounted.process.pid, PATH=f"{sleep.parent}:{os.environ['PATH']}")
+        if is_busy:
+            assert mounted.process.poll() is None
+            mounted.process.terminate()  # As systemd goes on.
+        assert mounted.process.wait(5) == 0
+        assert os.listdir(mounted.root) == []
+    finally:
+        os.close(descriptor)
+
+
+def test_the_unit_stops_well_when_the_process_has_ended_already(mounted: Mount) -> None:
+    mounted.process.terminate()
+    mounted.process.wait()
+    started_s = time.monotonic()
+    run_line(mounted, "ExecStop")
+    assert time.monotonic() - started_s < 1
 
 
 def test_the_unit_clears_what_a_killed_process_left(mounted: Mount) -> None:
