@@ -101,15 +101,17 @@ class Following:
         """Changes may have been missed: all is followed anew, also what could not be followed before."""
         self.followed.clear()
         for scope in list(self._holders):
-            with suppress(StorageFailed):
-                self._follow_held(scope)
+            self._follow_held(scope)
 
     async def keep_trying(self) -> None:
         """Tries again, for as long as the mount lives, what could not be followed."""
         while True:
             await trio.sleep(TRIES_AGAIN_S)
             if len(self.followed) < len(self._holders):
-                await in_thread(self.try_again)
+                try:
+                    await in_thread(self.try_again)
+                except Exception:
+                    log.exception("what cannot be followed could not be tried again")
 
     def try_again(self) -> None:
         if isinstance(self._watch, NoWatch):
@@ -127,20 +129,20 @@ class Following:
         failures = 0
         for scope in list(self._holders):
             if scope not in self.followed and failures < _MAX_FAILURES:
-                with suppress(StorageFailed):
-                    self._follow_held(scope)
+                self._follow_held(scope)
                 failures += scope not in self.followed
                 if scope == ALL_THREADS and scope in self.followed:
                     self._on_change(Change(Part.EVERYTHING))
                     return
 
     def _follow_held(self, scope: DocumentKey) -> None:
-        self._watch.follow(scope)  # So that nobody waits for the disk with the lock.
-        with self._lock:
-            if scope not in self._holders:
-                self._watch.forget(scope)
-            elif self._watch.follow(scope):
-                self.followed.add(scope)
+        with suppress(StorageFailed, OSError):  # It has gone, or may not be read.
+            self._watch.follow(scope)  # So that nobody waits for the disk with the lock.
+            with self._lock:
+                if scope not in self._holders:
+                    self._watch.forget(scope)
+                elif self._watch.follow(scope):
+                    self.followed.add(scope)
 
     def _begin_to_watch(self) -> StorageFailed | None:
         """Why there is no watch, if so."""

@@ -63,7 +63,7 @@ def _mount_options(text: str) -> dict[str, str]:
     """The options of ``-o`` that mean something here.
 
     Raises:
-        argparse.ArgumentTypeError: one that nobody knows, a bad value. What means nothing here is left out.
+        argparse.ArgumentTypeError: one is unknown or has a bad value. What means nothing here is left out.
     """
     found = {}
     for option in filter(None, text.split(",")):
