@@ -15,13 +15,14 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import OSLO, ROOT, Result, command, environment, fails, succeeds, threadfs
-from tests.conftest import open_files
+from tests.conftest import inotify_limit, open_files
 from tests.mount.conftest import ANSWERS_S, EXAMPLES, Mount, start, stop, wait_until
 from threadfs import life_line
 from threadfs.commands.background import log_file_for
@@ -120,6 +121,7 @@ set -e
 mount --bind {programs} /usr/local/bin
 mount -t fuse.threadfs -o {options} {desk}/store {desk}/mnt
 ls {desk}/mnt/threads
+stat -c '%u %a' {desk}/mnt/threads/*/meta.json
 findmnt -n -o OPTIONS {desk}/mnt
 umount {desk}/mnt
 ls -A {desk}/mnt
@@ -127,7 +129,7 @@ ls -A {desk}/mnt
 
 
 @as_root
-@pytest.mark.parametrize("options", ["defaults", "ro,noatime,_netdev"])
+@pytest.mark.parametrize("options", ["defaults", "ro,noatime,_netdev", "uid=65534,fmask=0137"])
 def test_mount_with_a_type_mounts_and_umount_unmounts(desk: Path, options: str) -> None:
     program = desk / "bin" / "threadfs"
     program.parent.mkdir()
@@ -143,6 +145,7 @@ def test_mount_with_a_type_mounts_and_umount_unmounts(desk: Path, options: str) 
     assert (done.returncode, done.stderr) == (0, "")
     assert OSLO in done.stdout
     assert ("ro" in done.stdout.splitlines()[-1].split(",")) == ("ro" in options.split(","))
+    assert ("65534 640\n" in done.stdout) == ("uid" in options)
 
 
 _AUTOFS_IOC_READY, _AUTOFS_IOC_CATATONIC = 0x9360, 0x9362
@@ -178,6 +181,33 @@ def test_a_mount_outlives_the_process_group_of_its_starter(desk: Path) -> None:
     succeeds(threadfs("store", desk / "mnt", cwd=desk))
     server = server_of(desk / "mnt")
     assert os.getsid(server) == os.getpgid(server) == server
+
+
+def test_who_mounts_is_told_that_changes_by_others_cannot_be_followed(desk: Path) -> None:
+    with inotify_limit("max_user_instances", 0):
+        mounted = threadfs("store", "mnt", "--log", "log", cwd=desk)
+    assert mounted.returncode == 0
+    assert mounted.stdout.startswith("mounted ")
+    (line,) = mounted.stderr.splitlines()
+    assert line.startswith(
+        "threadfs: changes by other programs are not followed, as no inotify instance is left"
+    )
+    assert f" WARNING {line.removeprefix('threadfs: ')}" in (desk / "log").read_text()
+
+
+@pytest.mark.parametrize("options", [[], ["--log", "log"]], ids=["logs to the terminal", "logs to a file"])
+def test_who_mounts_in_the_foreground_is_told_it_once(desk: Path, options: list[str]) -> None:
+    with inotify_limit("max_user_instances", 0):
+        mounting = subprocess.Popen(
+            command("-f", *options, "store", "mnt"),
+            cwd=desk,
+            env=environment(desk),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: os.path.ismount(desk / "mnt") and bool(os.listdir(desk / "mnt")))
+    mounting.send_signal(signal.SIGTERM)
+    assert mounting.communicate(timeout=ANSWERS_S)[1].count("are not followed") == 1
 
 
 def test_two_that_mount_the_same_store_at_once_do_not_stack(desk: Path) -> None:
@@ -431,11 +461,44 @@ def test_the_unit_is_one_that_systemd_accepts(tmp_path: Path) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
+def run_line(mount: Mount, name: str, process: object = "", **environment: str) -> None:
+    """Does what systemd does with the last line *name* of the unit."""
+    line = re.findall(rf"(?m)^{name}=-(.*)$", (ROOT / "contrib" / "threadfs@.service").read_text())[-1]
+    given = {"${MOUNTPOINT}": str(mount.root), "${MAINPID}": str(process), "$$": "$"}
+    words = shlex.split(line)
+    for variable, text in given.items():
+        words = [word.replace(variable, text) for word in words]
+    subprocess.run(words, env={**os.environ, **environment}, check=False)
+
+
 def stop_post(mount: Mount) -> None:
-    """Does what systemd does after the service has stopped."""
-    (line,) = re.findall(r"(?m)^ExecStopPost=-(.*)$", (ROOT / "contrib" / "threadfs@.service").read_text())
-    words = [word.replace("${MOUNTPOINT}", str(mount.root)).replace("$$", "$") for word in shlex.split(line)]
-    subprocess.run(words, check=True)
+    run_line(mount, "ExecStopPost")
+
+
+@pytest.mark.parametrize("is_busy", [False, True], ids=["that nobody uses", "that is busy"])
+def test_the_unit_stops_a_mount_by_two_signals(mounted: Mount, tmp_path: Path, is_busy: bool) -> None:
+    sleep = tmp_path / "bin" / "sleep"
+    sleep.parent.mkdir()
+    sleep.write_text('#!/bin/sh\nexec /bin/sleep "0.$1"\n')  # Its seconds are not ours.
+    sleep.chmod(0o755)
+    descriptor = os.open(mounted.root if is_busy else "/", os.O_RDONLY)
+    try:
+        run_line(mounted, "ExecStop", mounted.process.pid, PATH=f"{sleep.parent}:{os.environ['PATH']}")
+        if is_busy:
+            assert mounted.process.poll() is None
+            mounted.process.terminate()  # As systemd goes on.
+        assert mounted.process.wait(5) == 0
+        assert os.listdir(mounted.root) == []
+    finally:
+        os.close(descriptor)
+
+
+def test_the_unit_stops_well_when_the_process_has_ended_already(mounted: Mount) -> None:
+    mounted.process.terminate()
+    mounted.process.wait()
+    started_s = time.monotonic()
+    run_line(mounted, "ExecStop")
+    assert time.monotonic() - started_s < 1
 
 
 def test_the_unit_clears_what_a_killed_process_left(mounted: Mount) -> None:

@@ -155,6 +155,8 @@ WRONG = [
     ["a\nb"],
     ["--print-completion", "powershell"],
     ["store", "mnt", "-o", "ro,nonsense"],
+    ["store", "mnt", "-o", "allow_other,uid=nobody that there is"],
+    ["store", "mnt", "-o", "umask=8"],
     ["umount"],
     ["list", "it"],
     ["fsck"],

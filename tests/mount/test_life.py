@@ -16,8 +16,11 @@ import pyfuse3
 import pytest
 import trio
 
-from tests.mount.conftest import EXAMPLES, Mount, start, stop, wait_until
+from store import ThreadStore
+from tests.mount.conftest import EXAMPLES, Mount, start, stop
 from threadfs import mount as serving
+from threadfs.nodes.root import root_of
+from threadfs.operations import Operations
 
 ROOT = EXAMPLES.parent
 
@@ -126,24 +129,6 @@ def test_a_signal_unmounts_and_the_process_ends_well(mount: Mount, number: signa
     assert not os.path.ismount(mount.root)
 
 
-def test_a_busy_mount_waits_until_nothing_is_open(mount: Mount) -> None:
-    run = mount.run("queued")
-    with (run / "status").open("rb") as reader:
-        mount.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: "is busy" in mount.log.read_text())
-        assert reader.read() == mount.stored(run).read_bytes()
-    assert mount.process.wait(10) == 0
-
-
-def test_a_second_signal_unmounts_a_busy_mount_at_once(mount: Mount) -> None:
-    with mount.path("README.md").open("rb"):
-        mount.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: "is busy" in mount.log.read_text())
-        mount.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: not os.path.ismount(mount.root))
-    assert mount.process.wait(10) == 0
-
-
 def test_unmounting_from_outside_ends_the_process_well(mount: Mount) -> None:
     subprocess.run(["fusermount3", "-u", str(mount.root)], check=True)
     assert mount.process.wait(10) == 0
@@ -166,14 +151,15 @@ def test_a_mount_whose_connection_is_aborted_ends_well_and_leaves_nothing(
 
 @pytest.mark.parametrize("code", [errno.ECONNABORTED, errno.ENODEV])
 def test_serving_ends_when_the_kernel_says_that_the_connection_has(
-    code: int, monkeypatch: pytest.MonkeyPatch
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
         async with trio.open_nursery():
             raise OSError(code, "fuse_session_receive_buf failed")
 
     monkeypatch.setattr(pyfuse3, "main", main)
-    trio.run(serving._main, "/nowhere", lambda: None)
+    store = ThreadStore(tmp_path)
+    trio.run(serving._main, Operations(root_of(store)), "/nowhere", lambda: None)
 
 
 def test_a_read_only_mount_refuses_with_erofs(tmp_path: Path) -> None:

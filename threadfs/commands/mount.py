@@ -10,6 +10,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from threadfs import ownership
 from threadfs.commands import CommandFailed
 from threadfs.commands.places import FILE, completes, not_empty, store_location
 
@@ -44,7 +45,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=_mount_options,
-        help="options as in /etc/fstab: ro, allow_other, noexec, log=FILE; generic ones are accepted",
+        help="options as in /etc/fstab: ro, allow_other, noexec, log=FILE; whose the files are shown to "
+        "be, and what nobody may: uid=, gid=, umask=, fmask=, dmask=; generic ones are accepted",
     )
     # What mount(8) may hand to a helper.
     for flag in ("-s", "-n", "-v", "-w"):
@@ -61,13 +63,19 @@ def _mount_options(text: str) -> dict[str, str]:
     """The options of ``-o`` that mean something here.
 
     Raises:
-        argparse.ArgumentTypeError: one that nobody knows. Those that mean nothing here are left out.
+        argparse.ArgumentTypeError: one is unknown or has a bad value. What means nothing here is left out.
     """
     found = {}
     for option in filter(None, text.split(",")):
         name, _, value = option.partition("=")
         if option in ("ro", "allow_other", "noexec") or (name == "log" and value):
             found[name] = value
+        elif ownership.is_option(name):
+            found[name] = value
+            try:
+                ownership.value(name, value)
+            except ValueError as error:
+                raise argparse.ArgumentTypeError(str(error)) from None
         elif option not in _GENERIC.split(",") and not option.startswith(_GENERIC_PREFIXES):
             raise argparse.ArgumentTypeError(f"unknown mount option {option!r}")
     return found
@@ -84,6 +92,7 @@ def run(options: argparse.Namespace) -> int:
         read_only=options.read_only or "ro" in asked,
         allow_other=options.allow_other or "allow_other" in asked,
         no_exec="noexec" in asked,
+        ownership=ownership.ownership_of(asked),
     )
     location = stores.absolute(options.store)
     mountpoint = os.path.abspath(os.path.expanduser(options.mountpoint))
@@ -105,11 +114,12 @@ def run(options: argparse.Namespace) -> int:
             mount.check_place(directory, place)
             server = background.Server(location, place, settings, lock)
             if options.foreground:
-                background.log_to(asked.get("log") or options.log)
-                server.serve(lambda: None)
+                log = asked.get("log") or options.log
+                background.log_to(log)
+                server.serve(_warn if log else lambda warning: None)  # Else the log is there.
                 return 0
             log_file = background.log_file_for(place, asked.get("log") or options.log)
-            server.start(log_file)
+            _warn(server.start(log_file))
         os.stat(place)  # Answered by the mount itself.
     except mount.MountFailed as error:
         raise CommandFailed(str(error)) from None
@@ -145,6 +155,13 @@ def _prepare(directory: str) -> None:
     os.scandir(directory).close()
     if is_new:
         print(f"made a new store: {directory}")
+
+
+def _warn(warning: str) -> None:
+    from threadfs.commands.progress import complain
+
+    if warning:
+        complain(warning)
 
 
 def _welcome(shown: str, mountpoint: str, log_file: str) -> None:

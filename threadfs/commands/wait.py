@@ -36,11 +36,11 @@ def run(options: argparse.Namespace) -> int:
     with suppress(StorageFailed):
         watch = store.watch(lambda change: changed.set())
     try:
-        # Before looking: what changes from now on is reported.
-        reported = watch.follow(DocumentKey(options.thread, options.run))
-        reported &= watch.follow(DocumentKey(options.thread, ""))
         while True:
             changed.clear()
+            # Before looking: what changes from now on is reported. Each time: a watch may have been lost.
+            reported = watch.follow(DocumentKey(options.thread, options.run))
+            reported &= watch.follow(DocumentKey(options.thread, ""))
             found = store.get_run(options.thread, options.run)
             if found.status.is_terminal:
                 break
