@@ -10,11 +10,12 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from threadfs.commands import CommandFailed
-from threadfs.commands.places import FILE, completes, not_empty, store_location
+from threadfs.commands import CommandFailed, UsedWrongly
+from threadfs.commands.places import FILE, add_create, completes, mistyped, mount_point, store_location
 
 if TYPE_CHECKING:
     from threadfs.mount import Settings
+    from threadfs.mounts import Mount
 
 # What mount(8), systemd and their helpers hand on that says nothing to a file system like this one.
 # ("dev" and "suid" come from mount.fuse; a mount of ours never has them.)
@@ -23,6 +24,9 @@ _GENERIC = (
     "dirsync,atime,noatime,diratime,nodiratime,relatime,norelatime,strictatime,nostrictatime,lazytime,nolazytime,"
     "mand,nomand,iversion,noiversion,silent,loud,default_permissions"
 )
+# Those of which mount(8) and its helper always hand on some. (A person says --read-only, or has a store.)
+_OF_MOUNT = ("rw", "ro", "dev", "suid")
+_BY_MOUNT = "mount(8)"
 _GENERIC_PREFIXES = ("x-", "X-", "comment=", "user=", "fsname=", "subtype=")
 
 
@@ -46,6 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=_mount_options,
         help="options as in /etc/fstab: ro, allow_other, noexec, log=FILE; generic ones are accepted",
     )
+    add_create(options)
     # What mount(8) may hand to a helper.
     for flag in ("-s", "-n", "-v", "-w"):
         options.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
@@ -54,11 +59,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", metavar="STORE", type=store_location)
-    parser.add_argument("mountpoint", metavar="MNT", type=not_empty)
+    parser.add_argument("mountpoint", metavar="MNT", type=mount_point)
 
 
 def _mount_options(text: str) -> dict[str, str]:
-    """The options of ``-o`` that mean something here.
+    """The options of ``-o`` that mean something here, and `_BY_MOUNT`, if they are from mount(8).
 
     Raises:
         argparse.ArgumentTypeError: one that nobody knows. Those that mean nothing here are left out.
@@ -66,6 +71,8 @@ def _mount_options(text: str) -> dict[str, str]:
     found = {}
     for option in filter(None, text.split(",")):
         name, _, value = option.partition("=")
+        if option in _OF_MOUNT:
+            found[_BY_MOUNT] = ""
         if option in ("ro", "allow_other", "noexec") or (name == "log" and value):
             found[name] = value
         elif option not in _GENERIC.split(",") and not option.startswith(_GENERIC_PREFIXES):
@@ -85,7 +92,9 @@ def run(options: argparse.Namespace) -> int:
         allow_other=options.allow_other or "allow_other" in asked,
         no_exec="noexec" in asked,
     )
-    location = stores.absolute(options.store)
+    if not options.create and (said := mistyped(options.store)):
+        raise UsedWrongly(f"{said}; see threadfs --help")
+    location = stores.absolute(stores.resolved(options.store))
     mountpoint = os.path.abspath(os.path.expanduser(options.mountpoint))
     directory = None if stores.is_url(location) else location
     shown = stores.shown(location)
@@ -95,15 +104,17 @@ def run(options: argparse.Namespace) -> int:
         place = os.path.realpath(mountpoint)
         if _is_there(place, shown, mountpoint, settings):
             return 0
+        is_new = directory and _is_new(directory, is_unasked=_is_unasked(asked), insist=options.create)
         mount.check_place(directory, place)
-        if directory:
-            _prepare(directory)
+        if directory and is_new:
+            stores.open_store(directory, create=True, insist=options.create)
+            print(f"made a new store: {directory}")
         with mount.place_lock(place) as lock:
             # Somebody may have been faster: two mounts of one store on one place never stack.
             if _is_there(place, shown, mountpoint, settings):
                 return 0
             mount.check_place(directory, place)
-            server = background.Server(location, place, settings, lock)
+            server = background.Server(location, place, settings, lock, options.create)
             if options.foreground:
                 background.log_to(asked.get("log") or options.log)
                 server.serve(lambda: None)
@@ -121,30 +132,62 @@ def _is_there(place: str, shown: str, mountpoint: str, settings: Settings) -> bo
     """Whether the store is mounted there already, which is said.
 
     Raises:
-        CommandFailed: it is, and can be written, which was not to be.
+        CommandFailed: it is, and otherwise than was asked for.
     """
     from threadfs.mounts import on_top
 
     there = on_top(place)
     if there is None or not there.is_threadfs or there.source != shown:
         return False
-    is_read_only = "ro" in there.options
-    if settings.read_only and not is_read_only:
+    if lacking := _lacking(there, settings):
         what_to_do = f"unmount it first (threadfs umount {mountpoint})"
-        raise CommandFailed(f"{mountpoint} is mounted already, and not read-only: {what_to_do}")
+        raise CommandFailed(f"{mountpoint} is mounted already, and not {lacking}: {what_to_do}")
+    is_read_only = "ro" in there.options
     print(f"already mounted{' (read-only)' if is_read_only else ''}: {shown} on {mountpoint}")
     return True
 
 
-def _prepare(directory: str) -> None:
-    """Makes a store that is missing, and says now if one cannot be read."""
-    from threadfs.stores import open_store
+def _lacking(there: Mount, settings: Settings) -> str:
+    """What was asked for of a mount and it has not, in words."""
+    asked = [
+        ("read-only", settings.read_only, "ro" in there.options),
+        ("with --allow-other", settings.allow_other, "allow_other" in there.shared),
+        ("noexec", settings.no_exec, "noexec" in there.options),
+    ]
+    return ", nor ".join(words for words, is_asked, is_so in asked if is_asked and not is_so)
 
-    is_new = not os.path.exists(directory)
-    open_store(directory, create=True)
+
+def _is_unasked(asked: dict[str, str]) -> bool:
+    """Whether no person has just named the store, but a line of fstab, or a unit, some day.
+
+    A directory that is missing then is on a disk that is not mounted yet.
+    """
+    from threadfs.commands.progress import is_journal
+
+    if _BY_MOUNT in asked or is_journal():
+        return True
+    return "NOTIFY_SOCKET" in os.environ or os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
+
+
+def _is_new(directory: str, *, is_unasked: bool, insist: bool) -> bool:
+    """Whether the store is missing, and to be made.
+
+    Raises:
+        CommandFailed, CannotOpen: it is not to be, or what is there is none or cannot be read.
+    """
+    from threadfs.stores import NoStore, check_is_there, open_store
+
+    if not os.path.lexists(directory):
+        if is_unasked and not insist:
+            raise CommandFailed(f"{directory} is not there: mount its disk, or make it (mkdir, or --create)")
+        check_is_there(directory, directory, create=True, insist=insist)
+        return True
+    try:
+        open_store(directory, insist=insist)
+    except NoStore as error:
+        raise CommandFailed(f"{error} (--create makes it one)") from None
     os.scandir(directory).close()
-    if is_new:
-        print(f"made a new store: {directory}")
+    return False
 
 
 def _welcome(shown: str, mountpoint: str, log_file: str) -> None:

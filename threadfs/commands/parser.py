@@ -126,14 +126,18 @@ class _MountParser(Parser):
         return whole_parser().format_help()
 
     def error(self, message: str) -> NoReturn:
-        if "required" in message:
+        from threadfs.commands.places import did_you_mean, mistyped
+
+        if len(self._given) > 1 and (said := mistyped(self._given[0])):
+            message = said
+        elif "required" in message:
             # argparse names what is missing, also when it is not what is wrong.
             _, rest = _add_mounting(Parser(prog="threadfs")).parse_known_args(self._given)
             unknown = [word for word in rest if word.startswith("-")]
             if unknown and "--" not in rest:
                 message = f"unrecognized arguments: {' '.join(unknown)}"
             elif len(rest) == 1:
-                message = f"MNT is missing, and {rest[0]!r} is no command"
+                message = f"MNT is missing, and {rest[0]!r} is no command{did_you_mean(rest[0])}"
         super().error(message)
 
 
