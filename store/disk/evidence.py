@@ -29,7 +29,7 @@ def is_surely_thread(root: str, thread_id: str) -> bool:
             return True
         if _has_message(root, thread_id) or _has_run(root, thread_id):
             return True
-        if next(foreign.foreign_in(parent, thread_id, thread_id), None):
+        if next(foreign.foreign_in(parent, thread_id, DocumentKey(thread_id)), None):
             return False
     with opened(root, thread_id) as thread:
         return thread is None or not _is_anothers(thread, thread_id)

@@ -34,20 +34,30 @@ def check(
     Raises:
         Foreign: it is not; with the path of what is wrong.
     """
-    path, document = (
-        (key.thread_id, META) if key.run_id is None else (f"{key.thread_id}/{RUNS}/{key.run_id}", STATUS)
-    )
     why = why_not_ours(parent, name, key)
     if why and not with_damaged:
-        raise Foreign(f"{path}/{document}", why)
+        raise Foreign(f"{_path_of(key)}/{_document_of(key)}", why)
     if why or not with_foreign:
-        for foreign in foreign_in(parent, name, path, is_run=key.run_id is not None):
-            raise Foreign(foreign, "no part of a thread" + (f", and {document} {why}" if why else ""))
+        check_contents(parent, name, key, f", and {_document_of(key)} {why}" if why else "")
+
+
+def check_contents(parent: int, name: str, key: DocumentKey, besides: str = "") -> None:
+    """That the directory *name*, of the thread or run *key*, holds nothing else. Raises Foreign."""
+    for path in foreign_in(parent, name, key):
+        raise Foreign(path, f"no part of a thread{besides}")
+
+
+def _path_of(key: DocumentKey) -> str:
+    return key.thread_id if key.run_id is None else f"{key.thread_id}/{RUNS}/{key.run_id}"
+
+
+def _document_of(key: DocumentKey) -> str:
+    return META if key.run_id is None else STATUS
 
 
 def why_not_ours(parent: int, name: str, key: DocumentKey) -> str | None:
     """Why the directory *name* is not surely the thread or run *key*, in words; ``None`` when it is."""
-    document = META if key.run_id is None else STATUS
+    document = _document_of(key)
     directory = directories.open_below(parent, (name,))
     if directory is None:
         return "not there"
@@ -60,12 +70,12 @@ def why_not_ours(parent: int, name: str, key: DocumentKey) -> str | None:
     return "not there" if data is None else ownership.why_not_ours(key, data)
 
 
-def foreign_in(parent: int, name: str, path: str, *, is_run: bool = False) -> Iterator[str]:
-    """The paths of what the format does not know in a thread or run, in order.
+def foreign_in(parent: int, name: str, key: DocumentKey) -> Iterator[str]:
+    """The paths of what the format does not know in the directory *name*, of the thread or run *key*.
 
     What killed programs left, temporary files of the reference among them, it knows.
     """
-    return _foreign_in(parent, name, path, _RUN if is_run else _THREAD)
+    return _foreign_in(parent, name, _path_of(key), _THREAD if key.run_id is None else _RUN)
 
 
 def _foreign_in(parent: int, name: str, path: str, kind: int) -> Iterator[str]:

@@ -227,8 +227,9 @@ class ThreadStore(DocumentFiles):
                 raise NotEmpty(f"thread {thread_id!r} holds messages or runs")
             if unmodified_since_ns is not None and self.thread_modified_ns(thread_id) > unmodified_since_ns:
                 raise ModifiedSince(thread_id)
-            check = partial(foreign.check, key=key, with_foreign=with_foreign, with_damaged=with_damaged)
-            trees.delete(self._calls, root, thread_id, thread_id, check)
+            foreign.check(root, thread_id, key, with_foreign=with_foreign, with_damaged=with_damaged)
+            check_again = None if with_foreign else partial(foreign.check_contents, key=key)
+            trees.delete(self._calls, root, thread_id, thread_id, check_again)
             self.open_threads.forget(thread)
             self._listing.forget((thread_id,))
         self._note(thread_id)
@@ -428,8 +429,9 @@ class ThreadStore(DocumentFiles):
                 raise NotEmpty(f"run {run_id!r} has been worked on")
             if not with_damaged:
                 self._check_is_thread(thread_id)
-            check = partial(foreign.check, key=key, with_foreign=with_foreign, with_damaged=with_damaged)
-            trees.delete(self._calls, runs, run_id, f"{thread_id}/{RUNS}/{run_id}", check)
+            foreign.check(runs, run_id, key, with_foreign=with_foreign, with_damaged=with_damaged)
+            check_again = None if with_foreign else partial(foreign.check_contents, key=key)
+            trees.delete(self._calls, runs, run_id, f"{thread_id}/{RUNS}/{run_id}", check_again)
             self._listing.forget((thread_id, RUNS, run_id))
         self._note(thread_id, run_id)
 

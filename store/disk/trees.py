@@ -68,18 +68,20 @@ def _write(calls: SystemCalls, parent: int, name: str, contents: Contents) -> No
         os.close(child)
 
 
-def delete(calls: SystemCalls, parent: int, name: str, path: str, check: Callable[[int, str], None]) -> None:
+def delete(
+    calls: SystemCalls, parent: int, name: str, path: str, check: Callable[[int, str], None] | None
+) -> None:
     """Deletes a directory; readers see all of it or nothing.
 
-    *check* refuses, by a `StoreError`, a directory of which it is given the parent and the name. It is asked
-    again when the directory cannot be found any more: nothing comes into it then.
+    *check*, if any, is given the parent and the name of the directory when nobody finds it any more, and thus
+    nothing comes into it: what it then refuses, by a `StoreError`, is back under its name.
     """
-    check(parent, name)
     with storage_errors(path):
         deleted = files.temporary_name(files.DELETED)
         calls.rename(parent, name, parent, deleted)
         try:
-            check(parent, deleted)
+            if check is not None:
+                check(parent, deleted)
             calls.sync(parent)
         except (OSError, StoreError):
             # Not durable, so nothing of it may be removed: a power cut could bring back half.

@@ -11,7 +11,15 @@ import os
 from typing import TYPE_CHECKING
 
 from threadfs.commands import CommandFailed, UsedWrongly
-from threadfs.commands.places import FILE, add_create, completes, mistyped, mount_point, store_location
+from threadfs.commands.places import (
+    DIRECTORY,
+    FILE,
+    add_create,
+    completes,
+    mistyped,
+    mount_point,
+    store_location,
+)
 
 if TYPE_CHECKING:
     from threadfs.mount import Settings
@@ -58,8 +66,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def places(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", type=store_location)
-    parser.add_argument("mountpoint", metavar="MNT", type=mount_point)
+    completes(parser.add_argument("store", metavar="STORE", type=store_location), DIRECTORY)
+    completes(parser.add_argument("mountpoint", metavar="MNT", type=mount_point), DIRECTORY)
 
 
 def _mount_options(text: str) -> dict[str, str]:

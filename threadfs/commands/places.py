@@ -73,7 +73,7 @@ def mistyped(word: str) -> str | None:
     A new store is given with its directory, so that no mistyped command makes one.
     """
     path = os.path.expanduser(word)
-    if not word or word.startswith("-") or "/" in path or os.path.lexists(path):
+    if not word or "/" in path or os.path.lexists(path):
         return None
     return f"{word!r} is no command{did_you_mean(word)}, and no store: a new one is given as ./{word}"
 
