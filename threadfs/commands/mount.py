@@ -113,15 +113,14 @@ def run(options: argparse.Namespace) -> int:
         if _is_there(place, shown, mountpoint, settings):
             return 0
         is_new = directory and _is_new(directory, is_unasked=_is_unasked(asked), insist=options.create)
-        mount.check_place(directory, place)
+        if _stands(directory, place, shown, mountpoint, settings):
+            return 0
         if directory and is_new:
             stores.open_store(directory, create=True, insist=options.create)
             print(f"made a new store: {directory}")
         with mount.place_lock(place) as lock:
-            # Somebody may have been faster: two mounts of one store on one place never stack.
-            if _is_there(place, shown, mountpoint, settings):
+            if _stands(directory, place, shown, mountpoint, settings):
                 return 0
-            mount.check_place(directory, place)
             server = background.Server(location, place, settings, lock, options.create)
             if options.foreground:
                 background.log_to(asked.get("log") or options.log)
@@ -153,6 +152,27 @@ def _is_there(place: str, shown: str, mountpoint: str, settings: Settings) -> bo
     is_read_only = "ro" in there.options
     print(f"already mounted{' (read-only)' if is_read_only else ''}: {shown} on {mountpoint}")
     return True
+
+
+def _stands(directory: str | None, place: str, shown: str, mountpoint: str, settings: Settings) -> bool:
+    """Whether the store is mounted there already; if not, that it can be.
+
+    Somebody may be faster at any moment: two mounts of one store on one place never stack.
+
+    Raises:
+        CommandFailed, MountFailed: neither.
+    """
+    from threadfs import mount
+
+    if _is_there(place, shown, mountpoint, settings):
+        return True
+    try:
+        mount.check_place(directory, place)
+    except mount.MountFailed:
+        if _is_there(place, shown, mountpoint, settings):
+            return True
+        raise
+    return False
 
 
 def _lacking(there: Mount, settings: Settings) -> str:
