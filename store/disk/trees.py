@@ -87,6 +87,7 @@ def delete(
             # Not durable, so nothing of it may be removed: a power cut could bring back half.
             with suppress(OSError):
                 calls.rename(parent, deleted, parent, name)
+                calls.sync(parent)
             raise
         # It is gone; what of its files cannot be removed is left for maintenance.
         with suppress(OSError):
