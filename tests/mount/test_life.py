@@ -97,6 +97,10 @@ def test_the_command_returns_when_the_mount_answers_and_mounting_again_is_no_err
 
 
 def test_a_missing_store_is_made_and_said_to_be_new(desk: Path) -> None:
+    assert_one_line(threadfs("new/store", "mnt", cwd=desk), 1, f"there is no directory {desk}/new")
+    assert not (desk / "new").exists()
+    assert not (desk / "mnt").exists()
+    (desk / "new").mkdir()
     result = threadfs("new/store", "mnt", cwd=desk)
     assert result.returncode == 0
     assert "new store" in result.stdout

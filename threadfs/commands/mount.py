@@ -112,6 +112,8 @@ def run(options: argparse.Namespace) -> int:
         place = os.path.realpath(mountpoint)
         if _is_there(place, shown, mountpoint, settings):
             return 0
+        if directory:
+            mount.check_apart(directory, place)
         is_new = directory and _is_new(directory, is_unasked=_is_unasked(asked), insist=options.create)
         if _stands(directory, place, shown, mountpoint, settings):
             return 0
