@@ -8,6 +8,7 @@ from store.disk import ThreadStore
 from store.errors import (
     AlreadyExists,
     Damaged,
+    Foreign,
     InvalidDocument,
     InvalidName,
     ModifiedSince,
@@ -46,6 +47,7 @@ __all__ = [
     "ContentBlock",
     "Damaged",
     "DocumentKey",
+    "Foreign",
     "Info",
     "InvalidDocument",
     "InvalidName",

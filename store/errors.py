@@ -11,6 +11,7 @@
     ├── RunInProgress           a worker holds the run (or a run of the thread)
     ├── ModifiedSince           the thread has changed since the caller looked
     ├── NotEmpty                the thread or run holds something
+    │   └── Foreign             it is, or holds, what is not surely of this format
     ├── AlreadyExists           the id is taken
     ├── InvalidName             not an id (see ``names.py``)
     ├── InvalidDocument         not a document of this format
@@ -77,6 +78,14 @@ class ModifiedSince(StoreError):
 
 class NotEmpty(StoreError):
     """Only an empty thread or run was to be deleted, and this one holds something."""
+
+
+class Foreign(NotEmpty):
+    """What was to be deleted or changed is not surely of this format, or holds such. *path* names it."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} is {reason}")
+        self.path = path
 
 
 class AlreadyExists(StoreError):

@@ -157,7 +157,7 @@ def check_place(location: str | None, mountpoint: str) -> None:
         raise MountFailed("fusermount3 is missing: run ./mount.sh, or install the package fuse3")
     place = os.path.realpath(mountpoint)
     if location is not None:
-        _check_apart(location, os.path.realpath(location), mountpoint, place)
+        check_apart(location, mountpoint)
     try:
         os.makedirs(mountpoint, exist_ok=True)
         # An automount point is there to be mounted on.
@@ -173,7 +173,9 @@ def check_place(location: str | None, mountpoint: str) -> None:
         raise MountFailed(f"{mountpoint}: {error.strerror}") from None
 
 
-def _check_apart(location: str, store: str, mountpoint: str, place: str) -> None:
+def check_apart(location: str, mountpoint: str) -> None:
+    """That neither of the store's directory and the mount point is in the other. Raises MountFailed."""
+    store, place = os.path.realpath(location), os.path.realpath(mountpoint)
     if place == store or place.startswith(store.rstrip("/") + "/"):
         raise MountFailed(f"{mountpoint} is inside the store: choose a mount point outside {location}")
     if store.startswith(place.rstrip("/") + "/"):

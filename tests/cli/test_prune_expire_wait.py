@@ -223,6 +223,7 @@ def test_waiting_ends_with_1_when_the_run_is_deleted(household: Path, whole_thre
 def test_a_run_that_has_ended_is_not_waited_for(household: Path) -> None:
     run_id = "run_74710763d50d067d8ffe929ab97605f0"
     assert succeeds(threadfs("wait", household, OSLO, run_id)) == "completed\n"
+    assert succeeds(threadfs("wait", household, f"{run_id}@{OSLO}")) == "completed\n"
 
 
 def test_a_run_that_is_not_there_is_not_waited_for(household: Path) -> None:

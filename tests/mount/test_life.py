@@ -100,6 +100,10 @@ def test_the_command_returns_when_the_mount_answers_and_mounting_again_is_no_err
 
 
 def test_a_missing_store_is_made_and_said_to_be_new(desk: Path) -> None:
+    assert_one_line(threadfs("new/store", "mnt", cwd=desk), 1, f"there is no directory {desk}/new")
+    assert not (desk / "new").exists()
+    assert not (desk / "mnt").exists()
+    (desk / "new").mkdir()
     result = threadfs("new/store", "mnt", cwd=desk)
     assert result.returncode == 0
     assert "new store" in result.stdout
@@ -199,14 +203,49 @@ def test_mount_sh_mounts_the_users_own_store_with_an_example_and_is_fast_again(t
         unmount(place)
 
 
-@pytest.mark.parametrize(("checkout", "mountpoint"), [("threadfs", "threads"), ("src", "threadfs")])
-def test_mount_sh_never_mounts_on_its_own_checkout(tmp_path: Path, checkout: str, mountpoint: str) -> None:
-    root = tmp_path / checkout
-    for name, script in (("scripts/setup", "exit 0"), (".venv/bin/threadfs", 'echo "$2"')):
+def make_checkout(root: Path, program: str) -> None:
+    """A checkout in which threadfs is another *program*, a shell script."""
+    for name, script in (("scripts/setup", "exit 0"), (".venv/bin/threadfs", program)):
         (root / name).parent.mkdir(parents=True)
         (root / name).write_text(f"#!/bin/sh\n{script}\n")
         (root / name).chmod(0o755)
     shutil.copy(ROOT / "mount.sh", root)
+
+
+@pytest.mark.parametrize(
+    ("words", "handed_on"),
+    [
+        ("mount store mnt", "./store ./mnt"),
+        ("mount --read-only store mnt", "--read-only ./store ./mnt"),
+        ("mount mount mnt", "./mount ./mnt"),
+        ("unmount mnt", "unmount mnt"),
+        ("umount --force mnt", "umount --force mnt"),
+        ("unmuont mnt", "unmuont ./mnt"),
+        ("--create new mnt", "--create new ./mnt"),
+        ("./new mnt", "./new ./mnt"),
+        ("/new /mnt", "/new /mnt"),
+        ("exprot postgresql://host/db", "exprot postgresql://host/db"),
+        ("-- -odd mnt", "-- -odd ./mnt"),
+    ],
+)
+def test_mount_sh_hands_on_what_threadfs_is_to_judge(tmp_path: Path, words: str, handed_on: str) -> None:
+    make_checkout(tmp_path / "checkout", 'echo "$@"')
+    for name in ("store", "mount"):
+        (tmp_path / name).mkdir()
+    said = subprocess.run(
+        [tmp_path / "checkout" / "mount.sh", *words.split()],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert said.stdout == f"{handed_on}\n"
+
+
+@pytest.mark.parametrize(("checkout", "mountpoint"), [("threadfs", "threads"), ("src", "threadfs")])
+def test_mount_sh_never_mounts_on_its_own_checkout(tmp_path: Path, checkout: str, mountpoint: str) -> None:
+    root = tmp_path / checkout
+    make_checkout(root, 'echo "$2"')
     said = subprocess.run(
         [root / "mount.sh", "/store"],
         env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},

@@ -15,7 +15,7 @@ from store import StoreError
 from threadfs import mount
 from threadfs.commands import CommandFailed
 from threadfs.commands.progress import is_journal
-from threadfs.stores import open_store
+from threadfs.stores import is_url, open_store
 
 _LOG_BYTES = 10 << 20
 # What a process in the background says when its mount answers.
@@ -26,17 +26,21 @@ _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ER
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What is to be served where. *lock* is held until the mount stands."""
+    """What is to be served where. *lock* is held until the mount stands.
+
+    *insist*: as for `open_store`; what is missing has been made before.
+    """
 
     location: str
     place: str
     settings: mount.Settings
     lock: mount.PlaceLock
+    insist: bool = False
 
     def serve(self, on_mounted: Callable[[str], None]) -> None:
         """Serves in this process, until the mount is gone. *on_mounted* gets what the user should know."""
         # Not before: connections to a database and their threads do not survive a fork.
-        store = open_store(self.location, create=True)
+        store = open_store(self.location, create=is_url(self.location), insist=self.insist)
 
         def mounted(warning: str) -> None:
             self.lock.release()

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
 
     def missed(what: str, error: StoreError) -> None:
         nonlocal missing
-        if isinstance(error, StorageFailed) and is_url(options.store):
+        if isinstance(error, StorageFailed) and is_url(store.location):
             raise error  # A file can be unreadable; of a database it is the server, for all that follows too.
         missing += 1
         progress.complain(f"{what}: {error}")
