@@ -274,7 +274,12 @@ def test_a_mount_that_is_read_only_already_is_said_to_be(desk: Path) -> None:
 
 @pytest.mark.parametrize(
     ("option", "words"),
-    [("--allow-other", "with --allow-other"), ("-onoexec", "noexec"), ("-oro", "read-only")],
+    [
+        ("--allow-other", "with --allow-other"),
+        ("-onoexec", "noexec"),
+        ("-oro", "read-only"),
+        ("-ouid=65534,umask=027", "with this owner and these masks"),
+    ],
 )
 def test_an_option_that_a_mount_does_not_have_is_said(desk: Path, option: str, words: str) -> None:
     succeeds(threadfs("store", "mnt", cwd=desk))

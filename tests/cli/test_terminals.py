@@ -58,7 +58,7 @@ def test_import_refuses_safely(tmp_path: Path) -> None:
 
 
 def test_what_was_used_wrongly_is_told_safely() -> None:
-    result = threadfs("wait", "store", "thread", "run", EVIL)
+    result = threadfs("umount", "mnt", EVIL)
     fails(result, 2, SHOWN)
 
 
