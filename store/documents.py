@@ -92,7 +92,8 @@ def why_no_beginning(data: bytes) -> str:
 
 def _where_not_json(error: json.JSONDecodeError) -> str:
     reason = _NOT_JSON.get(error.msg, error.msg.removesuffix(" at"))
-    return f"not JSON: {reason} at line {error.lineno}, column {error.colno}"
+    line = f"line {error.lineno}, " if "\n" in error.doc.strip() else ""
+    return f"not JSON: {reason} at {line}column {error.colno}"
 
 
 # What Python's parser says, in words that a place can follow.

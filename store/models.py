@@ -307,7 +307,10 @@ class RunStep(Document):
         if "type" not in fields:
             raise InvalidDocument("step_type: missing")
         renamed = {"step_type" if name == "type" else name: value for name, value in fields.items()}
-        step = super().of(renamed)
+        try:
+            step = super().of(renamed)
+        except InvalidDocument as error:
+            raise InvalidDocument(str(error).replace("step_type: ", "type: ", 1)) from None
         step._type_spelling = "type"
         return step
 
