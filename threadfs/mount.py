@@ -224,6 +224,8 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
         _favour_the_loop()
         operations.kernel_cache.start()
         store.index_runs()
+        if mounted := on_top(mountpoint):
+            operations.device = mounted.device
         life_line.hold(mountpoint)
         trio.run(_main, mountpoint, lambda: _ready(store.location, mountpoint, on_mounted))
         clean = True

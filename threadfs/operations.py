@@ -18,6 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pyfuse3
 
 from store import InvalidDocument, InvalidName, NotFound, StoreError
+from threadfs import openers
 from threadfs.answers import Answers
 from threadfs.asking import asked, in_thread
 from threadfs.errnos import errno_of
@@ -32,6 +33,7 @@ from threadfs.nodes.base import (
     NoSuchName,
     Reader,
     Refused,
+    Writer,
     is_readable,
     is_writable,
 )
@@ -102,6 +104,8 @@ class Operations(pyfuse3.Operations):
         self._asked_for = 0
         self._not_asked_since = _LISTINGS_ASKED
         self._next_handle = 1
+        # The number of the mounted file system as in mountinfo, ``major:minor``, once that is known.
+        self.device = ""
         self._uid, self._gid = os.getuid(), os.getgid()
 
     # ── Helpers ─────────────────────────────────────────────────────────────────────────────────────
@@ -113,7 +117,7 @@ class Operations(pyfuse3.Operations):
             return "."
         if operation == "readdir":
             return "(a listing)"
-        if operation in ("read", "write", "flush", "fsync"):
+        if operation in ("read", "write", "flush", "fsync", "_commit_at_last_close"):
             return self._files[first].inode.node.path
         if operation in ("rename", "link"):
             arguments = arguments[2 if operation == "rename" else 1 :]
@@ -180,7 +184,7 @@ class Operations(pyfuse3.Operations):
         try:
             if flags & os.O_ACCMODE == os.O_RDONLY:
                 return await self._open_reader(inode), entry
-            return await self._open_writer(inode, flags), entry
+            return await self._open_writer(inode, flags, ctx.pid), entry
         except BaseException:
             self.tree.scratch.appeared(directory.path, text)
             self.inodes.forget([(inode.number, 1)])
@@ -376,10 +380,10 @@ class Operations(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         found = self.inodes[inode]
         if flags & os.O_ACCMODE != os.O_RDONLY:
-            return await self._open_writer(found, flags)
+            return await self._open_writer(found, flags, ctx.pid)
         return await self._open_reader(found)
 
-    async def _open_writer(self, found: Inode, flags: int) -> pyfuse3.FileInfo:
+    async def _open_writer(self, found: Inode, flags: int, opener: int) -> pyfuse3.FileInfo:
         node = found.node
         takes_pages = node.shows_what_is_written and (flags & os.O_TRUNC or not node.is_append_only)
         if not is_writable(node):
@@ -397,7 +401,7 @@ class Operations(pyfuse3.Operations):
         except BaseException:
             found.writers -= 1
             raise
-        return self._opened(OpenFile(found, None, writer, is_cached=False))
+        return self._opened(OpenFile(found, None, writer, is_cached=False, opener=opener))
 
     async def _open_reader(self, found: Inode) -> pyfuse3.FileInfo:
         reader = await self._reader(found)
@@ -488,8 +492,9 @@ class Operations(pyfuse3.Operations):
         file = self._files[fh]
         assert file.writer is not None
         async with file:
+            file.is_judged = False
             if file.writer.is_patient:
-                file.writer.write(off, buf)
+                await asked(file.inode.node, file.writer.write, off, buf)
             else:
                 await self._committing(file.writer.write, off, buf)
         file.inode.given_time_ns = None
@@ -498,27 +503,52 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def flush(self, fh: int) -> None:
-        await self._commit(self._files[fh])
+        """Arrives at each close of a descriptor, also that of a child that has inherited it."""
+        file = self._files[fh]
+        async with file:
+            if file.writer is None or not file.writer.owes:
+                return
+            await self._commit(file, file.writer, unless_open=True)
 
     @handler
     async def fsync(self, fh: int, datasync: bool) -> None:
-        await self._commit(self._files[fh])
+        file = self._files[fh]
+        async with file:
+            if file.writer is not None and file.writer.owes:
+                await self._commit(file, file.writer)
 
     async def _committing(self, function: Callable[..., None], *arguments: Any) -> None:
         """For what may change the store: the kernel has forgotten what changed before the caller goes on."""
         await in_thread(function, *arguments)
         await self.kernel_cache.names_are_forgotten()
 
-    async def _commit(self, file: OpenFile) -> None:
-        if file.writer is not None:
-            async with file:
-                if file.writer.owes:
-                    await self._committing(file.writer.flush)
-            if file.inode.given_time_ns is not None:
-                with suppress(NotFound):
-                    await self._committing(file.inode.node.set_modified, file.inode.given_time_ns)
+    async def _commit(self, file: OpenFile, writer: Writer, *, unless_open: bool = False) -> None:
+        """Commits what was written; *unless_open* by the process that opened the file: it may write more."""
+
+        def end() -> bool:
+            if unless_open and openers.has_open(file.opener, file.inode.number, self.device):
+                return False
+            file.is_judged = True
+            writer.flush()
+            return True
+
+        if not await in_thread(end):
+            return
+        await self.kernel_cache.names_are_forgotten()
+        if file.inode.given_time_ns is not None:
+            with suppress(NotFound):
+                await self._committing(file.inode.node.set_modified, file.inode.given_time_ns)
+
+    @handler
+    async def _commit_at_last_close(self, fh: int, writer: Writer) -> None:
+        await self._commit(self._files[fh], writer)
 
     async def release(self, fh: int) -> None:
+        """No descriptor is left. Nobody waits for this, so an error is in ``.threadfs/errors`` alone."""
+        writer = self._files[fh].writer
+        if writer is not None and writer.owes and not self._files[fh].is_judged:
+            with suppress(pyfuse3.FUSEError):
+                await self._commit_at_last_close(fh, writer)
         file = self._files.pop(fh)
         inode = file.inode
         if file.writer is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from store import documents, lines, names, transitions
 from store.api import Change, DocumentKey, Info, RunContents, StatusOfRun
-from store.disk import directories, filesystems, layout, leftovers, log, modified, trees
+from store.disk import appending, directories, filesystems, layout, leftovers, log, modified, trees
 from store.disk.appending import OpenLog
 from store.disk.directories import opened, storage_errors
 from store.disk.document_files import DocumentFiles
@@ -168,6 +168,21 @@ class ThreadStore(DocumentFiles):
             if not os.access(".", os.W_OK, dir_fd=thread):
                 is_read_only = os.fstatvfs(thread).f_flag & os.ST_RDONLY
                 raise StorageFailed(errno.EROFS if is_read_only else errno.EACCES, thread_id)
+
+    def check_appendable(self, thread_id: str, size_bytes: int) -> None:
+        """Says beforehand, as far as the disk tells, that a message of *size_bytes* could not be appended.
+
+        Raises:
+            ThreadNotFound: no such thread.
+            StorageFailed: the disk is read-only or full, or the thread or its log somebody else's.
+        """
+        self.document_info(DocumentKey(thread_id))
+        with opened(self.root, thread_id) as thread:
+            if thread is None:
+                raise self._gone(DocumentKey(thread_id))
+            log_status = directories.stat_path(self.root, (thread_id, LOG))
+            log_bytes = None if log_status is None else log_status.st_size
+            appending.check_room(thread, thread_id, log_bytes, size_bytes)
 
     def thread_modified_ns(self, thread_id: str) -> int:
         """When anything in the thread last changed, in nanoseconds since 1970."""
