@@ -92,7 +92,8 @@ def why_no_beginning(data: bytes) -> str:
 
 def _where_not_json(error: json.JSONDecodeError) -> str:
     reason = _NOT_JSON.get(error.msg, error.msg.removesuffix(" at"))
-    line = f"line {error.lineno}, " if "\n" in error.doc.strip() else ""
+    # The line of a log has its number from elsewhere.
+    line = f"line {error.lineno}, " if "\n" in error.doc else ""
     return f"not JSON: {reason} at {line}column {error.colno}"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 
 import psycopg
 from psycopg import errors
@@ -56,11 +58,22 @@ def storage_failed(
         number = errno.ETIMEDOUT
     if is_unanswered:
         what = "it is not known whether the database has made the change"
-    return StorageFailed(number, f"{what} ({_words(reason)})")
+    words = _words(reason)
+    # The system's name for it may tell more than the server's words; that there was an error does not.
+    return StorageFailed(number, what, words if number == errno.EIO else f"{os.strerror(number)} ({words})")
+
+
+# What psycopg puts before the words of libpq, and the system before its own.
+_PREFIX = re.compile(r"connection (failed|is bad): |\[Errno -?\d+\] ")
+# Of several hosts psycopg gives the last failure, and then a list of all, an item a line.
+_LIST, _ITEM = "Multiple connection attempts failed", re.compile(r"- host: .*?, hostaddr: '[^']*': ")
 
 
 def _words(error: psycopg.Error) -> str:
     """What the server or libpq said, in one line, which never holds a password."""
-    if error.diag.message_primary:
-        return error.diag.message_primary
-    return " ".join(str(error).split())[:500] or type(error).__name__
+    said, _, of_all = (error.diag.message_primary or _PREFIX.sub("", str(error))).partition(_LIST)
+    items = [_ITEM.sub("", line) for line in of_all.splitlines() if _ITEM.match(line)]
+    # Each line is a sentence of its own.
+    sentences = [" ".join(line.split()) for line in items or said.splitlines()]
+    line = ". ".join(sentence for sentence in sentences if sentence)
+    return re.sub(r"([.?!:;,])\. ", r"\1 ", line)[:500] or type(error).__name__

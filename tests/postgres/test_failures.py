@@ -32,6 +32,7 @@ from store import (
     documents,
 )
 from store.postgres import Limits, PostgresStore
+from store.postgres.failures import storage_failed
 from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster, private_cluster, standby_of
 from tests.postgres.conftest import IMPATIENT, OpenStore
@@ -59,6 +60,32 @@ def fails_with(number: int, reason: str, call: Callable[[], object]) -> float:
         call()
     assert failure.value.errno == number
     return time.monotonic() - started
+
+
+REFUSED = 'connection to server at "127.0.0.1", port 1 failed: Connection refused'
+ASKED = "Is the server running on that host and accepting TCP/IP connections?"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (f"connection failed: {REFUSED}\n\t{ASKED}", f"{REFUSED}. {ASKED}"),
+        (
+            f"connection failed: {REFUSED}\n\t{ASKED}\n"
+            "Multiple connection attempts failed. All failures were:\n"
+            f"- host: 'a', port: '1', hostaddr: '127.0.0.1': connection failed: {REFUSED}\n\t{ASKED}\n"
+            f"- host: 'b', port: '2', hostaddr: '127.0.0.1': connection is bad: no answer",
+            f"{REFUSED}. no answer",
+        ),
+        ("[Errno -2] Name or service not known", "Name or service not known"),
+        ("", "OperationalError"),
+    ],
+)
+def test_what_is_said_of_a_server_that_cannot_be_reached_is_one_line_of_sentences(
+    error: str, words: str
+) -> None:
+    failure = storage_failed(psycopg.OperationalError(error), is_connecting=True)
+    assert str(failure) == f"no connection to the database: {words}"
 
 
 def test_a_read_and_a_write_after_the_connections_were_killed_succeed(
