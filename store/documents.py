@@ -74,15 +74,17 @@ def parse(data: bytes) -> dict[str, Any]:
 def why_no_beginning(data: bytes) -> str:
     """The reason in words why nothing that begins with *data* is JSON, for data of which that is known."""
     try:
-        # A character of which only a part is there yet is no reason.
-        text = codecs.getincrementaldecoder("utf-8")().decode(data)
+        # A character of which only a part is there yet is one.
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        text = decoder.decode(data) + ("\ufffd" if decoder.getstate()[0] else "")
         _decode(text)
     except UnicodeDecodeError as error:
         return f"not UTF-8 at byte {error.start}"
     except InvalidDocument as error:
         return str(error)
     except json.JSONDecodeError as error:
-        if error.pos < len(text.rstrip()) and error.msg != "Unterminated string starting at":
+        is_at_end = error.pos >= len(text.rstrip()) and error.msg.startswith("Expecting")
+        if not is_at_end and error.msg != "Unterminated string starting at":
             return _where_not_json(error)
     except ValueError:
         return _TOO_MANY_DIGITS

@@ -137,6 +137,7 @@ def test_whatever_is_wrong_is_said_in_one_line_of_our_own(
         (b'{"a":1,}', "not JSON: a name in double quotes is missing at column 8"),
         # The end of this is half a character, which is no reason.
         (b'{a:"\xc3', "not JSON: a name in double quotes is missing at column 2"),
+        (b'{"a":"one\n', "not JSON: a control character that is not escaped at line 1, column 10"),
         (b'{"a":"\xff"', "not UTF-8 at byte 6"),
         (b'{"a":"\\ud800"', "a text holds half of a surrogate pair, which is not UTF-8"),
         (b'{"a":NaN', "NaN is not JSON"),
