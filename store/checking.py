@@ -172,12 +172,15 @@ class _Thread:
             return
         with closing(log):
             try:
-                start = 0
+                start, known_bytes = 0, log.info().size_bytes
                 for number, (line, end) in enumerate(lines.iter_lines(log.read), 1):
                     span = (start, end - 1 - start)
+                    # What is appended meanwhile may be what a repair sets right behind the others.
+                    is_new = start >= known_bytes
                     start = end
                     for problem, what in self._line(log, line, span, run_ids):
-                        yield self._log_finding(problem, f"line {number}: {what}", span)
+                        if problem is not Problem.DUPLICATE or not is_new:
+                            yield self._log_finding(problem, f"line {number}: {what}", span)
             except StorageFailed as error:
                 yield self._log_finding(Problem.UNREADABLE, f"cannot be read: {error}")
 
@@ -237,7 +240,7 @@ def wrong_fields(
         return Problem.INCOMPLETE, f"{left_out}: missing"
     for name, value in identity.items():
         if fields[name] != value:
-            return Problem.IDENTITY, f"{name}: {fields[name]!r} is not {value!r}, as its path says"
+            return Problem.IDENTITY, f"{name}: {fields[name]!r:.140} is not {value!r}, as its path says"
     return None
 
 

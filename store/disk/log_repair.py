@@ -74,9 +74,11 @@ class LogRepair:
         thread_id = finding.key.thread_id
         start, size = finding.span
         with self._log(thread_id) as log:
+            old = os.pread(log, size, start)
+            if not old.strip():
+                return "set right with one before it"
             if not self._message_at(log, finding):
                 return "mended by somebody else meanwhile"
-            old = os.pread(log, size, start)
             line = _mended(thread_id, old)
             if line == old:
                 return ""

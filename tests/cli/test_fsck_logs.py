@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import succeeds, threadfs
-from tests.cli.test_fsck import LOG, edit_line, repaired
+from tests.cli.test_fsck import LOG, STEP_FILE, edit_line, found_in, repaired
 
 
 def without_thread(line: bytes) -> bytes:
@@ -30,9 +30,25 @@ def test_messages_that_a_repair_completes_stay_in_their_order(
     before = messages_in(household)
     for number in numbers:
         edit_line(household / LOG, number, without_thread)
-    assert threadfs("fsck", household, "--repair").returncode == 0
+    said = succeeds(threadfs("fsck", household, "--repair")).splitlines()
+    assert [line.split(" (")[0] for line in said] == [
+        f"{LOG}: error: line {number}: thread_id: missing" for number in numbers
+    ]
+    assert all("(set right " in line for line in said)
     assert messages_in(household) == before
     assert succeeds(threadfs("fsck", household)) == ""
+
+
+def test_a_step_keeps_the_message_that_was_moved_behind_the_others(
+    household: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that what is moved has gone from its place before it is read there.
+    monkeypatch.setattr("store.lines._CHUNK_BYTES", 100)
+    before = (household / STEP_FILE).read_bytes()
+    edit_line(household / LOG, 1, without_thread)
+    repaired(household)
+    assert (household / STEP_FILE).read_bytes() == before
+    assert found_in(household) == []
 
 
 def test_a_log_without_an_end_whose_first_message_is_completed_keeps_them_all(household: Path) -> None:
