@@ -53,6 +53,11 @@ class OpenFile:
         self.is_cached = is_cached
         self._lock = trio.Lock()
 
+    @property
+    def owes(self) -> bool:
+        """Whether something was written that has not been committed."""
+        return self.writer is not None and self.writer.owes
+
     async def __aenter__(self) -> None:
         try:
             self._lock.acquire_nowait()  # `acquire` lets all other tasks go first, even if it is free.

@@ -16,36 +16,36 @@ _MAX_S = 0.02
 _INFO_BYTES = 4096
 
 
-def has_open(pid: int, inode_number: int, device: str) -> bool:
-    """Whether the process or thread *pid* has a file open for writing; not, if that cannot be known.
+def open_descriptors(pid: int, inode_number: int, device: str) -> int:
+    """With how many descriptors the process or thread *pid* has a file open for writing.
 
-    *device* is the number of the file system as in mountinfo, ``major:minor``. A process that cannot be
-    looked into (another user's, one of another namespace), or has very many files, counts as one that has
-    let go.
+    *device* is the number of the file system as in mountinfo, ``major:minor``. 0 if it cannot be known: of
+    another user's process or one of another namespace, or of one with very many files.
     """
     if not pid or not device:
-        return False
+        return 0
     until_s = time.monotonic() + _MAX_S
+    found = 0
     try:
         directory = os.open(f"/proc/{pid}/fdinfo", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        return False
+        return 0
     try:
-        for name in os.listdir(directory)[:_MAX_DESCRIPTORS]:
+        names = os.listdir(directory)
+        for name in names:
             fields = _fields(directory, name)
-            if (
+            found += (
                 fields.get(b"ino") == b"%d" % inode_number
                 and int(fields.get(b"flags", b"0"), 8) & os.O_ACCMODE != os.O_RDONLY
                 and _device_of(pid, fields.get(b"mnt_id", b"")) == device
-            ):
-                return True
-            if time.monotonic() > until_s:
-                return False
+            )
+            if time.monotonic() > until_s or len(names) > _MAX_DESCRIPTORS:
+                return 0
     except OSError:
-        return False  # It has ended.
+        return 0  # It has ended.
     finally:
         os.close(directory)
-    return False
+    return found
 
 
 def _fields(directory: int, name: str) -> dict[bytes, bytes]:

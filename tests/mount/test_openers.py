@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from threadfs.openers import has_open
+from threadfs.openers import open_descriptors
 
 _HOLDER = """
 import os, sys
@@ -53,29 +53,29 @@ def device(file: Path) -> str:
 def test_a_process_has_a_file_open_until_it_closes_it(file: Path, holder: subprocess.Popen[str]) -> None:
     assert holder.stdin is not None
     assert holder.stdout is not None
-    assert has_open(holder.pid, file.stat().st_ino, device(file))
+    assert open_descriptors(holder.pid, file.stat().st_ino, device(file))
     print(file=holder.stdin, flush=True)
     assert holder.stdout.readline() == "closed\n"
-    assert not has_open(holder.pid, file.stat().st_ino, device(file))
+    assert not open_descriptors(holder.pid, file.stat().st_ino, device(file))
 
 
 def test_a_process_that_has_ended_has_nothing_open(file: Path, holder: subprocess.Popen[str]) -> None:
     number, place = file.stat().st_ino, device(file)
     holder.communicate("\n\n")
-    assert not has_open(holder.pid, number, place)
+    assert not open_descriptors(holder.pid, number, place)
 
 
 def test_another_file_or_disk_is_not_the_one(file: Path, holder: subprocess.Popen[str]) -> None:
-    assert not has_open(holder.pid, file.stat().st_ino + 1, device(file))
-    assert not has_open(holder.pid, file.stat().st_ino, "0:0")
+    assert not open_descriptors(holder.pid, file.stat().st_ino + 1, device(file))
+    assert not open_descriptors(holder.pid, file.stat().st_ino, "0:0")
 
 
 def test_who_reads_a_file_does_not_count(file: Path) -> None:
     with holding(file, os.O_RDONLY) as process:
-        assert not has_open(process.pid, file.stat().st_ino, device(file))
+        assert not open_descriptors(process.pid, file.stat().st_ino, device(file))
         process.communicate("\n\n")
 
 
 def test_a_process_that_cannot_be_seen_counts_as_one_that_has_let_go(file: Path) -> None:
     for unseen in (0, 1 << 30):
-        assert not has_open(unseen, file.stat().st_ino, device(file))
+        assert not open_descriptors(unseen, file.stat().st_ino, device(file))

@@ -10,7 +10,7 @@ import pytest
 
 from tests.mount import scripts
 from tests.mount.conftest import Mount, wait_until
-from tests.mount.scripts import contents, document, new_run, new_thread, run, succeeds, texts
+from tests.mount.scripts import contents, document, new_thread, run, succeeds, texts
 
 
 @pytest.fixture(params=scripts.SHELLS)
@@ -163,17 +163,24 @@ def test_half_a_document_is_told_of_at_the_close_and_in_the_errors_once(mount: M
     assert len(mount.errors().splitlines()) == count + 1
 
 
+# Descriptor 7 is a second one of 6, so that closing 5 seems to leave the program what it needs for both.
+_HIDDEN_END = "exec 5>{file} 6>{file} 7>&6; printf {text} >&6; printf {text} >&5; exec 5>&-; sleep 0.2"
+
+
 def test_an_error_at_a_last_close_that_nobody_waits_for_is_in_the_errors(mount: Mount, thread: Path) -> None:
-    # While descriptor 6 is open, closing 5 is not yet the end for the program that opened both.
-    made = new_run(thread)
-    script = "exec 5>status 6>status; printf '{\"model\":' >&5; exec 5>&-; sleep 0.2"
-    succeeds(script, made)
-    wait_until(lambda: f"{made.name}/status\tEINVAL" in mount.errors())
+    succeeds(_HIDDEN_END.format(file="runs/q/status", text="'{\"model\":'"), thread)
+    wait_until(lambda: "runs/q/status\tEINVAL" in mount.errors())
 
 
 def test_a_message_whose_last_close_nobody_waits_for_is_said(thread: Path) -> None:
-    succeeds("exec 5>say 6>say; echo five >&5; exec 5>&-; sleep 0.1; exec 6>&-", thread)
-    wait_until(lambda: texts(thread) == ["first", "five"])
+    succeeds(_HIDDEN_END.format(file="say", text="five"), thread)
+    wait_until(lambda: texts(thread) == ["first", "five", "five"])
+
+
+def test_of_two_opens_by_one_program_each_is_a_message_at_its_own_close(thread: Path, shell: str) -> None:
+    script = "exec 5>say 6>say; cat {a} >&6; cat {a} >&5; exec 5>&-; wc -l < messages.jsonl; exec 6>&-"
+    assert succeeds(script.format(a="meta.json"), thread, shell).split() == ["2"]
+    assert len(texts(thread)) == 3
 
 
 def test_of_a_text_whose_middle_is_refused_nothing_is_said(mount: Mount, thread: Path, shell: str) -> None:
