@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import succeeds, threadfs
-from tests.cli.test_fsck import LOG, STEP_FILE, edit_line, found_in, repaired
+from tests.cli.damage import LOG, STEP_FILE, edit_line
+from tests.cli.test_fsck import found_in, repaired
 
 
 def without_thread(line: bytes) -> bytes:

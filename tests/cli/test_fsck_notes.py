@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 
 from tests.cli.conftest import OSLO, succeeds, threadfs
-from tests.cli.test_fsck import LOG, LONG_AGO, META, RUN, edit, edit_line, every_file
+from tests.cli.damage import LOG, LONG_AGO, META, RUN, edit, edit_line
+from tests.cli.test_fsck import every_file
 from tests.mount.conftest import Mount
 
 
