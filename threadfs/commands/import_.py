@@ -5,7 +5,8 @@ is, so an import that was interrupted can be run again; one that differs is refu
 end is missing because the export was cut off; the others go on.
 
 An export of other origin is read too, if its lines are threads, messages, runs and steps of OpenAI in the
-order in which `threadfs export` writes them; whether such a one was cut off cannot be seen.
+order in which `threadfs export` writes them; whether such a one was cut off cannot be seen. Messages that
+come with the newest first, as OpenAI lists them, are stored with the oldest first.
 """
 
 from __future__ import annotations
