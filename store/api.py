@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from store.models import Run, RunError, RunStatus, RunStep, RunStepStatus, Thread, ThreadMessage
 
@@ -29,12 +29,21 @@ class Info:
     """What is known of something stored without reading it.
 
     ``size_bytes`` of a log counts complete lines only; ``modified_ns`` is in nanoseconds since 1970;
-    two equal ``version``s are the same contents.
+    two equal ``version``s are the same contents. ``changed_ns`` is when it last changed by whatever means,
+    which includes that its time was set; nobody can set that back.
     """
 
     size_bytes: int
     modified_ns: int
     version: tuple[int, ...]
+    changed_ns: int
+
+
+class Times(NamedTuple):
+    """Of all that a thread holds, the latest times, as `Info` has them."""
+
+    modified_ns: int
+    changed_ns: int
 
 
 class Part(Enum):
@@ -143,6 +152,7 @@ class Store(Protocol):
         """Raises StorageFailed when it is known before anything is written that it would be refused."""
         ...
 
+    def thread_times(self, thread_id: str) -> Times: ...
     def thread_modified_ns(self, thread_id: str) -> int: ...
     def set_thread_modified(self, thread_id: str, modified_ns: int) -> None: ...
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from store.api import Change, DocumentKey, Part, StatusOfRun
+from store.api import Change, DocumentKey, Part, StatusOfRun, Times
 from store.disk import modified
 from store.disk.layout import RUNS
 from store.disk.watching import DiskWatch
@@ -82,7 +82,7 @@ class RunIndex:
         # When anything in a thread last changed, of threads that are wholly followed; those of which a run
         # is not; those with a run that cannot be read, and is in no list; and how often something was heard
         # to change.
-        self._modified_ns: dict[str, int] = {}
+        self._times: dict[str, Times] = {}
         self._partly: set[str] = set()
         self._damaged: set[str] = set()
         self.changes_heard = 0
@@ -116,7 +116,7 @@ class RunIndex:
 
     def _touched(self, thread_id: str) -> None:
         self.changes_heard += 1
-        self._modified_ns.pop(thread_id, None)
+        self._times.pop(thread_id, None)
 
     def _changed(self, change: Change) -> None:
         self.touched(change.thread_id)
@@ -124,7 +124,7 @@ class RunIndex:
             with self._noting:
                 self._threads_are_stale = True
                 self._stale_threads.update(dict.fromkeys(self._of_thread))
-                self._modified_ns.clear()
+                self._times.clear()
             self._came.set()
         elif change.part is Part.THREADS or (change.part is Part.RUNS and change.run_id is None):
             self.note(change.thread_id)
@@ -220,10 +220,10 @@ class RunIndex:
         for run_id in self._runs.list_run_ids(thread_id):
             self._read_run(thread_id, run_id)
         if thread_id not in self._partly:
-            modified_ns = modified.thread_modified_ns(self._runs.root, thread_id)
+            times = modified.thread_times(self._runs.root, thread_id)
             with self._noting:
-                if modified_ns is not None and self.changes_heard == changes_heard:
-                    self._modified_ns[thread_id] = modified_ns
+                if times is not None and self.changes_heard == changes_heard:
+                    self._times[thread_id] = times
 
     def _follow_run(self, thread_id: str, run_id: str) -> bool:
         keys = DocumentKey(thread_id, run_id), DocumentKey(thread_id, run_id, "")
@@ -321,15 +321,15 @@ class RunIndex:
         is_known = thread_id in self._of_thread and thread_id not in self._stale_threads
         return is_current and is_known and thread_id not in self._damaged
 
-    def modified_ns(self, thread_id: str) -> int | None:
-        """When anything in the thread last changed, in nanoseconds since 1970, if that is known."""
-        return self._modified_ns.get(thread_id)
+    def times(self, thread_id: str) -> Times | None:
+        """When anything in the thread last changed, if that is known."""
+        return self._times.get(thread_id)
 
-    def remember_modified(self, thread_id: str, modified_ns: int, changes_heard: int) -> None:
+    def remember_times(self, thread_id: str, times: Times, changes_heard: int) -> None:
         """What was read when so many changes had been heard of."""
         with self._noting:
             if self.changes_heard == changes_heard and self.follows_all_of(thread_id):
-                self._modified_ns[thread_id] = modified_ns
+                self._times[thread_id] = times
 
     def run_ids(self, thread_id: str, *, some_may_be_none: bool = False) -> list[str] | None:
         """The ids of a thread's runs, if they are known.

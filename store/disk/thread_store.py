@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from store import documents, lines, names, transitions
-from store.api import Change, DocumentKey, Info, RunContents, StatusOfRun
+from store.api import Change, DocumentKey, Info, RunContents, StatusOfRun, Times
 from store.disk import directories, filesystems, layout, leftovers, log, modified, trees
 from store.disk.appending import OpenLog
 from store.disk.directories import opened, storage_errors
@@ -171,17 +171,24 @@ class ThreadStore(DocumentFiles):
 
     def thread_modified_ns(self, thread_id: str) -> int:
         """When anything in the thread last changed, in nanoseconds since 1970."""
+        return self.thread_times(thread_id).modified_ns
+
+    def thread_times(self, thread_id: str) -> Times:
+        """The latest times of anything in the thread."""
         index = self._index
-        if index is not None and (known_ns := index.modified_ns(thread_id)) is not None:
-            return known_ns
+        if index is not None and (known := index.times(thread_id)) is not None:
+            return known
         changes_heard, run_ids = 0, None
         if index is not None:
             changes_heard, run_ids = index.changes_heard, index.run_ids(thread_id, some_may_be_none=True)
-        latest_ns = modified.thread_modified_ns(self.root, names.checked(thread_id), run_ids)
-        if index is not None and latest_ns is not None:
-            index.remember_modified(thread_id, latest_ns, changes_heard)
-        # What is wrong is said by who looks at the document.
-        return self.document_info(DocumentKey(thread_id)).modified_ns if latest_ns is None else latest_ns
+        latest = modified.thread_times(self.root, names.checked(thread_id), run_ids)
+        if latest is None:
+            # What is wrong is said by who looks at the document.
+            info = self.document_info(DocumentKey(thread_id))
+            return Times(info.modified_ns, info.changed_ns)
+        if index is not None:
+            index.remember_times(thread_id, latest, changes_heard)
+        return latest
 
     def set_thread_modified(self, thread_id: str, modified_ns: int) -> None:
         """Forgets that runs and steps came or went later than that; documents have times of their own."""
@@ -313,7 +320,7 @@ class ThreadStore(DocumentFiles):
         except ThreadNotFound:
             raise self._gone(key) from None
         try:
-            reader.created_ns = self.document_info(key).modified_ns
+            reader.document = self.document_info(key)
         except BaseException:
             reader.close()
             raise

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from store import Thread, ThreadStore
 from tests.nodes.driving import Programs, outcome
-from threadfs.nodes import drafts, loose, scratch
+from threadfs.nodes import drafts, scratch, temporary
 from threadfs.nodes.drafts import DraftsDirectory
-from threadfs.nodes.loose import LooseFile, Quota
+from threadfs.nodes.loose import Quota
+from threadfs.nodes.loose_files import LooseFile
 from threadfs.nodes.root import root_of
 
 MANY = 1 << 40
@@ -47,14 +48,15 @@ OPERATIONS = st.lists(
 )
 
 
-@pytest.mark.parametrize("in_memory_bytes", [MANY, 20])
+@pytest.mark.parametrize(("in_memory_bytes", "slot_bytes"), [(MANY, MANY), (20, MANY), (20, 40), (0, 0)])
 @settings(max_examples=100, deadline=None)
 @given(operations=OPERATIONS)
 def test_a_loose_file_holds_what_is_written(
-    in_memory_bytes: int, operations: list[tuple[str, int, bytes]]
+    in_memory_bytes: int, slot_bytes: int, operations: list[tuple[str, int, bytes]]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as place:
-        patch.setattr(loose, "_IN_MEMORY_BYTES", in_memory_bytes)
+        patch.setattr(temporary, "IN_MEMORY_BYTES", in_memory_bytes)
+        patch.setattr(temporary, "SLOT_BYTES", slot_bytes)
         file = LooseFile(root_of(ThreadStore(place)).tree, Quota(1, 200), "drafts", "file")
         expected = bytearray()
         for name, offset, data in operations:
@@ -74,24 +76,24 @@ def test_a_loose_file_holds_what_is_written(
 
 @pytest.mark.parametrize("directory", ["drafts", "threads/T"])
 def test_more_files_than_there_is_room_for_are_refused(small: Programs, directory: str) -> None:
-    outcomes = [outcome(lambda n=n: small.write(f"{directory}/{n}", b"")) for n in range(8)]  # type: ignore[misc]
+    outcomes = [outcome(lambda n=n: small.write(f"{directory}/tmp{n}", b"")) for n in range(8)]  # type: ignore[misc]
     assert outcomes[:5] == ["ok"] * 5
     assert outcomes[-1] == "ENOSPC"
-    small.unlink(f"{directory}/0")
-    small.write(f"{directory}/again", b"")
+    small.unlink(f"{directory}/tmp0")
+    small.write(f"{directory}/tmp_again", b"")
 
 
 @pytest.mark.parametrize("directory", ["drafts", "threads/T"])
 def test_more_bytes_than_there_is_room_for_are_refused_and_given_back(
     small: Programs, directory: str
 ) -> None:
-    path = f"{directory}/file"
+    path = f"{directory}/tmp_file"
     for _ in range(3):
         small.write(path, b"x" * 60)
-        assert outcome(lambda: small.write(f"{directory}/other", b"x" * 60)) == "ENOSPC"
-        small.write(f"{directory}/other", b"x" * 40)
+        assert outcome(lambda: small.write(f"{directory}/tmp_other", b"x" * 60)) == "ENOSPC"
+        small.write(f"{directory}/tmp_other", b"x" * 40)
         small.unlink(path)
-        small.unlink(f"{directory}/other")
+        small.unlink(f"{directory}/tmp_other")
 
 
 def test_a_draft_that_became_a_thread_gives_its_room_back(small: Programs) -> None:

@@ -33,18 +33,18 @@ def test_a_backup_that_an_editor_keeps_vanishes_soon(
     thread: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thread.make_file("meta.json~")
-    thread.make_file("notes")
+    thread.make_file("tmp.notes")
     assert thread.holds("meta.json~")
     later(monkeypatch, UNUSED_BACKUP_S + 1)
     assert not thread.holds("meta.json~")
-    assert thread.holds("notes")
+    assert thread.holds("tmp.notes")
 
 
 def test_a_lock_link_that_a_killed_editor_left_vanishes_as_a_file_does(
     thread: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thread.make_link(".#meta.json", "somebody@somewhere.1")
-    thread.make_file("notes")
+    thread.make_file("tmp.notes")
     later(monkeypatch, UNUSED_S + 1)
     assert not thread.holds(".#meta.json")
-    assert not thread.holds("notes")
+    assert not thread.holds("tmp.notes")

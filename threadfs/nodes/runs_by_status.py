@@ -113,4 +113,5 @@ class RunLink(Node):
 
     def attributes(self) -> Attributes:
         info = self.store.document_info(DocumentKey(self.thread_id, self.run_id))
-        return Attributes(stat.S_IFLNK | 0o777, len(self.target().encode()), info.modified_ns)
+        size = len(self.target().encode())
+        return Attributes(stat.S_IFLNK | 0o777, size, info.modified_ns, changed_ns=info.changed_ns)

@@ -193,7 +193,8 @@ class Transcript(Node):
         return self.attributes_of(self.rendered())
 
     def attributes_of(self, rendered: Rendered) -> Attributes:
-        return regular(0o444, rendered.size_bytes, self.store.thread_modified_ns(self.thread_id))
+        modified_ns, changed_ns = self.store.thread_times(self.thread_id)
+        return regular(0o444, rendered.size_bytes, modified_ns, changed_ns=changed_ns)
 
     def open_for_reading(self) -> Reader:
         return _TranscriptReader(self)
