@@ -94,7 +94,7 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.tree = root.tree
         self.inodes = Inodes(root)
-        self.kernel_cache = KernelCache(self.tree, self.inodes)
+        self.kernel_cache = KernelCache(self.tree, self.inodes, root.transcripts)
         self.inodes.when_dropped(self.kernel_cache.release)
         self.answers = Answers(self.inodes, self.kernel_cache)
         self._recent = RecentReaders(_RECENT_BYTES)

@@ -37,7 +37,14 @@ _PAUSE_S = 0.01
 _SETTLES_S = 0.25
 # Ended runs change by force alone, and a watch costs about 400 bytes, and 1,000 of the kernel's.
 _MAX_ENDED = 20_000
+# So many threads are read while somebody waits who needs no more than a time.
+_FEW = 100
 _MAX_WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
+
+
+def _later_than(before_ns: int) -> int:
+    """Now, in nanoseconds since 1970, and another time than before."""
+    return max(time.time_ns(), before_ns + 1)
 
 
 class Runs(Protocol):
@@ -86,6 +93,9 @@ class RunIndex:
         self._partly: set[str] = set()
         self._damaged: set[str] = set()
         self.changes_heard = 0
+        # When a thread last came or went, and a run into or from each status.
+        self._threads_changed_ns = time.time_ns()
+        self._runs_changed_ns = dict.fromkeys(RunStatus, self._threads_changed_ns)
         self._watch = runs.watch(self._changed, is_first=True)
         self._came.set()
         self._builder = threading.Thread(target=self._build, name="index runs", daemon=True)
@@ -101,6 +111,11 @@ class RunIndex:
 
     def note(self, thread_id: str, run_id: str | None = None) -> None:
         """A thread came or went, or a run came, went or changed."""
+        if run_id is None:
+            self._threads_changed_ns = _later_than(self._threads_changed_ns)
+        self._may_have_changed(thread_id, run_id)
+
+    def _may_have_changed(self, thread_id: str, run_id: str | None = None) -> None:
         with self._noting:
             self._touched(thread_id)
             if run_id is None:
@@ -127,11 +142,11 @@ class RunIndex:
                 self._times.clear()
             self._came.set()
         elif change.part is Part.THREADS or (change.part is Part.RUNS and change.run_id is None):
-            self.note(change.thread_id)
+            self._may_have_changed(change.thread_id)
         elif change.part in (Part.RUNS, Part.DOCUMENT) and change.run_id and not change.step_id:
-            self.note(change.thread_id, change.run_id)
+            self._may_have_changed(change.thread_id, change.run_id)
         elif change.part is Part.DOCUMENT and change.thread_id not in self._of_thread:
-            self.note(change.thread_id)  # Its document makes a directory a thread.
+            self._may_have_changed(change.thread_id)  # Its document makes a directory a thread.
 
     # ── Catching up ─────────────────────────────────────────────────────────────────────────────────
 
@@ -171,12 +186,34 @@ class RunIndex:
         if threads_are_stale:
             self._read_threads()
         elif run is not None:
+            before = self._listed(*run)
             self._read_run(*run)
+            self._note_lists(before, self._listed(*run))
         elif thread_id is not None:
+            before = self._listed(thread_id)
             self._read_thread(thread_id)
+            self._note_lists(before, self._listed(thread_id))
         else:
             return False
         return True
+
+    def _listed(self, thread_id: str, run_id: str | None = None) -> set[tuple[str, RunStatus | None]]:
+        """A thread and its runs, or one run, as lists have them; that of the threads is one of no status."""
+        runs = self._of_thread.get(thread_id, {})
+        if run_id is not None:
+            return {(run_id, runs[run_id])} if run_id in runs else set()
+        is_thread = thread_id in self._of_thread or thread_id in self._unwatched
+        return {*runs.items(), ("", None)} if is_thread else set()
+
+    def _note_lists(
+        self, before: set[tuple[str, RunStatus | None]], after: set[tuple[str, RunStatus | None]]
+    ) -> None:
+        """When which list became another one."""
+        for _, status in before ^ after:
+            if status is None:
+                self._threads_changed_ns = _later_than(self._threads_changed_ns)
+            else:
+                self._runs_changed_ns[status] = _later_than(self._runs_changed_ns[status])
 
     def _read_threads(self) -> None:
         try:
@@ -309,6 +346,19 @@ class RunIndex:
             self._counts[status] += 1
             if not status.is_terminal:
                 self._not_ended[thread_id, run_id] = status
+
+    def list_changed_ns(self, status: RunStatus | None) -> int | None:
+        """As `Store.list_changed_ns`; nobody waits for an index that has much to read first."""
+        waits()
+        self._watch.catch_up()
+        if self._threads_are_stale or len(self._stale_threads) > _FEW:
+            return None
+        self.catch_up()
+        if not self._hears_of_threads:
+            return None
+        if status is None:
+            return self._threads_changed_ns
+        return None if self._unwatched else self._runs_changed_ns[status]
 
     # ── When a thread last changed ──────────────────────────────────────────────────────────────────────
 

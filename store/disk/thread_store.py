@@ -404,6 +404,13 @@ class ThreadStore(DocumentFiles):
             with suppress(OSError, StorageFailed):
                 self._index = RunIndex(self)
 
+    def list_changed_ns(self, status: RunStatus | None = None) -> int | None:
+        """When a name last came into or went from the list of threads, or that of the runs in *status*.
+
+        In nanoseconds since 1970, not before the index was begun; ``None`` while that is not known.
+        """
+        return None if self._index is None else self._index.list_changed_ns(status)
+
     def runs_by_status(self, statuses: Collection[RunStatus] = tuple(RunStatus)) -> Iterator[StatusOfRun]:
         """(thread, run, status) of every run that can be read and is in one of *statuses*."""
         if self._index is not None:

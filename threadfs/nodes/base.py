@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import errno
 import stat
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
-from store import Change, DocumentKey, NotFound, Part, Store, Times
+from store import Change, DocumentKey, NotFound, Part, RunStatus, Store, Times
 from threadfs.journal import Journal
 
 if TYPE_CHECKING:
@@ -124,6 +125,8 @@ class Node:
     has_cheap_attributes: ClassVar[bool] = True
     # Whether it is in a thread, and so another one when that is.
     is_within_thread: ClassVar[bool] = False
+    # Whether its time is that of a list which others change, and which no watch of its own may cover.
+    is_list: ClassVar[bool] = False
     # Whether what is written to it comes after what is there, which stays as who reads it knows it.
     is_append_only: ClassVar[bool] = False
     # Whether what is written to it can be read from it.
@@ -185,7 +188,7 @@ class Directory(Node):
         return Attributes(stat.S_IFDIR | 0o755, 0, modified_ns, changed_ns=changed_ns)
 
     def times(self) -> Times:
-        return Times(self.tree.journal.started_ns, self.tree.journal.started_ns)
+        return _at(self.tree.journal.started_ns)
 
     @property
     def lists_store(self) -> bool:
@@ -232,6 +235,26 @@ class Directory(Node):
         except (NoSuchName, NotFound):
             return False
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class ListDirectory(Directory):
+    """A list of the threads, or of the runs in a status: its time is that of the last that came or went."""
+
+    is_slow: ClassVar[bool] = True
+    is_list: ClassVar[bool] = True
+
+    @property
+    def listed_status(self) -> RunStatus | None:
+        return None
+
+    def times(self) -> Times:
+        changed_ns = self.store.list_changed_ns(self.listed_status)
+        return _at(time.time_ns() if changed_ns is None else changed_ns)
+
+
+def _at(time_ns: int) -> Times:
+    return Times(time_ns, time_ns)
 
 
 @dataclass(frozen=True, slots=True)

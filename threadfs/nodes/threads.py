@@ -19,7 +19,7 @@ from store import (
     names,
 )
 from store.waiting import waits
-from threadfs.nodes.base import ALL_THREADS, Directory, Node, NoSuchName
+from threadfs.nodes.base import ALL_THREADS, Directory, ListDirectory, Node, NoSuchName
 from threadfs.nodes.canonical import CanonicalDirectory
 from threadfs.nodes.controls import CancelFile, SayFile, StartFile
 from threadfs.nodes.documents import MetaFile, StatusFile, StepFile
@@ -48,10 +48,8 @@ def _id(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ThreadsDirectory(Directory):
+class ThreadsDirectory(ListDirectory):
     """``threads/``: ``mkdir`` makes a thread."""
-
-    is_slow: ClassVar[bool] = True
 
     @property
     def scope(self) -> DocumentKey:

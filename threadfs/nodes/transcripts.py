@@ -15,7 +15,7 @@ from store import Damaged, DocumentKey, NotFound, Run, RunStatus, Store, names
 from store.api import LogReader
 from store.lines import iter_lines, message_of
 from threadfs.nodes import markdown
-from threadfs.nodes.base import Attributes, Directory, Node, NoSuchName, Reader, regular
+from threadfs.nodes.base import Attributes, ListDirectory, Node, NoSuchName, Reader, regular
 
 _SUFFIX = ".md"
 # How many conversations stay rendered, and how much of each in memory.
@@ -144,9 +144,7 @@ class Renderer:
 
 
 @dataclass(frozen=True, slots=True)
-class TranscriptsDirectory(Directory):
-    is_slow: ClassVar[bool] = True
-
+class TranscriptsDirectory(ListDirectory):
     renderer: Renderer
 
     @property
