@@ -189,11 +189,10 @@ class Store(Protocol):
         """Begin to keep in memory what `runs_by_status` answers from, where that is not fast without."""
         ...
 
-    def list_changed_ns(self, status: RunStatus | None = None) -> int | None:
+    def list_changed_ns(self, status: RunStatus | None = None) -> int:
         """When a name last came into or went from the list of threads, or that of the runs in *status*.
 
-        In nanoseconds since 1970, as far as it was heard since the store was opened; ``None`` while changes
-        by others are not heard of: it may be now.
+        In nanoseconds since 1970, as far as it was noticed since the store was opened.
         """
         ...
 

@@ -23,6 +23,7 @@ from typing import Protocol
 from store.api import Change, DocumentKey, Part, StatusOfRun, Times
 from store.disk import modified
 from store.disk.layout import RUNS
+from store.disk.list_times import ListTimes
 from store.disk.watching import DiskWatch
 from store.errors import Damaged, NotFound, StorageFailed
 from store.models import RunStatus
@@ -42,11 +43,6 @@ _FEW = 100
 _MAX_WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
 
 
-def _later_than(before_ns: int) -> int:
-    """Now, in nanoseconds since 1970, and another time than before."""
-    return max(time.time_ns(), before_ns + 1)
-
-
 class Runs(Protocol):
     """What is indexed."""
 
@@ -60,7 +56,7 @@ class Runs(Protocol):
 
 
 class RunIndex:
-    def __init__(self, runs: Runs, max_watches: int | None = None) -> None:
+    def __init__(self, runs: Runs, max_watches: int | None = None, lists: ListTimes | None = None) -> None:
         """By default it takes two thirds of the watches that a user has: others want some, too.
 
         Raises:
@@ -93,9 +89,9 @@ class RunIndex:
         self._partly: set[str] = set()
         self._damaged: set[str] = set()
         self.changes_heard = 0
-        # When a thread last came or went, and a run into or from each status.
-        self._threads_changed_ns = time.time_ns()
-        self._runs_changed_ns = dict.fromkeys(RunStatus, self._threads_changed_ns)
+        self._lists = lists or ListTimes()
+        # Which threads were there at first and have not been read yet; nobody knows what they hold.
+        self._unread: set[str] | None = None
         self._watch = runs.watch(self._changed, is_first=True)
         self._came.set()
         self._builder = threading.Thread(target=self._build, name="index runs", daemon=True)
@@ -112,10 +108,12 @@ class RunIndex:
     def note(self, thread_id: str, run_id: str | None = None) -> None:
         """A thread came or went, or a run came, went or changed."""
         if run_id is None:
-            self._threads_changed_ns = _later_than(self._threads_changed_ns)
+            self._lists.note(None)
         self._may_have_changed(thread_id, run_id)
 
     def _may_have_changed(self, thread_id: str, run_id: str | None = None) -> None:
+        if self._unread is None or self._unread:
+            self._lists.note_all()  # What was before is not known of all.
         with self._noting:
             self._touched(thread_id)
             if run_id is None:
@@ -192,7 +190,10 @@ class RunIndex:
         elif thread_id is not None:
             before = self._listed(thread_id)
             self._read_thread(thread_id)
-            self._note_lists(before, self._listed(thread_id))
+            if self._unread and thread_id in self._unread:
+                self._unread.discard(thread_id)  # That it is here is no change.
+            else:
+                self._note_lists(before, self._listed(thread_id))
         else:
             return False
         return True
@@ -208,12 +209,8 @@ class RunIndex:
     def _note_lists(
         self, before: set[tuple[str, RunStatus | None]], after: set[tuple[str, RunStatus | None]]
     ) -> None:
-        """When which list became another one."""
-        for _, status in before ^ after:
-            if status is None:
-                self._threads_changed_ns = _later_than(self._threads_changed_ns)
-            else:
-                self._runs_changed_ns[status] = _later_than(self._runs_changed_ns[status])
+        """Which lists became others."""
+        self._lists.note(*{status for _, status in before ^ after})
 
     def _read_threads(self) -> None:
         try:
@@ -227,6 +224,8 @@ class RunIndex:
         if hears_again and self._hears_of_threads:
             self._watch.tell_others(Change(Part.EVERYTHING))  # The others have not heard of anything, either.
         known = self._of_thread.keys() | self._unwatched
+        if self._unread is None:
+            self._unread = set(found)
         with self._noting:
             self._stale_threads.update(dict.fromkeys([*found, *(known - set(found))]))
 
@@ -347,18 +346,17 @@ class RunIndex:
             if not status.is_terminal:
                 self._not_ended[thread_id, run_id] = status
 
-    def list_changed_ns(self, status: RunStatus | None) -> int | None:
-        """As `Store.list_changed_ns`; nobody waits for an index that has much to read first."""
+    def note_changes(self) -> Collection[str] | None:
+        """Notes what has become of the lists, as far as it is heard, but waits for no long reading.
+
+        Returns:
+            The threads of whose runs nothing is heard; ``None`` when nothing is heard of threads, either.
+        """
         waits()
         self._watch.catch_up()
-        if self._threads_are_stale or len(self._stale_threads) > _FEW:
-            return None
-        self.catch_up()
-        if not self._hears_of_threads:
-            return None
-        if status is None:
-            return self._threads_changed_ns
-        return None if self._unwatched else self._runs_changed_ns[status]
+        if not self._threads_are_stale and len(self._stale_threads) <= _FEW:
+            self.catch_up()
+        return list(self._unwatched) if self._hears_of_threads else None
 
     # ── When a thread last changed ──────────────────────────────────────────────────────────────────────
 

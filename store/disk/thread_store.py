@@ -19,6 +19,7 @@ from store.disk.directories import opened, storage_errors
 from store.disk.document_files import DocumentFiles
 from store.disk.importing import contents_of_thread, of_place
 from store.disk.layout import LOG, META, RUNS, STATUS, STEPS, Parts
+from store.disk.list_times import ListTimes
 from store.disk.open_threads import OpenThread, locked_thread
 from store.disk.system_calls import SystemCalls
 from store.errors import (
@@ -58,6 +59,7 @@ class ThreadStore(DocumentFiles):
     def __init__(self, directory: str | os.PathLike[str], *, calls: SystemCalls | None = None) -> None:
         super().__init__(os.path.abspath(directory), calls or SystemCalls())
         self._index: RunIndex | None = None
+        self._lists = ListTimes()
         self._watches: Watches | None = None
         self._watching = threading.Lock()
         with storage_errors(self.location):
@@ -97,6 +99,8 @@ class ThreadStore(DocumentFiles):
         """A thread came or went, or a run came, went or changed."""
         if self._index is not None:
             self._index.note(thread_id, run_id)
+        else:
+            self._lists.note_all()
 
     def _touched(self, thread_id: str) -> None:
         if self._index is not None:
@@ -402,14 +406,19 @@ class ThreadStore(DocumentFiles):
 
         if self._index is None:
             with suppress(OSError, StorageFailed):
-                self._index = RunIndex(self)
+                self._index = RunIndex(self, lists=self._lists)
 
-    def list_changed_ns(self, status: RunStatus | None = None) -> int | None:
+    def list_changed_ns(self, status: RunStatus | None = None) -> int:
         """When a name last came into or went from the list of threads, or that of the runs in *status*.
 
-        In nanoseconds since 1970, not before the index was begun; ``None`` while that is not known.
+        In nanoseconds since 1970, not before the store was opened. What other programs do to runs in many
+        threads that are not followed is not noticed.
         """
-        return None if self._index is None else self._index.list_changed_ns(status)
+        waits()
+        with suppress(StorageFailed):  # Who lists it is told.
+            unheard = None if self._index is None else self._index.note_changes()
+            self._lists.look(status, unheard, self)
+        return self._lists.of(status)
 
     def runs_by_status(self, statuses: Collection[RunStatus] = tuple(RunStatus)) -> Iterator[StatusOfRun]:
         """(thread, run, status) of every run that can be read and is in one of *statuses*."""

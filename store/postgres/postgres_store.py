@@ -47,7 +47,6 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps):
         self.location = without_password(url)[0]
         self._database = Database(url, limits or Limits())
         self._leftovers = Leftovers(self._database)
-        self._watch: PostgresWatch | None = None
         self.is_new = schema.prepare(self._database.connections)
         if not self.is_new:
             self._leftovers.clear()
@@ -58,19 +57,14 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps):
         Who hears of the changes made through this object in another way leaves out *own_changes*.
         """
         ignored_sender = "" if own_changes else self._database.sender
-        self._watch = PostgresWatch(
-            self._database.connections, on_change, ignored_sender, self._database.lists
-        )
-        return self._watch
+        return PostgresWatch(self._database.connections, on_change, ignored_sender, self._database.lists)
 
-    def list_changed_ns(self, status: RunStatus | None = None) -> int | None:
+    def list_changed_ns(self, status: RunStatus | None = None) -> int:
         """When a name last came into or went from the list of threads, or that of the runs in *status*.
 
-        In nanoseconds since 1970, as far as it was heard since the store was opened; ``None`` while nobody
-        watches, or the server cannot be listened to. The lists of runs have one time, that of them all.
+        In nanoseconds since 1970, as far as it was heard since the store was opened: what others do is heard
+        by a watch. The lists of runs have one time, that of them all.
         """
-        if self._watch is None or not self._watch.hears:
-            return None
         return self._database.lists.threads_ns if status is None else self._database.lists.runs_ns
 
     def space(self) -> os.statvfs_result:

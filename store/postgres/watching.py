@@ -61,10 +61,6 @@ class PostgresWatch:
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
-    @property
-    def hears(self) -> bool:
-        return self._connection is not None and not self._is_closing.is_set()
-
     def follow(self, key: DocumentKey) -> bool:
         """False while there is no connection: what changes meanwhile is not heard of."""
         with self._lock:

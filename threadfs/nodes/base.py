@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import stat
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, TypeGuard, runtime_checkable
@@ -188,7 +187,7 @@ class Directory(Node):
         return Attributes(stat.S_IFDIR | 0o755, 0, modified_ns, changed_ns=changed_ns)
 
     def times(self) -> Times:
-        return _at(self.tree.journal.started_ns)
+        return Times(self.tree.journal.started_ns, self.tree.journal.started_ns)
 
     @property
     def lists_store(self) -> bool:
@@ -250,11 +249,7 @@ class ListDirectory(Directory):
 
     def times(self) -> Times:
         changed_ns = self.store.list_changed_ns(self.listed_status)
-        return _at(time.time_ns() if changed_ns is None else changed_ns)
-
-
-def _at(time_ns: int) -> Times:
-    return Times(time_ns, time_ns)
+        return Times(changed_ns, changed_ns)
 
 
 @dataclass(frozen=True, slots=True)
