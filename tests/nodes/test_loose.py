@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -157,3 +158,47 @@ def test_drafts_themselves_stay_as_they_are(programs: Programs) -> None:
     directory.set_permissions(0o700)
     assert directory.attributes().mode & 0o777 == 0o755
     assert outcome(lambda: programs.root.remove_directory("drafts")) == "EACCES"
+
+
+CHANGES: dict[str, Callable[[Programs, LooseFile], object]] = {
+    "write": lambda _, file: file.write(0, b"x"),
+    "truncate": lambda _, file: file.truncate(0),
+    "chmod": lambda _, file: file.set_permissions(0o600),
+    "utimes": lambda _, file: file.set_modified(1),
+    "rename": lambda programs, _: programs.rename("drafts/file", "drafts/other"),
+    "unlink": lambda programs, _: programs.unlink("drafts/file"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_change_time_of_a_loose_file_goes_on_with_each_change(programs: Programs, change: str) -> None:
+    programs.write("drafts/file", b"text")
+    file = programs.at("drafts/file")
+    assert isinstance(file, LooseFile)
+    file.set_modified(1)
+    before = file.attributes()
+    assert (before.modified_ns, before.changed_ns or 0) > (0, 1)
+    CHANGES[change](programs, file)
+    assert (file.attributes().changed_ns or 0) > (before.changed_ns or 0)
+
+
+@pytest.mark.parametrize("by", ["unlink", "replace"])
+def test_what_has_lost_its_last_name_has_no_link(programs: Programs, by: str) -> None:
+    programs.write("drafts/file", b"text")
+    programs.write("drafts/other", b"text")
+    file = programs.at("drafts/file")
+    assert file.attributes().links == 1
+    if by == "unlink":
+        programs.unlink("drafts/file")
+    else:
+        programs.rename("drafts/other", "drafts/file")
+    assert file.attributes().links == 0
+
+
+def test_a_closed_file_can_be_made_among_drafts_and_where_programs_have_theirs(programs: Programs) -> None:
+    assert programs.directory("drafts").make_closed_file("file").attributes().size_bytes == 0
+    assert programs.directory("threads/T").make_closed_file(".swp").attributes().size_bytes == 0
+    programs.mkdir("threads/T/runs/R")
+    for path, name in [("threads/T", "notes"), ("threads/T/runs/R/steps", "s.json"), ("runs/queued", "tmp")]:
+        assert outcome(lambda p=path, n=name: programs.directory(p).make_closed_file(n)) == "EACCES"  # type: ignore[misc]
+    assert programs.names("threads/T/runs/R/steps") == []
