@@ -66,7 +66,7 @@ run() {
     eval "$1"
 }
 run 'ls threads | head -n 2'
-run 'head -n 5 "transcripts/Trip to Oslo.md" | fold -s -w 88'
+run 'head -n 7 "transcripts/Trip to Oslo.md" | fold -s -w 88'
 run 'ls runs'
 run 'ls runs/in_progress'
 run 'echo 1 > runs/in_progress/*/cancel'
@@ -77,7 +77,7 @@ run 'tail -n 3 transcripts/idea.md'
 printf '\e[1;32m/tmp/household\e[0m $ '
 cat
 SESSION
-xterm -geometry 92x25+0+0 -fa 'DejaVu Sans Mono' -fs 11 -bg '#1e1e2e' -fg '#e6e6e6' -b 12 \
+xterm -geometry 92x27+0+0 -fa 'DejaVu Sans Mono' -fs 11 -bg '#1e1e2e' -fg '#e6e6e6' -b 12 \
     -e bash --norc -c "cd '$mount' && . '$work/session'" &
 pids+=($!)
 window=$(xdotool search --sync --onlyvisible --class xterm | tail -n 1)

@@ -90,6 +90,7 @@ class RunIndex:
         self._damaged: set[str] = set()
         self.changes_heard = 0
         self._lists = lists or ListTimes()
+        self._lists.note_all()  # What was before this was not heard of.
         # Which threads were there at first and have not been read yet; nobody knows what they hold.
         self._unread: set[str] | None = None
         self._watch = runs.watch(self._changed, is_first=True)

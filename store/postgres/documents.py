@@ -17,6 +17,7 @@ from store.postgres.tables import (
     change_of,
     not_found,
     parsed,
+    refuse_foreign,
     row_of,
     status_in,
     stored_time,
@@ -57,6 +58,16 @@ class Documents(Updates):
             raise not_found(key)
         document, modified_ns, version, changed_ns = found[0]
         return document, Info(len(document), modified_ns, (version,), changed_ns)
+
+    def check_ours(self, key: DocumentKey, *, with_foreign: bool = False) -> None:
+        """That a thread or run is one as its document says. The tables hold nothing else.
+
+        Raises:
+            Foreign: its document is none.
+        """
+        if key.run_id is not None:
+            self.check_ours(DocumentKey(key.thread_id))
+        refuse_foreign(key, self.read_document(key)[0])
 
     def _get(self, key: DocumentKey, model: type[D]) -> D:
         return parsed(key, self.read_document(key)[0], model)

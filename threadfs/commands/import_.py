@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 
 from threadfs.commands import CommandFailed, progress
-from threadfs.commands.places import add_store
+from threadfs.commands.places import add_create, add_store
 
 EXAMPLES = """\
 examples:
@@ -27,11 +27,12 @@ examples:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_store(parser)
+    add_create(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     from threadfs.importing import Import
-    from threadfs.stores import open_store
+    from threadfs.stores import NoStore, open_store
 
     refused = 0
 
@@ -40,7 +41,11 @@ def run(options: argparse.Namespace) -> int:
         refused += 1
         progress.complain(reason)
 
-    importing = Import(open_store(options.store, create=True), refuse)
+    try:
+        store = open_store(options.store, create=True, insist=options.create)
+    except NoStore as error:
+        raise CommandFailed(f"{error} (--create makes it one)") from None
+    importing = Import(store, refuse)
     importing.read(_lines())
     said = f"{importing.imported} imported, {importing.left} were there already"
     if refused:

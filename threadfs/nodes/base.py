@@ -122,6 +122,8 @@ class Node:
     is_slow: ClassVar[bool] = False
     # Whether a listing may ask for the attributes of each child.
     has_cheap_attributes: ClassVar[bool] = True
+    # Whether it has the permissions that somebody gave it.
+    keeps_permissions: ClassVar[bool] = False
     # Whether it is in a thread, and so another one when that is.
     is_within_thread: ClassVar[bool] = False
     # Whether its time is that of a list which others change, and which no watch of its own may cover.

@@ -30,6 +30,8 @@ _ANSWER = ".threadfs-answer-"
 class DraftsDirectory(LooseDirectory):
     """``drafts/`` itself. One for each mount."""
 
+    keeps_permissions = False
+
     def __init__(self, tree: Tree) -> None:
         super().__init__(tree, Quota(MAX_FILES, MAX_BYTES), "", "drafts")
 

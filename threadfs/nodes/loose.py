@@ -52,6 +52,8 @@ class Quota:
 class LooseNode(Node):
     """A node with a life of its own. *parent* is the directory that it is in, or the path of that."""
 
+    keeps_permissions = True
+
     # Other nodes are immutable.
     __setattr__ = object.__setattr__
 
