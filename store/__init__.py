@@ -3,7 +3,7 @@
 `ThreadStore` keeps a directory; ``store.api.Store`` says what any store offers.
 """
 
-from store.api import Change, DocumentKey, Info, NoWatch, Part, RunContents, Store, Watch
+from store.api import Change, DocumentKey, Info, NoWatch, Part, RunContents, Store, Times, Watch
 from store.disk import ThreadStore
 from store.errors import (
     AlreadyExists,
@@ -79,6 +79,7 @@ __all__ = [
     "ThreadMessage",
     "ThreadNotFound",
     "ThreadStore",
+    "Times",
     "Unreachable",
     "Watch",
     "WouldWait",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from store.models import Run, RunError, RunStatus, RunStep, RunStepStatus, Thread, ThreadMessage
 
@@ -29,12 +29,21 @@ class Info:
     """What is known of something stored without reading it.
 
     ``size_bytes`` of a log counts complete lines only; ``modified_ns`` is in nanoseconds since 1970;
-    two equal ``version``s are the same contents.
+    two equal ``version``s are the same contents. ``changed_ns`` is when it last changed by whatever means,
+    which includes that its time was set; nobody can set that back.
     """
 
     size_bytes: int
     modified_ns: int
     version: tuple[int, ...]
+    changed_ns: int
+
+
+class Times(NamedTuple):
+    """Of all that a thread holds, the latest times, as `Info` has them."""
+
+    modified_ns: int
+    changed_ns: int
 
 
 class Part(Enum):
@@ -154,6 +163,7 @@ class Store(Protocol):
         not be appended."""
         ...
 
+    def thread_times(self, thread_id: str) -> Times: ...
     def thread_modified_ns(self, thread_id: str) -> int: ...
     def set_thread_modified(self, thread_id: str, modified_ns: int) -> None: ...
 
@@ -195,6 +205,13 @@ class Store(Protocol):
     def cancel_run(self, thread_id: str, run_id: str, *, force: bool = False) -> Run: ...
     def index_runs(self) -> None:
         """Begin to keep in memory what `runs_by_status` answers from, where that is not fast without."""
+        ...
+
+    def list_changed_ns(self, status: RunStatus | None = None) -> int:
+        """When a name last came into or went from the list of threads, or that of the runs in *status*.
+
+        In nanoseconds since 1970, as far as it was noticed since the store was opened.
+        """
         ...
 
     def runs_by_status(self, statuses: Collection[RunStatus] = ...) -> Iterator[StatusOfRun]: ...

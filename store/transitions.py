@@ -36,6 +36,11 @@ _TIMESTAMP = {
     RunStatus.failed: "failed_at",
 }
 
+_STATUS_AT_FIRST: dict[type[Document], dict[str, Any]] = {
+    Run: {"status": RunStatus.queued.value},
+    RunStep: {"status": RunStepStatus.in_progress.value},
+}
+
 
 def model_of(key: DocumentKey) -> type[Document]:
     if key.run_id is None:
@@ -147,9 +152,9 @@ def laid_out(key: DocumentKey, given: bytes) -> bytes:
     return documents.as_given(given, document_at(key, documents.parse(given)))
 
 
-def laid_out_new_step(key: DocumentKey, given: bytes) -> bytes:
-    """As `laid_out`, for a step that may leave out what can be filled in."""
-    filled_in = {"created_at": now_s(), "status": RunStepStatus.in_progress.value}
+def laid_out_new(key: DocumentKey, given: bytes) -> bytes:
+    """As `laid_out`, for a document that may leave out what can be filled in: it is made now."""
+    filled_in = {"created_at": now_s(), **_STATUS_AT_FIRST.get(model_of(key), {})}
     return documents.as_given(given, document_at(key, {**filled_in, **documents.parse(given)}))
 
 

@@ -45,12 +45,13 @@ class Answers:
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = inode.number
         entry.st_mode = self._mode(inode.node, attributes.mode)
-        entry.st_nlink = 1
+        entry.st_nlink = attributes.links
         entry.st_uid, entry.st_gid = self._ownership.uid, self._ownership.gid
         entry.st_size = attributes.size_bytes
         entry.st_blksize = 4096
         entry.st_blocks = -(-attributes.size_bytes // 512)
-        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.modified_ns
+        entry.st_atime_ns = entry.st_mtime_ns = modified_ns = attributes.modified_ns
+        entry.st_ctime_ns = modified_ns if attributes.changed_ns is None else attributes.changed_ns
         inode.is_told = True
         if inode.kept is not None:
             entry.entry_timeout = entry.attr_timeout = 0
@@ -80,6 +81,8 @@ class Answers:
         return entry
 
     async def entry_of(self, inode: Inode) -> pyfuse3.EntryAttributes:
+        if inode.removed_ns is not None:
+            return self._made(inode, Attributes(stat.S_IFDIR | 0o755, 0, inode.removed_ns, links=0))
         await self._detach_if_changed(inode)
         node = inode.node
         if inode.kept is not None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+import outcome
 import trio
 
-from store import WouldWait, without_waiting
-from threadfs.nodes.base import Node
-
-if TYPE_CHECKING:
-    from outcome import Outcome
+from store import StoreError, WouldWait, without_waiting
+from threadfs.nodes.base import Node, Refused
 
 T = TypeVar("T")
 
@@ -26,7 +24,9 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
     """
     token, task = trio.lowlevel.current_trio_token(), trio.lowlevel.current_task()
 
-    def deliver(result: Outcome[T]) -> None:
+    def deliver(result: outcome.Outcome[T]) -> None:
+        if isinstance(result, outcome.Error) and isinstance(result.error, (Refused, StoreError)):
+            forget_origin(result.error)
         token.run_sync_soon(trio.lowlevel.reschedule, task, result)
 
     trio.lowlevel.start_thread_soon(partial(function, *arguments), deliver)
@@ -37,6 +37,15 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
 def _is_finished_first(cancel: object) -> trio.lowlevel.Abort:
     """A task that is cancelled, as the mount ends, still waits for what its thread does to the store."""
     return trio.lowlevel.Abort.FAILED
+
+
+def forget_origin(error: BaseException) -> None:
+    """Leaves of an error what it says, and lets go of what it was said about.
+
+    Its traceback holds the frames of all that was under way, with the data in them, and a thread's frame
+    holds the error that it delivers: a ring that only a collection undoes, too late for large data.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
 
 
 async def asked(node: Node, function: Callable[..., T], *arguments: Any) -> T:

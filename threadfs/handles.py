@@ -69,9 +69,11 @@ class OpenFile:
 
 
 class Listing:
-    """An open directory: what it held when it was opened, in an order that stays."""
+    """An open directory: what it held when it was opened or begun again, in an order that stays."""
 
     def __init__(self, number: int, entries: Entries, asked_for: int, *, gives_attributes: bool) -> None:
+        self.number = number
+        self.is_begun = False
         # The kernel neither counts these nor believes what they say of the directory above.
         self.dots = ((b".", number), (b"..", _UNKNOWN_NUMBER))
         self.names, self.nodes, self.inodes = entries.names, entries.nodes, entries.inodes

@@ -8,6 +8,7 @@ document gets a new one: the page cache belongs to the number, and would mix the
 from __future__ import annotations
 
 import stat
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -56,6 +57,9 @@ class Inode:
     cached_version: object = None
     # A time of change that was given while somebody writes: it holds after the commit, too.
     given_time_ns: int | None = None
+    # When the directory that it was lost its name, in nanoseconds since 1970. What is stored has no state of
+    # its own that would tell those who still hold it.
+    removed_ns: int | None = None
     # The version that a detached inode goes on showing.
     kept: Reader | None = None
 
@@ -133,6 +137,13 @@ class Inodes:
         elif inode is not None:
             del self._by_node[node]
             inode.is_current = False
+
+    def remove(self, directory: Node) -> None:
+        """As `renew`, for a directory that has gone."""
+        inode = self._by_node.get(directory)
+        if inode is not None and directory.scope is not None:
+            inode.removed_ns = time.time_ns()
+        self.renew(directory)
 
     def forget(self, counts: Iterable[tuple[int, int]] | Sequence[tuple[int, int]]) -> None:
         for number, count in counts:

@@ -17,13 +17,14 @@ from contextlib import suppress
 
 import pyfuse3
 
-from store import Change, DocumentKey, Part, StoreError
+from store import Change, DocumentKey, Part, RunStatus, StoreError
 from threadfs.following import Following
 from threadfs.forgetting import Forgetting
 from threadfs.inodes import Inode, Inodes
 from threadfs.nodes.base import Directory, Node, Tree
 from threadfs.nodes.documents import DocumentFile, MetaFile, StatusFile, StepFile
 from threadfs.nodes.log import LogFile
+from threadfs.nodes.runs_by_status import RunsByStatusDirectory, StatusDirectory
 from threadfs.nodes.threads import (
     RunDirectory,
     RunsDirectory,
@@ -46,8 +47,9 @@ _MAX_MADE = 4096
 class KernelCache:
     """Knows what the kernel holds, follows that in the store, and passes changes on."""
 
-    def __init__(self, tree: Tree, inodes: Inodes) -> None:
+    def __init__(self, tree: Tree, inodes: Inodes, transcripts: Directory) -> None:
         self._tree = tree
+        self._transcripts = transcripts
         self._inodes = inodes
         self.following = Following(tree.store, self._changed_elsewhere)
         self._followed = self.following.followed
@@ -112,6 +114,8 @@ class KernelCache:
         """Of what was read while *node* was not covered."""
         if not isinstance(node, Directory):
             return 0
+        if node.is_list:
+            return UNWATCHED_S
         if node.is_permanent:
             return WATCHED_S
         return 0 if node.scope is None or node.is_passing else UNWATCHED_S
@@ -158,9 +162,19 @@ class KernelCache:
             return self._tree.store.document_info(key).version
         return None
 
+    def _forget_lists(self, change: Change) -> None:
+        """Lists that the change may concern, of which no watch tells by itself."""
+        if change.part is Part.THREADS:
+            self._forget_inode(self._transcripts, attributes_only=True)
+        if change.part in (Part.THREADS, Part.RUNS) or (change.part is Part.DOCUMENT and not change.step_id):
+            self._forget_inode(RunsByStatusDirectory(self._tree), attributes_only=True)
+            for status in RunStatus:
+                self._forget_inode(StatusDirectory(self._tree, status), attributes_only=True)
+
     def changed(self, change: Change) -> None:
         """Has the kernel forget what *change* is about; called by the thread that made or heard of it."""
         tree, thread_id = self._tree, change.thread_id
+        self._forget_lists(change)
         thread, runs = ThreadDirectory(tree, thread_id), RunsDirectory(tree, thread_id)
         # Asked first: who lists from now on does not find what is not there.
         has_gone = self._asks_for(change) and self._version(_key(change)) is None

@@ -21,7 +21,7 @@ from store import InvalidDocument, InvalidName, NotFound, StoreError
 from store.printing import printable
 from threadfs import openers
 from threadfs.answers import Answers
-from threadfs.asking import asked, in_thread
+from threadfs.asking import asked, forget_origin, in_thread
 from threadfs.errnos import errno_of
 from threadfs.handles import Listing, OpenFile, entries_of
 from threadfs.inodes import Inode, Inodes
@@ -76,20 +76,23 @@ def handler(
         except pyfuse3.FUSEError:
             raise
         except NoSuchName as error:
-            raise pyfuse3.FUSEError(error.errno) from None
+            code = error.errno
         except (Refused, StoreError) as error:
             code = error.errno if isinstance(error, Refused) else errno_of(error)
             if not (isinstance(error, NotFound) and function.__name__ in ("lookup", "getattr")):
                 self.tree.journal.refused(self.subject(function.__name__, arguments), code, str(error))
-            raise pyfuse3.FUSEError(code) from None
-        except Exception:
+            forget_origin(error)
+        except Exception as error:
+            code = errno.EIO
             path = self.subject(function.__name__, arguments)
             log.exception("%s of %s failed", function.__name__, printable(path))
-            self.tree.journal.refused(path, errno.EIO, "an error in threadfs: its log tells more")
-            raise pyfuse3.FUSEError(errno.EIO) from None
+            self.tree.journal.refused(path, code, "an error in threadfs: its log tells more")
+            forget_origin(error)
         finally:
             self.in_hand -= 1
             self.changes_in_hand -= is_change
+        # Not while the other one is handled, which this one would hold.
+        raise pyfuse3.FUSEError(code)
 
     return handle
 
@@ -108,7 +111,7 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.tree = root.tree
         self.inodes = Inodes(root)
-        self.kernel_cache = KernelCache(self.tree, self.inodes)
+        self.kernel_cache = KernelCache(self.tree, self.inodes, root.transcripts)
         self.inodes.when_dropped(self.kernel_cache.release)
         self.ownership = ownership or Ownership()
         self.answers = Answers(self.inodes, self.kernel_cache, self.ownership)
@@ -194,9 +197,10 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         directory, text = self._directory(parent_inode), _decoded(name)
-        if flags & os.O_EXCL and await asked(directory, directory.holds, text):
+        is_exclusive = bool(flags & os.O_EXCL)
+        if is_exclusive and await asked(directory, directory.holds, text):
             raise pyfuse3.FUSEError(errno.EEXIST)
-        node = await asked(directory, directory.make_file, text)
+        node = await asked(directory, partial(directory.make_file, text, is_exclusive=is_exclusive))
         node.set_permissions(self.ownership.of_new(stat.S_IFREG | stat.S_IMODE(mode)))
         self.inodes.renew(node)
         entry = await self.answers.remember(node)
@@ -214,7 +218,15 @@ class Operations(pyfuse3.Operations):
     async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        raise Refused(errno.EACCES, "there are no devices, pipes and sockets here")
+        if not stat.S_ISREG(mode):
+            raise Refused(errno.EPERM, "there are no devices, pipes and sockets here")
+        directory, text = self._directory(parent_inode), _decoded(name)
+        if await asked(directory, directory.holds, text):
+            raise pyfuse3.FUSEError(errno.EEXIST)
+        node = await asked(directory, directory.make_closed_file, text)
+        node.set_permissions(self.ownership.of_new(stat.S_IFREG | stat.S_IMODE(mode)))
+        self.inodes.renew(node)
+        return await self.answers.remember(node)
 
     @handler
     async def symlink(
@@ -244,7 +256,7 @@ class Operations(pyfuse3.Operations):
         await in_thread(directory.remove_directory, text)
         if node is not None:
             # The kernel lets nothing be made in what it knows to be removed, which may come again.
-            self.inodes.renew(node)
+            self.inodes.remove(node)
 
     @handler
     async def rename(
@@ -349,8 +361,13 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        found, directory = self.inodes[inode], self._directory(inode)
         handle = self._handle()
+        self._listings[handle] = await self._listing(inode)
+        return handle
+
+    async def _listing(self, number: int) -> Listing:
+        """What a directory holds now."""
+        found, directory = self.inodes[number], self._directory(number)
         entries = found.listing
         if entries is None or not directory.lists_store:
             await self.answers.hold(found)
@@ -367,12 +384,14 @@ class Operations(pyfuse3.Operations):
         # Who reads a tree wants of the next short list what it wanted of the last ones.
         is_asked_next = len(entries.names) <= _SHORT_LIST and self._not_asked_since < _LISTINGS_ASKED
         self._not_asked_since += 1
-        self._listings[handle] = Listing(inode, entries, self._asked_for, gives_attributes=is_asked_next)
-        return handle
+        return Listing(number, entries, self._asked_for, gives_attributes=is_asked_next)
 
     @handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         listing = self._listings[fh]
+        if start_id == 0 and listing.is_begun:  # rewinddir(3)
+            listing = self._listings[fh] = await self._listing(listing.number)
+        listing.is_begun = True
         if self._asked_for != listing.asked_for:
             listing.gives_attributes = True
         if start_id < len(listing.dots):

@@ -70,7 +70,7 @@ class DocumentFiles(Updates):
             with suppress(NotFound):
                 self.document_info(key)
                 return self._replace_existing(key, document)
-            return self._add_step(key, transitions.laid_out_new_step(key, document))
+            return self._add_step(key, transitions.laid_out_new(key, document))
         return self._replace_existing(key, document)
 
     def _replace_existing(self, key: DocumentKey, document: bytes) -> None:

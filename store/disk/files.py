@@ -41,6 +41,7 @@ def info_of(status: os.stat_result) -> Info:
         status.st_size,
         status.st_mtime_ns,
         (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size),
+        status.st_ctime_ns,
     )
 
 

@@ -38,8 +38,8 @@ class DiskLogReader:
             self._directory = directories.open_directory(root, thread_id)
             if self._directory is None:
                 raise ThreadNotFound(thread_id)
-        # When the thread's document last changed, which is the time of a log without a message.
-        self.created_ns = 0
+        # The thread's document, which has the times of a log without a message.
+        self.document = Info(0, 0, (), 0)
         # The size of the file when it was last looked at, and that of its complete lines then.
         self._looked_at = (0, 0)
 
@@ -62,11 +62,12 @@ class DiskLogReader:
     def info(self) -> Info:
         file = self._opened()
         if file is None:
-            return Info(0, self.created_ns, ())
+            return Info(0, self.document.modified_ns, (), self.document.changed_ns)
         with storage_errors(self._path):
             status = os.fstat(file)
             size = self._complete(file, status.st_size)
-        return Info(size, status.st_mtime_ns, (status.st_ino, size, status.st_mtime_ns))
+        version = (status.st_ino, size, status.st_mtime_ns)
+        return Info(size, status.st_mtime_ns, version, status.st_ctime_ns)
 
     def read(self, offset: int, size: int) -> bytes:
         file = self._opened()

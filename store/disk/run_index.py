@@ -20,9 +20,10 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from store.api import Change, DocumentKey, Part, StatusOfRun
+from store.api import Change, DocumentKey, Part, StatusOfRun, Times
 from store.disk import modified
 from store.disk.layout import RUNS
+from store.disk.list_times import ListTimes
 from store.disk.watching import DiskWatch
 from store.errors import Damaged, NotFound, StorageFailed
 from store.models import RunStatus
@@ -37,6 +38,8 @@ _PAUSE_S = 0.01
 _SETTLES_S = 0.25
 # Ended runs change by force alone, and a watch costs about 400 bytes, and 1,000 of the kernel's.
 _MAX_ENDED = 20_000
+# So many threads are read while somebody waits who needs no more than a time.
+_FEW = 100
 _MAX_WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
 
 
@@ -53,7 +56,7 @@ class Runs(Protocol):
 
 
 class RunIndex:
-    def __init__(self, runs: Runs, max_watches: int | None = None) -> None:
+    def __init__(self, runs: Runs, max_watches: int | None = None, lists: ListTimes | None = None) -> None:
         """By default it takes two thirds of the watches that a user has: others want some, too.
 
         Raises:
@@ -82,10 +85,14 @@ class RunIndex:
         # When anything in a thread last changed, of threads that are wholly followed; those of which a run
         # is not; those with a run that cannot be read, and is in no list; and how often something was heard
         # to change.
-        self._modified_ns: dict[str, int] = {}
+        self._times: dict[str, Times] = {}
         self._partly: set[str] = set()
         self._damaged: set[str] = set()
         self.changes_heard = 0
+        self._lists = lists or ListTimes()
+        self._lists.note_all()  # What was before this was not heard of.
+        # Which threads were there at first and have not been read yet; nobody knows what they hold.
+        self._unread: set[str] | None = None
         self._watch = runs.watch(self._changed, is_first=True)
         self._came.set()
         self._builder = threading.Thread(target=self._build, name="index runs", daemon=True)
@@ -101,6 +108,13 @@ class RunIndex:
 
     def note(self, thread_id: str, run_id: str | None = None) -> None:
         """A thread came or went, or a run came, went or changed."""
+        if run_id is None:
+            self._lists.note(None)
+        self._may_have_changed(thread_id, run_id)
+
+    def _may_have_changed(self, thread_id: str, run_id: str | None = None) -> None:
+        if self._unread is None or self._unread:
+            self._lists.note_all()  # What was before is not known of all.
         with self._noting:
             self._touched(thread_id)
             if run_id is None:
@@ -116,7 +130,7 @@ class RunIndex:
 
     def _touched(self, thread_id: str) -> None:
         self.changes_heard += 1
-        self._modified_ns.pop(thread_id, None)
+        self._times.pop(thread_id, None)
 
     def _changed(self, change: Change) -> None:
         self.touched(change.thread_id)
@@ -124,14 +138,14 @@ class RunIndex:
             with self._noting:
                 self._threads_are_stale = True
                 self._stale_threads.update(dict.fromkeys(self._of_thread))
-                self._modified_ns.clear()
+                self._times.clear()
             self._came.set()
         elif change.part is Part.THREADS or (change.part is Part.RUNS and change.run_id is None):
-            self.note(change.thread_id)
+            self._may_have_changed(change.thread_id)
         elif change.part in (Part.RUNS, Part.DOCUMENT) and change.run_id and not change.step_id:
-            self.note(change.thread_id, change.run_id)
+            self._may_have_changed(change.thread_id, change.run_id)
         elif change.part is Part.DOCUMENT and change.thread_id not in self._of_thread:
-            self.note(change.thread_id)  # Its document makes a directory a thread.
+            self._may_have_changed(change.thread_id)  # Its document makes a directory a thread.
 
     # ── Catching up ─────────────────────────────────────────────────────────────────────────────────
 
@@ -171,12 +185,33 @@ class RunIndex:
         if threads_are_stale:
             self._read_threads()
         elif run is not None:
+            before = self._listed(*run)
             self._read_run(*run)
+            self._note_lists(before, self._listed(*run))
         elif thread_id is not None:
+            before = self._listed(thread_id)
             self._read_thread(thread_id)
+            if self._unread and thread_id in self._unread:
+                self._unread.discard(thread_id)  # That it is here is no change.
+            else:
+                self._note_lists(before, self._listed(thread_id))
         else:
             return False
         return True
+
+    def _listed(self, thread_id: str, run_id: str | None = None) -> set[tuple[str, RunStatus | None]]:
+        """A thread and its runs, or one run, as lists have them; that of the threads is one of no status."""
+        runs = self._of_thread.get(thread_id, {})
+        if run_id is not None:
+            return {(run_id, runs[run_id])} if run_id in runs else set()
+        is_thread = thread_id in self._of_thread or thread_id in self._unwatched
+        return {*runs.items(), ("", None)} if is_thread else set()
+
+    def _note_lists(
+        self, before: set[tuple[str, RunStatus | None]], after: set[tuple[str, RunStatus | None]]
+    ) -> None:
+        """Which lists became others."""
+        self._lists.note(*{status for _, status in before ^ after})
 
     def _read_threads(self) -> None:
         try:
@@ -190,6 +225,8 @@ class RunIndex:
         if hears_again and self._hears_of_threads:
             self._watch.tell_others(Change(Part.EVERYTHING))  # The others have not heard of anything, either.
         known = self._of_thread.keys() | self._unwatched
+        if self._unread is None:
+            self._unread = set(found)
         with self._noting:
             self._stale_threads.update(dict.fromkeys([*found, *(known - set(found))]))
 
@@ -220,10 +257,10 @@ class RunIndex:
         for run_id in self._runs.list_run_ids(thread_id):
             self._read_run(thread_id, run_id)
         if thread_id not in self._partly:
-            modified_ns = modified.thread_modified_ns(self._runs.root, thread_id)
+            times = modified.thread_times(self._runs.root, thread_id)
             with self._noting:
-                if modified_ns is not None and self.changes_heard == changes_heard:
-                    self._modified_ns[thread_id] = modified_ns
+                if times is not None and self.changes_heard == changes_heard:
+                    self._times[thread_id] = times
 
     def _follow_run(self, thread_id: str, run_id: str) -> bool:
         keys = DocumentKey(thread_id, run_id), DocumentKey(thread_id, run_id, "")
@@ -310,6 +347,18 @@ class RunIndex:
             if not status.is_terminal:
                 self._not_ended[thread_id, run_id] = status
 
+    def note_changes(self) -> Collection[str] | None:
+        """Notes what has become of the lists, as far as it is heard, but waits for no long reading.
+
+        Returns:
+            The threads of whose runs nothing is heard; ``None`` when nothing is heard of threads, either.
+        """
+        waits()
+        self._watch.catch_up()
+        if not self._threads_are_stale and len(self._stale_threads) <= _FEW:
+            self.catch_up()
+        return list(self._unwatched) if self._hears_of_threads else None
+
     # ── When a thread last changed ──────────────────────────────────────────────────────────────────────
 
     def follows_all_of(self, thread_id: str) -> bool:
@@ -321,15 +370,15 @@ class RunIndex:
         is_known = thread_id in self._of_thread and thread_id not in self._stale_threads
         return is_current and is_known and thread_id not in self._damaged
 
-    def modified_ns(self, thread_id: str) -> int | None:
-        """When anything in the thread last changed, in nanoseconds since 1970, if that is known."""
-        return self._modified_ns.get(thread_id)
+    def times(self, thread_id: str) -> Times | None:
+        """When anything in the thread last changed, if that is known."""
+        return self._times.get(thread_id)
 
-    def remember_modified(self, thread_id: str, modified_ns: int, changes_heard: int) -> None:
+    def remember_times(self, thread_id: str, times: Times, changes_heard: int) -> None:
         """What was read when so many changes had been heard of."""
         with self._noting:
             if self.changes_heard == changes_heard and self.follows_all_of(thread_id):
-                self._modified_ns[thread_id] = modified_ns
+                self._times[thread_id] = times
 
     def run_ids(self, thread_id: str, *, some_may_be_none: bool = False) -> list[str] | None:
         """The ids of a thread's runs, if they are known.

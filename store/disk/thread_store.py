@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from store import documents, lines, names, transitions
-from store.api import Change, DocumentKey, Info, RunContents, StatusOfRun
+from store.api import Change, DocumentKey, Info, RunContents, StatusOfRun, Times
 from store.disk import (
     appending,
     directories,
@@ -30,6 +30,7 @@ from store.disk.directories import opened, storage_errors
 from store.disk.document_files import DocumentFiles
 from store.disk.importing import contents_of_thread, of_place
 from store.disk.layout import LOG, META, RUNS, STATUS, STEPS, Parts
+from store.disk.list_times import ListTimes
 from store.disk.open_threads import OpenThread, locked_thread
 from store.disk.system_calls import SystemCalls
 from store.errors import (
@@ -69,6 +70,7 @@ class ThreadStore(DocumentFiles):
     def __init__(self, directory: str | os.PathLike[str], *, calls: SystemCalls | None = None) -> None:
         super().__init__(os.path.abspath(directory), calls or SystemCalls())
         self._index: RunIndex | None = None
+        self._lists = ListTimes()
         self._watches: Watches | None = None
         self._watching = threading.Lock()
         with storage_errors(self.location):
@@ -108,6 +110,8 @@ class ThreadStore(DocumentFiles):
         """A thread came or went, or a run came, went or changed."""
         if self._index is not None:
             self._index.note(thread_id, run_id)
+        else:
+            self._lists.note_all()
 
     def _touched(self, thread_id: str) -> None:
         if self._index is not None:
@@ -197,17 +201,24 @@ class ThreadStore(DocumentFiles):
 
     def thread_modified_ns(self, thread_id: str) -> int:
         """When anything in the thread last changed, in nanoseconds since 1970."""
+        return self.thread_times(thread_id).modified_ns
+
+    def thread_times(self, thread_id: str) -> Times:
+        """The latest times of anything in the thread."""
         index = self._index
-        if index is not None and (known_ns := index.modified_ns(thread_id)) is not None:
-            return known_ns
+        if index is not None and (known := index.times(thread_id)) is not None:
+            return known
         changes_heard, run_ids = 0, None
         if index is not None:
             changes_heard, run_ids = index.changes_heard, index.run_ids(thread_id, some_may_be_none=True)
-        latest_ns = modified.thread_modified_ns(self.root, names.checked(thread_id), run_ids)
-        if index is not None and latest_ns is not None:
-            index.remember_modified(thread_id, latest_ns, changes_heard)
-        # What is wrong is said by who looks at the document.
-        return self.document_info(DocumentKey(thread_id)).modified_ns if latest_ns is None else latest_ns
+        latest = modified.thread_times(self.root, names.checked(thread_id), run_ids)
+        if latest is None:
+            # What is wrong is said by who looks at the document.
+            info = self.document_info(DocumentKey(thread_id))
+            return Times(info.modified_ns, info.changed_ns)
+        if index is not None:
+            index.remember_times(thread_id, latest, changes_heard)
+        return latest
 
     def set_thread_modified(self, thread_id: str, modified_ns: int) -> None:
         """Forgets that runs and steps came or went later than that; documents have times of their own."""
@@ -372,7 +383,7 @@ class ThreadStore(DocumentFiles):
         except ThreadNotFound:
             raise self._gone(key) from None
         try:
-            reader.created_ns = self.document_info(key).modified_ns
+            reader.document = self.document_info(key)
         except BaseException:
             reader.close()
             raise
@@ -466,7 +477,19 @@ class ThreadStore(DocumentFiles):
 
         if self._index is None:
             with suppress(OSError, StorageFailed):
-                self._index = RunIndex(self)
+                self._index = RunIndex(self, lists=self._lists)
+
+    def list_changed_ns(self, status: RunStatus | None = None) -> int:
+        """When a name last came into or went from the list of threads, or that of the runs in *status*.
+
+        In nanoseconds since 1970, not before the store was opened. What other programs do to runs in many
+        threads that are not followed is not noticed.
+        """
+        waits()
+        with suppress(StorageFailed):  # Who lists it is told.
+            unheard = None if self._index is None else self._index.note_changes()
+            self._lists.look(status, unheard, self)
+        return self._lists.of(status)
 
     def runs_by_status(self, statuses: Collection[RunStatus] = tuple(RunStatus)) -> Iterator[StatusOfRun]:
         """(thread, run, status) of every run that can be read and is in one of *statuses*."""

@@ -28,6 +28,7 @@ import psycopg
 from store.api import Change
 from store.postgres.connections import Connections, Limits, Parameters, Rows, Session
 from store.postgres.failures import ServerAway, is_absence, is_passing, storage_failed
+from store.postgres.list_times import ListTimes
 
 CHANNEL = "threadfs"
 
@@ -64,6 +65,7 @@ class Database:
         # Goes with each change, so that who made it can tell it from those of others.
         self.sender = secrets.token_hex(8)
         self._limits = limits
+        self.lists = ListTimes()
 
     def read(self, query: str, parameters: Parameters = ()) -> Rows:
         """What one statement reads: one moment of the database.
@@ -101,7 +103,8 @@ class Database:
                 if not transaction.changes:
                     session.execute("ROLLBACK")
                     return result
-                self._seal(session, thread_id, token, transaction.changes)
+                changes = transaction.changes
+                self._seal(session, thread_id, token, changes)
             except BaseException:
                 with suppress(psycopg.Error):
                     session.execute("ROLLBACK")
@@ -116,6 +119,7 @@ class Database:
                     unanswered.clear()  # This is an answer: it was not done.
                 raise
             session.connection.answered = (thread_id, token)
+            self.lists.note(changes)
             return result
 
         return attempts.run(attempt, lambda: bool(unanswered))

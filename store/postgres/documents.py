@@ -12,6 +12,7 @@ from store.models import Document
 from store.postgres.database import Database, Transaction
 from store.postgres.leftovers import Leftovers
 from store.postgres.tables import (
+    CHANGED_NS,
     NOW_NS,
     change_of,
     not_found,
@@ -40,21 +41,23 @@ class Documents(Updates):
         """
         table, where, row = row_of(key)
         found = self._database.read(
-            f"SELECT octet_length(document), modified_ns, version FROM {table} WHERE {where}", row
+            f"SELECT octet_length(document), modified_ns, version, changed_ns FROM {table} WHERE {where}", row
         )
         if not found:
             raise not_found(key)
-        size, modified_ns, version = found[0]
-        return Info(size, modified_ns, (version,))
+        size, modified_ns, version, changed_ns = found[0]
+        return Info(size, modified_ns, (version,), changed_ns)
 
     def read_document(self, key: DocumentKey) -> tuple[bytes, Info]:
         """The stored bytes of one version of a document, whatever they are, and its info."""
         table, where, row = row_of(key)
-        found = self._database.read(f"SELECT document, modified_ns, version FROM {table} WHERE {where}", row)
+        found = self._database.read(
+            f"SELECT document, modified_ns, version, changed_ns FROM {table} WHERE {where}", row
+        )
         if not found:
             raise not_found(key)
-        document, modified_ns, version = found[0]
-        return document, Info(len(document), modified_ns, (version,))
+        document, modified_ns, version, changed_ns = found[0]
+        return document, Info(len(document), modified_ns, (version,), changed_ns)
 
     def check_ours(self, key: DocumentKey, *, with_foreign: bool = False) -> None:
         """That a thread or run is one as its document says. The tables hold nothing else.
@@ -81,7 +84,7 @@ class Documents(Updates):
 
         def changed(stored: bytes | None) -> bytes | None:
             if stored is None:
-                return transitions.laid_out_new_step(key, document)
+                return transitions.laid_out_new(key, document)
             try:
                 before: Document | None = transitions.document_at(key, documents.parse(stored))
             except InvalidDocument:
@@ -121,7 +124,8 @@ class Documents(Updates):
 
         def work(transaction: Transaction) -> None:
             if not transaction.execute(
-                f"UPDATE {table} SET modified_ns = %s, version = %s WHERE {where} RETURNING 1",
+                f"UPDATE {table} SET modified_ns = %s, changed_ns = {CHANGED_NS}, version = %s"
+                f" WHERE {where} RETURNING 1",
                 [time_ns, transaction.version, *row],
             ):
                 raise not_found(key)
@@ -157,7 +161,7 @@ def rewrite(
         return
     status = status_in(key, new)
     transaction.execute(
-        f"UPDATE {table} SET document = %s, modified_ns = {NOW_NS}, version = %s"
+        f"UPDATE {table} SET document = %s, modified_ns = {NOW_NS}, changed_ns = {CHANGED_NS}, version = %s"
         f"{', status = %s' if status else ''} WHERE {where}",
         [new, transaction.version, *([status] if status else []), *row],
     )

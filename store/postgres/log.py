@@ -12,13 +12,14 @@ from store.errors import StorageFailed, ThreadNotFound
 from store.models import ThreadMessage
 from store.postgres.database import Database, Transaction
 from store.postgres.documents import Documents
-from store.postgres.tables import NOW_NS, placed, stored_time
+from store.postgres.tables import LOG_CHANGED_NS, NOW_NS, placed, stored_time
 
 # The update takes the lock on the thread until the transaction ends. So whoever appends next continues where
 # this one ends, and lines become visible in the order of their offsets: a reader never sees a gap.
 _APPEND = f"""
     WITH log AS (
-        UPDATE threads SET log_bytes = log_bytes + %(size)s::bigint, log_modified_ns = {NOW_NS}
+        UPDATE threads SET log_bytes = log_bytes + %(size)s::bigint, log_modified_ns = {NOW_NS},
+            log_changed_ns = {LOG_CHANGED_NS}
         WHERE thread_id = %(thread)s RETURNING thread_id, log_id, log_bytes - %(size)s::bigint AS start
     ), added AS (
         INSERT INTO messages (thread_id, log_id, start, line)
@@ -54,7 +55,8 @@ _READ = """
 """
 
 _INFO = """
-    SELECT log_id, log_bytes, CASE WHEN log_bytes > 0 THEN log_modified_ns ELSE modified_ns END
+    SELECT log_id, log_bytes, CASE WHEN log_bytes > 0 THEN log_modified_ns ELSE modified_ns END,
+        CASE WHEN log_bytes > 0 THEN log_changed_ns ELSE changed_ns END
     FROM threads WHERE thread_id = %s
 """
 # Of a log whose thread is deleted.
@@ -73,8 +75,8 @@ class PostgresLogReader:
         found = database.read(_INFO, [names.checked(thread_id)])
         if not found:
             raise ThreadNotFound(thread_id)
-        self._log_id, size, modified_ns = found[0]
-        self._info = Info(size, modified_ns, (self._log_id, size))
+        self._log_id, size, modified_ns, changed_ns = found[0]
+        self._info = Info(size, modified_ns, (self._log_id, size), changed_ns)
 
     def opened_info(self) -> Info:
         """As it was when it was opened."""
@@ -83,12 +85,13 @@ class PostgresLogReader:
     def info(self) -> Info:
         found = self._database.read(_INFO, [self._thread_id])
         if found and found[0][0] == self._log_id:
-            _, size, modified_ns = found[0]
+            _, size, modified_ns, changed_ns = found[0]
         else:
             last = self._database.read(_SIZE_OF_DELETED, [self._thread_id, self._log_id])
-            size, modified_ns = (last[0][0] if last else 0), self._info.modified_ns
+            size = last[0][0] if last else 0
+            modified_ns, changed_ns = self._info.modified_ns, self._info.changed_ns
             self._check_is_kept(size)
-        self._info = Info(size, modified_ns, (self._log_id, size))
+        self._info = Info(size, modified_ns, (self._log_id, size), changed_ns)
         return self._info
 
     def read(self, offset: int, size: int) -> bytes:
@@ -184,7 +187,9 @@ class Messages(Documents):
 
         def work(transaction: Transaction) -> None:
             if not transaction.execute(
-                "UPDATE threads SET log_modified_ns = %s WHERE thread_id = %s RETURNING 1", row
+                f"UPDATE threads SET log_modified_ns = %s, log_changed_ns = {LOG_CHANGED_NS}"
+                " WHERE thread_id = %s RETURNING 1",
+                row,
             ):
                 raise ThreadNotFound(thread_id)
             transaction.changed(Change(Part.LOG, thread_id))

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from store.api import Change, Watch
+from store.models import RunStatus
 from store.postgres import schema
 from store.postgres.connections import Limits
 from store.postgres.database import Database
@@ -58,9 +59,16 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps):
 
         Who hears of the changes made through this object in another way leaves out *own_changes*.
         """
-        return PostgresWatch(
-            self._database.connections, on_change, "" if own_changes else self._database.sender
-        )
+        ignored_sender = "" if own_changes else self._database.sender
+        return PostgresWatch(self._database.connections, on_change, ignored_sender, self._database.lists)
+
+    def list_changed_ns(self, status: RunStatus | None = None) -> int:
+        """When a name last came into or went from the list of threads, or that of the runs in *status*.
+
+        In nanoseconds since 1970, as far as it was heard since the store was opened: what others do is heard
+        by a watch. The lists of runs have one time, that of them all.
+        """
+        return self._database.lists.threads_ns if status is None else self._database.lists.runs_ns
 
     def space(self) -> os.statvfs_result:
         ((used_bytes,),) = self._database.read("SELECT pg_database_size(current_database())")

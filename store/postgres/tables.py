@@ -22,6 +22,9 @@ from store.models import Document
 
 # Now, by the server's clock: that of all hosts. In microseconds, which is how fine it goes.
 NOW_NS = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000"
+# For the change time of a row, which goes on when the clock is set back. (A new row has now by default.)
+CHANGED_NS = f"greatest(changed_ns + 1000, {NOW_NS})"
+LOG_CHANGED_NS = f"greatest(log_changed_ns + 1000, {NOW_NS})"
 
 D = TypeVar("D", bound=Document)
 K = TypeVar("K")

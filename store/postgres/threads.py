@@ -5,20 +5,26 @@ from __future__ import annotations
 import secrets
 
 from store import documents, names
-from store.api import Change, DocumentKey, Part
+from store.api import Change, DocumentKey, Part, Times
 from store.errors import AlreadyExists, ModifiedSince, NotEmpty, ThreadNotFound
 from store.models import Thread
 from store.postgres.database import Transaction
 from store.postgres.documents import Documents
 from store.postgres.runs import refuse_in_progress
-from store.postgres.tables import NOW_NS, refuse_foreign, stored_time
+from store.postgres.tables import CHANGED_NS, NOW_NS, refuse_foreign, stored_time
 
-_MODIFIED = (
-    "SELECT greatest(modified_ns, CASE WHEN log_bytes > 0 THEN log_modified_ns END, runs_modified_ns,"
-    " (SELECT max(greatest(modified_ns, steps_modified_ns)) FROM runs"
-    " WHERE runs.thread_id = threads.thread_id))"
-    " FROM threads WHERE thread_id = %s"
-)
+# What comes or goes has one time; that it was set back is a change of the thread.
+_TIMES = """
+    SELECT greatest(threads.modified_ns, CASE WHEN log_bytes > 0 THEN log_modified_ns END, runs_modified_ns,
+            of_runs.modified_ns),
+        greatest(threads.changed_ns, CASE WHEN log_bytes > 0 THEN log_changed_ns END, runs_modified_ns,
+            of_runs.changed_ns)
+    FROM threads, LATERAL (
+        SELECT max(greatest(runs.modified_ns, steps_modified_ns)) AS modified_ns,
+            max(greatest(runs.changed_ns, steps_modified_ns)) AS changed_ns
+        FROM runs WHERE runs.thread_id = threads.thread_id
+    ) AS of_runs WHERE thread_id = %s
+"""
 
 
 class Threads(Documents):
@@ -45,10 +51,14 @@ class Threads(Documents):
 
     def thread_modified_ns(self, thread_id: str) -> int:
         """When anything in the thread last changed, in nanoseconds since 1970."""
-        found = self._database.read(_MODIFIED, [names.checked(thread_id)])
+        return self.thread_times(thread_id).modified_ns
+
+    def thread_times(self, thread_id: str) -> Times:
+        """The latest times of anything in the thread."""
+        found = self._database.read(_TIMES, [names.checked(thread_id)])
         if not found:
             raise ThreadNotFound(thread_id)
-        return int(found[0][0])
+        return Times(*found[0])
 
     def set_thread_modified(self, thread_id: str, modified_ns: int) -> None:
         """Forgets that runs and steps came or went later than that; documents have times of their own."""
@@ -56,8 +66,8 @@ class Threads(Documents):
 
         def work(transaction: Transaction) -> None:
             if not transaction.execute(
-                "UPDATE threads SET runs_modified_ns = least(runs_modified_ns, %s::bigint)"
-                " WHERE thread_id = %s RETURNING 1",
+                "UPDATE threads SET runs_modified_ns = least(runs_modified_ns, %s::bigint),"
+                f" changed_ns = {CHANGED_NS} WHERE thread_id = %s RETURNING 1",
                 row,
             ):
                 raise ThreadNotFound(thread_id)
@@ -108,7 +118,7 @@ class Threads(Documents):
             if only_empty and (runs or log_bytes):
                 raise NotEmpty(f"thread {thread_id!r} holds messages or runs")
             if unmodified_since_ns is not None:
-                ((modified_ns,),) = transaction.execute(_MODIFIED, [thread_id])
+                ((modified_ns, _),) = transaction.execute(_TIMES, [thread_id])
                 if modified_ns > unmodified_since_ns:
                     raise ModifiedSince(thread_id)
             if not with_damaged:

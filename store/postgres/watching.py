@@ -21,6 +21,7 @@ from store.api import Change, DocumentKey, Part
 from store.postgres.connections import Connection, Connections
 from store.postgres.database import CHANNEL
 from store.postgres.failures import words
+from store.postgres.list_times import ListTimes
 
 log = logging.getLogger("threadfs")
 
@@ -37,9 +38,14 @@ class PostgresWatch:
     """
 
     def __init__(
-        self, connections: Connections, on_change: Callable[[Change], None], ignored_sender: str = ""
+        self,
+        connections: Connections,
+        on_change: Callable[[Change], None],
+        ignored_sender: str = "",
+        lists: ListTimes | None = None,
     ) -> None:
         self._connections = connections
+        self._lists = lists or ListTimes()
         self._on_change = on_change
         self._ignored_sender = ignored_sender
         # Guards the two below: `follow` is called from other threads than changes come in.
@@ -138,6 +144,7 @@ class PostgresWatch:
                 pause_s = min(_LONGEST_STANDBY_PAUSE_S if is_standby else _LONGEST_PAUSE_S, pause_s * 2)
             else:
                 log.info("listening")
+                self._lists.note([Change(Part.EVERYTHING)])
                 self._on_change(Change(Part.EVERYTHING))
                 return
 
@@ -148,6 +155,7 @@ class PostgresWatch:
         except (ValueError, KeyError, TypeError):
             log.warning("a notification that no threadfs sent: %.200r", payload)
             return
+        self._lists.note(changes)
         if sender == self._ignored_sender:
             return
         for change in changes:

@@ -4,7 +4,8 @@ Editors save in their own ways: in place, by a temporary file that is renamed, w
 backup files beside the document. What they save is in the store, what is refused they say, and nothing of
 theirs reaches the store or stays in the tree. (emacs keeps a backup, `status~`: it is gone from the tree
 after two seconds.) What is wrong with a refused document is in `.threadfs/errors`; gedit takes the refusal
-for a matter of character encoding: press Cancel, and go on editing.
+for a matter of character encoding: press Cancel, and go on editing. Which names of temporary files are taken
+is in [tree.md](tree.md#scratch-files); where another one is refused, most programs write in place.
 """
 
 from __future__ import annotations

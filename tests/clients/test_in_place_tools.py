@@ -121,11 +121,11 @@ def test_says_that_what_is_no_document_was_not_written(shell: Shell, script: str
 @pytest.mark.program("coreutils")
 @pytest.mark.parametrize("script", ["ln -f $new status", "ln -f status other", "ln status other"])
 def test_hard_links_are_refused_clearly(shell: Shell, script: str) -> None:
-    shell("cp $new new")  # A link to another file system is refused by the system.
-    result = shell(script.replace("$new", "new"))
+    shell("cp $new tmp.new")  # A link to another file system is refused by the system.
+    result = shell(script.replace("$new", "tmp.new"))
     assert result.returncode == 1
     assert "Operation not permitted" in result.stderr
-    shell("rm new")
+    shell("rm tmp.new")
     shell.assert_nothing_changed()
 
 

@@ -9,6 +9,7 @@ soon as it is there, and `--delete` deletes runs and threads for good.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -163,6 +164,53 @@ def test_restores_a_deleted_thread_as_it_was(sync: Sync, script: str) -> None:
     sync('mv "$mnt/drafts/$T" $mnt/threads/')
     assert contents(sync.mount.store) == before
     assert contents(sync.threads / THREAD) == contents(sync.copy / THREAD)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        program("coreutils", "cp -a $copy/* $mnt/drafts/ && mv $mnt/drafts/* $mnt/threads/"),
+        program("rsync", "rsync -a $copy/ $mnt/drafts/ && mv $mnt/drafts/* $mnt/threads/"),
+        program("rsync", "rsync -a $copy/ $mnt/threads/"),
+    ],
+)
+def test_brings_a_whole_backup_back(sync: Sync, script: str) -> None:
+    sync("rsync -a $mnt/threads/ $copy/")
+    before = contents(sync.mount.store)
+    sync("for run in $mnt/runs/in_progress/*; do echo 1 > $run/cancel; done; rm -r $mnt/threads/*")
+    assert contents(sync.mount.store) == {}
+    sync(script)
+    assert contents(sync.mount.store) == before
+    assert sync("ls $mnt/drafts") == ""
+
+
+@pytest.mark.parametrize(
+    ("script", "again"),
+    [
+        program(
+            "tar",
+            "cd $mnt; tar -c --listed-incremental=$copy/list -f $copy/0.tar threads",
+            "cd $mnt; tar -cv --listed-incremental=$copy/list -f $copy/1.tar threads | grep -v '/$'",
+        ),
+        program(
+            "restic",
+            "restic init -q; cd $mnt; restic backup -q threads",
+            "cd $mnt; restic backup -q threads; restic snapshots -c | grep -o '^[0-9a-f]\\{8\\}'"
+            " | xargs restic diff | sed -n 's/^M *.//p'",
+        ),
+    ],
+)
+def test_notices_a_change_that_size_and_time_do_not_show(sync: Sync, script: str, again: str) -> None:
+    sync.environment.update({"RESTIC_REPOSITORY": str(sync.copy / "repository"), "RESTIC_PASSWORD": "secret"})
+    document = sync.threads / THREAD / "meta.json"
+    document.write_text('{"metadata": {"owner": "Ada"}}')
+    before = document.stat()
+    sync(script)
+    document.write_text('{"metadata": {"owner": "Bea"}}')
+    os.utime(document, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = document.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert sync(again).splitlines() == [f"threads/{THREAD}/meta.json"]
 
 
 @pytest.mark.program("rsync")

@@ -86,12 +86,12 @@ def test_a_line_counts_as_soon_as_it_is_complete(thread: Path, shell: str) -> No
     [
         "cp messages.jsonl /tmp/$$ && echo '%s' >> /tmp/$$ && cp /tmp/$$ messages.jsonl; rm /tmp/$$",
         "cp messages.jsonl /tmp/$$ && echo '%s' >> /tmp/$$ && mv -f /tmp/$$ messages.jsonl",
-        "cp messages.jsonl new && echo '%s' >> new && mv new messages.jsonl",
+        "cp messages.jsonl tmp.new && echo '%s' >> tmp.new && mv tmp.new messages.jsonl",
         "old=$(cat messages.jsonl); printf '%%s\\n' \"$old\" '%s' > messages.jsonl",
-        "jq -c . messages.jsonl > new && echo '%s' >> new && cat new > messages.jsonl && rm new",
-        "jq -c 'del(.id, .created_at)' messages.jsonl > new; echo '%s' >> new; mv new messages.jsonl",
+        "jq -c . messages.jsonl > tmp.new && echo '%s' >> tmp.new && cat tmp.new > messages.jsonl && rm tmp.new",
+        "jq -c 'del(.id, .created_at)' messages.jsonl > tmp.new; echo '%s' >> tmp.new; mv tmp.new messages.jsonl",
         "sed -i '$a %s' messages.jsonl",
-        "{ cat messages.jsonl; echo '%s'; } > new; rsync --inplace new messages.jsonl && rm new",
+        "{ cat messages.jsonl; echo '%s'; } > tmp.new; rsync --inplace tmp.new messages.jsonl && rm tmp.new",
     ],
 )
 def test_a_rewrite_that_repeats_the_log_appends_what_follows(thread: Path, shell: str, script: str) -> None:
@@ -104,9 +104,9 @@ def test_a_rewrite_that_repeats_the_log_appends_what_follows(thread: Path, shell
 @pytest.mark.parametrize(
     "script",
     [
-        "cp messages.jsonl a; cat a > messages.jsonl",
-        "cp messages.jsonl a && cp a messages.jsonl",
-        "cp messages.jsonl a && mv a messages.jsonl",
+        "cp messages.jsonl tmp.a; cat tmp.a > messages.jsonl",
+        "cp messages.jsonl tmp.a && cp tmp.a messages.jsonl",
+        "cp messages.jsonl tmp.a && mv tmp.a messages.jsonl",
         "sed -i 's/nothing/else/' messages.jsonl",
         "touch messages.jsonl",
         "truncate -s $(stat -c %s messages.jsonl) messages.jsonl",
@@ -122,12 +122,12 @@ def test_a_rewrite_of_the_same_changes_nothing(mount: Mount, thread: Path, shell
 @pytest.mark.parametrize(
     "script",
     [
-        "sed s/one/two/ messages.jsonl > a; cat a > messages.jsonl",
-        "sed s/one/two/ messages.jsonl > a; mv a messages.jsonl",
-        "sed s/one/two/ messages.jsonl > a; cp a messages.jsonl",
+        "sed s/one/two/ messages.jsonl > tmp.a; cat tmp.a > messages.jsonl",
+        "sed s/one/two/ messages.jsonl > tmp.a; mv tmp.a messages.jsonl",
+        "sed s/one/two/ messages.jsonl > tmp.a; cp tmp.a messages.jsonl",
         "sed -i s/one/two/ messages.jsonl",
-        "head -n 1 messages.jsonl > a; cp a messages.jsonl",
-        "tail -n 1 messages.jsonl > a; cp a messages.jsonl",
+        "head -n 1 messages.jsonl > tmp.a; cp tmp.a messages.jsonl",
+        "tail -n 1 messages.jsonl > tmp.a; cp tmp.a messages.jsonl",
         "truncate -s 10 messages.jsonl",
         "truncate -s 10M messages.jsonl",
         "truncate -s +1 messages.jsonl",
@@ -150,7 +150,7 @@ def test_a_rewrite_that_stops_short_changes_nothing_and_is_in_the_errors(
 ) -> None:
     # dash has the file open while cat runs, and like any shell it ignores what its own close says.
     before = contents(mount.store)
-    result = run("head -n 1 messages.jsonl > a; cat a > messages.jsonl", thread, shell)
+    result = run("head -n 1 messages.jsonl > tmp.a; cat tmp.a > messages.jsonl", thread, shell)
     assert (result.returncode == 0) == (shell == "dash")
     assert contents(mount.store) == before
     assert mount.errors().splitlines()[-1].endswith("the rewrite leaves messages out")

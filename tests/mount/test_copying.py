@@ -169,7 +169,6 @@ def test_a_run_is_not_queued_before_all_of_its_thread_is_there(
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        ("rm meta.json", "meta.json"),
         ("echo '{' > meta.json", "meta.json"),
         ("echo '[]' > messages.jsonl", "messages.jsonl:1"),
         ("echo nonsense >> messages.jsonl", "messages.jsonl:3"),

@@ -58,7 +58,7 @@ REFUSALS = [
     ("mkdir sub", "sub", "EACCES", ["directory"]),
     ("mv runs/R runs/Q", "runs/Q", "EACCES", ["identity"]),
     ("ln meta.json hard", "hard", "EPERM", ["hard link", "cp"]),
-    ("mkfifo fifo", "fifo", "EACCES", ["pipes"]),
+    ("mkfifo fifo", "fifo", "EPERM", ["pipes"]),
     ("chown 12345 meta.json", "meta.json", "EPERM", ["mounted"]),
     ("mkdir .Trash-0", ".Trash-0", "EACCES", []),
 ]

@@ -42,7 +42,7 @@ CHANGES: dict[str, Callable[[Path, Path], object]] = {
     "append to the log": lambda root, run: (root / THREAD / "messages.jsonl").open("a"),
     "open for both": lambda root, run: (root / THREAD / "messages.jsonl").open("r+"),
     "make a step": lambda root, run: (run / "steps" / "new.json").write_text("{}"),
-    "make a scratch file": lambda root, run: (run / "notes").write_text("x"),
+    "make a scratch file": lambda root, run: (run / "tmp.notes").write_text("x"),
     "make a draft's file": lambda root, run: (root / "drafts" / "notes").write_text("x"),
     "symlink": lambda root, run: (run / "link").symlink_to("status"),
     "link": lambda root, run: (run / "link").hardlink_to(run / "status"),

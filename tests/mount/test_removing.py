@@ -137,7 +137,7 @@ def test_a_removed_step_is_written_again_with_its_name(mount: Mount, thread: Pat
     step = made / "steps" / "s.json"
     step.write_text('{"step_type":"tool_calls"}')
     before = document(step)
-    succeeds("cp steps/s.json s && rm steps/s.json && cp s steps/s.json && rm s", made, shell)
+    succeeds("cp steps/s.json tmp.s && rm steps/s.json && cp tmp.s steps/s.json && rm tmp.s", made, shell)
     assert document(stored(mount, step)) == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from store import Thread, ThreadStore
 from tests.nodes.driving import Programs, outcome
-from threadfs.nodes import drafts, loose, scratch
+from threadfs.nodes import drafts, scratch, temporary
 from threadfs.nodes.drafts import DraftsDirectory
-from threadfs.nodes.loose import LooseFile, Quota
+from threadfs.nodes.loose import Quota
+from threadfs.nodes.loose_files import LooseFile
 from threadfs.nodes.root import root_of
 
 MANY = 1 << 40
@@ -47,14 +49,15 @@ OPERATIONS = st.lists(
 )
 
 
-@pytest.mark.parametrize("in_memory_bytes", [MANY, 20])
+@pytest.mark.parametrize(("in_memory_bytes", "slot_bytes"), [(MANY, MANY), (20, MANY), (20, 40), (0, 0)])
 @settings(max_examples=100, deadline=None)
 @given(operations=OPERATIONS)
 def test_a_loose_file_holds_what_is_written(
-    in_memory_bytes: int, operations: list[tuple[str, int, bytes]]
+    in_memory_bytes: int, slot_bytes: int, operations: list[tuple[str, int, bytes]]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as place:
-        patch.setattr(loose, "_IN_MEMORY_BYTES", in_memory_bytes)
+        patch.setattr(temporary, "IN_MEMORY_BYTES", in_memory_bytes)
+        patch.setattr(temporary, "SLOT_BYTES", slot_bytes)
         file = LooseFile(root_of(ThreadStore(place)).tree, Quota(1, 200), "drafts", "file")
         expected = bytearray()
         for name, offset, data in operations:
@@ -74,24 +77,24 @@ def test_a_loose_file_holds_what_is_written(
 
 @pytest.mark.parametrize("directory", ["drafts", "threads/T"])
 def test_more_files_than_there_is_room_for_are_refused(small: Programs, directory: str) -> None:
-    outcomes = [outcome(lambda n=n: small.write(f"{directory}/{n}", b"")) for n in range(8)]  # type: ignore[misc]
+    outcomes = [outcome(lambda n=n: small.write(f"{directory}/tmp{n}", b"")) for n in range(8)]  # type: ignore[misc]
     assert outcomes[:5] == ["ok"] * 5
     assert outcomes[-1] == "ENOSPC"
-    small.unlink(f"{directory}/0")
-    small.write(f"{directory}/again", b"")
+    small.unlink(f"{directory}/tmp0")
+    small.write(f"{directory}/tmp_again", b"")
 
 
 @pytest.mark.parametrize("directory", ["drafts", "threads/T"])
 def test_more_bytes_than_there_is_room_for_are_refused_and_given_back(
     small: Programs, directory: str
 ) -> None:
-    path = f"{directory}/file"
+    path = f"{directory}/tmp_file"
     for _ in range(3):
         small.write(path, b"x" * 60)
-        assert outcome(lambda: small.write(f"{directory}/other", b"x" * 60)) == "ENOSPC"
-        small.write(f"{directory}/other", b"x" * 40)
+        assert outcome(lambda: small.write(f"{directory}/tmp_other", b"x" * 60)) == "ENOSPC"
+        small.write(f"{directory}/tmp_other", b"x" * 40)
         small.unlink(path)
-        small.unlink(f"{directory}/other")
+        small.unlink(f"{directory}/tmp_other")
 
 
 def test_a_draft_that_became_a_thread_gives_its_room_back(small: Programs) -> None:
@@ -155,3 +158,47 @@ def test_drafts_themselves_stay_as_they_are(programs: Programs) -> None:
     directory.set_permissions(0o700)
     assert directory.attributes().mode & 0o777 == 0o755
     assert outcome(lambda: programs.root.remove_directory("drafts")) == "EACCES"
+
+
+CHANGES: dict[str, Callable[[Programs, LooseFile], object]] = {
+    "write": lambda _, file: file.write(0, b"x"),
+    "truncate": lambda _, file: file.truncate(0),
+    "chmod": lambda _, file: file.set_permissions(0o600),
+    "utimes": lambda _, file: file.set_modified(1),
+    "rename": lambda programs, _: programs.rename("drafts/file", "drafts/other"),
+    "unlink": lambda programs, _: programs.unlink("drafts/file"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_change_time_of_a_loose_file_goes_on_with_each_change(programs: Programs, change: str) -> None:
+    programs.write("drafts/file", b"text")
+    file = programs.at("drafts/file")
+    assert isinstance(file, LooseFile)
+    file.set_modified(1)
+    before = file.attributes()
+    assert (before.modified_ns, before.changed_ns or 0) > (0, 1)
+    CHANGES[change](programs, file)
+    assert (file.attributes().changed_ns or 0) > (before.changed_ns or 0)
+
+
+@pytest.mark.parametrize("by", ["unlink", "replace"])
+def test_what_has_lost_its_last_name_has_no_link(programs: Programs, by: str) -> None:
+    programs.write("drafts/file", b"text")
+    programs.write("drafts/other", b"text")
+    file = programs.at("drafts/file")
+    assert file.attributes().links == 1
+    if by == "unlink":
+        programs.unlink("drafts/file")
+    else:
+        programs.rename("drafts/other", "drafts/file")
+    assert file.attributes().links == 0
+
+
+def test_a_closed_file_can_be_made_among_drafts_and_where_programs_have_theirs(programs: Programs) -> None:
+    assert programs.directory("drafts").make_closed_file("file").attributes().size_bytes == 0
+    assert programs.directory("threads/T").make_closed_file(".swp").attributes().size_bytes == 0
+    programs.mkdir("threads/T/runs/R")
+    for path, name in [("threads/T", "notes"), ("threads/T/runs/R/steps", "s.json"), ("runs/queued", "tmp")]:
+        assert outcome(lambda p=path, n=name: programs.directory(p).make_closed_file(n)) == "EACCES"  # type: ignore[misc]
+    assert programs.names("threads/T/runs/R/steps") == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -163,14 +163,16 @@ class TreeMachine(RuleBasedStateMachine):
         if is_spoilt:
             self.programs.write("drafts/copy/notes", b"x")
         expected = OK
-        if is_spoilt or found.is_meta_removed or new not in IDS:
+        if is_spoilt or new not in IDS:
             expected = "EBADMSG"
         elif new in self.threads:
             expected = "EEXIST"
         assert outcome(lambda: self.programs.rename("drafts/copy", f"threads/{new}")) == expected
         if expected == OK:
             runs = {run_id: ModelRun(run.status, dict(run.steps)) for run_id, run in found.runs.items()}
-            self.threads[new] = replace(found, texts=list(found.texts), runs=runs)
+            # Without its document it is a thread all the same.
+            metadata = {} if found.is_meta_removed else found.metadata
+            self.threads[new] = ModelThread(metadata, list(found.texts), runs)
         else:
             self.programs.remove_all("drafts/copy")
 

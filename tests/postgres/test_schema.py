@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from store import RunStatus, StorageFailed, StoreError
+from store import DocumentKey, RunStatus, StorageFailed, StoreError, Thread
 from store.postgres import PostgresStore, schema
 from tests.postgres.cluster import Cluster
 from tests.postgres.conftest import OpenStore
-from tests.store.conftest import make_step, make_thread, message, texts
+from tests.store.conftest import THREAD, make_step, make_thread, message, texts
 
 TABLES = (
     "SELECT relname FROM pg_class WHERE relnamespace = 'threadfs'::regnamespace AND relkind IN ('r', 'p')"
@@ -107,6 +109,22 @@ def test_a_database_that_a_newer_program_has_changed_is_refused(cluster: Cluster
     for create in (False, True):
         with pytest.raises(schema.UnusableDatabase, match="upgrade threadfs"):
             PostgresStore(cluster.url(new_database), create=create)
+
+
+def test_what_is_there_when_change_times_come_counts_as_changed_then(
+    cluster: Cluster, new_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_steps = schema.migrations()
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "migrations", lambda: all_steps[:1])
+        with PostgresStore(cluster.url(new_database), create=True) as store:
+            make_thread(store)
+    with PostgresStore(cluster.url(new_database), create=True) as store:
+        before = store.document_info(THREAD)
+        assert before.modified_ns < before.changed_ns <= time.time_ns()
+        store.create_thread(Thread(id="U"))
+        assert store.document_info(DocumentKey("U")).changed_ns > before.changed_ns
+        assert store.document_info(THREAD) == before
 
 
 def test_a_database_that_is_not_in_utf_8_is_refused(cluster: Cluster) -> None:

@@ -305,7 +305,7 @@ def test_without_enough_watches_times_are_read_each_time(store: ThreadStore) -> 
     index = RunIndex(store, max_watches=20)
     try:
         index.catch_up()
-        assert None in [index.modified_ns(f"T{number}") for number in range(10)]
+        assert None in [index.times(f"T{number}") for number in range(10)]
     finally:
         index.close()
 

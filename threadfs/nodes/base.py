@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
-from store import Change, DocumentKey, NotFound, Part, Store
+from store import Change, DocumentKey, NotFound, Part, RunStatus, Store, Times
 from threadfs.journal import Journal
 
 if TYPE_CHECKING:
@@ -43,15 +43,18 @@ class NoSuchName(Refused):
 
 
 class Attributes(NamedTuple):
-    """As in stat(2): type and permissions, bytes, nanoseconds since 1970.
+    """As in stat(2): type and permissions, bytes, nanoseconds since 1970, how many names it has.
 
-    Two equal ``version``s that are not ``None`` are the same contents.
+    Two equal ``version``s that are not ``None`` are the same contents. ``changed_ns`` is when anything of it
+    last changed, which nobody can set; ``None`` where ``modified_ns`` is that.
     """
 
     mode: int
     size_bytes: int
     modified_ns: int
     version: object = None
+    changed_ns: int | None = None
+    links: int = 1
 
 
 class Reader(Protocol):
@@ -123,6 +126,8 @@ class Node:
     keeps_permissions: ClassVar[bool] = False
     # Whether it is in a thread, and so another one when that is.
     is_within_thread: ClassVar[bool] = False
+    # Whether its time is that of a list which others change, and which no watch of its own may cover.
+    is_list: ClassVar[bool] = False
     # Whether what is written to it comes after what is there, which stays as who reads it knows it.
     is_append_only: ClassVar[bool] = False
     # Whether what is written to it can be read from it.
@@ -180,10 +185,11 @@ class Directory(Node):
     kind: ClassVar[int] = stat.S_IFDIR
 
     def attributes(self) -> Attributes:
-        return Attributes(stat.S_IFDIR | 0o755, 0, self.modified_ns())
+        modified_ns, changed_ns = self.times()
+        return Attributes(stat.S_IFDIR | 0o755, 0, modified_ns, changed_ns=changed_ns)
 
-    def modified_ns(self) -> int:
-        return self.tree.journal.started_ns
+    def times(self) -> Times:
+        return Times(self.tree.journal.started_ns, self.tree.journal.started_ns)
 
     @property
     def lists_store(self) -> bool:
@@ -201,9 +207,13 @@ class Directory(Node):
         """A new directory, durable on return."""
         raise Refused(errno.EACCES, f"no directory can be made here: {name!r}")
 
-    def make_file(self, name: str) -> Node:
-        """What a new file of this name is, to be opened for writing."""
+    def make_file(self, name: str, *, is_exclusive: bool = False) -> Node:
+        """What a new file of this name is, to be opened for writing; *is_exclusive* as with O_EXCL."""
         raise Refused(errno.EACCES, f"no file can be made here: {name!r}")
+
+    def make_closed_file(self, name: str) -> Node:
+        """As mknod(2): a new file that nobody opens yet."""
+        return self.make_file(name)
 
     def make_link(self, name: str, target: str) -> Node:
         raise Refused(errno.EACCES, f"no link can be made here: {name!r}")
@@ -226,6 +236,22 @@ class Directory(Node):
         except (NoSuchName, NotFound):
             return False
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class ListDirectory(Directory):
+    """A list of the threads, or of the runs in a status: its time is that of the last that came or went."""
+
+    is_slow: ClassVar[bool] = True
+    is_list: ClassVar[bool] = True
+
+    @property
+    def listed_status(self) -> RunStatus | None:
+        return None
+
+    def times(self) -> Times:
+        changed_ns = self.store.list_changed_ns(self.listed_status)
+        return Times(changed_ns, changed_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,8 +317,10 @@ class BytesReader:
         pass
 
 
-def regular(mode: int, size_bytes: int, modified_ns: int, version: object = None) -> Attributes:
-    return Attributes(stat.S_IFREG | mode, size_bytes, modified_ns, version)
+def regular(
+    mode: int, size_bytes: int, modified_ns: int, version: object = None, changed_ns: int | None = None
+) -> Attributes:
+    return Attributes(stat.S_IFREG | mode, size_bytes, modified_ns, version, changed_ns)
 
 
 def alternatives(words: Sequence[str]) -> str:

@@ -9,19 +9,25 @@ import errno
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import ClassVar
 
 from store import NotFound, StoreError
 from store.documents import MAX_DOCUMENT_BYTES
 from threadfs.nodes.base import Directory, Node, NoSuchName, Readable, Refused, Writable
-from threadfs.nodes.loose import LooseDirectory, LooseFile, LooseLink
-from threadfs.nodes.scratch import refuse_trash
+from threadfs.nodes.loose import LooseLink
+from threadfs.nodes.loose_directories import LooseDirectory
+from threadfs.nodes.loose_files import LooseFile
+from threadfs.nodes.scratch import refuse_unless_scratch
 
 _PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class CanonicalDirectory(Directory):
-    """A directory whose own names mean something, beside which others may be made for a while."""
+    """A directory whose own names mean something, beside which programs may make temporary ones."""
+
+    # What the names of documents in it are, or what is in all of them.
+    documents: ClassVar[tuple[str, ...]] = ()
 
     def part(self, name: str) -> Node:
         """What is stored under this name. Raises NoSuchName, or a NotFound of the store."""
@@ -65,7 +71,7 @@ class CanonicalDirectory(Directory):
             raise Refused(errno.EEXIST, f"there is a {name!r} already")
         return Directory.make_directory(self, name)
 
-    def make_file(self, name: str) -> Node:
+    def make_file(self, name: str, *, is_exclusive: bool = False) -> Node:
         part: Node | None = None
         with suppress(NoSuchName, NotFound):
             part = self.part(name)
@@ -76,7 +82,13 @@ class CanonicalDirectory(Directory):
         if part := self.new_part(name):
             self.tree.scratch.appears(self.path, name)
             return part
+        refuse_unless_scratch(name, self.documents, is_exclusive=is_exclusive)
         return self._add_scratch(name, LooseFile(self.tree, self.tree.scratch.quota, self.path, name))
+
+    def make_closed_file(self, name: str) -> Node:
+        if not self.holds(name) and self.new_part(name):
+            raise Refused(errno.EACCES, f"{name!r} is made by writing it: open it for that")
+        return self.make_file(name, is_exclusive=True)
 
     def make_link(self, name: str, target: str) -> Node:
         if self.holds(name):
@@ -84,14 +96,10 @@ class CanonicalDirectory(Directory):
         with suppress(NoSuchName):
             self.part(name)
             raise Refused(errno.EACCES, f"{name!r} is part of the data and cannot be a link")
+        refuse_unless_scratch(name, self.documents)
         return self._add_scratch(name, LooseLink(self.tree, self.tree.scratch.quota, self.path, name, target))
 
     def _add_scratch(self, name: str, node: LooseFile | LooseLink) -> Node:
-        try:
-            refuse_trash(name)
-        except Refused:
-            node.removed()
-            raise
         self.tree.scratch.put(self.path, name, node)
         return node
 
@@ -139,7 +147,7 @@ class CanonicalDirectory(Directory):
             self.tree.scratch.appears(self.path, name)
         if part is None:
             next(iter(self.parts()), None)
-            refuse_trash(name)
+            refuse_unless_scratch(name, self.documents)
             self.tree.scratch.put(self.path, name, node)
             return
         if not isinstance(node, LooseFile) or not isinstance(part, Writable):
@@ -165,6 +173,7 @@ class CanonicalDirectory(Directory):
         with suppress(NoSuchName, NotFound):
             self.part(new_name)
             raise Refused(errno.EACCES, f"{new_name!r} is part of the data, and so is {name!r}")
+        refuse_unless_scratch(new_name, self.documents)
         copy = LooseFile(self.tree, self.tree.scratch.quota, self.path, new_name)
         try:
             reader = node.open_for_reading()

@@ -24,7 +24,7 @@ from threadfs.nodes.writers import DocumentWriter, decoded
 
 
 def _attributes(info: Info) -> Attributes:
-    return regular(0o644, info.size_bytes, info.modified_ns, info.version)
+    return regular(0o644, info.size_bytes, info.modified_ns, info.version, info.changed_ns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,19 +5,26 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
-from store import DocumentKey, InvalidDocument, RunContents, StoreError, names
+from store import DocumentKey, InvalidDocument, RunContents, StoreError, names, transitions
 from store.documents import MAX_DOCUMENT_BYTES, MAX_LINE_BYTES
 from threadfs.nodes.base import Refused, Tree
-from threadfs.nodes.loose import LooseDirectory, LooseFile, LooseNode, Quota
+from threadfs.nodes.loose import LooseNode, Quota
+from threadfs.nodes.loose_directories import LooseDirectory
+from threadfs.nodes.loose_files import LooseFile
 from threadfs.nodes.scratch import refuse_trash
 
 MAX_FILES = 200_000
 MAX_BYTES = 8 * 1024 * 1024 * 1024
 
-_CONTROLS = ("say", "start")
+# What holds nothing of its own where it is empty; what is taken as nothing whatever it holds, which a copy
+# of a later version's tree has.
+_CONTROLS = ("say", "start", "ask", "cancel")
+_TOOLS = "tools"
+_ANSWER = ".threadfs-answer-"
 
 
 class DraftsDirectory(LooseDirectory):
@@ -27,10 +34,6 @@ class DraftsDirectory(LooseDirectory):
 
     def __init__(self, tree: Tree) -> None:
         super().__init__(tree, Quota(MAX_FILES, MAX_BYTES), "", "drafts")
-
-    @property
-    def path(self) -> str:
-        return "drafts"
 
     def set_permissions(self, mode: int) -> None:
         """It is part of the tree, and stays as it is."""
@@ -68,8 +71,8 @@ def _keep_times(draft: LooseDirectory, thread_id: str) -> None:
         if node is not None and node.has_given_time:
             set_modified(node.attributes().modified_ns)
 
-    def documents() -> Iterator[tuple[LooseNode, DocumentKey]]:
-        yield draft.children["meta.json"], DocumentKey(thread_id)
+    def documents() -> Iterator[tuple[LooseNode | None, DocumentKey]]:
+        yield draft.children.get("meta.json"), DocumentKey(thread_id)
         for run_id, run in _children(draft.children.get("runs")).items():
             parts = _children(run)
             yield parts.get("status") or parts["status.json"], DocumentKey(thread_id, run_id)
@@ -88,58 +91,64 @@ def _children(node: LooseNode | None) -> dict[str, LooseNode]:
 
 
 def _refuse_open(directory: LooseDirectory) -> None:
-    for child in directory.children.values():
-        if isinstance(child, LooseFile) and child.writers:
-            raise Refused(errno.EBUSY, f"{child.path} is still being written")
-        if isinstance(child, LooseDirectory):
-            _refuse_open(child)
+    for node in directory.below():
+        if isinstance(node, LooseFile) and node.writers:
+            raise Refused(errno.EBUSY, f"{node.path} is still being written")
 
 
 def _import(draft: LooseDirectory, thread_id: str) -> None:
-    document = b""
+    key = DocumentKey(thread_id)
+    document = transitions.laid_out_new(key, b"{}")
     messages: Iterator[bytes] = iter(())
     runs: dict[str, RunContents] = {}
     for name, child in draft.children.items():
         if name == "meta.json":
-            document = _document(child)
+            document = _document(key, child)
         elif name == "messages.jsonl":
             messages = _lines(child)
         elif name == "runs" and isinstance(child, LooseDirectory):
-            runs = {run_id: _run(run) for run_id, run in child.children.items()}
-        elif name not in _CONTROLS or not _is_empty_file(child):
-            _misplaced(child)
-    if "meta.json" not in draft.children:
-        raise InvalidDocument(f"{draft.path}: there is no meta.json in it, which every thread has")
+            runs = {
+                run_id: _run(DocumentKey(thread_id, run_id), run) for run_id, run in child.children.items()
+            }
+        else:
+            _refuse_misplaced(name, child)
     draft.tree.store.import_thread(thread_id, document, messages, runs)
 
 
-def _run(run: LooseNode) -> RunContents:
+def _run(key: DocumentKey, run: LooseNode) -> RunContents:
     if not isinstance(run, LooseDirectory):
         _misplaced(run)
     document: bytes | None = None
     steps: dict[str, bytes] = {}
     for name, child in run.children.items():
         if name in ("status", "status.json") and document is None:
-            document = _document(child)
+            document = _document(key, child)
         elif name == "steps" and isinstance(child, LooseDirectory):
-            steps = {_step_id(step_name, step): _document(step) for step_name, step in child.children.items()}
-        elif name != "cancel" or not _is_empty_file(child):
-            _misplaced(child)
+            steps = dict(_steps(key, child))
+        else:
+            _refuse_misplaced(name, child)
     if document is None:
         raise InvalidDocument(f"{run.path}: there is no status in it, which every run has")
     return RunContents(document, steps)
 
 
-def _step_id(name: str, step: LooseNode) -> str:
-    if not name.endswith(".json") or not names.is_id(name.removesuffix(".json")):
-        _misplaced(step)
-    return name.removesuffix(".json")
+def _steps(key: DocumentKey, directory: LooseDirectory) -> Iterator[tuple[str, bytes]]:
+    for name, child in directory.children.items():
+        step_id = name.removesuffix(".json")
+        if step_id != name and names.is_id(step_id):
+            yield step_id, _document(replace(key, step_id=step_id), child)
+        else:
+            _refuse_misplaced(name, child)
 
 
-def _document(node: LooseNode) -> bytes:
+def _document(key: DocumentKey, node: LooseNode) -> bytes:
+    """The whole document: what was written by hand may leave out what can be filled in."""
     if not isinstance(node, LooseFile):
         _misplaced(node)
-    return node.whole(MAX_DOCUMENT_BYTES)
+    try:
+        return transitions.laid_out_new(key, node.whole(MAX_DOCUMENT_BYTES))
+    except InvalidDocument as error:
+        raise InvalidDocument(f"{node.path}: {error}") from None
 
 
 def _lines(node: LooseNode) -> Iterator[bytes]:
@@ -148,8 +157,12 @@ def _lines(node: LooseNode) -> Iterator[bytes]:
     return (line for line in node.lines(MAX_LINE_BYTES) if line.strip())
 
 
-def _is_empty_file(node: LooseNode) -> bool:
-    return isinstance(node, LooseFile) and node.size() == 0
+def _refuse_misplaced(name: str, node: LooseNode) -> None:
+    """All but what holds no data of a thread."""
+    is_empty_control = name in _CONTROLS and isinstance(node, LooseFile) and node.size() == 0
+    is_tools = name == _TOOLS and isinstance(node, LooseDirectory)
+    if not (is_empty_control or is_tools or name.startswith(_ANSWER)):
+        _misplaced(node)
 
 
 def _misplaced(node: LooseNode) -> NoReturn:

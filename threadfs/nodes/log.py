@@ -62,7 +62,7 @@ class LogFile(Node):
 
 
 def _attributes(info: Info) -> Attributes:
-    return regular(0o644, info.size_bytes, info.modified_ns, info.version)
+    return regular(0o644, info.size_bytes, info.modified_ns, info.version, info.changed_ns)
 
 
 class _LogReader:

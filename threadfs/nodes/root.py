@@ -40,12 +40,16 @@ class Root(FixedDirectory):
     def path(self) -> str:
         return "."
 
+    @property
+    def transcripts(self) -> TranscriptsDirectory:
+        return TranscriptsDirectory(self.tree, self.renderer)
+
     def children(self) -> dict[str, Node]:
         return {
             "README.md": TextFile(self.tree, "README.md", lambda: _README),
             "threads": ThreadsDirectory(self.tree),
             "drafts": self.drafts,
-            "transcripts": TranscriptsDirectory(self.tree, self.renderer),
+            "transcripts": self.transcripts,
             "runs": RunsByStatusDirectory(self.tree),
             ".threadfs": ServiceDirectory(self.tree),
         }

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from store import DocumentKey, Part, RunStatus, names
-from threadfs.nodes.base import Attributes, Directory, Node, NoSuchName, Refused
+from store import DocumentKey, Part, RunStatus, Times, names
+from threadfs.nodes.base import Attributes, Directory, ListDirectory, Node, NoSuchName, Refused
 
 # These are always there; the others while a run is in them.
 _ALWAYS = (
@@ -23,8 +23,8 @@ _ALWAYS = (
 
 
 @dataclass(frozen=True, slots=True)
-class RunsByStatusDirectory(Directory):
-    is_slow: ClassVar[bool] = True
+class RunsByStatusDirectory(ListDirectory):
+    """``runs/``: a directory for each status that is in use, and for some that may not be."""
 
     @property
     def is_permanent(self) -> bool:
@@ -42,6 +42,11 @@ class RunsByStatusDirectory(Directory):
             raise NoSuchName(name)
         return StatusDirectory(self.tree, status)
 
+    def times(self) -> Times:
+        """When a status may have come into use, or gone out of it."""
+        others = [status for status in RunStatus if status not in _ALWAYS]
+        return max(StatusDirectory(self.tree, status).times() for status in others)
+
     def _is_shown(self, status: RunStatus) -> bool:
         return status in _ALWAYS or any(True for _ in self.store.runs_by_status({status}))
 
@@ -52,12 +57,14 @@ class RunsByStatusDirectory(Directory):
 
 
 @dataclass(frozen=True, slots=True)
-class StatusDirectory(Directory):
+class StatusDirectory(ListDirectory):
     """``runs/<status>/``: a link ``<run>@<thread>`` for each run in this status."""
 
-    is_slow: ClassVar[bool] = True
-
     status: RunStatus
+
+    @property
+    def listed_status(self) -> RunStatus:
+        return self.status
 
     @property
     def is_permanent(self) -> bool:
@@ -113,4 +120,5 @@ class RunLink(Node):
 
     def attributes(self) -> Attributes:
         info = self.store.document_info(DocumentKey(self.thread_id, self.run_id))
-        return Attributes(stat.S_IFLNK | 0o777, len(self.target().encode()), info.modified_ns)
+        size = len(self.target().encode())
+        return Attributes(stat.S_IFLNK | 0o777, size, info.modified_ns, changed_ns=info.changed_ns)

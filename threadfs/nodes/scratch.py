@@ -1,13 +1,16 @@
 """What programs do beside the data in a canonical directory, which the store never hears of.
 
-*Scratch files* have names that mean nothing in a thread, run or ``steps`` directory: editors' swap and
-temporary files. *Staged removals* hide a file that is part of a thread, until it is written again or its
-directory is removed; when neither happens it is back after a minute. Both are kept by the directory's path.
+*Scratch files* have names that mean nothing in a thread, run or ``steps`` directory, and that programs give
+to their swap and temporary files. A file of any other name is refused, as it would be lost.
+
+*Staged removals* hide a file that is part of a thread, until it is written again or its directory is removed;
+when neither happens it is back after a minute. Both are kept by the directory's path.
 """
 
 from __future__ import annotations
 
 import errno
+import re
 import threading
 import time
 from collections import defaultdict
@@ -23,6 +26,35 @@ UNUSED_S = 3600.0
 UNUSED_BACKUP_S = 2.0
 MAX_FILES = 10_000
 MAX_BYTES = 256 * 1024 * 1024
+
+
+# What programs begin and end the names of their temporary files with, and vim's probe.
+_BEGINNINGS = (".", "#", "tmp", "sed")
+_ENDS = ("~", ".tmp", ".swp", ".bak", ".orig", ".part", ".new")
+_PROBE = "4913"
+# What mkstemp(3) makes of perl's template of eight X: glibc replaces the last six of them, others all.
+_PERL = re.compile(r"XX[A-Za-z0-9]{6}|(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[A-Za-z0-9]{8}")
+
+
+def refuse_unless_scratch(name: str, documents: Iterable[str], *, is_exclusive: bool = False) -> None:
+    """Refuses a name that no program gives to a temporary file, in a directory that holds *documents*.
+
+    Some names are those of temporary files only where nobody else's file is taken (*is_exclusive*).
+    """
+    refuse_trash(name)
+    if (
+        name.startswith(_BEGINNINGS)
+        or name.endswith(_ENDS)
+        or name == _PROBE
+        or any(document in name for document in documents)
+        or (is_exclusive and _PERL.fullmatch(name))
+    ):
+        return
+    raise Refused(
+        errno.EACCES,
+        f"{name!r} would be lost here: it is no part of a thread, and no program's temporary file"
+        " (those are named tmp…, as in: jq … > tmp.x && mv tmp.x meta.json)",
+    )
 
 
 class Scratch:

@@ -16,16 +16,17 @@ from store import (
     RunInProgress,
     StoreError,
     Thread,
+    Times,
     names,
 )
 from store.waiting import waits
-from threadfs.nodes.base import ALL_THREADS, Directory, Node, NoSuchName
+from threadfs.nodes.base import ALL_THREADS, Directory, ListDirectory, Node, NoSuchName
 from threadfs.nodes.canonical import CanonicalDirectory
 from threadfs.nodes.controls import CancelFile, SayFile, StartFile
 from threadfs.nodes.documents import MetaFile, StatusFile, StepFile
 from threadfs.nodes.drafts import make_thread
 from threadfs.nodes.log import LogFile
-from threadfs.nodes.loose import LooseDirectory
+from threadfs.nodes.loose_directories import LooseDirectory
 
 # The store's own names for what has another one in the tree.
 _STEP_SUFFIX = ".json"
@@ -55,10 +56,8 @@ def _id(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ThreadsDirectory(Directory):
+class ThreadsDirectory(ListDirectory):
     """``threads/``: ``mkdir`` makes a thread."""
-
-    is_slow: ClassVar[bool] = True
 
     @property
     def scope(self) -> DocumentKey:
@@ -132,6 +131,7 @@ class ThreadDirectory(CanonicalDirectory):
     """``threads/<thread>/``: its time is that of the last change of anything in it."""
 
     has_cheap_attributes: ClassVar[bool] = False
+    documents: ClassVar[tuple[str, ...]] = ("meta.json", "messages.jsonl")
 
     thread_id: str
 
@@ -147,8 +147,8 @@ class ThreadDirectory(CanonicalDirectory):
     def listed_in(self) -> DocumentKey:
         return ALL_THREADS
 
-    def modified_ns(self) -> int:
-        return self.store.thread_modified_ns(self.thread_id)
+    def times(self) -> Times:
+        return self.store.thread_times(self.thread_id)
 
     def set_modified(self, modified_ns: int) -> None:
         self.store.set_thread_modified(self.thread_id, modified_ns)
@@ -203,8 +203,8 @@ class RunsDirectory(Directory):
     def listed_in(self) -> DocumentKey:
         return DocumentKey(self.thread_id)
 
-    def modified_ns(self) -> int:
-        return self.store.thread_modified_ns(self.thread_id)
+    def times(self) -> Times:
+        return self.store.thread_times(self.thread_id)
 
     def set_modified(self, modified_ns: int) -> None:
         self.store.set_thread_modified(self.thread_id, modified_ns)
@@ -266,6 +266,7 @@ class RunDirectory(CanonicalDirectory):
     """``runs/<run>/``: its time is that of the last change of its status."""
 
     is_within_thread: ClassVar[bool] = True
+    documents: ClassVar[tuple[str, ...]] = ("status",)
 
     thread_id: str
     run_id: str
@@ -286,8 +287,9 @@ class RunDirectory(CanonicalDirectory):
     def listed_in(self) -> DocumentKey:
         return DocumentKey(self.thread_id, "")
 
-    def modified_ns(self) -> int:
-        return self.store.document_info(self.key).modified_ns
+    def times(self) -> Times:
+        info = self.store.document_info(self.key)
+        return Times(info.modified_ns, info.changed_ns)
 
     def _table(self) -> dict[str, Node]:
         return {
@@ -310,6 +312,7 @@ class StepsDirectory(CanonicalDirectory):
     """``steps/``: a document for each step."""
 
     is_within_thread: ClassVar[bool] = True
+    documents: ClassVar[tuple[str, ...]] = (_STEP_SUFFIX,)
 
     thread_id: str
     run_id: str
@@ -329,14 +332,14 @@ class StepsDirectory(CanonicalDirectory):
     def _key(self, step_id: str) -> DocumentKey:
         return DocumentKey(self.thread_id, self.run_id, step_id)
 
-    def modified_ns(self) -> int:
-        times = [self.store.document_info(DocumentKey(self.thread_id, self.run_id)).modified_ns]
+    def times(self) -> Times:
+        infos = [self.store.document_info(DocumentKey(self.thread_id, self.run_id))]
         for step_id in self.store.list_step_ids(self.thread_id, self.run_id):
             try:
-                times.append(self.store.document_info(self._key(step_id)).modified_ns)
+                infos.append(self.store.document_info(self._key(step_id)))
             except NotFound:
                 continue
-        return max(times)
+        return Times(max(info.modified_ns for info in infos), max(info.changed_ns for info in infos))
 
     def new_part(self, name: str) -> Node | None:
         step_id = name.removesuffix(_STEP_SUFFIX)

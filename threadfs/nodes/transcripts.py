@@ -16,7 +16,7 @@ from store import Damaged, DocumentKey, NotFound, Run, RunStatus, Store, names
 from store.api import LogReader
 from store.lines import iter_lines, message_of
 from threadfs.nodes import markdown
-from threadfs.nodes.base import Attributes, Directory, Node, NoSuchName, Reader, regular
+from threadfs.nodes.base import Attributes, ListDirectory, Node, NoSuchName, Reader, regular
 
 _SUFFIX = ".md"
 # How many conversations stay rendered, and how much of each in memory.
@@ -199,9 +199,7 @@ class Renderer:
 
 
 @dataclass(frozen=True, slots=True)
-class TranscriptsDirectory(Directory):
-    is_slow: ClassVar[bool] = True
-
+class TranscriptsDirectory(ListDirectory):
     renderer: Renderer
 
     @property
@@ -251,7 +249,8 @@ class Transcript(Node):
         return self.attributes_of(self.rendered())
 
     def attributes_of(self, rendered: Rendered) -> Attributes:
-        return regular(0o444, rendered.size_bytes, self.store.thread_modified_ns(self.thread_id))
+        modified_ns, changed_ns = self.store.thread_times(self.thread_id)
+        return regular(0o444, rendered.size_bytes, modified_ns, changed_ns=changed_ns)
 
     def open_for_reading(self) -> Reader:
         return _TranscriptReader(self)

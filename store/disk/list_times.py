@@ -1,0 +1,65 @@
+"""When the lists of threads and of runs by status last became others.
+
+What is heard is noted as it happens. Of a list that nobody hears of, the names are compared with those of the
+last time that somebody asked.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Hashable, Iterator
+from typing import Protocol
+
+from store.api import StatusOfRun
+from store.models import RunStatus
+
+# Of so many threads the runs are read to know whether a list has changed.
+_FEW = 100
+
+
+class Lists(Protocol):
+    """What is compared."""
+
+    def list_thread_ids(self) -> list[str]: ...
+    def scan(self, thread_id: str) -> Iterator[StatusOfRun]: ...
+
+
+class ListTimes:
+    """In nanoseconds since 1970. The list of threads is that of no status."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        now_ns = time.time_ns()
+        self._changed_ns: dict[RunStatus | None, int] = {None: now_ns, **dict.fromkeys(RunStatus, now_ns)}
+        self._seen: dict[RunStatus | None, int] = {}
+
+    def of(self, status: RunStatus | None) -> int:
+        return self._changed_ns[status]
+
+    def note(self, *lists: RunStatus | None) -> None:
+        """These have become others: each gets another time than before."""
+        with self._lock:
+            for status in lists:
+                self._changed_ns[status] = max(time.time_ns(), self._changed_ns[status] + 1)
+
+    def note_all(self) -> None:
+        """Any of them may have."""
+        self.note(*self._changed_ns)
+
+    def look(self, status: RunStatus | None, unheard: Collection[str] | None, lists: Lists) -> None:
+        """Compares what is not heard of: the runs of threads, or with ``None`` everything."""
+        if unheard is None:
+            unheard = lists.list_thread_ids()
+            if status is None:
+                self._compare(None, unheard)
+        if status is not None and 0 < len(unheard) <= _FEW:
+            runs = [found[:2] for thread in unheard for found in lists.scan(thread) if found[2] is status]
+            self._compare(status, runs)
+
+    def _compare(self, status: RunStatus | None, names: Collection[Hashable]) -> None:
+        """Notes the list if what it holds is not what it held the last time."""
+        seen = hash(frozenset(names))
+        if self._seen.get(status, seen) != seen:
+            self.note(status)
+        self._seen[status] = seen
