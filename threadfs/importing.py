@@ -27,9 +27,9 @@ from store import (
     names,
     transitions,
 )
-from threadfs import openai_objects
 from threadfs.message_spool import MessageSpool
-from threadfs.openai_translation import Fields
+from threadfs.openai import objects
+from threadfs.openai.translation import Fields
 
 
 @dataclass(slots=True)
@@ -67,14 +67,14 @@ class Import:
             if not line.strip():
                 continue
             try:
-                made = openai_objects.parsed(line)
+                made = objects.parsed(line)
                 is_thread = made["object"] == "thread"
                 thread_id = _id(made, "id" if is_thread else "thread_id")
             except InvalidDocument as error:
                 self._damaged(number, str(error))
                 continue
             thread = self._begun(number, thread_id) if is_thread else self._continued(number, thread_id)
-            thread.has_ended |= openai_objects.is_last(made)
+            thread.has_ended |= objects.is_last(made)
             if not thread.is_refused:
                 try:
                     _add(thread, made)
@@ -165,7 +165,7 @@ def _id(made: Fields, name: str) -> str:
 
 
 def _laid_out(key: DocumentKey, made: Fields) -> bytes:
-    return transitions.laid_out(key, openai_objects.restored(made, is_line=False))
+    return transitions.laid_out(key, objects.restored(made, is_line=False))
 
 
 def _add(thread: _Thread, made: Fields) -> None:
@@ -176,11 +176,11 @@ def _add(thread: _Thread, made: Fields) -> None:
     """
     object_id = _id(made, "id")
     if made["object"] == "thread":
-        thread.is_ours = openai_objects.OWN_FIELD in made
+        thread.is_ours = objects.OWN_FIELD in made
         thread.document = _laid_out(DocumentKey(names.checked(object_id)), made)
         return
     if made["object"] == "thread.message":
-        restored = openai_objects.restored(made, is_line=True)
+        restored = objects.restored(made, is_line=True)
         thread.messages.add(transitions.laid_out_line(thread.thread_id, restored), made.get("created_at"))
         return
     if made["object"] == "thread.run":

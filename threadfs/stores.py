@@ -8,7 +8,7 @@ from typing import Any
 
 from store import Store, StoreError, ThreadStore
 from store.disk import evidence
-from threadfs.mounts import mounts, on_top, place_of
+from threadfs.mounting.mount_table import mounts, on_top, place_of
 
 _SCHEMES = ("postgresql://", "postgres://")
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from store.api import Change, DocumentKey, Part, StatusOfRun, Times
-from store.disk import modified
+from store.disk import thread_times
 from store.disk.layout import RUNS
 from store.disk.list_times import ListTimes
 from store.disk.watching import DiskWatch
@@ -257,7 +257,7 @@ class RunIndex:
         for run_id in self._runs.list_run_ids(thread_id):
             self._read_run(thread_id, run_id)
         if thread_id not in self._partly:
-            times = modified.thread_times(self._runs.root, thread_id)
+            times = thread_times.thread_times(self._runs.root, thread_id)
             with self._noting:
                 if times is not None and self.changes_heard == changes_heard:
                     self._times[thread_id] = times

@@ -22,7 +22,7 @@ from store.disk import (
     layout,
     leftovers,
     log,
-    modified,
+    thread_times,
     trees,
 )
 from store.disk.appending import OpenLog
@@ -211,7 +211,7 @@ class ThreadStore(DocumentFiles):
         changes_heard, run_ids = 0, None
         if index is not None:
             changes_heard, run_ids = index.changes_heard, index.run_ids(thread_id, some_may_be_none=True)
-        latest = modified.thread_times(self.root, names.checked(thread_id), run_ids)
+        latest = thread_times.thread_times(self.root, names.checked(thread_id), run_ids)
         if latest is None:
             # What is wrong is said by who looks at the document.
             info = self.document_info(DocumentKey(thread_id))

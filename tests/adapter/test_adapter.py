@@ -9,9 +9,9 @@ import pytest
 
 import store
 from store import Run, Thread, ThreadStore
-from threadfs.errnos import errno_of
-from threadfs.inodes import Inodes
-from threadfs.mount import mounted_at
+from threadfs.fuse.errnos import errno_of
+from threadfs.fuse.inodes import Inodes
+from threadfs.mounting.place import mounted_at
 from threadfs.nodes.base import Readable
 from threadfs.nodes.root import Root, root_of
 

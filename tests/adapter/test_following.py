@@ -11,8 +11,8 @@ import pytest
 
 from store import Change, Part, Thread, ThreadStore
 from tests.conftest import inotify_limit
-from threadfs.following import Following
-from threadfs.inodes import Inode
+from threadfs.fuse.following import Following
+from threadfs.fuse.inodes import Inode
 from threadfs.nodes.root import root_of
 from threadfs.nodes.threads import ThreadDirectory
 

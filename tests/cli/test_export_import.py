@@ -21,10 +21,10 @@ from pydantic import BaseModel
 
 from store import DocumentKey, InvalidDocument, RunContents, StoreError, ThreadStore
 from tests.cli.conftest import OSLO, RUNNING, command, fails, succeeds, threadfs
-from threadfs import openai_objects
-from threadfs.exporting import Export
 from threadfs.importing import Import
-from threadfs.openai_objects import restored
+from threadfs.openai import objects
+from threadfs.openai.exporting import Export
+from threadfs.openai.objects import restored
 
 TYPES: dict[str, type[BaseModel]] = {
     "thread": OpenAIThread,
@@ -442,7 +442,7 @@ def test_an_export_that_was_cut_off_anywhere_imports_whole_threads_only(
     household: Path, tmp_path: Path
 ) -> None:
     lines = exported(ThreadStore(household))
-    ends = [number for number, line in enumerate(lines, 1) if openai_objects.is_last(json.loads(line))]
+    ends = [number for number, line in enumerate(lines, 1) if objects.is_last(json.loads(line))]
     assert len(ends) == 5
     for kept in range(1, len(lines)):
         said: list[str] = []
@@ -501,7 +501,7 @@ def test_of_two_damaged_lines_where_a_thread_ends_and_one_begins_each_costs_its_
     household: Path, tmp_path: Path
 ) -> None:
     lines = exported(ThreadStore(household))
-    last = next(number for number, line in enumerate(lines) if openai_objects.is_last(json.loads(line)))
+    last = next(number for number, line in enumerate(lines) if objects.is_last(json.loads(line)))
     lines[last : last + 2] = [b"{\n", b"{\n"]
     said: list[str] = []
     store = ThreadStore(tmp_path / "new")
@@ -514,7 +514,7 @@ def test_lines_after_the_end_of_a_thread_are_of_one_whose_own_line_is_missing(
     household: Path, tmp_path: Path
 ) -> None:
     lines = exported(ThreadStore(household))
-    last = next(number for number, line in enumerate(lines) if openai_objects.is_last(json.loads(line)))
+    last = next(number for number, line in enumerate(lines) if objects.is_last(json.loads(line)))
     lost = json.loads(lines.pop(last + 1))["id"]
     said: list[str] = []
     store = ThreadStore(tmp_path / "new")

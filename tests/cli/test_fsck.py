@@ -16,9 +16,9 @@ import pytest
 
 from store import ThreadStore
 from store.checking import Finding, Problem, Severity
-from store.disk import checking
+from store.disk.fsck import checking
+from store.disk.fsck.repairing import Repair
 from store.disk.leftovers import ASIDE
-from store.disk.repairing import Repair
 from store.errors import StorageFailed
 from tests.cli.conftest import OSLO, RUNNING, Result, command, succeeds, threadfs
 from tests.cli.damage import (

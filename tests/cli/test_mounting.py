@@ -24,9 +24,9 @@ import pytest
 from tests.cli.conftest import OSLO, ROOT, Result, command, environment, fails, succeeds, threadfs
 from tests.conftest import inotify_limit, open_files
 from tests.mount.conftest import ANSWERS_S, EXAMPLES, Mount, start, stop, wait_until
-from threadfs import life_line
 from threadfs.commands.background import log_file_for
-from threadfs.mounts import on_top
+from threadfs.mounting import life_line
+from threadfs.mounting.mount_table import on_top
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone may do this")
 
@@ -444,7 +444,8 @@ def test_a_mount_that_is_asked_by_too_many_is_there_all_the_same(mounted: Mount)
 def test_the_command_returns_also_where_the_connection_cannot_be_cloned(desk: Path) -> None:
     program = """
 import sys
-from threadfs import cli, detached
+from threadfs import cli
+from threadfs.fuse import detached
 detached._FUSE_DEV_IOC_CLONE = 0
 sys.exit(cli.main(sys.argv[1:]))
 """

@@ -18,9 +18,9 @@ import trio
 
 from store import ThreadStore
 from tests.mount.conftest import EXAMPLES, Mount, start, stop
-from threadfs import mount as serving
+from threadfs.fuse.operations import Operations
+from threadfs.mounting import serving
 from threadfs.nodes.root import root_of
-from threadfs.operations import Operations
 
 ROOT = EXAMPLES.parent
 

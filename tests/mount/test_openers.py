@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from threadfs.openers import open_descriptors
+from threadfs.fuse.openers import open_descriptors
 
 _HOLDER = """
 import os, sys

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.mount.conftest import Mount, checked_mount
-from threadfs.ownership import Ownership, ownership_of, value
+from threadfs.fuse.ownership import Ownership, ownership_of, value
 
 OWNER, GROUP, STRANGER = 65534, 65533, 65532
 

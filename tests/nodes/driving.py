@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from store import InvalidDocument, InvalidName, StoreError
-from threadfs.errnos import errno_of
+from threadfs.fuse.errnos import errno_of
 from threadfs.nodes.base import Directory, Node, NoSuchName, Readable, Refused, Writable
 from threadfs.nodes.root import Root
 

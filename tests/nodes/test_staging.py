@@ -10,7 +10,7 @@ import pytest
 
 from store import NotEmpty, Run, RunStep, Thread, ThreadStore
 from tests.nodes.driving import Programs, outcome
-from threadfs.errnos import errno_of
+from threadfs.fuse.errnos import errno_of
 from threadfs.nodes.root import root_of
 from threadfs.nodes.scratch import STAGED_S
 

@@ -31,7 +31,8 @@ from store import (
     ThreadNotFound,
     ThreadStore,
 )
-from store.disk import checking, leftovers
+from store.disk import leftovers
+from store.disk.fsck import checking
 from store.disk.system_calls import SystemCalls
 
 GOLDEN_META = (

@@ -12,9 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from store import StoreError
-from threadfs import mount
 from threadfs.commands import CommandFailed
 from threadfs.commands.progress import is_journal
+from threadfs.mounting import serving
+from threadfs.mounting.place import MountFailed, PlaceLock
 from threadfs.stores import is_url, open_store
 
 _LOG_BYTES = 10 << 20
@@ -33,8 +34,8 @@ class Server:
 
     location: str
     place: str
-    settings: mount.Settings
-    lock: mount.PlaceLock
+    settings: serving.Settings
+    lock: PlaceLock
     insist: bool = False
 
     def serve(self, on_mounted: Callable[[str], None]) -> None:
@@ -46,7 +47,7 @@ class Server:
             self.lock.release()
             on_mounted(warning)
 
-        mount.serve(store, self.place, self.settings, on_mounted=mounted)
+        serving.serve(store, self.place, self.settings, on_mounted=mounted)
 
     def start(self, log_file: str) -> str:
         """Serves in a process of its own; returns when it is mounted, with what the user should know.
@@ -88,7 +89,7 @@ class Server:
             os.chdir("/")
             log_to(log_file)
             self.serve(mounted)
-        except (StoreError, mount.MountFailed) as error:
+        except (StoreError, MountFailed) as error:
             logging.getLogger("threadfs").error("%s", error)
             say(str(error))
             return 1

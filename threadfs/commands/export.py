@@ -33,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from store import DocumentKey, StorageFailed, StoreError
     from store.printing import printable_json
-    from threadfs.exporting import Export
+    from threadfs.openai.exporting import Export
     from threadfs.stores import is_url, open_store
 
     store = open_store(options.store)

@@ -94,8 +94,8 @@ def _check(store: Store, report: Report) -> None:
 
 
 def _check_directory(store: ThreadStore, report: Report, *, repair: bool) -> None:
-    from store.disk import checking
-    from store.disk.repairing import Repair
+    from store.disk.fsck import checking
+    from store.disk.fsck.repairing import Repair
 
     mend = Repair(store).mend if repair else None
     places = checking.places(store)

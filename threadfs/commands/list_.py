@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from threadfs.commands import progress
 
 if TYPE_CHECKING:
-    from threadfs.mounts import Mount
+    from threadfs.mounting.mount_table import Mount
 
 EXAMPLES = """\
 examples:
@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from threadfs.mounts import mounts
+    from threadfs.mounting.mount_table import mounts
 
     found = [mount for mount in mounts() if mount.is_threadfs]
     for mount, state in zip(found, states_of(found), strict=True):
@@ -45,7 +45,7 @@ def state_of(mount: Mount) -> str:
 
 def states_of(mounts: list[Mount]) -> list[str]:
     """What is wrong with each mount; nothing when it answers."""
-    from threadfs import life_line
+    from threadfs.mounting import life_line
 
     states = ["does not answer" for _ in mounts]
 

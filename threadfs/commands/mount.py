@@ -10,7 +10,6 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from threadfs import ownership
 from threadfs.commands import CommandFailed, UsedWrongly
 from threadfs.commands.places import (
     DIRECTORY,
@@ -21,10 +20,11 @@ from threadfs.commands.places import (
     mount_point,
     store_location,
 )
+from threadfs.fuse import ownership
 
 if TYPE_CHECKING:
-    from threadfs.mount import Settings
-    from threadfs.mounts import Mount
+    from threadfs.mounting.mount_table import Mount
+    from threadfs.mounting.serving import Settings
 
 # What mount(8), systemd and their helpers hand on that says nothing to a file system like this one.
 # ("dev" and "suid" come from mount.fuse; a mount of ours never has them.)
@@ -97,13 +97,15 @@ def _mount_options(text: str) -> dict[str, str]:
 
 
 def run(options: argparse.Namespace) -> int:
-    from threadfs import mount, stores
+    from threadfs import stores
     from threadfs.commands import background
+    from threadfs.mounting.place import MountFailed, check_apart, clear_dead, place_lock
+    from threadfs.mounting.serving import Settings
 
     asked: dict[str, str] = {}
     for some in options.mount_options:
         asked |= some
-    settings = mount.Settings(
+    settings = Settings(
         read_only=options.read_only or "ro" in asked,
         allow_other=options.allow_other or "allow_other" in asked,
         no_exec="noexec" in asked,
@@ -116,20 +118,20 @@ def run(options: argparse.Namespace) -> int:
     directory = None if stores.is_url(location) else location
     shown = stores.shown(location)
     try:
-        if mount.clear_dead(mountpoint):
+        if clear_dead(mountpoint):
             print(f"cleared the dead mount that a killed process left on {mountpoint}")
         place = os.path.realpath(mountpoint)
         if _is_there(place, shown, mountpoint, settings):
             return 0
         if directory:
-            mount.check_apart(directory, place)
+            check_apart(directory, place)
         is_new = directory and _is_new(directory, is_unasked=_is_unasked(asked), insist=options.create)
         if _stands(directory, place, shown, mountpoint, settings):
             return 0
         if directory and is_new:
             stores.open_store(directory, create=True, insist=options.create)
             print(f"made a new store: {directory}")
-        with mount.place_lock(place) as lock:
+        with place_lock(place) as lock:
             if _stands(directory, place, shown, mountpoint, settings):
                 return 0
             server = background.Server(location, place, settings, lock, options.create)
@@ -141,7 +143,7 @@ def run(options: argparse.Namespace) -> int:
             log_file = background.log_file_for(place, asked.get("log") or options.log)
             _warn(server.start(log_file))
         os.stat(place)  # Answered by the mount itself.
-    except mount.MountFailed as error:
+    except MountFailed as error:
         raise CommandFailed(str(error)) from None
     _welcome(shown, mountpoint, log_file)
     return 0
@@ -153,7 +155,7 @@ def _is_there(place: str, shown: str, mountpoint: str, settings: Settings) -> bo
     Raises:
         CommandFailed: it is, and otherwise than was asked for.
     """
-    from threadfs.mounts import on_top
+    from threadfs.mounting.mount_table import on_top
 
     there = on_top(place)
     if there is None or not there.is_threadfs or there.source != shown:
@@ -174,13 +176,13 @@ def _stands(directory: str | None, place: str, shown: str, mountpoint: str, sett
     Raises:
         CommandFailed, MountFailed: neither.
     """
-    from threadfs import mount
+    from threadfs.mounting.place import MountFailed, check_place
 
     if _is_there(place, shown, mountpoint, settings):
         return True
     try:
-        mount.check_place(directory, place)
-    except mount.MountFailed:
+        check_place(directory, place)
+    except MountFailed:
         if _is_there(place, shown, mountpoint, settings):
             return True
         raise

@@ -18,7 +18,7 @@ from threadfs.commands import CommandFailed
 from threadfs.commands.places import DIRECTORY, completes, mount_point
 
 if TYPE_CHECKING:
-    from threadfs.mounts import Mount
+    from threadfs.mounting.mount_table import Mount
 
 EXAMPLES = """\
 examples:
@@ -42,8 +42,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from threadfs.commands.list_ import state_of
-    from threadfs.life_line import LifeLine
-    from threadfs.mounts import on_top, place_of
+    from threadfs.mounting.life_line import LifeLine
+    from threadfs.mounting.mount_table import on_top, place_of
 
     given: str = options.mountpoint
     place = place_of(given)

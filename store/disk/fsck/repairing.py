@@ -20,11 +20,11 @@ from store.checking import (
     wrong_fields,
 )
 from store.disk import directories, evidence, files
-from store.disk.aside import Aside
 from store.disk.directories import opened
+from store.disk.fsck.aside import Aside
+from store.disk.fsck.log_repair import LogRepair
 from store.disk.layout import LOG, META, RUNS, STATUS, Parts
 from store.disk.leftovers import ASIDE
-from store.disk.log_repair import LogRepair
 from store.disk.open_threads import locked_thread
 from store.disk.system_calls import SystemCalls
 from store.disk.thread_store import ThreadStore

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from threadfs.openai_shapes import (
+from threadfs.openai.shapes import (
     ATTACHMENTS,
     BLOCK,
     INCOMPLETE_MESSAGE,

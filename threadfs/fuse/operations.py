@@ -19,13 +19,15 @@ import pyfuse3
 
 from store import InvalidDocument, InvalidName, NotFound, StoreError
 from store.printing import printable
-from threadfs import openers
-from threadfs.answers import Answers
-from threadfs.asking import asked, forget_origin, in_thread
-from threadfs.errnos import errno_of
-from threadfs.handles import Listing, OpenFile, entries_of
-from threadfs.inodes import Inode, Inodes
-from threadfs.kernel_cache import WATCHED_S, KernelCache
+from threadfs.fuse import openers
+from threadfs.fuse.answers import Answers
+from threadfs.fuse.asking import asked, forget_origin, in_thread
+from threadfs.fuse.errnos import errno_of
+from threadfs.fuse.handles import Listing, OpenFile, entries_of
+from threadfs.fuse.inodes import Inode, Inodes
+from threadfs.fuse.kernel_cache import WATCHED_S, KernelCache
+from threadfs.fuse.ownership import Ownership
+from threadfs.fuse.recent_readers import RecentReaders
 from threadfs.nodes.base import (
     BytesReader,
     Directory,
@@ -40,8 +42,6 @@ from threadfs.nodes.base import (
 )
 from threadfs.nodes.documents import DocumentFile
 from threadfs.nodes.root import Root
-from threadfs.ownership import Ownership
-from threadfs.recent_readers import RecentReaders
 
 log = logging.getLogger("threadfs")
 

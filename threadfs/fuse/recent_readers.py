@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from threadfs.inodes import Inode
+from threadfs.fuse.inodes import Inode
 from threadfs.nodes.base import BytesReader
 
 # What is kept of a document besides its bytes takes about as much.

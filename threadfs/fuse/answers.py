@@ -8,12 +8,12 @@ from contextlib import suppress
 import pyfuse3
 
 from store import NotFound, StoreError, WouldWait, without_waiting
-from threadfs.asking import asked, in_thread
-from threadfs.handles import Listing
-from threadfs.inodes import Inode, Inodes
-from threadfs.kernel_cache import WATCHED_S, KernelCache
+from threadfs.fuse.asking import asked, in_thread
+from threadfs.fuse.handles import Listing
+from threadfs.fuse.inodes import Inode, Inodes
+from threadfs.fuse.kernel_cache import WATCHED_S, KernelCache
+from threadfs.fuse.ownership import Ownership
 from threadfs.nodes.base import Attributes, BytesReader, Node, Reader, is_readable
-from threadfs.ownership import Ownership
 
 
 def is_rendered(node: Node) -> bool:

@@ -17,8 +17,8 @@ from contextlib import suppress
 import pyfuse3
 import trio
 
-from threadfs import detached
-from threadfs.inodes import Inode
+from threadfs.fuse import detached
+from threadfs.fuse.inodes import Inode
 
 # A lookup that was answered just before a change can be remembered just after it: names are forgotten twice.
 _AGAIN_S = 0.3

@@ -20,8 +20,8 @@ import pyfuse3
 import sdnotify  # type: ignore[import-untyped]
 import trio
 
-from threadfs.mounts import mounts, on_top
-from threadfs.operations import Operations
+from threadfs.fuse.operations import Operations
+from threadfs.mounting.mount_table import mounts, on_top
 
 log = logging.getLogger("threadfs")
 

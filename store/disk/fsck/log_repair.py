@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from store import documents, lines
 from store.checking import Finding, check_text, wrong_fields
 from store.disk import directories, files
-from store.disk.aside import Aside
 from store.disk.directories import storage_errors
+from store.disk.fsck.aside import Aside
 from store.disk.layout import LOG
 from store.disk.leftovers import ASIDE
 from store.disk.log import complete_size

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from store import DocumentKey, InvalidDocument, NotFound, Store, StoreError, documents, lines, transitions
 from store.models import ThreadMessage
-from threadfs import openai_objects
+from threadfs.openai import objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Export:
         except NotFound:
             return  # Deleted meanwhile: what has come of it gets no mark.
         if last is not None:
-            yield last if self.strict else openai_objects.marked_as_last(last)
+            yield last if self.strict else objects.marked_as_last(last)
 
     def _lines(self, thread_id: str) -> Iterator[bytes]:
         try:
@@ -85,8 +85,8 @@ class Export:
         transitions.document_at(key, fields)  # Says what is wrong.
         said = transitions.with_identity(key, fields)
         text = data.decode() if said == fields else json.dumps(said, ensure_ascii=False, indent=2)
-        made = openai_objects.exported(said, text, is_line=False, strict=self.strict)
-        return openai_objects.line_of(made)
+        made = objects.exported(said, text, is_line=False, strict=self.strict)
+        return objects.line_of(made)
 
     def _messages(self, thread_id: str) -> Iterator[bytes]:
         with closing(self.store.open_log(thread_id)) as log:
@@ -104,5 +104,5 @@ class Export:
         text = line.decode()
         if said != fields:
             text = json.dumps(said, ensure_ascii=False, separators=(",", ":"))
-        made = openai_objects.exported(said, text, is_line=True, strict=self.strict)
-        return openai_objects.line_of(made)
+        made = objects.exported(said, text, is_line=True, strict=self.strict)
+        return objects.line_of(made)

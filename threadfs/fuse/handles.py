@@ -9,8 +9,8 @@ from contextlib import suppress
 import trio
 
 from store import StoreError
-from threadfs.asking import in_thread
-from threadfs.inodes import Entries, Inode
+from threadfs.fuse.asking import in_thread
+from threadfs.fuse.inodes import Entries, Inode
 from threadfs.nodes.base import Attributes, Directory, Node, Reader, Writer
 
 # About as many entries as the kernel takes at a time.

@@ -18,9 +18,9 @@ from contextlib import suppress
 import pyfuse3
 
 from store import Change, DocumentKey, Part, RunStatus, StoreError
-from threadfs.following import Following
-from threadfs.forgetting import Forgetting
-from threadfs.inodes import Inode, Inodes
+from threadfs.fuse.following import Following
+from threadfs.fuse.forgetting import Forgetting
+from threadfs.fuse.inodes import Inode, Inodes
 from threadfs.nodes.base import Directory, Node, Tree
 from threadfs.nodes.documents import DocumentFile, MetaFile, StatusFile, StepFile
 from threadfs.nodes.log import LogFile

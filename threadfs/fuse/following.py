@@ -16,8 +16,8 @@ from contextlib import suppress
 import trio
 
 from store import Change, DocumentKey, NoWatch, Part, StorageFailed, Store, Watch, waiting
-from threadfs.asking import in_thread
-from threadfs.inodes import Inode
+from threadfs.fuse.asking import in_thread
+from threadfs.fuse.inodes import Inode
 from threadfs.nodes.base import ALL_THREADS
 
 log = logging.getLogger("threadfs")

@@ -14,7 +14,7 @@ import socket
 import struct
 import time
 
-from threadfs.mounts import Mount, on_top
+from threadfs.mounting.mount_table import Mount, on_top
 
 log = logging.getLogger("threadfs")
 

@@ -18,7 +18,7 @@ import json
 
 from store import documents
 from store.errors import InvalidDocument
-from threadfs.openai_translation import KINDS, Fields, compact, translated
+from threadfs.openai.translation import KINDS, Fields, compact, translated
 
 OWN_FIELD = "threadfs"
 

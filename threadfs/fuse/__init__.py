@@ -1,0 +1,54 @@
+"""The adapter between the kernel and the nodes. Only this folder imports pyfuse3.
+
+Read this first: what the kernel remembers decides what the code here has to do.
+
+*Inode.* The kernel knows a file by the number that a LOOKUP gives it, never by its path. A number stands
+for one node for as long as the kernel holds it. Each LOOKUP, and each entry of a listing, counts once
+(the *lookup count*); a FORGET gives back so many at once, and may cross a LOOKUP that is under way.
+
+*Dentry.* A name in a directory, with the inode that it leads to, or with none. The kernel uses it without
+a question until its *entry timeout* ends or `invalidate_entry` takes it away. That call takes the lock of
+the directory, which the kernel holds while it waits for our answer to a mkdir, unlink, rmdir or rename
+there. So a handler never makes it; a thread of its own does (`forgetting`).
+
+*Attributes.* Size, times, mode of an inode, until the *attribute timeout* ends or `invalidate_inode`
+takes them away. A stale size is worse than no size: it cuts the file short.
+
+*Pages.* The bytes of a file, once read. They belong to the inode, not to the open file: two programs that
+have opened two versions under one number read bytes of both. Files that are written, and files that grow,
+are opened with ``direct_io``, which has no pages.
+
+*Handle.* What OPEN gives, and READ, WRITE, FLUSH and RELEASE name. FLUSH comes at each close of each
+descriptor and does not say whose it is; RELEASE comes once, when no descriptor is left, and nobody waits
+for it.
+
+So a document that changes while somebody reads it gets a new number. The old number stays with its
+readers (*detached*), with its pages and its version::
+
+    program        kernel                         here                          store
+    ──────────────────────────────────────────────────────────────────────────────────────
+    open, read     OPEN 7, READ 7  ─────────────► reader of version 1           v1
+                                                                                v2 replaces it
+                                                  ◄── Change(DOCUMENT) ───────┘
+                   forget dentry "status" ◄────── 7 keeps the reader of v1 (detached)
+    read           READ 7 from its pages: v1
+    open again     LOOKUP "status" ─────────────► 8, a new number
+                   OPEN 8, READ 8 ──────────────► reader of version 2
+
+An OPEN of 7 that comes between the change and the LOOKUP is answered ESTALE: the kernel then looks the
+name up once more and opens what it finds (``do_filp_open`` and ``LOOKUP_REVAL`` in ``fs/namei.c``).
+
+A name or attribute may be remembered for long where the store reports each change of what it shows
+(`following`); elsewhere it is asked for again after a moment (`kernel_cache` says how long).
+
+| module | what is in it |
+| --- | --- |
+| `operations` | a request: find the node, call it, answer |
+| `answers` | what the kernel is told of an inode, and of the entries of a directory |
+| `inodes`, `handles`, `openers` | numbers and lookup counts; what is open, and by whom |
+| `asking` | calling a node in place, or in a thread |
+| `kernel_cache` | a `Change` of the store: what the kernel has to forget |
+| `following`, `forgetting`, `detached` | what the store reports; having the kernel forget; threads for that |
+| `ownership`, `errnos` | owner and modes as shown; errors of the store as errno |
+
+Sources: ``fs/fuse/dir.c``, ``inode.c`` and ``file.c`` of Linux; ``fuse_lowlevel.h`` of libfuse. """

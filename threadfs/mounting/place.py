@@ -1,0 +1,152 @@
+"""The place of a mount: whether a store can be mounted there, and what a killed process left."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import logging
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from store.printing import printable
+from threadfs.mounting import life_line
+from threadfs.mounting.mount_table import mounts, on_top
+
+log = logging.getLogger("threadfs")
+
+# How long a mount whose process is not there may take to answer before that is known for sure.
+_ANSWERS_S = 2.0
+_MNT_FORCE = 1
+
+
+class MountFailed(Exception):
+    """The mount cannot be made; the text is one line for the user."""
+
+
+def mounted_at(mountpoint: str) -> tuple[str, str] | None:
+    """(type, source) of what is mounted on *mountpoint*; of several, the one on top."""
+    found = [mount for mount in mounts() if mount.mountpoint == mountpoint]
+    return (found[-1].kind, found[-1].source) if found else None
+
+
+def clear_dead(mountpoint: str) -> bool:
+    """Unmounts what a killed process left at *mountpoint*; whether there was such a thing."""
+    cleared = False
+    _end_what_nobody_answers(mountpoint)
+    # One by one: an older version may have stacked several.
+    while (mounted := on_top(os.path.realpath(mountpoint))) and mounted.is_threadfs:
+        try:
+            if not life_line.is_dead(mounted):
+                break
+        except OSError:
+            break
+        done = subprocess.run(
+            ["fusermount3", "-uz", "--", mountpoint], check=False, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise MountFailed(f"the dead mount on {mountpoint} cannot be cleared: {_one_line(done.stderr)}")
+        cleared = True
+    return cleared
+
+
+def _end_what_nobody_answers(mountpoint: str) -> None:
+    """Fails what waits for the answer of a killed process, where the kernel has not noticed its death.
+
+    That can be when it was killed while a thread of it waited for a lock (`detached`).
+    """
+    parent, name = os.path.split(os.path.abspath(mountpoint))
+    place = os.path.join(os.path.realpath(parent), name)  # Without a question to the mount itself.
+    mounted = on_top(place)
+    if mounted is None or not mounted.is_threadfs:
+        return
+    if life_line.server_of(mounted) is not None:
+        return
+    asking = subprocess.Popen(
+        ["stat", "-f", "--", place], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        asking.wait(_ANSWERS_S)
+    except subprocess.TimeoutExpired:
+        log.warning("nobody answers on %s: its callers are failed", place)
+        with suppress(OSError), open(f"/sys/fs/fuse/connections/{mounted.device[2:]}/abort", "w") as abort:
+            abort.write("1")
+        ctypes.CDLL(None).umount2(os.fsencode(place), _MNT_FORCE)
+    finally:
+        asking.kill()
+        asking.wait()
+
+
+def _one_line(said: str) -> str:
+    return printable(" ".join(said.split()))
+
+
+class PlaceLock:
+    """Held by who is about to mount on a directory, from looking at it until the mount stands."""
+
+    def __init__(self, place: str) -> None:
+        self._directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(self._directory, fcntl.LOCK_EX)
+
+    def release(self) -> None:
+        if self._directory >= 0:
+            # For all who share it since a fork.
+            fcntl.flock(self._directory, fcntl.LOCK_UN)
+            os.close(self._directory)
+            self._directory = -1
+
+
+@contextmanager
+def place_lock(place: str) -> Iterator[PlaceLock]:
+    """The lock of a mount point: of two who mount there at once, the second waits and then looks."""
+    lock = PlaceLock(place)
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def check_place(location: str | None, mountpoint: str) -> None:
+    """Makes a missing mount point, and refuses one that would hide something.
+
+    Args:
+        location: the store's directory, if it is one.
+
+    Raises:
+        MountFailed: with what to do instead.
+    """
+    if not os.path.exists("/dev/fuse"):
+        raise MountFailed("there is no /dev/fuse: load the kernel's fuse module (modprobe fuse)")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        raise MountFailed("you may not use /dev/fuse: have its permissions set to 0666, or mount as root")
+    if shutil.which("fusermount3") is None:
+        raise MountFailed("fusermount3 is missing: run ./mount.sh, or install the package fuse3")
+    place = os.path.realpath(mountpoint)
+    if location is not None:
+        check_apart(location, mountpoint)
+    try:
+        os.makedirs(mountpoint, exist_ok=True)
+        # An automount point is there to be mounted on.
+        if (mounted := mounted_at(place)) and mounted[0] != "autofs":
+            raise MountFailed(f"{mountpoint} is in use: {mounted[1]} ({mounted[0]}) is mounted there")
+        if os.listdir(mountpoint):
+            raise MountFailed(
+                f"{mountpoint} is not empty: choose an empty directory, or one that is not there yet"
+            )
+    except FileExistsError:
+        raise MountFailed(f"{mountpoint} is not a directory") from None
+    except OSError as error:
+        raise MountFailed(f"{mountpoint}: {error.strerror}") from None
+
+
+def check_apart(location: str, mountpoint: str) -> None:
+    """That neither of the store's directory and the mount point is in the other. Raises MountFailed."""
+    store, place = os.path.realpath(location), os.path.realpath(mountpoint)
+    if place == store or place.startswith(store.rstrip("/") + "/"):
+        raise MountFailed(f"{mountpoint} is inside the store: choose a mount point outside {location}")
+    if store.startswith(place.rstrip("/") + "/"):
+        raise MountFailed(
+            f"the mount would hide its own store: choose a mount point that does not hold {location}"
+        )
