@@ -23,7 +23,7 @@ from store import DocumentKey, InvalidDocument, RunContents, StoreError, ThreadS
 from tests.cli.conftest import OSLO, RUNNING, command, fails, succeeds, threadfs
 from threadfs import openai_objects
 from threadfs.exporting import Export
-from threadfs.importing import Import
+from threadfs.importing.openai_lines import Import
 from threadfs.openai_objects import restored
 
 TYPES: dict[str, type[BaseModel]] = {

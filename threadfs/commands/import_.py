@@ -30,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from threadfs.importing import Import
+    from threadfs.importing.openai_lines import Import
     from threadfs.stores import open_store
 
     refused = 0

@@ -1,0 +1,1 @@
+"""Conversations on their way into a store."""
