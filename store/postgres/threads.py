@@ -13,12 +13,13 @@ from store.postgres.documents import Documents
 from store.postgres.runs import refuse_in_progress
 from store.postgres.tables import NOW_NS, stored_time
 
-_MODIFIED = (
-    "SELECT greatest(modified_ns, CASE WHEN log_bytes > 0 THEN log_modified_ns END, runs_modified_ns,"
+_LATEST = (
+    "modified_ns, CASE WHEN log_bytes > 0 THEN log_modified_ns END, runs_modified_ns,"
     " (SELECT max(greatest(modified_ns, steps_modified_ns)) FROM runs"
-    " WHERE runs.thread_id = threads.thread_id))"
-    " FROM threads WHERE thread_id = %s"
+    " WHERE runs.thread_id = threads.thread_id)"
 )
+_MODIFIED = f"SELECT greatest({_LATEST}) FROM threads WHERE thread_id = %s"
+_TOUCHED = f"SELECT greatest({_LATEST}, imported_ns) FROM threads WHERE thread_id = %s"
 
 
 class Threads(Documents):
@@ -46,6 +47,13 @@ class Threads(Documents):
     def thread_modified_ns(self, thread_id: str) -> int:
         """When anything in the thread last changed, in nanoseconds since 1970."""
         found = self._database.read(_MODIFIED, [names.checked(thread_id)])
+        if not found:
+            raise ThreadNotFound(thread_id)
+        return int(found[0][0])
+
+    def thread_touched_ns(self, thread_id: str) -> int:
+        """The later of `thread_modified_ns` and of when it was imported."""
+        found = self._database.read(_TOUCHED, [names.checked(thread_id)])
         if not found:
             raise ThreadNotFound(thread_id)
         return int(found[0][0])
@@ -84,7 +92,7 @@ class Threads(Documents):
         Raises:
             RunInProgress: a run is in progress, and *force* is not given.
             NotEmpty: it holds messages or runs, and *only_empty* was asked for.
-            ModifiedSince: it has changed after *unmodified_since_ns*, in nanoseconds since 1970.
+            ModifiedSince: it has changed, or come, after *unmodified_since_ns*, in nanoseconds since 1970.
         """
         names.checked(thread_id)
 
@@ -105,8 +113,8 @@ class Threads(Documents):
             if only_empty and (runs or log_bytes):
                 raise NotEmpty(f"thread {thread_id!r} holds messages or runs")
             if unmodified_since_ns is not None:
-                ((modified_ns,),) = transaction.execute(_MODIFIED, [thread_id])
-                if modified_ns > unmodified_since_ns:
+                ((touched_ns,),) = transaction.execute(_TOUCHED, [thread_id])
+                if touched_ns > unmodified_since_ns:
                     raise ModifiedSince(thread_id)
             if log_bytes:
                 transaction.execute(

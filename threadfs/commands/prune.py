@@ -1,4 +1,5 @@
-"""Delete threads in which nothing has changed for AGE, and write the id of each to stdout.
+"""Delete threads in which nothing has changed for AGE, and write the id of each to stdout. A thread that
+was imported is as young as its import, however old the conversation is.
 
 With --status, delete only runs that have had one of these statuses for AGE. What is in progress is never
 deleted, nor is a thread that holds a run in progress, or a damaged one, which may be.
@@ -77,7 +78,7 @@ def _prune_thread(store: Store, thread_id: str, latest_ns: int, dry_run: bool) -
     from store import Damaged, ModifiedSince, NotFound, RunInProgress, StoreError
 
     with suppress(NotFound, RunInProgress, ModifiedSince):
-        if store.thread_modified_ns(thread_id) > latest_ns:
+        if store.thread_touched_ns(thread_id) > latest_ns:
             return
         for run_id in store.list_run_ids(thread_id):
             try:
