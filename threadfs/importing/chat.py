@@ -65,7 +65,7 @@ def _conversation(given: Fields) -> Conversation:
 
 
 def _add(read: Reader, message: Fields) -> None:
-    role = message.get("role")
+    role = text(message.get("role"))
     content = message.get("content")
     if role in _INSTRUCTING:
         read.instruct("\n".join(text(block["text"]["value"]) for block in _texts_of(read, content)))
@@ -85,7 +85,7 @@ def _add(read: Reader, message: Fields) -> None:
         if function := fields(message.get("function_call")):
             read.call("", text(function.get("name")), as_text(function.get("arguments")))
     else:
-        raise NotImported(f"nobody knows the role {role!r}")
+        raise NotImported(f"nobody knows the role {message.get('role')!r}")
 
 
 def _texts_of(read: Reader, content: Any) -> Iterator[Fields]:
@@ -96,7 +96,7 @@ def _blocks(read: Reader, content: Any) -> Iterator[Fields]:
     if isinstance(content, str):
         yield text_block(content)
     for part in entries(content):
-        kind = fields(part).get("type")
+        kind = text(fields(part).get("type"))
         if isinstance(part, str):
             yield text_block(part)
         elif kind == "image_url" and isinstance(part.get("image_url"), dict):

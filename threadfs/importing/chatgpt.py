@@ -99,7 +99,7 @@ class _Path:
         author = fields(message.get("author"))
         role = author.get("role")
         content = fields(message.get("content"))
-        kind = content.get("content_type")
+        kind = text(content.get("content_type"))
         found_s = time_s(message.get("create_time"))
         message_id = id_of(message.get("id")) or node_id
         if kind == "user_editable_context":
@@ -125,7 +125,7 @@ class _Path:
         told = fields(message.get("metadata"))
         if told.get("is_visually_hidden_from_conversation") is True:
             return
-        known = content.get("content_type") in _KINDS
+        known = text(content.get("content_type")) in _KINDS
         texts = [without_marks(found, told) for found in _texts(content)]
         made.files = list(_pointers(content))
         named = {
@@ -144,7 +144,7 @@ class _Path:
             self.parts.append(made)
 
     def _answer(self, made: Message, message: Fields, content: Fields) -> None:
-        kind = content.get("content_type")
+        kind = text(content.get("content_type"))
         recipient = text(message.get("recipient")) or "all"
         if kind == "thoughts":
             for number, thought in enumerate(objects(content.get("thoughts"))):
@@ -226,7 +226,7 @@ def _is_picture(part: Any) -> bool:
 
 def _pointers(content: Fields) -> Iterator[Attached]:
     for part in objects(content.get("parts")):
-        kind = part.get("content_type")
+        kind = text(part.get("content_type"))
         if kind in _POINTERS:
             pointer = text(part.get("asset_pointer")) or text(
                 fields(part.get("audio_asset_pointer")).get("asset_pointer")
@@ -238,7 +238,7 @@ def _pointers(content: Fields) -> Iterator[Attached]:
 
 def _unknown_parts(content: Fields) -> int:
     kinds = (*_POINTERS, "audio_transcription")
-    return sum(part.get("content_type") not in kinds for part in objects(content.get("parts")))
+    return sum(text(part.get("content_type")) not in kinds for part in objects(content.get("parts")))
 
 
 def without_marks(said: str, told: Fields) -> str:

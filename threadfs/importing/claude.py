@@ -124,7 +124,7 @@ class _Reader:
 
     def _block(self, made: Message, block: Fields) -> str:
         """The text of a block; a call and a thought are added to the path instead."""
-        kind = block.get("type")
+        kind = text(block.get("type"))
         block_id = f"{made.id}/{len(self.parts)}"
         if kind == "thinking":
             if thought := text(block.get("thinking")):

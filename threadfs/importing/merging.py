@@ -69,17 +69,15 @@ class Merge:
     _rehearsed: dict[str, bytes] = field(default_factory=dict)
 
     def bring(self, source: str, conversation: Conversation, *, with_branches: bool) -> None:
-        """Raises StoreError when it cannot be stored."""
+        """Raises StoreError when it cannot be stored, NotImported when it is another branch that cannot."""
         if not conversation.messages:
             self.counts[EMPTY] += 1
             return
         if not conversation.source_id:
             raise StoreError("has no id")
-        paths = [conversation.parts]
-        if with_branches:
-            paths += self._branches(conversation)
         visible = _digests([message.id for message in conversation.messages])
-        for parts in paths:
+        self.counts[_Path(self, source, conversation, conversation.parts, visible).bring()] += 1
+        for parts in self._branches(conversation) if with_branches else ():
             self.counts[_Path(self, source, conversation, parts, visible).bring()] += 1
 
     def _branches(self, conversation: Conversation) -> list[list[Part]]:

@@ -17,7 +17,7 @@ from threadfs import openai_objects
 from threadfs.importing.conversations import Skipped
 from threadfs.importing.openai_lines import Import
 from threadfs.importing.pieces import Item
-from threadfs.importing.values import Fields, fields, id_of, objects, time_s
+from threadfs.importing.values import Fields, fields, id_of, objects, text, time_s
 from threadfs.openai_translation import KINDS
 
 _IN_MEMORY_BYTES = 16 << 20
@@ -26,10 +26,10 @@ _LINES = 3
 
 
 def is_mine(value: Any) -> bool:
-    kind = fields(value).get("object")
+    kind = text(fields(value).get("object"))
     if kind == "list":
-        return any(entry.get("object") in KINDS for entry in objects(fields(value).get("data")))
-    return isinstance(kind, str) and kind in KINDS
+        return any(text(entry.get("object")) in KINDS for entry in objects(fields(value).get("data")))
+    return kind in KINDS
 
 
 def is_export(head: bytes) -> bool:

@@ -53,9 +53,9 @@ class _Broken(Exception):
 class Pieces:
     """The values of what *read*, which is given a number of bytes, returns."""
 
-    def __init__(self, read: Callable[[int], bytes], chunk_bytes: int = _CHUNK_BYTES) -> None:
+    def __init__(self, read: Callable[[int], bytes], chunk_bytes: int | None = None) -> None:
         self._read = read
-        self._chunk_bytes = chunk_bytes
+        self._chunk_bytes = chunk_bytes or _CHUNK_BYTES
         self._decoder: codecs.IncrementalDecoder | None = None
         self._text = ""
         self._position = 0
@@ -164,8 +164,12 @@ class Pieces:
         return value
 
     def _pass_over(self) -> bool:
-        """Goes behind the value that begins here, whatever it is; False when its end is not found."""
-        depth, in_text, scanned = 0, False, 0
+        """Goes behind the value that begins here, whatever it is; False when its end is not found.
+
+        A bracket closes the last one of its kind, and all that were opened since.
+        """
+        in_text, scanned = False, 0
+        opened = bytearray()
         while True:
             # A backslash at the end belongs to a character that is not there yet.
             end = len(self._text) - self._text.endswith("\\")
@@ -176,19 +180,25 @@ class Pieces:
                 elif token == '"':
                     in_text = True
                 elif token in "[{":
-                    depth += 1
-                elif token == "]" and depth == 0:
-                    self._position = found.start()
-                    return True
-                elif token in "]}" or (token == "," and depth == 0):
-                    depth -= 1
-                    if depth <= 0:
-                        self._position = found.end()
-                        return True
+                    opened += token.encode()
+                elif token == ",":
+                    if not opened:
+                        return self._go_to(found.end())
+                elif token in "]}":
+                    level = opened.rfind(b"[" if token == "]" else b"{")
+                    if level < 0 and token == "]":
+                        return self._go_to(found.start())
+                    del opened[max(level, 0) :]
+                    if not opened:
+                        return self._go_to(found.end())
             scanned += end - self._position
             self._position = end
-            if scanned > _MAX_PASSED_OVER or not self._fill():
+            if max(scanned, len(opened) * 100) > _MAX_PASSED_OVER or not self._fill():
                 return False
+
+    def _go_to(self, position: int) -> bool:
+        self._position = position
+        return True
 
     # ── Lines, and single values ────────────────────────────────────────────────────────────────────
 

@@ -15,7 +15,7 @@ from store import StorageFailed, Store, StoreError
 from threadfs.importing import openai_objects
 from threadfs.importing.attached import AttachedFiles
 from threadfs.importing.containers import Container, Directory, Zip, files_in, missing_shards
-from threadfs.importing.conversations import Conversation, Skipped
+from threadfs.importing.conversations import Conversation, NotImported, Skipped
 from threadfs.importing.files import ZIP, Advance, File, Unreadable
 from threadfs.importing.merging import IMPORTED, LEFT, Merge
 from threadfs.importing.openai_lines import Import
@@ -156,6 +156,10 @@ class Session:
             if isinstance(error, StorageFailed) and error.errno in _FOR_ALL:
                 raise Stopped(str(error)) from None
             self.report.skip(file.name, conversation.where, conversation.shown_title, str(error))
+        except NotImported as error:
+            self.report.skip(
+                file.name, conversation.where, conversation.shown_title, f"another branch: {error}"
+            )
         except RecursionError:
             self.report.skip(file.name, conversation.where, conversation.shown_title, "nested too deeply")
 

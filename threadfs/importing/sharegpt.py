@@ -44,17 +44,17 @@ def _conversation(given: Fields) -> Conversation:
     read.instruct(text(given.get("system")))
     for turn in given["conversations"]:
         said = as_text(fields(turn).get("value"))
-        who = fields(turn).get("from")
+        who = text(fields(turn).get("from"))
         if who == "system":
             read.instruct(said)
         elif who in _CALLS:
             _call(read, said)
         elif who in _OUTPUTS:
             read.output("", "", said)
-        elif isinstance(who, str) and who in _ROLES:
+        elif who in _ROLES:
             read.say(_ROLES[who], [text_block(said)])
         else:
-            raise NotImported(f"nobody knows the role {who!r}")
+            raise NotImported(f"nobody knows the role {fields(turn).get('from')!r}")
     return read.conversation(given)
 
 
