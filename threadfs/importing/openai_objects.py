@@ -87,26 +87,28 @@ class Collected:
 
     def add(self, items: Iterable[Item], file: str) -> Iterator[Skipped]:
         """Collects the objects of one file; says what is none."""
-        lines: list[_Place] = []
+        lines: dict[tuple[str, str], list[_Place]] = {}
         for item in items:
             if item.error:
                 yield Skipped(item.where, "", item.error)
             elif not is_mine(item.value):
                 yield Skipped(item.where, "", "is no object of OpenAI's Assistants")
             elif item.value["object"] != "list":
-                lines += self._add(item.value, file, item.where)
+                kind = item.value["object"], id_of(item.value.get("thread_id"))
+                lines.setdefault(kind, []).append(self._add(item.value, file, item.where))
             else:
                 page: list[_Place] = []
                 for made in item.value["data"]:
                     if is_mine(made) and made["object"] != "list":
-                        page += self._add(made, file, item.where)
+                        page.append(self._add(made, file, item.where))
                     else:
                         yield Skipped(item.where, "", "holds what is no object of OpenAI's Assistants")
                 # A list has the newest first, unless it was asked for otherwise.
                 self._put_in_order(page, newest_first=not page or page[0].created_s >= page[-1].created_s)
-        self._put_in_order(lines, newest_first=bool(lines) and lines[0].created_s > lines[-1].created_s)
+        for places in lines.values():
+            self._put_in_order(places, newest_first=places[0].created_s > places[-1].created_s)
 
-    def _add(self, made: Fields, file: str, where: str) -> list[_Place]:
+    def _add(self, made: Fields, file: str, where: str) -> _Place:
         thread_id = id_of(made.get("id" if made["object"] == "thread" else "thread_id"))
         thread = self._threads.setdefault(thread_id, _Thread(file, where))
         data = openai_objects.line_of(made)
@@ -115,7 +117,7 @@ class Collected:
         place = _Place(time_s(made.get("created_at")) or 0, 0, self._end, len(data))
         thread.places.setdefault(made["object"], []).append(place)
         self._end += len(data)
-        return [place]
+        return place
 
     def _put_in_order(self, places: list[_Place], *, newest_first: bool) -> None:
         """Of the same second those are first that are so in their list; lists follow one another likewise."""
