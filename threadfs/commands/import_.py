@@ -21,7 +21,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from threadfs.commands import progress
+from threadfs.commands import CommandFailed, progress
 from threadfs.commands.places import DIRECTORY, FILE, add_store, completes
 from threadfs.importing import SOURCES
 
@@ -102,21 +102,29 @@ class _Target:
         self._store: Store | None = None
 
     def reading(self) -> Store | None:
-        """``None`` while there is none."""
+        """``None`` while there is none. Raises CommandFailed."""
         from threadfs import stores
 
         if self._store is None and (
             stores.is_url(self._location) or os.path.lexists(stores.absolute(self._location))
         ):
-            self._store = stores.open_store(self._location)
+            self._store = self._opened(create=False)
         return self._store
 
     def writing(self) -> Store:
-        from threadfs import stores
-
+        """Raises CommandFailed: what follows would fail, too."""
         if self._store is None:
-            self._store = stores.open_store(self._location, create=True)
+            self._store = self._opened(create=True)
         return self._store
+
+    def _opened(self, *, create: bool) -> Store:
+        from store import StoreError
+        from threadfs.stores import open_store
+
+        try:
+            return open_store(self._location, create=create)
+        except StoreError as error:
+            raise CommandFailed(str(error)) from None
 
 
 def _size(files: list[str]) -> int | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from store import names
 from threadfs.importing.containers import Container, beside
 from threadfs.importing.conversations import Attached, Conversation
+from threadfs.importing.files import File
 from threadfs.importing.values import digest, fields, text
 
 _PIECE_BYTES = 1 << 20
@@ -53,7 +54,8 @@ class AttachedFiles:
     def _copy(self, container: Container, member: str, file: Attached) -> None:
         stem = file.file_id if names.is_id(file.file_id) else digest(file.file_id)
         with closing(container.opened(member)) as stream:
-            data = stream.read(_PIECE_BYTES)
+            read = File(member, stream, lambda size: None).read
+            data = read(_PIECE_BYTES)
             name = f"{stem}.{_type(container, member, file, data)}"
             path = os.path.join(self.directory, name)
             if os.path.lexists(path):
@@ -65,7 +67,7 @@ class AttachedFiles:
                 with open(temporary, "xb") as written:
                     while data:
                         written.write(data)
-                        data = stream.read(_PIECE_BYTES)
+                        data = read(_PIECE_BYTES)
                 os.rename(temporary, path)
             except BaseException:
                 with suppress(OSError):

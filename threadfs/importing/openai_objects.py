@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from store import Store
+from store import InvalidDocument, Store
 from threadfs import openai_objects
 from threadfs.importing.conversations import Skipped
 from threadfs.importing.openai_lines import Import
@@ -95,17 +95,23 @@ class Collected:
                 yield Skipped(item.where, "", "is no object of OpenAI's Assistants")
             elif item.value["object"] != "list":
                 kind = item.value["object"], id_of(item.value.get("thread_id"))
-                lines.setdefault(kind, []).append(self._add(item.value, file, item.where))
+                try:
+                    lines.setdefault(kind, []).append(self._add(item.value, file, item.where))
+                except (InvalidDocument, ValueError) as error:
+                    yield Skipped(item.where, "", str(error))
             else:
                 page: list[_Place] = []
                 for made in item.value["data"]:
-                    if is_mine(made) and made["object"] != "list":
-                        page.append(self._add(made, file, item.where))
-                    else:
+                    if not is_mine(made) or made["object"] == "list":
                         yield Skipped(item.where, "", "holds what is no object of OpenAI's Assistants")
+                        continue
+                    try:
+                        page.append(self._add(made, file, item.where))
+                    except (InvalidDocument, ValueError) as error:
+                        yield Skipped(item.where, "", str(error))
                 # A list has the newest first, unless it was asked for otherwise.
                 self._put_in_order(page, newest_first=not page or page[0].created_s >= page[-1].created_s)
-        for places in lines.values():
+        for places in filter(None, lines.values()):
             self._put_in_order(places, newest_first=places[0].created_s > places[-1].created_s)
 
     def _add(self, made: Fields, file: str, where: str) -> _Place:

@@ -25,7 +25,6 @@ from threadfs.importing.target import MadeWhenNeeded
 
 STDIN = "-"
 _PIECE_BYTES = 1 << 20
-# What would be said of each conversation that follows, too.
 _FOR_ALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
@@ -153,15 +152,25 @@ class Session:
             if self.attached is not None:
                 self.attached.write(conversation, file.container)
         except StoreError as error:
-            if isinstance(error, StorageFailed) and error.errno in _FOR_ALL:
+            if isinstance(error, StorageFailed) and self._is_for_all(error):
                 raise Stopped(str(error)) from None
             self.report.skip(file.name, conversation.where, conversation.shown_title, str(error))
+        except Unreadable as error:
+            self.report.skip(file.name, conversation.where, conversation.shown_title, f"a file of it {error}")
+        except OSError as error:
+            # The directory for files, or a member that cannot be read.
+            raise Stopped(f"{error.filename or file.name}: {error.strerror}") from None
         except NotImported as error:
             self.report.skip(
                 file.name, conversation.where, conversation.shown_title, f"another branch: {error}"
             )
         except RecursionError:
             self.report.skip(file.name, conversation.where, conversation.shown_title, "nested too deeply")
+
+    def _is_for_all(self, error: StorageFailed) -> bool:
+        """Whether what follows would fail likewise: the disk is full, or the server away."""
+        store = self.merge.reading()
+        return error.errno in _FOR_ALL or (store is not None and store.is_remote)
 
     # ── OpenAI's objects ────────────────────────────────────────────────────────────────────────────
 
