@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self, cast
 
@@ -16,7 +17,7 @@ from store.disk.importing import contents_of_run, of_place
 from store.disk.layout import LOG, RUNS, STATUS, STEPS
 from store.disk.system_calls import SystemCalls
 from store.disk.trees import Contents
-from store.errors import AlreadyExists, Damaged
+from store.errors import AlreadyExists
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,12 @@ class Addition:
         runs = trees.ensure_directory(calls, thread, RUNS, f"{self.thread_id}/{RUNS}")
         try:
             for run_id, contents in self.runs.items():
-                parts = (self.thread_id, RUNS, run_id)
-                try:
-                    trees.create(calls, durable, runs, parts, contents, self.modified_ns)
-                except AlreadyExists:
-                    self._add_steps(calls, runs, run_id, contents)
+                if not _is_run(runs, run_id):
+                    parts = (self.thread_id, RUNS, run_id)
+                    with suppress(AlreadyExists):  # By another program, which takes no lock.
+                        trees.create(calls, durable, runs, parts, contents, self.modified_ns)
+                        continue
+                self._add_steps(calls, runs, run_id, contents)
         finally:
             os.close(runs)
         self._set_time(calls, thread, RUNS)
@@ -67,8 +69,6 @@ class Addition:
         if run is None or not steps:
             return
         try:
-            if not directories.stands(run, STATUS):
-                raise Damaged(path, "not a run")
             directory = trees.ensure_directory(calls, run, STEPS, f"{path}/{STEPS}")
             try:
                 for name, step in steps.items():
@@ -89,3 +89,14 @@ class Addition:
         if self.modified_ns is not None:
             with storage_errors(f"{self.thread_id}: {name}"):
                 calls.set_modified(directory, name, self.modified_ns)
+
+
+def _is_run(runs: int, run_id: str) -> bool:
+    """Whether there is one; an empty directory of its name is none."""
+    run = directories.open_below(runs, (run_id,))
+    if run is None:
+        return False
+    try:
+        return directories.stands(run, STATUS)
+    finally:
+        os.close(run)

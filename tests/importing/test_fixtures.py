@@ -26,6 +26,7 @@ from tests.importing.conftest import (
     said,
     steps_of,
 )
+from threadfs.cli import main
 
 BY_NAME = {f"{case.parent.name}/{case.name}": case for case in CASES}
 PLAIN = {name: case for name, case in BY_NAME.items() if "newer" not in name}
@@ -155,6 +156,16 @@ def test_what_must_come_out_comes_out(name: str, place: Place) -> None:
     ]
     for nowhere in expected.get("nowhere_in_messages", ()):
         assert not any(nowhere in text for text in texts)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_fsck_finds_nothing_in_what_came_in(
+    name: str, place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    location, _ = place
+    imported(location, *files_of(BY_NAME[name]), "--branches")
+    assert main(["fsck", location]) == 0
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("name", PLAIN)
