@@ -182,6 +182,17 @@ def test_a_path_of_2000_messages_is_read(tmp_path: Path) -> None:
     assert len(said(ThreadStore(tmp_path / "store"), "chatgpt-c")) == 2_000
 
 
+def test_branches_without_end_cost_themselves(tmp_path: Path) -> None:
+    given = chatgpt(*(str(number) for number in range(1_000)))
+    for number in range(1_000):
+        node = f"leaf-{number}"
+        message = {**given["mapping"]["c-0"]["message"], "id": node}
+        given["mapping"][node] = {"id": node, "parent": "c-998", "message": message}
+    result = imported(tmp_path / "store", written(tmp_path / "e.json", [given]), "--branches")
+    result.has(imported=1, skipped=1)
+    assert "another branch: together they hold more than 200,000 messages" in result.stderr
+
+
 def test_parents_in_a_circle_end_the_path(tmp_path: Path) -> None:
     given = chatgpt("one", "two", "three")
     given["mapping"]["c-0"]["parent"] = "c-2"

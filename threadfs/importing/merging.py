@@ -24,7 +24,14 @@ from store import (
     ThreadNotFound,
     lines,
 )
-from threadfs.importing.conversations import Conversation, Message, Part, messages_of, thread_id_of
+from threadfs.importing.conversations import (
+    Conversation,
+    Message,
+    NotImported,
+    Part,
+    messages_of,
+    thread_id_of,
+)
 from threadfs.importing.documents import LaidOut, LaidOutRun, iso, laid_out, metadata_of
 from threadfs.importing.values import digest, fields
 
@@ -32,6 +39,8 @@ IMPORTED, EXTENDED, BRANCHES, LEFT, EMPTY = "imported", "extended", "branches", 
 
 # Bytes that stand for the id of a message: a log is as many of them, one after the other.
 _DIGEST_BYTES = 8
+# A file can be made so that a few MiB of messages have GiB of paths.
+_MAX_ON_BRANCHES = 200_000
 # How often a thread that others keep changing is compared again.
 _ATTEMPTS = 100
 # The id in a line as threadfs lays it out.
@@ -81,12 +90,16 @@ class Merge:
             self.counts[_Path(self, source, conversation, parts, visible).bring()] += 1
 
     def _branches(self, conversation: Conversation) -> list[list[Part]]:
-        """The other paths, without those that say nothing else."""
+        """The other paths, without those that say nothing else. Raises NotImported."""
         found: dict[bytes, list[Part]] = {}
+        size = 0
         for parts in conversation.others():
             digests = _digests([message.id for message in messages_of(parts)])
             if digests:
                 found.setdefault(digests, parts)
+            size += len(parts)
+            if size > _MAX_ON_BRANCHES:
+                raise NotImported(f"together they hold more than {_MAX_ON_BRANCHES:,} messages")
         seen = [_digests([message.id for message in conversation.messages]), *found]
         return [
             parts
