@@ -8,14 +8,16 @@ help() {
     cat <<'HELP'
 usage: ./mount.sh [OPTION...] [STORE [MNT]]
 
-Installs what is missing, then mounts STORE on MNT in the background and says where. Both are created if need be.
+Installs what is missing, then mounts STORE on MNT in the background and says where. MNT is created if need be, and so
+is a STORE that is given with a directory that is there (./new, not new), or with --create.
 
   STORE   a directory of conversations, or a postgresql:// URL
           (default: ~/.local/share/threadfs, a store of your own that starts with one small conversation)
   MNT     where they appear as files (default: ~/threadfs, or ~/threads where ~/threadfs is this checkout)
 
-./mount.sh COMMAND ... is threadfs COMMAND ...: list, umount, fsck, export, import, prune, expire, wait.
-Options go to threadfs, for example --read-only, --log FILE, --allow-other, --foreground, -o OPTS, --version.
+./mount.sh COMMAND ... is threadfs COMMAND ...: list, umount, fsck, export, import, prune, expire, wait. (unmount is
+umount, and ./mount.sh mount ... is ./mount.sh ...) Options go to threadfs, for example --read-only, --create,
+--log FILE, --allow-other, --foreground, -o OPTS, --version.
 
   ./mount.sh
   ./mount.sh --read-only examples/household /tmp/household
@@ -50,10 +52,11 @@ make_own_store() {
 }
 
 case ${1-} in
-    list | umount | fsck | export | import | prune | expire | wait) # a store of that name is ./list
+    list | umount | unmount | fsck | export | import | prune | expire | wait) # a store of that name is ./list
         "$root/scripts/setup" run
         exec "$root/.venv/bin/threadfs" "$@"
         ;;
+    mount) shift ;;
 esac
 
 options=()
@@ -101,8 +104,9 @@ if ((${#places[@]} == 1)); then
     places+=("$mountpoint")
 fi
 
-# A relative path is given as ./path, so that no store is taken for a command or an option.
-for i in 0 1; do
-    [[ ${places[i]} == /* || ${places[i]} == *://* ]] || places[i]=./${places[i]}
-done
+# A relative path is given as ./path, so that no store is taken for a command or an option. (A STORE that is not there
+# may be a mistyped command: threadfs says so.)
+[[ ${places[0]} == /* || ! -e ${places[0]} ]] || places[0]=./${places[0]}
+[[ ${places[1]} == /* || ${places[1]} == *://* ]] || places[1]=./${places[1]}
+[[ ${places[0]} != -* ]] || options+=(--)
 exec "$root/.venv/bin/threadfs" "${options[@]}" "${places[@]}"

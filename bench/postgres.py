@@ -190,7 +190,7 @@ def store_claims(cluster: Cluster, programs: int, runs: int, report: Report) -> 
 
 def prepared_queue(cluster: Cluster, database: str, runs: int) -> str:
     cluster.sql(f"CREATE DATABASE {database}")
-    PostgresStore(cluster.url(database)).close()
+    PostgresStore(cluster.url(database), create=True).close()
     load(cluster.url(database), 0, runs // RUNS_IN_THREAD, RunStatus.queued)
     return cluster.url(database)
 

@@ -27,6 +27,32 @@ _SYNOPSIS = """\
 .B threadfs
 \\fICOMMAND\\fR [\\fIARGUMENT\\fR...]
 """
+_MOUNT_OPTIONS = """\
+.SH MOUNT OPTIONS
+.TP
+.B ro
+refuse every change
+.TP
+.B allow_other
+let other users in, as far as the permissions that are shown let them
+.TP
+.BR uid= ", " gid=
+the number or name of the user and of the group that everything is shown to belong to (default: who mounts)
+.TP
+.B umask=
+the permissions that nobody gets, in octal: directories are shown with 0777 without these, documents and
+control files with 0666, what is derived with 0444
+.TP
+.BR fmask= ", " dmask=
+the same for files and for directories alone; they win over
+.B umask=
+.TP
+.B noexec
+no program in the mount may be started
+.TP
+.B log=FILE
+where to log
+"""
 _END = """\
 .SH FILES
 .TP
@@ -64,7 +90,7 @@ def page() -> str:
     status = status.removeprefix("Exit status: ")
     made = made.rstrip("\n") + "\n"
     made += f".SH EXAMPLES\n.nf\n{_roff(examples)}\n.fi\n.SH EXIT STATUS\n{_roff(status)}\n"
-    return made + _END
+    return made + _MOUNT_OPTIONS + _END
 
 
 def _roff(text: str) -> str:

@@ -94,7 +94,7 @@ SESSION
 else
     cat >>"$work/session" <<'SESSION'
 run 'ls threads | head -n 2'
-run 'head -n 5 "transcripts/Trip to Oslo.md" | fold -s -w 88'
+run 'head -n 7 "transcripts/Trip to Oslo.md" | fold -s -w 88'
 run 'ls runs'
 run 'ls runs/in_progress'
 run 'echo 1 > runs/in_progress/*/cancel'
@@ -108,7 +108,7 @@ cat >>"$work/session" <<SESSION
 printf '\e[1;32m$mount\e[0m $ '
 cat
 SESSION
-xterm -geometry 92x25+0+0 -fa 'DejaVu Sans Mono' -fs 11 -bg '#1e1e2e' -fg '#e6e6e6' -b 12 \
+xterm -geometry 92x27+0+0 -fa 'DejaVu Sans Mono' -fs 11 -bg '#1e1e2e' -fg '#e6e6e6' -b 12 \
     -e bash --norc -c "cd '$mount' && . '$work/session'" &
 pids+=($!)
 window=$(xdotool search --sync --onlyvisible --class xterm | tail -n 1)

@@ -8,6 +8,7 @@ from store.disk import ThreadStore
 from store.errors import (
     AlreadyExists,
     Damaged,
+    Foreign,
     InvalidDocument,
     InvalidName,
     ModifiedSince,
@@ -22,6 +23,7 @@ from store.errors import (
     StorageFailed,
     StoreError,
     ThreadNotFound,
+    Unreachable,
 )
 from store.models import (
     ContentBlock,
@@ -45,6 +47,7 @@ __all__ = [
     "ContentBlock",
     "Damaged",
     "DocumentKey",
+    "Foreign",
     "Info",
     "InvalidDocument",
     "InvalidName",
@@ -76,6 +79,7 @@ __all__ = [
     "ThreadMessage",
     "ThreadNotFound",
     "ThreadStore",
+    "Unreachable",
     "Watch",
     "WouldWait",
     "without_waiting",

@@ -153,9 +153,20 @@ class Store(Protocol):
         force: bool = False,
         only_empty: bool = False,
         unmodified_since_ns: int | None = None,
+        with_foreign: bool = False,
+        with_damaged: bool = False,
     ) -> None: ...
+    def check_ours(self, key: DocumentKey, *, with_foreign: bool = False) -> None:
+        """Raises Foreign unless it is surely a thread or run, and holds nothing else (but *with_foreign*)."""
+        ...
+
     def check_writable(self, thread_id: str) -> None:
         """Raises StorageFailed when it is known before anything is written that it would be refused."""
+        ...
+
+    def check_appendable(self, thread_id: str, size_bytes: int = 0) -> None:
+        """Raises ThreadNotFound or StorageFailed when it is known now that a message of *size_bytes* could
+        not be appended."""
         ...
 
     def thread_modified_ns(self, thread_id: str) -> int: ...
@@ -179,7 +190,14 @@ class Store(Protocol):
     def get_run(self, thread_id: str, run_id: str) -> Run: ...
     def list_run_ids(self, thread_id: str) -> list[str]: ...
     def delete_run(
-        self, thread_id: str, run_id: str, *, force: bool = False, only_empty: bool = False
+        self,
+        thread_id: str,
+        run_id: str,
+        *,
+        force: bool = False,
+        only_empty: bool = False,
+        with_foreign: bool = False,
+        with_damaged: bool = False,
     ) -> None: ...
     def update_run_status(
         self,

@@ -11,11 +11,13 @@
     ├── RunInProgress           a worker holds the run (or a run of the thread)
     ├── ModifiedSince           the thread has changed since the caller looked
     ├── NotEmpty                the thread or run holds something
+    │   └── Foreign             it is, or holds, what is not surely of this format
     ├── AlreadyExists           the id is taken
     ├── InvalidName             not an id (see ``names.py``)
     ├── InvalidDocument         not a document of this format
     ├── Damaged                 what is stored cannot be read as what it should be
     └── StorageFailed           what the disk said, with its ``errno``
+        └── Unreachable         the server did not answer
 
 No method of a store lets any other exception out. ``str(error)`` is one line in words for a person.
 """
@@ -23,6 +25,7 @@ No method of a store lets any other exception out. ``str(error)`` is one line in
 from __future__ import annotations
 
 import os
+from errno import ETIMEDOUT
 
 
 class StoreError(Exception):
@@ -77,6 +80,14 @@ class NotEmpty(StoreError):
     """Only an empty thread or run was to be deleted, and this one holds something."""
 
 
+class Foreign(NotEmpty):
+    """What was to be deleted or changed is not surely of this format, or holds such. *path* names it."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} is {reason}")
+        self.path = path
+
+
 class AlreadyExists(StoreError):
     def __init__(self, kind: str, object_id: str) -> None:
         super().__init__(f"there is a {kind} {object_id!r} already")
@@ -104,3 +115,11 @@ class StorageFailed(StoreError):
     def __init__(self, errno: int, what: str) -> None:
         super().__init__(f"{what}: {os.strerror(errno)}")
         self.errno = errno
+
+
+class Unreachable(StorageFailed):
+    """The server of the store did not answer in time, and until it is back it answers nothing else."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(ETIMEDOUT, what)
+        self.args = (what,)

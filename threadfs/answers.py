@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from contextlib import suppress
 
@@ -14,6 +13,7 @@ from threadfs.handles import Listing
 from threadfs.inodes import Inode, Inodes
 from threadfs.kernel_cache import WATCHED_S, KernelCache
 from threadfs.nodes.base import Attributes, BytesReader, Node, Reader, is_readable
+from threadfs.ownership import Ownership
 
 
 def is_rendered(node: Node) -> bool:
@@ -28,10 +28,10 @@ def _shown_by(reader: Reader) -> Attributes | None:
 
 
 class Answers:
-    def __init__(self, inodes: Inodes, kernel_cache: KernelCache) -> None:
+    def __init__(self, inodes: Inodes, kernel_cache: KernelCache, ownership: Ownership) -> None:
         self._inodes = inodes
         self._kernel_cache = kernel_cache
-        self._uid, self._gid = os.getuid(), os.getgid()
+        self._ownership = ownership
         self._bare = {kind: self._bare_entry(kind) for kind in (stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK)}
 
     def _made(
@@ -44,9 +44,9 @@ class Answers:
         """
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = inode.number
-        entry.st_mode = attributes.mode
+        entry.st_mode = self._mode(inode.node, attributes.mode)
         entry.st_nlink = 1
-        entry.st_uid, entry.st_gid = self._uid, self._gid
+        entry.st_uid, entry.st_gid = self._ownership.uid, self._ownership.gid
         entry.st_size = attributes.size_bytes
         entry.st_blksize = 4096
         entry.st_blocks = -(-attributes.size_bytes // 512)
@@ -67,11 +67,15 @@ class Answers:
         entry.attr_timeout = self._kernel_cache.uncovered_timeout_s(inode.node)
         return entry
 
+    def _mode(self, node: Node, mode: int) -> int:
+        return mode if node.keeps_permissions else self._ownership.shown(mode)
+
     def _bare_entry(self, kind: int) -> pyfuse3.EntryAttributes:
         entry = pyfuse3.EntryAttributes()
-        entry.st_mode = kind | {stat.S_IFDIR: 0o755, stat.S_IFREG: 0o644, stat.S_IFLNK: 0o777}[kind]
+        permissions = {stat.S_IFDIR: 0o755, stat.S_IFREG: 0o644, stat.S_IFLNK: 0o777}[kind]
+        entry.st_mode = self._ownership.shown(kind | permissions)
         entry.st_nlink = 1
-        entry.st_uid, entry.st_gid = self._uid, self._gid
+        entry.st_uid, entry.st_gid = self._ownership.uid, self._ownership.gid
         entry.attr_timeout = 0
         return entry
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from threadfs import __version__
-from threadfs.commands import COMMANDS, CommandFailed, module_of
+from threadfs.commands import ALIASES, COMMANDS, CommandFailed, module_of
 
 _INTERRUPTED = 130
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         return _fail(f"cannot load what is needed ({error}): run ./mount.sh, or pip install threadfs")
     except CommandFailed as error:
-        return _fail(str(error))
+        return _fail(str(error), error.status)
     except OSError as error:
         _end_stdout()
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
@@ -58,12 +58,12 @@ def _run(arguments: Sequence[str] | None) -> int:
         sys.stdout.reconfigure(errors="surrogateescape")
     if arguments is None and any("://" in argument for argument in given):
         _hide_passwords()
-    if given and given[0] in COMMANDS:
-        command = given[0]
-        options = command_parser(command).parse_args(given[1:])
-    else:
-        command = "mount"
-        options = mount_parser(given).parse_args(given)
+    word = given[0] if given else ""
+    command = word if word in COMMANDS else ALIASES.get(word, "mount")
+    if word in COMMANDS or word in ALIASES:
+        del given[0]
+    parser = mount_parser(given) if command == "mount" else command_parser(command)
+    options = parser.parse_args(given)
     status: int = module_of(command).run(options)
     return status
 
@@ -90,11 +90,11 @@ def _hide_passwords() -> None:
         os.execv(sys.executable, command)
 
 
-def _fail(reason: str) -> int:
+def _fail(reason: str, status: int = 1) -> int:
     from threadfs.commands.progress import complaint
 
     sys.stderr.write(complaint(reason) + "\n")
-    return 1
+    return status
 
 
 if __name__ == "__main__":

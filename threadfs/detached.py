@@ -30,7 +30,7 @@ _STANDARD = 3
 _CLOSES_S = 1.0
 
 
-def start(name: str, work: Callable[[], None]) -> None:
+def start(name: str, work: Callable[[], None]) -> threading.Thread:
     """Calls *work*, which uses no files, in such a thread."""
 
     def detached() -> None:
@@ -40,7 +40,9 @@ def start(name: str, work: Callable[[], None]) -> None:
             log.info("%s: its thread shares the connection: %s", name, error.strerror)
         work()
 
-    threading.Thread(target=detached, name=name, daemon=True).start()
+    thread = threading.Thread(target=detached, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 def _connection() -> int | None:
@@ -83,7 +85,7 @@ class Caller:
     def __init__(self, name: str) -> None:
         self._calls: SimpleQueue[tuple[Callable[[], None], threading.Event] | None] = SimpleQueue()
         self._is_closed = False
-        start(name, self._work)
+        self.thread = start(name, self._work)
 
     def call(self, function: Callable[[], None]) -> None:
         """Returns when *function*, which raises nothing, has returned, or nobody calls it any more."""

@@ -38,16 +38,25 @@ def _attributes_of(nodes: list[Node]) -> dict[Node, Attributes]:
 class OpenFile:
     """What a file handle stands for. Calls on one handle take turns: ``async with`` it is one."""
 
-    __slots__ = ("_lock", "inode", "is_cached", "reader", "writer")
+    __slots__ = ("_lock", "inode", "is_cached", "is_judged", "opener", "reader", "writer")
 
     def __init__(
-        self, inode: Inode, reader: Reader | None, writer: Writer | None, *, is_cached: bool
+        self, inode: Inode, reader: Reader | None, writer: Writer | None, *, is_cached: bool, opener: int = 0
     ) -> None:
         self.inode = inode
+        # The id of the process (or thread) that has opened it for writing; 0: one that cannot be seen here.
+        self.opener = opener
+        # Whether what was written has been committed, or refused, at its end.
+        self.is_judged = False
         self.reader = reader
         self.writer = writer
         self.is_cached = is_cached
         self._lock = trio.Lock()
+
+    @property
+    def owes(self) -> bool:
+        """Whether something was written that has not been committed."""
+        return self.writer is not None and self.writer.owes
 
     async def __aenter__(self) -> None:
         try:

@@ -9,14 +9,11 @@ from collections import Counter, deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from store.printing import printable
+
 log = logging.getLogger("threadfs")
 
 MAX_ERRORS = 1000
-
-
-def printable(text: str) -> str:
-    """*text* without anything that could move a cursor or begin a line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Journal:

@@ -4,29 +4,24 @@ A name or an attribute that the kernel remembers costs no request. It may rememb
 or run as long as a `Watch` of the store follows that, because then every change, by whichever program,
 arrives here and the kernel is told to forget. What no watch covers it must ask for again.
 
-Who may be waiting: forgetting an inode takes locks that no request of ours holds, so a change made by this
-mount is forgotten before it is acknowledged. Forgetting a name takes the lock of its directory, which the
-kernel holds while it waits for our answer to a mkdir or rename; that is done by a thread of its own.
+A change made by this mount is forgotten before it is acknowledged; `forgetting` says who may be waiting then.
 """
 
 from __future__ import annotations
 
-import heapq
 import logging
-import math
 import os
 import threading
-import time
-from collections import Counter, OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict
 from contextlib import suppress
 
 import pyfuse3
-import trio
 
-from store import Change, DocumentKey, NoWatch, Part, StorageFailed, StoreError, Watch, waiting
-from threadfs import detached
+from store import Change, DocumentKey, Part, StoreError
+from threadfs.following import Following
+from threadfs.forgetting import Forgetting
 from threadfs.inodes import Inode, Inodes
-from threadfs.nodes.base import ALL_THREADS, Directory, Node, Tree
+from threadfs.nodes.base import Directory, Node, Tree
 from threadfs.nodes.documents import DocumentFile, MetaFile, StatusFile, StepFile
 from threadfs.nodes.log import LogFile
 from threadfs.nodes.threads import (
@@ -44,10 +39,6 @@ WATCHED_S = 300.0
 # For names that no watch covers. Sizes and times of files are asked for each time: a stale size would cut
 # a new version short.
 UNWATCHED_S = 0.8
-# A lookup that was answered just before a change can be remembered just after it: names are forgotten twice.
-_AGAIN_S = 0.3
-# How long a change waits for the lock of a directory in which a name has to be forgotten.
-_PATIENCE_S = 0.1
 # Of how many threads and runs made here it is known that the kernel knows them as they are.
 _MAX_MADE = 4096
 
@@ -58,45 +49,31 @@ class KernelCache:
     def __init__(self, tree: Tree, inodes: Inodes) -> None:
         self._tree = tree
         self._inodes = inodes
+        self.following = Following(tree.store, self._changed_elsewhere)
+        self._followed = self.following.followed
         self._lock = threading.Lock()
-        # How many held inodes depend on each followed thread or run.
-        self._holders: Counter[DocumentKey] = Counter()
-        self._followed: set[DocumentKey] = set()
         # The threads and runs made here, and the version of their document since their last change here.
         self._made: OrderedDict[DocumentKey, object] = OrderedDict()
         self._polls: defaultdict[int, dict[int, pyfuse3.PollHandle]] = defaultdict(dict)
-        # A heap of when to forget which name in which directory; without a name, what the inode is.
-        self._names: list[tuple[float, int, bytes]] = []
-        self._names_came = threading.Condition()
-        self._is_forgetting = False
-        self._is_closed = False
-        self._caller: detached.Caller | None = None
-        self._watch: Watch = NoWatch()
+        self._forgetting = Forgetting()
+        self.names_are_forgotten = self._forgetting.names_are_forgotten
+        self.forget_name = self._forgetting.forget_name
 
     def start(self) -> None:
         """Begins to follow the store. Without a watch, everything is asked for again."""
-        detached.start("forget names", self._forget_names)
-        self._caller = detached.Caller("forget pages")
-        try:
-            self._watch = self._tree.store.watch(self._changed_elsewhere)
-        except StorageFailed as error:
-            log.info("no watch: %s; the kernel asks again for everything", error)
-        # For good: names at the top are looked up one after the other, and none shall wait for a disk.
-        self._holders[ALL_THREADS] = 1
-        if self._watch.follow(ALL_THREADS):
-            self._followed.add(ALL_THREADS)
+        self._forgetting.start()
+        self.following.start()
         self._tree.on_change = self._changed_here
         self._tree.journal.gauges = self.stats
 
     def close(self) -> None:
         self._tree.on_change = None
-        self._watch.close()
-        with self._names_came:
-            self._is_closed = True
-            self._names_came.notify()
-        caller, self._caller = self._caller, None
-        if caller is not None:
-            caller.close()
+        self.following.close()
+        self._forgetting.close()
+
+    async def end(self) -> None:
+        """The kernel is told nothing more: to be called while it is still answered, when nothing changes."""
+        await self._forgetting.end()
 
     # ── What is followed ────────────────────────────────────────────────────────────────────────────
 
@@ -106,31 +83,12 @@ class KernelCache:
         Raises:
             WouldWait: as a store does, having changed nothing.
         """
-        scope = inode.node.scope
-        if inode.is_followed or scope is None:
-            return
-        if not waiting.is_refused():
-            # What is asked for below is in memory then, so that nobody waits for the disk with the lock.
-            self._watch.follow(scope)
-        with self._lock:
-            if scope not in self._holders and self._watch.follow(scope):
-                self._followed.add(scope)
-            self._holders[scope] += not inode.is_followed
-            inode.is_followed = True
+        self.following.hold(inode)
 
     def release(self, inode: Inode) -> None:
         """The kernel has forgotten this inode."""
         self._polls.pop(inode.number, None)
-        scope = inode.node.scope
-        if not inode.is_followed or scope is None:
-            return
-        inode.is_followed = False
-        with self._lock:
-            self._holders[scope] -= 1
-            if not self._holders[scope]:
-                del self._holders[scope]
-                self._watch.forget(scope)
-                self._followed.discard(scope)
+        self.following.release(inode)
 
     def covers(self, node: Node) -> bool:
         """Whether each change of what *node* shows is going to be reported."""
@@ -160,8 +118,7 @@ class KernelCache:
 
     def stats(self) -> dict[str, int]:
         """What the kernel holds, and of the threads and runs in that, which a watch follows and which not."""
-        unfollowed = len(self._holders) - len(self._followed)
-        return {"inodes": len(self._inodes), "followed": len(self._followed), "not_followed": unfollowed}
+        return {"inodes": len(self._inodes), **self.following.stats()}
 
     # ── Changes ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -261,16 +218,7 @@ class KernelCache:
         self.changed(Change(Part.DOCUMENT, key.thread_id, key.run_id, key.step_id))
 
     def _forget_everything(self) -> None:
-        # What could not be followed before, as there were no watches or no connection, can be now.
-        self._followed.clear()
-        for scope in list(self._holders):
-            with suppress(StorageFailed):
-                self._watch.follow(scope)  # So that nobody waits for the disk with the lock.
-                with self._lock:
-                    if scope not in self._holders:
-                        self._watch.forget(scope)
-                    elif self._watch.follow(scope):
-                        self._followed.add(scope)
+        self.following.begin_again()
         self._forget_all(self._inodes.held())
         for inode in self._inodes.held():
             if isinstance(inode.node, ThreadDirectory):
@@ -331,21 +279,7 @@ class KernelCache:
         if not inode.is_told and not inode.readers:
             return  # The kernel holds nothing of it.
         inode.is_told = False
-
-        def invalidate() -> None:
-            try:
-                pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attributes_only)
-            except OSError:
-                # It has forgotten it by itself, or does not know it yet: what tells of it may be under way.
-                with self._names_came:
-                    heapq.heappush(self._names, (time.monotonic() + _AGAIN_S, inode.number, b""))
-                    self._names_came.notify()
-
-        caller = self._caller
-        if inode.readers and not attributes_only and caller is not None:
-            caller.call(invalidate)  # It may wait for a page that is being read.
-        else:
-            invalidate()
+        self._forgetting.forget_inode(inode, attributes_only=attributes_only)
 
     # ── Names ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -368,48 +302,6 @@ class KernelCache:
         inode = self._inodes.existing(parent)
         if inode is not None:
             self.forget_name(inode, os.fsencode(name))
-
-    def forget_name(self, parent: Inode, name: bytes) -> None:
-        """Has the kernel forget a name soon: a handler of a mkdir, rename or the like may ask for it."""
-        now_s = time.monotonic()
-        with self._names_came:
-            for due_s in (now_s, now_s + _AGAIN_S):
-                heapq.heappush(self._names, (due_s, parent.number, name))
-            self._names_came.notify()
-
-    async def names_are_forgotten(self) -> None:
-        """For those who hold no directory's lock: returns when the names are forgotten.
-
-        Not later than soon: who holds the lock of a directory may be waiting for a task or thread of ours.
-        """
-        since_s, pause_s = time.monotonic(), 50e-6
-        while time.monotonic() < since_s + _PATIENCE_S:
-            with self._names_came:
-                if not self._is_forgetting and (not self._names or self._names[0][0] > since_s):
-                    return
-            # The thread that forgets them has no descriptors by which it could wake this one.
-            await trio.sleep(pause_s)
-            pause_s *= 2
-
-    def _forget_names(self) -> None:
-        with self._names_came:
-            while not self._is_closed:
-                due_s = self._names[0][0] if self._names else math.inf
-                wait_s = due_s - time.monotonic()
-                if wait_s > 0:
-                    self._names_came.wait(wait_s if self._names else None)
-                    continue
-                _, parent, name = heapq.heappop(self._names)
-                self._is_forgetting = True
-                self._names_came.release()
-                # The kernel may have forgotten it, or the directory, by itself.
-                with suppress(OSError):
-                    if name:
-                        pyfuse3.invalidate_entry(pyfuse3.InodeT(parent), pyfuse3.FileNameT(name))
-                    else:
-                        pyfuse3.invalidate_inode(pyfuse3.InodeT(parent), True)
-                self._names_came.acquire()
-                self._is_forgetting = False
 
     # ── poll(2) ─────────────────────────────────────────────────────────────────────────────────────
 

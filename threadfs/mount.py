@@ -1,8 +1,8 @@
 """The life of a mount: checking the place, serving, and going away cleanly.
 
-A mount ends when it is unmounted from outside (``fusermount3 -u``, ``umount``), or by SIGINT, SIGTERM or
-SIGHUP: the first unmounts as soon as nothing is open, the second at once. While its process lives it holds
-its `life_line`, and tells systemd, if that started it, when it is ready and when it goes.
+A mount ends when it is unmounted from outside (``fusermount3 -u``), or by signals (`unmounting`).
+While its process lives it holds its `life_line`, and tells systemd, if that started it, when it is ready and
+when it goes.
 """
 
 from __future__ import annotations
@@ -14,36 +14,30 @@ import gc
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyfuse3
-import sdnotify  # type: ignore[import-untyped]
 import trio
 
 from store import Store
-from threadfs import life_line
-from threadfs.journal import printable
+from store.printing import printable
+from threadfs import life_line, unmounting
 from threadfs.mounts import mounts, on_top
 from threadfs.nodes.root import root_of
 from threadfs.operations import Operations
+from threadfs.ownership import Ownership
 
 log = logging.getLogger("threadfs")
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # How long a mount whose process is not there may take to answer before that is known for sure.
 _ANSWERS_S = 2.0
 _MNT_FORCE = 1
 # What reading from the kernel fails with when the mount is gone, or its connection was aborted.
 _GONE = (errno.ECONNABORTED, errno.ENODEV)
-# How often a busy mount is tried again once it was asked to go.
-_RETRY_S = 0.25
-
-
 # How long a thread that computes keeps others waiting: with Python's 5 ms, all of a request's time.
 _SWITCH_S = 50e-6
 # Nodes and inodes are in no cycles; a full collection of 100,000 of them would stop everything for long.
@@ -61,6 +55,7 @@ class Settings:
     read_only: bool = False
     allow_other: bool = False
     no_exec: bool = False
+    ownership: Ownership = field(default_factory=Ownership)
 
 
 def mounted_at(mountpoint: str) -> tuple[str, str] | None:
@@ -162,7 +157,7 @@ def check_place(location: str | None, mountpoint: str) -> None:
         raise MountFailed("fusermount3 is missing: run ./mount.sh, or install the package fuse3")
     place = os.path.realpath(mountpoint)
     if location is not None:
-        _check_apart(location, os.path.realpath(location), mountpoint, place)
+        check_apart(location, mountpoint)
     try:
         os.makedirs(mountpoint, exist_ok=True)
         # An automount point is there to be mounted on.
@@ -178,7 +173,9 @@ def check_place(location: str | None, mountpoint: str) -> None:
         raise MountFailed(f"{mountpoint}: {error.strerror}") from None
 
 
-def _check_apart(location: str, store: str, mountpoint: str, place: str) -> None:
+def check_apart(location: str, mountpoint: str) -> None:
+    """That neither of the store's directory and the mount point is in the other. Raises MountFailed."""
+    store, place = os.path.realpath(location), os.path.realpath(mountpoint)
     if place == store or place.startswith(store.rstrip("/") + "/"):
         raise MountFailed(f"{mountpoint} is inside the store: choose a mount point outside {location}")
     if store.startswith(place.rstrip("/") + "/"):
@@ -210,13 +207,16 @@ def _options(location: str, settings: Settings) -> set[str]:
     return options
 
 
-def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Callable[[], None]) -> None:
+def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Callable[[str], None]) -> None:
     """Mounts *store* and answers the kernel until the mount is gone.
+
+    Args:
+        on_mounted: called when the mount answers, with what the user should know; most often nothing.
 
     Raises:
         MountFailed: FUSE refuses the mount.
     """
-    operations = Operations(root_of(store))
+    operations = Operations(root_of(store), settings.ownership)
     _init(operations, mountpoint, _options(store.location, settings))
     log.info("mounted %s on %s", store.location, mountpoint)
     clean = False
@@ -224,11 +224,13 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
         _favour_the_loop()
         operations.kernel_cache.start()
         store.index_runs()
+        if mounted := on_top(mountpoint):
+            operations.device = mounted.device
         life_line.hold(mountpoint)
-        trio.run(_main, mountpoint, lambda: _ready(store.location, mountpoint, on_mounted))
+        trio.run(_main, operations, mountpoint, lambda: _ready(operations, mountpoint, on_mounted))
         clean = True
     finally:
-        _tell_systemd("STOPPING=1")
+        unmounting.tell_systemd("STOPPING=1")
         operations.kernel_cache.close()
         store.close()
         # After a clean end the mount is gone already; after a crash it must not stay behind dead.
@@ -246,14 +248,10 @@ def _favour_the_loop() -> None:
     gc.set_threshold(*_GARBAGE)
 
 
-def _ready(location: str, mountpoint: str, on_mounted: Callable[[], None]) -> None:
-    _tell_systemd(f"READY=1\nSTATUS=Serving {printable(location)} on {printable(mountpoint)}")
-    on_mounted()
-
-
-def _tell_systemd(state: str) -> None:
-    """Does nothing when it was not systemd that started us."""
-    sdnotify.SystemdNotifier().notify(state)
+def _ready(operations: Operations, mountpoint: str, on_mounted: Callable[[str], None]) -> None:
+    location = operations.tree.store.location
+    unmounting.tell_systemd(f"READY=1\nSTATUS=Serving {printable(location)} on {printable(mountpoint)}")
+    on_mounted(operations.kernel_cache.following.lack)
 
 
 def _init(operations: Operations, mountpoint: str, options: set[str]) -> None:
@@ -278,11 +276,12 @@ def _init(operations: Operations, mountpoint: str, options: set[str]) -> None:
             os.close(descriptor)
 
 
-async def _main(mountpoint: str, on_mounted: Callable[[], None]) -> None:
-    with trio.open_signal_receiver(*_SIGNALS) as signals:
+async def _main(operations: Operations, mountpoint: str, on_mounted: Callable[[], None]) -> None:
+    with trio.open_signal_receiver(*unmounting.SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_unmount_when_asked, signals, mountpoint)
+            nursery.start_soon(unmounting.unmount_when_asked, signals, operations, mountpoint)
             nursery.start_soon(life_line.keep_lines)
+            nursery.start_soon(operations.kernel_cache.following.keep_trying)
             on_mounted()
             try:
                 await pyfuse3.main()
@@ -295,36 +294,3 @@ async def _main(mountpoint: str, on_mounted: Callable[[], None]) -> None:
 
 def _says_gone(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _GONE
-
-
-async def _unmount_when_asked(signals: object, mountpoint: str) -> None:
-    asked = trio.Event()
-    at_once = trio.Event()
-
-    async def listen() -> None:
-        async for number in signals:  # type: ignore[attr-defined]
-            log.info("%s: unmounting%s", signal.Signals(number).name, " at once" if asked.is_set() else "")
-            _tell_systemd("STOPPING=1")
-            (at_once if asked.is_set() else asked).set()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(listen)
-        await asked.wait()
-        if not await _unmounted(mountpoint):
-            log.info("%s is busy: it goes when nothing is open, or at the next signal", mountpoint)
-            while not at_once.is_set() and not await _unmounted(mountpoint):
-                with trio.move_on_after(_RETRY_S):
-                    await at_once.wait()
-            if at_once.is_set():
-                await _unmounted(mountpoint, "-z")
-        nursery.cancel_scope.cancel()
-
-
-async def _unmounted(mountpoint: str, *options: str) -> bool:
-    result = await trio.run_process(
-        ["fusermount3", "-u", *options, "--", mountpoint],
-        check=False,
-        capture_stdout=True,
-        capture_stderr=True,
-    )
-    return result.returncode == 0

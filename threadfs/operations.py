@@ -18,6 +18,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pyfuse3
 
 from store import InvalidDocument, InvalidName, NotFound, StoreError
+from store.printing import printable
+from threadfs import openers
 from threadfs.answers import Answers
 from threadfs.asking import asked, in_thread
 from threadfs.errnos import errno_of
@@ -32,11 +34,13 @@ from threadfs.nodes.base import (
     NoSuchName,
     Reader,
     Refused,
+    Writer,
     is_readable,
     is_writable,
 )
 from threadfs.nodes.documents import DocumentFile
 from threadfs.nodes.root import Root
+from threadfs.ownership import Ownership
 from threadfs.recent_readers import RecentReaders
 
 log = logging.getLogger("threadfs")
@@ -45,6 +49,11 @@ _MAX_NAME_BYTES = 255
 _RECENT_BYTES = 32 << 20
 _SHORT_LIST = 100
 _LISTINGS_ASKED = 16
+# The operations that may change the store.
+_CHANGES = (
+    *("mkdir", "create", "unlink", "rmdir", "rename", "setattr"),
+    *("write", "flush", "fsync", "_commit_at_last_close"),
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,9 +63,14 @@ def handler(
     function: Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]]:
     """Counts the operation and turns every error into an errno; nothing else may leave a handler."""
+    is_change = function.__name__ in _CHANGES
 
     async def handle(self: Operations, /, *arguments: P.args, **named: P.kwargs) -> T:
         self.tree.journal.counters["operations"] += 1
+        if self.is_ending:
+            raise pyfuse3.FUSEError(errno.ENOTCONN)
+        self.in_hand += 1
+        self.changes_in_hand += is_change
         try:
             return await function(self, *arguments, **named)
         except pyfuse3.FUSEError:
@@ -70,9 +84,12 @@ def handler(
             raise pyfuse3.FUSEError(code) from None
         except Exception:
             path = self.subject(function.__name__, arguments)
-            log.exception("%s of %s failed", function.__name__, path)
+            log.exception("%s of %s failed", function.__name__, printable(path))
             self.tree.journal.refused(path, errno.EIO, "an error in threadfs: its log tells more")
             raise pyfuse3.FUSEError(errno.EIO) from None
+        finally:
+            self.in_hand -= 1
+            self.changes_in_hand -= is_change
 
     return handle
 
@@ -87,13 +104,14 @@ def _decoded(name: bytes) -> str:
 class Operations(pyfuse3.Operations):
     enable_writeback_cache = False
 
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Root, ownership: Ownership | None = None) -> None:
         super().__init__()
         self.tree = root.tree
         self.inodes = Inodes(root)
         self.kernel_cache = KernelCache(self.tree, self.inodes)
         self.inodes.when_dropped(self.kernel_cache.release)
-        self.answers = Answers(self.inodes, self.kernel_cache)
+        self.ownership = ownership or Ownership()
+        self.answers = Answers(self.inodes, self.kernel_cache, self.ownership)
         self._recent = RecentReaders(_RECENT_BYTES)
         self._files: dict[int, OpenFile] = {}
         self._listings: dict[int, Listing] = {}
@@ -102,7 +120,12 @@ class Operations(pyfuse3.Operations):
         self._asked_for = 0
         self._not_asked_since = _LISTINGS_ASKED
         self._next_handle = 1
-        self._uid, self._gid = os.getuid(), os.getgid()
+        # The number of the mounted file system as in mountinfo, ``major:minor``, once that is known.
+        self.device = ""
+        # How many requests are being answered, how many of these may change the store, and whether those that
+        # come are refused.
+        self.in_hand = self.changes_in_hand = 0
+        self.is_ending = False
 
     # ── Helpers ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -113,7 +136,7 @@ class Operations(pyfuse3.Operations):
             return "."
         if operation == "readdir":
             return "(a listing)"
-        if operation in ("read", "write", "flush", "fsync"):
+        if operation in ("read", "write", "flush", "fsync", "_commit_at_last_close"):
             return self._files[first].inode.node.path
         if operation in ("rename", "link"):
             arguments = arguments[2 if operation == "rename" else 1 :]
@@ -156,6 +179,7 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         node = await in_thread(self._directory(parent_inode).make_directory, _decoded(name))
+        node.set_permissions(self.ownership.of_new(stat.S_IFDIR | stat.S_IMODE(mode)))
         return await self.answers.remember(node)
 
     @handler
@@ -173,14 +197,14 @@ class Operations(pyfuse3.Operations):
         if flags & os.O_EXCL and await asked(directory, directory.holds, text):
             raise pyfuse3.FUSEError(errno.EEXIST)
         node = await asked(directory, directory.make_file, text)
-        node.set_permissions(mode)
+        node.set_permissions(self.ownership.of_new(stat.S_IFREG | stat.S_IMODE(mode)))
         self.inodes.renew(node)
         entry = await self.answers.remember(node)
         inode = self.inodes.of(node)
         try:
             if flags & os.O_ACCMODE == os.O_RDONLY:
                 return await self._open_reader(inode), entry
-            return await self._open_writer(inode, flags), entry
+            return await self._open_writer(inode, flags, ctx.pid), entry
         except BaseException:
             self.tree.scratch.appeared(directory.path, text)
             self.inodes.forget([(inode.number, 1)])
@@ -269,10 +293,13 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         found = self.inodes[inode]
         node = found.node
-        if (fields.update_uid and attr.st_uid != self._uid) or (
-            fields.update_gid and attr.st_gid != self._gid
+        owner = self.ownership
+        if (fields.update_uid and attr.st_uid != owner.uid) or (
+            fields.update_gid and attr.st_gid != owner.gid
         ):
-            raise Refused(errno.EPERM, "everything here belongs to who mounted it")
+            raise Refused(
+                errno.EPERM, f"everything here belongs to {owner.uid}:{owner.gid}, as it was mounted"
+            )
         if fields.update_size:
             opened = self._files.get(fh) if fh is not None else None
             if opened is not None and opened.writer is not None:
@@ -376,10 +403,10 @@ class Operations(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         found = self.inodes[inode]
         if flags & os.O_ACCMODE != os.O_RDONLY:
-            return await self._open_writer(found, flags)
+            return await self._open_writer(found, flags, ctx.pid)
         return await self._open_reader(found)
 
-    async def _open_writer(self, found: Inode, flags: int) -> pyfuse3.FileInfo:
+    async def _open_writer(self, found: Inode, flags: int, opener: int) -> pyfuse3.FileInfo:
         node = found.node
         takes_pages = node.shows_what_is_written and (flags & os.O_TRUNC or not node.is_append_only)
         if not is_writable(node):
@@ -397,7 +424,7 @@ class Operations(pyfuse3.Operations):
         except BaseException:
             found.writers -= 1
             raise
-        return self._opened(OpenFile(found, None, writer, is_cached=False))
+        return self._opened(OpenFile(found, None, writer, is_cached=False, opener=opener))
 
     async def _open_reader(self, found: Inode) -> pyfuse3.FileInfo:
         reader = await self._reader(found)
@@ -488,8 +515,9 @@ class Operations(pyfuse3.Operations):
         file = self._files[fh]
         assert file.writer is not None
         async with file:
+            file.is_judged = False
             if file.writer.is_patient:
-                file.writer.write(off, buf)
+                await asked(file.inode.node, file.writer.write, off, buf)
             else:
                 await self._committing(file.writer.write, off, buf)
         file.inode.given_time_ns = None
@@ -498,28 +526,60 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def flush(self, fh: int) -> None:
-        await self._commit(self._files[fh])
+        """Arrives at each close of a descriptor, also that of a child that has inherited it."""
+        file = self._files[fh]
+        async with file:
+            if file.writer is not None and file.owes:
+                await self._commit(file, file.writer, unless_open=True)
 
     @handler
     async def fsync(self, fh: int, datasync: bool) -> None:
-        await self._commit(self._files[fh])
+        file = self._files[fh]
+        async with file:
+            if file.writer is not None and file.owes:
+                await self._commit(file, file.writer)
 
     async def _committing(self, function: Callable[..., None], *arguments: Any) -> None:
         """For what may change the store: the kernel has forgotten what changed before the caller goes on."""
         await in_thread(function, *arguments)
         await self.kernel_cache.names_are_forgotten()
 
-    async def _commit(self, file: OpenFile) -> None:
-        if file.writer is not None:
-            async with file:
-                if file.writer.owes:
-                    await self._committing(file.writer.flush)
-            if file.inode.given_time_ns is not None:
-                with suppress(NotFound):
-                    await self._committing(file.inode.node.set_modified, file.inode.given_time_ns)
+    async def _commit(self, file: OpenFile, writer: Writer, *, unless_open: bool = False) -> None:
+        """Commits what was written; *unless_open* by the process that opened the file: it may write more."""
+
+        # Of several opened by one program nobody sees which descriptor is whose, but one each that it needs.
+        needed = sum(
+            other.inode is file.inode and other.opener == file.opener and other.owes
+            for other in (self._files.values() if file.inode.writers > 1 else (file,))
+        )
+
+        def end() -> bool:
+            if unless_open:
+                found = openers.open_descriptors(file.opener, file.inode.number, self.device)
+                if found >= needed:
+                    return False
+            file.is_judged = True
+            writer.flush()
+            return True
+
+        if not await in_thread(end):
+            return
+        await self.kernel_cache.names_are_forgotten()
+        if file.inode.given_time_ns is not None:
+            with suppress(NotFound):
+                await self._committing(file.inode.node.set_modified, file.inode.given_time_ns)
+
+    @handler
+    async def _commit_at_last_close(self, fh: int, writer: Writer) -> None:
+        await self._commit(self._files[fh], writer)
 
     async def release(self, fh: int) -> None:
-        file = self._files.pop(fh)
+        """No descriptor is left. Nobody waits for this, so an error is in ``.threadfs/errors`` alone."""
+        file = self._files[fh]
+        if file.writer is not None and file.owes and not file.is_judged:
+            with suppress(pyfuse3.FUSEError):
+                await self._commit_at_last_close(fh, file.writer)
+        del self._files[fh]
         inode = file.inode
         if file.writer is not None:
             inode.writers -= 1

@@ -7,13 +7,18 @@ import stat
 from typing import Any
 
 from store import Store, StoreError, ThreadStore
-from threadfs.mounts import mounts
+from store.disk import evidence
+from threadfs.mounts import mounts, on_top, place_of
 
 _SCHEMES = ("postgresql://", "postgres://")
 
 
 class CannotOpen(StoreError):
     """The location names no store that can be opened; the text is one line for the user."""
+
+
+class NoStore(CannotOpen):
+    """It is a directory of other things."""
 
 
 def is_url(location: str) -> bool:
@@ -43,30 +48,73 @@ def without_password(url: str) -> tuple[str, str | None]:
     return shown, password
 
 
-def open_store(location: str, *, create: bool = False) -> Store:
-    """The store at *location*.
+def resolved(location: str) -> str:
+    """What *location* stands for: a place where a store is mounted, for that store.
+
+    Raises:
+        CannotOpen: somebody else has mounted it, who may say that it shows anything.
+    """
+    if is_url(location):
+        return location
+    mount = on_top(place_of(location))
+    if mount is None or not mount.is_threadfs:
+        return location
+    if mount.owner[0] not in (0, os.geteuid()):
+        raise CannotOpen(f"{location} is mounted by another user: give the store, {mount.source} as they say")
+    return mount.source
+
+
+def open_store(location: str, *, create: bool = False, insist: bool = False) -> Store:
+    """The store at *location*, or the one that is mounted there.
 
     Args:
-        create: make a directory that is missing. What reads a store does not: a misspelt name is no
-            empty store.
+        create: make a directory that is missing, in one that is there. What reads a store does not: a
+            misspelt name is no empty store.
+        insist: make those above it, too, and take one for a store that holds other things and no thread.
 
     Raises:
         CannotOpen: there is none, it is no store, or what is needed to open it is not installed.
         StoreError: it cannot be opened.
     """
+    location = resolved(location)
     if is_url(location):
-        store: Store = _postgres().PostgresStore(location)
+        store: Store = _postgres().PostgresStore(location, create=create)
         return store
     path = absolute(location)
     _check_is_none_of_ours(location, os.path.realpath(path))
-    if not create:
-        try:
-            is_directory = stat.S_ISDIR(os.stat(path).st_mode)
-        except OSError as error:
-            raise CannotOpen(f"{location}: {error.strerror}") from None
-        if not is_directory:
-            raise CannotOpen(f"{location}: Not a directory")
+    check_is_there(location, path, create=create, insist=insist)
+    if not insist and os.path.isdir(path) and evidence.holds_no_thread(os.path.realpath(path)):
+        raise NoStore(f"{location} is no store: it holds other things, and not one thread")
     return ThreadStore(path)
+
+
+def open_if_there(location: str, *, insist: bool = False) -> Store | None:
+    """The store at *location*; ``None`` where there is none yet, and `open_store` would make it."""
+    location = resolved(location)
+    if is_url(location):
+        try:
+            return open_store(location)
+        except _postgres().NoTables:
+            return None
+    path = absolute(location)
+    check_is_there(location, path, create=True, insist=insist)
+    return open_store(location, insist=insist) if os.path.lexists(path) else None
+
+
+def check_is_there(location: str, path: str, *, create: bool = False, insist: bool = False) -> None:
+    """That a store's directory is there, or may be made; see `open_store`. Raises CannotOpen."""
+    try:
+        is_directory = stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError as error:
+        above = os.path.dirname(path)
+        if insist or (create and os.path.isdir(above)):
+            return
+        reason = f"there is no directory {above} (--create makes it)" if create else error.strerror
+        raise CannotOpen(f"{location}: {reason}") from None
+    except OSError as error:
+        raise CannotOpen(f"{location}: {error.strerror}") from None
+    if not is_directory:
+        raise CannotOpen(f"{location}: Not a directory")
 
 
 def _check_is_none_of_ours(location: str, path: str) -> None:
@@ -75,7 +123,8 @@ def _check_is_none_of_ours(location: str, path: str) -> None:
     innermost = sorted(around, key=lambda mount: len(mount.mountpoint))[-1:]
     if innermost and innermost[0].is_threadfs:
         raise CannotOpen(f"{location} is in a mount, and no store: it shows {innermost[0].source}")
-    if os.path.isfile(os.path.join(path, "meta.json")):
+    above, name = os.path.split(path)
+    if os.path.isfile(os.path.join(path, "meta.json")) and evidence.is_surely_thread(above, name):
         raise CannotOpen(f"{location} is a thread, and no store: give the directory that it is in")
 
 

@@ -20,6 +20,31 @@ from store.documents import MAX_LINE_BYTES
 from store.errors import Damaged
 from store.lines import message_of
 
+# What a line of the log has besides the text of the message, generously.
+_LINE_BYTES = 512
+
+
+def check_room(directory: int, thread_id: str, log_bytes: int | None, size_bytes: int) -> None:
+    """Says that a message of *size_bytes* cannot be appended in a thread's *directory*, if that is known.
+
+    *log_bytes* is the size of the log; ``None``: there is none yet.
+
+    Raises:
+        StorageFailed: the disk is read-only or full, or the directory or the log may not be written.
+    """
+    with storage_errors(f"{thread_id}/{LOG}"):
+        disk = os.fstatvfs(directory)
+        if disk.f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        if not os.access("." if log_bytes is None else LOG, os.W_OK, dir_fd=directory):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        free_blocks = disk.f_bavail if os.geteuid() else disk.f_bfree
+        # The log may grow to the end of its last block whatever the disk has left.
+        free_bytes = free_blocks * disk.f_frsize + -(log_bytes or 0) % disk.f_frsize
+        # Some disks do not tell how large they are.
+        if disk.f_blocks and size_bytes + _LINE_BYTES > free_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
 
 class OpenLog:
     """A log that is appended to. One sync is for all that was written before it.

@@ -22,6 +22,7 @@ from store.disk.layout import LOG, META, RUNS, STATUS, STEPS
 from store.disk.log import complete_size
 from store.disk.thread_store import ThreadStore
 from store.errors import StorageFailed
+from store.printing import printable
 
 # What another program may be about to put right itself, and how long it may take.
 _MOMENTARY = frozenset({Problem.TORN_LINE, Problem.NO_META, Problem.NO_STATUS})
@@ -157,8 +158,3 @@ def _at(parts: tuple[str, ...], problem: Problem, what: str) -> Finding:
     severity = Severity.WARNING if is_hidden else Severity.ERROR
     key = DocumentKey(parts[0])
     return Finding(printable("/".join(parts)), severity, what, problem, key, parts=parts)
-
-
-def printable(path: str) -> str:
-    """A path as a line of text, whatever its names are made of."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -19,6 +20,8 @@ from store.errors import Damaged, StorageFailed
 # Our own temporary files and directories; a name that starts with "." is never an id.
 TEMPORARY = ".threadfs-tmp-"
 DELETED = ".threadfs-deleted-"
+_OURS = re.compile(rf"({re.escape(TEMPORARY)}|{re.escape(DELETED)})[0-9a-f]{{16}}")
+_OF_REFERENCE = re.compile(r"\.tmp[A-Za-z0-9]{6}")
 
 # How often a document that other programs keep replacing is read again before giving up.
 _ATTEMPTS = 1000
@@ -26,6 +29,11 @@ _ATTEMPTS = 1000
 
 def temporary_name(prefix: str = TEMPORARY) -> str:
     return prefix + secrets.token_hex(8)
+
+
+def is_leftover(name: str, *, is_file: bool = True) -> bool:
+    """Whether *name* is one that this program or, for a file, the reference gives to what it soon renames."""
+    return bool(_OURS.fullmatch(name) or (is_file and _OF_REFERENCE.fullmatch(name)))
 
 
 def info_of(status: os.stat_result) -> Info:

@@ -8,25 +8,20 @@ and by its age: a program that still lives renames its temporary file within mom
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 
 from store import names
-from store.disk import directories, trees
+from store.disk import directories, evidence, files, trees
 from store.disk.directories import opened
-from store.disk.files import DELETED, TEMPORARY
 from store.disk.layout import RUNS, STEPS, Parts
 from store.disk.system_calls import SystemCalls
 from store.errors import StorageFailed
 
 # Where maintenance puts what may still be of use to somebody.
 ASIDE = ".threadfs-aside"
-
-_TEMPORARY = re.compile(rf"({re.escape(TEMPORARY)}[0-9a-f]{{16}}|\.tmp[A-Za-z0-9]{{6}})\Z")
-_DELETED = re.compile(rf"{re.escape(DELETED)}[0-9a-f]{{16}}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +46,13 @@ def find(root: str, older_than_s: float) -> Iterator[Leftover]:
             with directories.storage_errors("/".join(parts) or root):
                 names_found = [name for name in os.listdir(directory) if name.startswith(".")]
             for name in names_found:
-                is_deleted = bool(_DELETED.match(name))
-                if (is_deleted or _TEMPORARY.match(name)) and _is_old(directory, name, latest_ns):
-                    yield Leftover((*parts, name), is_deleted)
+                if (
+                    files.is_leftover(name)
+                    and _is_old(directory, name, latest_ns)
+                    # In a directory that is no thread it may be anybody's.
+                    and (not parts or evidence.is_surely_thread(root, parts[0]))
+                ):
+                    yield Leftover((*parts, name), name.startswith(files.DELETED))
 
 
 def _passing_over(parts: Parts) -> AbstractContextManager[None]:

@@ -19,9 +19,8 @@ from store.checking import (
     path_of,
     wrong_identity,
 )
-from store.disk import directories, files
+from store.disk import directories, evidence, files
 from store.disk.aside import Aside
-from store.disk.checking import printable
 from store.disk.directories import opened
 from store.disk.layout import LOG, META, RUNS, STATUS, Parts
 from store.disk.leftovers import ASIDE
@@ -30,8 +29,9 @@ from store.disk.open_threads import locked_thread
 from store.disk.system_calls import SystemCalls
 from store.disk.thread_store import ThreadStore
 from store.documents import MAX_LINE_BYTES
-from store.errors import InvalidDocument, StoreError
+from store.errors import Foreign, InvalidDocument, StoreError
 from store.models import Thread, now_s
+from store.printing import printable
 
 
 class Repair:
@@ -63,8 +63,12 @@ class Repair:
         """What was done about a finding, in words; empty when nothing can be done.
 
         Raises:
+            Foreign: it is in something that is not surely a thread.
             StoreError: it failed, and the store is as it was.
         """
+        place = finding.key.thread_id
+        if finding.problem is not Problem.LEFTOVER and not evidence.is_surely_thread(self._root, place):
+            raise Foreign(place, "not surely a thread")
         mender = self._menders.get(finding.problem)
         return mender(finding) if mender else ""
 

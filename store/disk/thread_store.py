@@ -8,12 +8,23 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from store import documents, lines, names, transitions
 from store.api import Change, DocumentKey, Info, RunContents, StatusOfRun
-from store.disk import directories, filesystems, layout, leftovers, log, modified, trees
+from store.disk import (
+    appending,
+    directories,
+    filesystems,
+    foreign,
+    layout,
+    leftovers,
+    log,
+    modified,
+    trees,
+)
 from store.disk.appending import OpenLog
 from store.disk.directories import opened, storage_errors
 from store.disk.document_files import DocumentFiles
@@ -219,6 +230,21 @@ class ThreadStore(DocumentFiles):
                 is_read_only = os.fstatvfs(thread).f_flag & os.ST_RDONLY
                 raise StorageFailed(errno.EROFS if is_read_only else errno.EACCES, thread_id)
 
+    def check_appendable(self, thread_id: str, size_bytes: int = 0) -> None:
+        """Says beforehand, as far as the disk tells, that a message of *size_bytes* could not be appended.
+
+        Raises:
+            ThreadNotFound: no such thread.
+            StorageFailed: the disk is read-only or full, or the thread or its log somebody else's.
+        """
+        self.document_info(DocumentKey(thread_id))
+        with opened(self.root, thread_id) as thread:
+            if thread is None:
+                raise self._gone(DocumentKey(thread_id))
+            log_status = directories.stat_path(self.root, (thread_id, LOG))
+            log_bytes = None if log_status is None else log_status.st_size
+            appending.check_room(thread, thread_id, log_bytes, size_bytes)
+
     def thread_modified_ns(self, thread_id: str) -> int:
         """When anything in the thread last changed, in nanoseconds since 1970."""
         index = self._index
@@ -262,6 +288,8 @@ class ThreadStore(DocumentFiles):
         force: bool = False,
         only_empty: bool = False,
         unmodified_since_ns: int | None = None,
+        with_foreign: bool = False,
+        with_damaged: bool = False,
     ) -> None:
         """Deletes a thread with all that it holds; readers see all of it or nothing.
 
@@ -269,8 +297,10 @@ class ThreadStore(DocumentFiles):
             RunInProgress: a run is in progress, and *force* is not given.
             NotEmpty: it holds messages or runs, and *only_empty* was asked for.
             ModifiedSince: it has changed, or come, after *unmodified_since_ns*, in nanoseconds since 1970.
+            Foreign: see `check_ours`, also for *with_foreign* and *with_damaged*.
         """
-        self.document_info(DocumentKey(thread_id))
+        key = DocumentKey(thread_id)
+        self.document_info(key)
         with opened(self.root) as root, locked_thread(self.open_threads, thread_id) as thread:
             assert root is not None
             run_ids = self._listing.ids((thread_id, RUNS), STATUS)
@@ -281,10 +311,39 @@ class ThreadStore(DocumentFiles):
                 raise NotEmpty(f"thread {thread_id!r} holds messages or runs")
             if unmodified_since_ns is not None and self.thread_touched_ns(thread_id) > unmodified_since_ns:
                 raise ModifiedSince(thread_id)
-            trees.delete(self._calls, root, thread_id, thread_id)
+            foreign.check(root, thread_id, key, with_foreign=with_foreign, with_damaged=with_damaged)
+            check_again = None if with_foreign else partial(foreign.check_contents, key=key)
+            trees.delete(self._calls, root, thread_id, thread_id, check_again)
             self.open_threads.forget(thread)
             self._listing.forget((thread_id,))
         self._note(thread_id)
+
+    def check_ours(self, key: DocumentKey, *, with_foreign: bool = False) -> None:
+        """That a thread or run is surely one of this format, and holds nothing else.
+
+        A directory with a ``meta.json`` is shown as a thread, but may be anybody's.
+
+        Args:
+            with_foreign: it may hold something else. (Deleting has *with_damaged* too: it may have no
+                document that says what it is, and then holds nothing else.)
+
+        Raises:
+            Foreign: it is not; with the path of what is wrong.
+        """
+        self.document_info(key)
+        if key.run_id is None:
+            with opened(self.root) as root:
+                assert root is not None
+                foreign.check(root, key.thread_id, key, with_foreign=with_foreign)
+            return
+        self._check_is_thread(key.thread_id)
+        with opened(self.root, key.thread_id, RUNS) as runs:
+            if runs is None:
+                raise self._gone(key)
+            foreign.check(runs, key.run_id, key, with_foreign=with_foreign)
+
+    def _check_is_thread(self, thread_id: str) -> None:
+        self.check_ours(DocumentKey(thread_id), with_foreign=True)
 
     def _refuse_in_progress(self, thread_id: str, run_id: str) -> None:
         with suppress(NotFound, Damaged):
@@ -424,13 +483,21 @@ class ThreadStore(DocumentFiles):
         return self._while_there(DocumentKey(thread_id), lambda: self._listing.ids(parts, STATUS))
 
     def delete_run(
-        self, thread_id: str, run_id: str, *, force: bool = False, only_empty: bool = False
+        self,
+        thread_id: str,
+        run_id: str,
+        *,
+        force: bool = False,
+        only_empty: bool = False,
+        with_foreign: bool = False,
+        with_damaged: bool = False,
     ) -> None:
         """Deletes a run with its steps.
 
         Raises:
             RunInProgress: it is in progress, and *force* is not given.
             NotEmpty: it is not queued or has steps, and *only_empty* was asked for.
+            Foreign: see `check_ours`, also for *with_foreign* and *with_damaged*.
         """
         key = DocumentKey(thread_id, run_id)
         self.document_info(key)
@@ -444,7 +511,11 @@ class ThreadStore(DocumentFiles):
                 or self.list_step_ids(thread_id, run_id)
             ):
                 raise NotEmpty(f"run {run_id!r} has been worked on")
-            trees.delete(self._calls, runs, run_id, f"{thread_id}/{RUNS}/{run_id}")
+            if not with_damaged:
+                self._check_is_thread(thread_id)
+            foreign.check(runs, run_id, key, with_foreign=with_foreign, with_damaged=with_damaged)
+            check_again = None if with_foreign else partial(foreign.check_contents, key=key)
+            trees.delete(self._calls, runs, run_id, f"{thread_id}/{RUNS}/{run_id}", check_again)
             self._listing.forget((thread_id, RUNS, run_id))
         self._note(thread_id, run_id)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
@@ -13,7 +13,7 @@ from store.disk.directories import storage_errors
 from store.disk.durable_names import DurableNames
 from store.disk.layout import Parts
 from store.disk.system_calls import SystemCalls
-from store.errors import AlreadyExists, Damaged
+from store.errors import AlreadyExists, Damaged, StoreError
 from store.waiting import waits
 
 # What a directory is to hold: bytes are files, also in pieces; mappings are directories.
@@ -101,17 +101,26 @@ def ensure_directory(calls: SystemCalls, parent: int, name: str, path: str) -> i
     return directory
 
 
-def delete(calls: SystemCalls, parent: int, name: str, path: str) -> None:
-    """Deletes a directory; readers see all of it or nothing."""
+def delete(
+    calls: SystemCalls, parent: int, name: str, path: str, check: Callable[[int, str], None] | None
+) -> None:
+    """Deletes a directory; readers see all of it or nothing.
+
+    *check*, if any, is given the parent and the name of the directory when nobody finds it any more, and thus
+    nothing comes into it: what it then refuses, by a `StoreError`, is back under its name.
+    """
     with storage_errors(path):
         deleted = files.temporary_name(files.DELETED)
         calls.rename(parent, name, parent, deleted)
         try:
+            if check is not None:
+                check(parent, deleted)
             calls.sync(parent)
-        except OSError:
+        except (OSError, StoreError):
             # Not durable, so nothing of it may be removed: a power cut could bring back half.
             with suppress(OSError):
                 calls.rename(parent, deleted, parent, name)
+                calls.sync(parent)
             raise
         # It is gone; what of its files cannot be removed is left for maintenance.
         with suppress(OSError):

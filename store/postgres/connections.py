@@ -16,6 +16,8 @@ from typing import Any, Self
 import psycopg
 from psycopg_pool import ConnectionPool
 
+from store.postgres.failures import words
+from store.postgres.outage import Outage
 from store.postgres.urls import connection_parameters, without_password
 from store.postgres.watchdog import Watchdog
 
@@ -24,9 +26,10 @@ __all__ = ["Connections", "Limits", "Rows", "Session", "without_password"]
 Rows = list[tuple[Any, ...]]
 Parameters = Sequence[Any] | Mapping[str, Any]
 
-# The pool tells of each connection that it gives, which would be every call. The rest is for the log of a
-# mount, and not for the stderr of a command, which says in one line what has become of it.
-logging.getLogger("psycopg.pool").setLevel(logging.WARNING)
+# The pool tells of each connection that it gives, which would be every call, and of each that it cannot make,
+# which `Outage` says once. The rest is for the log of a mount, and not for the stderr of a command, which
+# says in one line what has become of it.
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 # Where the tables are. A schema of its own: a database may have "threads" and "runs" of another program.
@@ -102,9 +105,10 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 class Session:
     """A connection, for as long as one attempt at something takes."""
 
-    def __init__(self, connection: Connection, watchdog: Watchdog, limits: Limits) -> None:
+    def __init__(self, connection: Connection, watchdog: Watchdog, limits: Limits, outage: Outage) -> None:
         self.connection = connection
         self._watchdog = watchdog
+        self._outage = outage
         self._guard_s = limits.answer_s + _GRACE_S
 
     def execute(self, query: str, parameters: Parameters = ()) -> Rows:
@@ -114,6 +118,7 @@ class Session:
             self.connection.cursor(binary=True) as cursor,
         ):
             cursor.execute(query.encode(), parameters)
+            self._outage.answered()
             return cursor.fetchall() if cursor.description else []
 
     def execute_script(self, sql: str) -> None:
@@ -139,7 +144,8 @@ class Connections:
         self._watchdog = Watchdog()
         self._pool: ConnectionPool[Connection] | None = None
         # Why connecting failed, while it does.
-        self.last_refusal: psycopg.Error | None = None
+        self.last_refusal = ""
+        self.outage = Outage(self._look)
         # Until when somebody waits for a connection, at the latest.
         self._wanted_until_s = 0.0
         self._given: weakref.WeakSet[Connection] = weakref.WeakSet()
@@ -152,7 +158,7 @@ class Connections:
         os.register_at_fork(after_in_child=start_anew)
 
     def _failed(self, error: psycopg.Error) -> None:
-        self.last_refusal = error
+        self.last_refusal = words(error)
 
     def _start_anew(self) -> None:
         # The parent's sockets are closed here without a word to the server: it may be using them.
@@ -163,6 +169,10 @@ class Connections:
         _left_to_parents.append(self._pool)
         self._pool, self._given = None, weakref.WeakSet()
         self._watchdog, self._opening = Watchdog(), threading.Lock()
+        self.outage = Outage(self._look)
+
+    def _look(self) -> None:
+        self.connect().close()
 
     def connect(self) -> Connection:
         """A connection outside the pool, set up like the others. Raises psycopg.Error."""
@@ -183,19 +193,20 @@ class Connections:
             raise
 
     def session_on(self, connection: Connection) -> Session:
-        return Session(connection, self._watchdog, self.limits)
+        return Session(connection, self._watchdog, self.limits, self.outage)
 
     @contextmanager
     def session(self, until_s: float) -> Iterator[Session]:
         """A connection of the pool, which is waited for until then (`time.monotonic`).
 
         Raises:
-            psycopg.Error: there was none in time (PoolTimeout), or what the block said.
+            psycopg.Error: there was none in time (PoolTimeout), there is no server (ServerAway), or what the
+                block said.
         """
         pool = self._opened_pool()
         self._wanted_until_s = max(self._wanted_until_s, until_s)
         connection = pool.getconn(max(0.05, until_s - time.monotonic()))
-        self.last_refusal = None
+        self.last_refusal = ""
         try:
             yield self.session_on(connection)
         except psycopg.Error:
@@ -207,23 +218,34 @@ class Connections:
             pool.putconn(connection)
 
     def _opened_pool(self) -> ConnectionPool[Connection]:
-        with self._opening:
-            if self._pool is None:
-                self._pool = ConnectionPool(
-                    connection_class=Connection,
-                    kwargs=self._parameters,
-                    configure=self._set_up,
-                    min_size=0,
-                    max_size=self.limits.connections,
-                    # Each time that this is over the pool closes one of those that were not needed meanwhile.
-                    max_idle=_IDLE_S / (self.limits.connections + 1),
-                    reconnect_timeout=_RECONNECT_S,
-                    reconnect_failed=self._connect_anew,
-                    num_workers=2,
-                    name="threadfs",
-                    open=True,
-                )
-            return self._pool
+        while True:
+            self.outage.check()
+            with self._opening:
+                if self._pool is None:
+                    self._pool = self._new_pool()
+                if not self.outage.is_known:
+                    return self._pool
+
+    def gave_up(self, tried_since_s: float, error: psycopg.Error) -> None:
+        """A call that began then has given up on the server, because of *error*."""
+        if self.outage.begin(tried_since_s, self.last_refusal or words(error)):
+            self._close_pool(wait_s=0)
+
+    def _new_pool(self) -> ConnectionPool[Connection]:
+        return ConnectionPool(
+            connection_class=Connection,
+            kwargs=self._parameters,
+            configure=self._set_up,
+            min_size=0,
+            max_size=self.limits.connections,
+            # Each time that this is over the pool closes one of those that were not needed meanwhile.
+            max_idle=_IDLE_S / (self.limits.connections + 1),
+            reconnect_timeout=_RECONNECT_S,
+            reconnect_failed=self._connect_anew,
+            num_workers=2,
+            name="threadfs",
+            open=True,
+        )
 
     def _connect_anew(self, pool: ConnectionPool[Connection]) -> None:
         """The pool has given up, and does not begin again for those who wait already. For a new one it does.
@@ -235,10 +257,15 @@ class Connections:
                 pool.putconn(pool.getconn(0.01))
 
     def close(self) -> None:
+        self._close_pool(wait_s=5.0)
+        self.outage.end()
+
+    def _close_pool(self, wait_s: float) -> None:
+        """Those who wait for a connection of it get PoolClosed; its threads have so long to end."""
         with self._opening:
-            if self._pool is not None:
-                self._pool.close()
-                self._pool = None
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close(wait_s)
 
 
 # Pools of parent processes: ended there, and not to be touched here.

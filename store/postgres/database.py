@@ -27,7 +27,7 @@ import psycopg
 
 from store.api import Change
 from store.postgres.connections import Connections, Limits, Parameters, Rows, Session
-from store.postgres.failures import is_passing, storage_failed
+from store.postgres.failures import ServerAway, is_absence, is_passing, storage_failed
 
 CHANNEL = "threadfs"
 
@@ -156,8 +156,14 @@ class _Attempts:
             try:
                 with self._connections.session(self._until_s) as session:
                     return attempt(session)
+            except ServerAway as error:
+                # Who has to find out what became of a commit waits for the server all the same.
+                if not (is_unanswered() and self._connections.outage.is_over_by(self._until_s)):
+                    raise storage_failed(error, is_unanswered=is_unanswered()) from error
             except psycopg.Error as error:
                 time_is_up = time.monotonic() + pause_s >= self._until_s
+                if time_is_up and is_absence(error):
+                    self._connections.gave_up(self._until_s - self._retry_s, error)
                 if time_is_up or not is_passing(error):
                     refusal = self._connections.last_refusal
                     raise storage_failed(error, refusal, is_unanswered=is_unanswered()) from error

@@ -11,7 +11,16 @@ from store.errors import InvalidDocument
 from store.models import Document
 from store.postgres.database import Database, Transaction
 from store.postgres.leftovers import Leftovers
-from store.postgres.tables import NOW_NS, change_of, not_found, parsed, row_of, status_in, stored_time
+from store.postgres.tables import (
+    NOW_NS,
+    change_of,
+    not_found,
+    parsed,
+    refuse_foreign,
+    row_of,
+    status_in,
+    stored_time,
+)
 from store.updates import Updates
 
 D = TypeVar("D", bound=Document)
@@ -46,6 +55,16 @@ class Documents(Updates):
             raise not_found(key)
         document, modified_ns, version = found[0]
         return document, Info(len(document), modified_ns, (version,))
+
+    def check_ours(self, key: DocumentKey, *, with_foreign: bool = False) -> None:
+        """That a thread or run is one as its document says. The tables hold nothing else.
+
+        Raises:
+            Foreign: its document is none.
+        """
+        if key.run_id is not None:
+            self.check_ours(DocumentKey(key.thread_id))
+        refuse_foreign(key, self.read_document(key)[0])
 
     def _get(self, key: DocumentKey, model: type[D]) -> D:
         return parsed(key, self.read_document(key)[0], model)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
+import re
+from collections.abc import Iterable, Iterator
 
 import psycopg
-from psycopg import errors
-from psycopg_pool import PoolTimeout
+from psycopg_pool import PoolClosed, PoolTimeout
 
-from store.errors import StorageFailed
-from store.postgres.watchdog import NoAnswer
+from store.errors import StorageFailed, Unreachable
 
 # By SQLSTATE; https://www.postgresql.org/docs/current/errcodes-appendix.html
 _ERRNOS = {
@@ -21,6 +21,9 @@ _ERRNOS = {
     "42501": errno.EACCES,  # insufficient_privilege
 }
 
+# In front of what libpq says: which server, and that it is about connecting.
+_PREFIX = re.compile(r"^(- host: .*?: )?connection (failed|is bad): ")
+
 # The connection has ended with what was done on it, and another one may fare better.
 _LOST = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "53300"})
 # The transaction was undone in favour of another one, or has waited long enough for what that one has locked,
@@ -28,39 +31,80 @@ _LOST = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "53300"})
 _UNDONE = frozenset({"40001", "40P01", "55P03"})
 
 
+class ServerAway(psycopg.OperationalError):
+    """The server was not there when it was last looked for; the text is why."""
+
+
+# Their words would add nothing to what the server said.
+_VAGUE = frozenset({errno.EIO, errno.ETIMEDOUT})
+
+
+class ServerFailed(StorageFailed):
+    """What the server said; ``str(error)`` has what the ``errno`` adds to that."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(number, reason)
+        if number in _VAGUE:
+            self.args = (reason,)
+
+
 def is_passing(error: psycopg.Error) -> bool:
     """Whether the same may work on another connection, or at another time."""
     state = error.sqlstate
     if state is None:
         return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)) and not isinstance(
-            error, PoolTimeout
+            error, (PoolTimeout, ServerAway)
         )
     return state in _LOST or state in _UNDONE or state.startswith("08")
 
 
+def is_absence(error: psycopg.Error) -> bool:
+    """Whether this came for want of a server: no connection to it, or no answer."""
+    return isinstance(error, (PoolTimeout, ServerAway)) or (
+        is_passing(error) and error.sqlstate not in _UNDONE
+    )
+
+
 def storage_failed(
     error: psycopg.Error,
-    last_refusal: psycopg.Error | None = None,
+    last_refusal: str = "",
     *,
     is_connecting: bool = False,
     is_unanswered: bool = False,
 ) -> StorageFailed:
     """*error* with the reason in words; *last_refusal* is why connecting failed when it last did."""
-    number = _ERRNOS.get(error.sqlstate or "", errno.EIO)
-    what = "no connection to the database" if is_connecting else "the database failed"
-    reason = error
-    if isinstance(error, PoolTimeout):
+    what, reason = "the database failed", words(error)
+    if is_connecting or isinstance(error, ServerAway):
+        what = "no connection to the database"
+    elif isinstance(error, (PoolTimeout, PoolClosed)):
         # All the time went into waiting for a connection.
-        what, reason = "no connection to the database", last_refusal or error
-    if isinstance(reason, (PoolTimeout, errors.ConnectionTimeout, NoAnswer)):
-        number = errno.ETIMEDOUT
+        what, reason = "no connection to the database", last_refusal or reason
     if is_unanswered:
         what = "it is not known whether the database has made the change"
-    return StorageFailed(number, f"{what} ({_words(reason)})")
+    said = f"{what} ({reason})"
+    if is_absence(error):
+        return Unreachable(said)
+    return ServerFailed(_ERRNOS.get(error.sqlstate or "", errno.EIO), said)
 
 
-def _words(error: psycopg.Error) -> str:
+def words(error: psycopg.Error | OSError) -> str:
     """What the server or libpq said, in one line, which never holds a password."""
-    if error.diag.message_primary:
-        return error.diag.message_primary
-    return " ".join(str(error).split())[:500] or type(error).__name__
+    said = (isinstance(error, psycopg.Error) and error.diag.message_primary) or str(error)
+    # Of several servers all are in the second part, each with its address in front of what names it anyway.
+    said = said.partition("All failures were:\n")[2] or said
+    return "".join(_joined(said.splitlines()))[:500] or type(error).__name__
+
+
+def _joined(lines: Iterable[str]) -> Iterator[str]:
+    """The lines as one: sentences, of which one may go on in an indented line, and lists."""
+    before = ""
+    for line in lines:
+        text = _PREFIX.sub("", line).strip()
+        if not text:
+            continue
+        if before and text[0].isupper():
+            yield " " if before[-1] in ".?!:;," else ". "
+        elif before:
+            yield " " if line[0].isspace() else "; "
+        yield text
+        before = text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from errno import ESTALE
+from errno import EACCES, EROFS, ESTALE
 from itertools import accumulate
 
 from store import documents, lines, names, transitions
@@ -26,6 +26,17 @@ _APPEND = f"""
         FROM log, unnest(%(starts)s::bigint[], %(lines)s::bytea[]) AS line (start, line)
     )
     SELECT 1 FROM log
+"""
+
+# What would keep `_APPEND` from being done, and the seal of its transaction, as far as that is known before.
+# (Of columns, as a privilege may have been given for some alone.)
+_APPENDABLE = """
+    SELECT EXISTS (SELECT FROM threads WHERE thread_id = %s),
+        current_setting('transaction_read_only')::boolean,
+        ARRAY(SELECT privilege || ' on ' || relation
+            FROM (VALUES ('UPDATE', 'threads', 'log_bytes'), ('INSERT', 'messages', 'line'),
+                ('INSERT', 'commits', 'token')) AS needed (privilege, relation, attribute)
+            WHERE NOT has_column_privilege(relation, attribute, privilege))
 """
 
 # All lines that overlap with [offset, end), the first and the last one cut.
@@ -100,6 +111,21 @@ class PostgresLogReader:
 
 
 class Messages(Documents):
+    def check_appendable(self, thread_id: str, size_bytes: int = 0) -> None:
+        """Asks the server, once, whether it could take a message for the thread now.
+
+        Raises:
+            ThreadNotFound: no such thread.
+            StorageFailed: it is read-only or away, or this role may not. (A full disk shows later.)
+        """
+        ((is_there, is_read_only, missing),) = self._database.read(_APPENDABLE, [names.checked(thread_id)])
+        if not is_there:
+            raise ThreadNotFound(thread_id)
+        if is_read_only:
+            raise StorageFailed(EROFS, "the database is read-only")
+        if missing:
+            raise StorageFailed(EACCES, f"this role of the database lacks {', '.join(missing)}")
+
     def append_message(self, thread_id: str, message: ThreadMessage) -> ThreadMessage:
         """Appends *message* to the thread's log; on the server's disk when this returns.
 

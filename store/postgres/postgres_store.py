@@ -27,9 +27,12 @@ _BLOCK_BYTES, _BLOCKS = 4096, 1 << 38
 class PostgresStore(Threads, Imports, Messages, Runs, Steps):
     """The threads in the database at *url*: ``postgresql://…``, or keywords as libpq knows them.
 
-    An empty database gets the tables. Every change is durable when its method returns, on the server's disk,
-    and on its replicas where the server is set up to wait for them. Methods may be called from many threads
-    at once. No method waits without a bound: see `Limits`.
+    Every change is durable when its method returns, on the server's disk, and on its replicas where the
+    server is set up to wait for them. Methods may be called from many threads at once. No method waits
+    without a bound (see `Limits`), and none while the server is known to be away (see `outage.py`).
+
+    Args:
+        create: make the tables where there are none, and bring those of an older version up to date.
 
     Attributes:
         location: *url* without passwords.
@@ -42,11 +45,11 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps):
 
     is_remote: bool = True
 
-    def __init__(self, url: str, *, limits: Limits | None = None) -> None:
+    def __init__(self, url: str, *, create: bool = False, limits: Limits | None = None) -> None:
         self.location = without_password(url)[0]
         self._database = Database(url, limits or Limits())
         self._leftovers = Leftovers(self._database)
-        self.is_new = schema.prepare(self._database.connections)
+        self.is_new = schema.prepare(self._database.connections, self.location, create=create)
         if not self.is_new:
             self._leftovers.clear()
 

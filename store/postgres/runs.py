@@ -12,7 +12,7 @@ from store.errors import AlreadyExists, NotEmpty, RunInProgress, ThreadNotFound
 from store.models import Run, RunStatus
 from store.postgres.database import Transaction
 from store.postgres.documents import Documents
-from store.postgres.tables import NOW_NS, checked, not_found
+from store.postgres.tables import NOW_NS, checked, not_found, refuse_foreign
 
 # Of a listing, at a time: what is in memory does not grow with the store.
 _PAGE_ROWS = 5000
@@ -60,30 +60,41 @@ class Runs(Documents):
         return [run_id for (run_id,) in found if run_id is not None]
 
     def delete_run(
-        self, thread_id: str, run_id: str, *, force: bool = False, only_empty: bool = False
+        self,
+        thread_id: str,
+        run_id: str,
+        *,
+        force: bool = False,
+        only_empty: bool = False,
+        with_foreign: bool = False,
+        with_damaged: bool = False,
     ) -> None:
         """Deletes a run with its steps.
 
         Raises:
             RunInProgress: it is in progress, and *force* is not given.
             NotEmpty: it is not queued or has steps, and *only_empty* was asked for.
+            Foreign: its document is none, and *with_damaged* is not given.
         """
         key = checked(DocumentKey(thread_id, run_id))
 
         def work(transaction: Transaction) -> None:
             runs_changed(transaction, thread_id)
             found = transaction.execute(
-                "SELECT status, EXISTS (SELECT FROM steps WHERE thread_id = %(t)s AND run_id = %(r)s)"
+                "SELECT status, document,"
+                " EXISTS (SELECT FROM steps WHERE thread_id = %(t)s AND run_id = %(r)s)"
                 " FROM runs WHERE thread_id = %(t)s AND run_id = %(r)s FOR UPDATE",
                 {"t": thread_id, "r": run_id},
             )
             if not found:
                 raise not_found(key)
-            status, has_steps = found[0]
+            status, document, has_steps = found[0]
             if not force:
                 refuse_in_progress(run_id, status)
             if only_empty and (status != RunStatus.queued or has_steps):
                 raise NotEmpty(f"run {run_id!r} has been worked on")
+            if not with_damaged:
+                refuse_foreign(key, document)
             transaction.execute("DELETE FROM runs WHERE thread_id = %s AND run_id = %s", [thread_id, run_id])
             transaction.changed(
                 Change(Part.RUNS, thread_id, run_id), Change(Part.DOCUMENT, thread_id, run_id)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from errno import EOVERFLOW
 from typing import TypeVar
 
-from store import documents, names, transitions
+from store import documents, names, recognition, transitions
 from store.api import Change, DocumentKey, Part
 from store.errors import (
     Damaged,
+    Foreign,
     InvalidDocument,
     NotFound,
     RunNotFound,
@@ -73,6 +74,12 @@ def parsed(key: DocumentKey, data: bytes, model: type[D]) -> D:
         return model.of(transitions.with_identity(key, documents.parse(data)))
     except InvalidDocument as error:
         raise Damaged(path_of(key), str(error)) from None
+
+
+def refuse_foreign(key: DocumentKey, data: bytes) -> None:
+    """Raises Foreign when a stored document is not what it should be."""
+    if why := recognition.why_not_ours(key, data):
+        raise Foreign(path_of(key), why)
 
 
 def status_in(key: DocumentKey, data: bytes) -> str | None:

@@ -11,7 +11,7 @@ from store.models import Thread
 from store.postgres.database import Transaction
 from store.postgres.documents import Documents
 from store.postgres.runs import refuse_in_progress
-from store.postgres.tables import NOW_NS, stored_time
+from store.postgres.tables import NOW_NS, refuse_foreign, stored_time
 
 _LATEST = (
     "modified_ns, CASE WHEN log_bytes > 0 THEN log_modified_ns END, runs_modified_ns,"
@@ -84,6 +84,8 @@ class Threads(Documents):
         force: bool = False,
         only_empty: bool = False,
         unmodified_since_ns: int | None = None,
+        with_foreign: bool = False,
+        with_damaged: bool = False,
     ) -> None:
         """Deletes a thread with all that it holds; readers see all of it or nothing.
 
@@ -93,16 +95,17 @@ class Threads(Documents):
             RunInProgress: a run is in progress, and *force* is not given.
             NotEmpty: it holds messages or runs, and *only_empty* was asked for.
             ModifiedSince: it has changed, or come, after *unmodified_since_ns*, in nanoseconds since 1970.
+            Foreign: its document is none, and *with_damaged* is not given.
         """
         names.checked(thread_id)
 
         def work(transaction: Transaction) -> None:
             found = transaction.execute(
-                "SELECT log_id, log_bytes FROM threads WHERE thread_id = %s FOR UPDATE", [thread_id]
+                "SELECT log_id, log_bytes, document FROM threads WHERE thread_id = %s FOR UPDATE", [thread_id]
             )
             if not found:
                 raise ThreadNotFound(thread_id)
-            log_id, log_bytes = found[0]
+            log_id, log_bytes, document = found[0]
             # No run can come: that takes the lock on the thread. None can be claimed: they are locked here.
             runs = transaction.execute(
                 "SELECT run_id, status FROM runs WHERE thread_id = %s ORDER BY run_id FOR UPDATE", [thread_id]
@@ -116,6 +119,8 @@ class Threads(Documents):
                 ((touched_ns,),) = transaction.execute(_TOUCHED, [thread_id])
                 if touched_ns > unmodified_since_ns:
                     raise ModifiedSince(thread_id)
+            if not with_damaged:
+                refuse_foreign(DocumentKey(thread_id), document)
             if log_bytes:
                 transaction.execute(
                     "INSERT INTO deleted_logs (thread_id, log_id) VALUES (%s, %s)", [thread_id, log_id]

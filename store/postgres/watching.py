@@ -20,6 +20,7 @@ import psycopg
 from store.api import Change, DocumentKey, Part
 from store.postgres.connections import Connection, Connections
 from store.postgres.database import CHANNEL
+from store.postgres.failures import words
 
 log = logging.getLogger("threadfs")
 
@@ -49,9 +50,12 @@ class PostgresWatch:
         try:
             self._connection = self._listening()
         except psycopg.Error as error:
-            log.info("changes by others are not heard of yet (%s)", error)
+            log.info("changes by others are not heard of yet (%s)", words(error))
         self._closing = os.eventfd(0)
         self._is_closing = threading.Event()
+        # Set when it is, and when the server is back: then nobody waits for the end of a pause.
+        self._wake = threading.Event()
+        connections.outage.wakes(self._wake)
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
@@ -77,6 +81,7 @@ class PostgresWatch:
         # First this: once the thread sees that it is to end, it closes the descriptor.
         os.eventfd_write(self._closing, 1)
         self._is_closing.set()
+        self._wake.set()
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
@@ -98,7 +103,7 @@ class PostgresWatch:
                 try:
                     self._pass_on()
                 except (psycopg.Error, OSError) as error:
-                    log.info("changes by others are not heard of (%s): connecting again", error)
+                    log.info("changes by others are not heard of (%s): connecting again", words(error))
                     self._connection.close()
                     self._connection = None
         finally:
@@ -125,9 +130,10 @@ class PostgresWatch:
             try:
                 self._connection = self._listening()
             except psycopg.Error as error:
-                log.info("still no connection to listen on (%s)", error)
+                log.info("still no connection to listen on (%s)", words(error))
                 # Not all mounts at the same moment.
-                self._is_closing.wait(pause_s * random.uniform(0.5, 1))
+                self._wake.wait(pause_s * random.uniform(0.5, 1))
+                self._wake.clear()
                 is_standby = error.sqlstate == _READ_ONLY
                 pause_s = min(_LONGEST_STANDBY_PAUSE_S if is_standby else _LONGEST_PAUSE_S, pause_s * 2)
             else:

@@ -13,6 +13,7 @@ import pytest
 from store import Run, Thread, ThreadStore
 from tests.attacks.conftest import attacked, told
 from tests.mount.conftest import Mount, wait_until
+from tests.mount.scripts import SHELLS, run
 from tests.nodes.driving import outcome
 
 HUGE_BYTES = 65 << 20  # More than a document may have.
@@ -174,14 +175,20 @@ def disk_mount(small_disk: Path, tmp_path: Path) -> Iterator[Mount]:
         yield mounted
 
 
+def fill(disk: Path) -> Path:
+    """The file that takes all that is left of a disk."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        while outcome(lambda: file.write(bytes(4096))) == "ok":
+            pass
+    return filler
+
+
 def test_a_full_disk_refuses_with_enospc_changes_nothing_and_takes_writes_when_there_is_room(
     disk_mount: Mount, small_disk: Path
 ) -> None:
     thread = disk_mount.path("threads", "a")
-    filler = small_disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        while outcome(lambda: file.write(bytes(4096))) == "ok":
-            pass
+    filler = fill(small_disk)
     before = (thread / "runs" / "r" / "status").read_bytes()
     assert outcome(lambda: (thread / "say").write_text("x" * 5000)) == "ENOSPC"
     assert outcome(lambda: (thread / "runs" / "r" / "status").write_text("completed")) == "ENOSPC"
@@ -193,6 +200,27 @@ def test_a_full_disk_refuses_with_enospc_changes_nothing_and_takes_writes_when_t
     (thread / "say").write_text("room")
     (thread / "runs" / "r" / "cancel").write_text("1")
     assert told(disk_mount.store, "a") == ["room"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_full_disk_is_said_by_the_builtin_that_writes(
+    disk_mount: Mount, small_disk: Path, shell: str
+) -> None:
+    fill(small_disk)
+    for script in (
+        "echo hello > say",
+        "printf hello > say",
+        "echo m > start",
+        "printf m > start",
+        """printf '{"model":"m"}' > start""",
+        """echo '{"metadata":{"a":"1"}}' > meta.json""",
+        """printf '{"role":"user","content":"x"}' >> messages.jsonl""",
+    ):
+        result = run(script, disk_mount.path("threads", "a"), shell)
+        assert result.returncode != 0, script
+        assert disk_mount.errors().splitlines()[-1].split("\t")[2] == "ENOSPC"
+    assert told(disk_mount.store, "a") == []
+    assert os.listdir(disk_mount.store / "a" / "runs") == ["r"]
 
 
 def test_a_disk_that_turns_read_only_refuses_with_erofs_until_it_is_writable(

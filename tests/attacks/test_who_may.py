@@ -82,7 +82,7 @@ def test_a_mount_of_a_user_who_is_not_root_works_for_its_owner(open_place: Path)
     os.chown(place, NOBODY, NOBODY)
     # The tests' Python may be where only root can read it.
     reads = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
-    script = f"HOME={place} PYTHONPATH={ROOT} {sys.executable} -m threadfs.cli store mnt"
+    script = f"HOME={place} PYTHONPATH={ROOT} {sys.executable} -m threadfs.cli ./store mnt"
     mounted = as_nobody(script, place, *reads)
     try:
         assert mounted.returncode == 0, mounted.stderr

@@ -15,13 +15,14 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import OSLO, ROOT, Result, command, environment, fails, succeeds, threadfs
-from tests.conftest import open_files
+from tests.conftest import inotify_limit, open_files
 from tests.mount.conftest import ANSWERS_S, EXAMPLES, Mount, start, stop, wait_until
 from threadfs import life_line
 from threadfs.commands.background import log_file_for
@@ -120,21 +121,28 @@ set -e
 mount --bind {programs} /usr/local/bin
 mount -t fuse.threadfs -o {options} {desk}/store {desk}/mnt
 ls {desk}/mnt/threads
+stat -c '%u %a' {desk}/mnt/threads/*/meta.json
 findmnt -n -o OPTIONS {desk}/mnt
 umount {desk}/mnt
 ls -A {desk}/mnt
 """
 
 
-@as_root
-@pytest.mark.parametrize("options", ["defaults", "ro,noatime,_netdev"])
-def test_mount_with_a_type_mounts_and_umount_unmounts(desk: Path, options: str) -> None:
+def program_of_the_system(desk: Path) -> Path:
+    """The program, alone in a directory."""
     program = desk / "bin" / "threadfs"
     program.parent.mkdir()
     program.write_text(
         f'#!/bin/sh\nPYTHONPATH={ROOT} XDG_STATE_HOME={desk} exec {sys.executable} -m threadfs.cli "$@"\n'
     )
     program.chmod(0o755)
+    return program
+
+
+@as_root
+@pytest.mark.parametrize("options", ["defaults", "ro,noatime,_netdev", "uid=65534,fmask=0137"])
+def test_mount_with_a_type_mounts_and_umount_unmounts(desk: Path, options: str) -> None:
+    program = program_of_the_system(desk)
     (desk / "mnt").mkdir()
     script = _BY_MOUNT.format(programs=program.parent, options=options, desk=desk)
     done = subprocess.run(
@@ -143,6 +151,38 @@ def test_mount_with_a_type_mounts_and_umount_unmounts(desk: Path, options: str) 
     assert (done.returncode, done.stderr) == (0, "")
     assert OSLO in done.stdout
     assert ("ro" in done.stdout.splitlines()[-1].split(",")) == ("ro" in options.split(","))
+    assert ("65534 640\n" in done.stdout) == ("uid" in options)
+
+
+@as_root
+@pytest.mark.parametrize("options", ["defaults", "ro", "ro,user,noauto", "rw,nodev,nosuid"])
+def test_mount_with_a_type_makes_no_store(desk: Path, options: str) -> None:
+    """What is missing is on a disk that is not mounted yet, and would be hidden."""
+    program = program_of_the_system(desk)
+    (desk / "mnt").mkdir()
+    script = f"mount --bind {program.parent} /usr/local/bin\n"
+    script += f"exec mount -t fuse.threadfs -o {options} {desk}/missing {desk}/mnt"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=False, timeout=30
+    )
+    fails(done, 1, f"{desk}/missing is not there: mount its disk, or make it")
+    assert not (desk / "missing").exists()
+
+
+@pytest.mark.parametrize("said", ["NOTIFY_SOCKET=/run/notify", "SYSTEMD_EXEC_PID=$$"])
+def test_a_unit_makes_no_store(desk: Path, said: str) -> None:
+    words = shlex.join(command("-f", desk / "missing", "mnt"))
+    done = subprocess.run(
+        ["sh", "-c", f"export {said}; exec {words}"],
+        cwd=desk,
+        env=environment(desk),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    fails(done, 1, f"{desk}/missing is not there")
+    assert not (desk / "missing").exists()
 
 
 _AUTOFS_IOC_READY, _AUTOFS_IOC_CATATONIC = 0x9360, 0x9362
@@ -180,6 +220,33 @@ def test_a_mount_outlives_the_process_group_of_its_starter(desk: Path) -> None:
     assert os.getsid(server) == os.getpgid(server) == server
 
 
+def test_who_mounts_is_told_that_changes_by_others_cannot_be_followed(desk: Path) -> None:
+    with inotify_limit("max_user_instances", 0):
+        mounted = threadfs("store", "mnt", "--log", "log", cwd=desk)
+    assert mounted.returncode == 0
+    assert mounted.stdout.startswith("mounted ")
+    (line,) = mounted.stderr.splitlines()
+    assert line.startswith(
+        "threadfs: changes by other programs are not followed, as no inotify instance is left"
+    )
+    assert f" WARNING {line.removeprefix('threadfs: ')}" in (desk / "log").read_text()
+
+
+@pytest.mark.parametrize("options", [[], ["--log", "log"]], ids=["logs to the terminal", "logs to a file"])
+def test_who_mounts_in_the_foreground_is_told_it_once(desk: Path, options: list[str]) -> None:
+    with inotify_limit("max_user_instances", 0):
+        mounting = subprocess.Popen(
+            command("-f", *options, "store", "mnt"),
+            cwd=desk,
+            env=environment(desk),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: os.path.ismount(desk / "mnt") and bool(os.listdir(desk / "mnt")))
+    mounting.send_signal(signal.SIGTERM)
+    assert mounting.communicate(timeout=ANSWERS_S)[1].count("are not followed") == 1
+
+
 def test_two_that_mount_the_same_store_at_once_do_not_stack(desk: Path) -> None:
     both = [
         subprocess.Popen(command("store", "mnt"), cwd=desk, env=environment(desk), stdout=subprocess.PIPE)
@@ -205,6 +272,57 @@ def test_a_mount_that_is_read_only_already_is_said_to_be(desk: Path) -> None:
         assert said.startswith("already mounted (read-only)")
 
 
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--allow-other", "with --allow-other"),
+        ("-onoexec", "noexec"),
+        ("-oro", "read-only"),
+        ("-ouid=65534,umask=027", "with this owner and these masks"),
+    ],
+)
+def test_an_option_that_a_mount_does_not_have_is_said(desk: Path, option: str, words: str) -> None:
+    succeeds(threadfs("store", "mnt", cwd=desk))
+    asked = threadfs("store", "mnt", option, cwd=desk)
+    fails(asked, 1, f"{desk}/mnt is mounted already, and not {words}", f"threadfs umount {desk}/mnt")
+    succeeds(threadfs("umount", "mnt", cwd=desk))
+    succeeds(threadfs("store", "mnt", option, cwd=desk))
+    assert succeeds(threadfs("store", "mnt", option, cwd=desk)).startswith("already mounted")
+
+
+def test_a_missing_store_that_is_named_by_its_path_is_made_and_said_to_be_new(desk: Path) -> None:
+    said = succeeds(threadfs("./new", "mnt", cwd=desk))
+    assert said.startswith(f"made a new store: {desk}/new\n")
+    assert os.path.ismount(desk / "mnt")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "reason"),
+    [
+        (["new"], 2, "a new one is given as ./new"),
+        (["far/away/new"], 1, "there is no directory"),
+        (["/etc"], 1, "/etc is no store"),
+        (["./store/../other"], 1, "is no store"),
+    ],
+)
+def test_what_is_no_store_is_mounted_only_with_create(
+    desk: Path, words: list[str], status: int, reason: str
+) -> None:
+    (desk / "other" / "things").mkdir(parents=True)
+    fails(threadfs(*words, "mnt", cwd=desk), status, reason)
+    assert set(os.listdir(desk)) - {"state"} == {"other", "store"}
+    if words != ["/etc"]:
+        succeeds(threadfs("--create", *words, "mnt", cwd=desk))
+        assert os.listdir(desk / "mnt" / "threads") == []
+
+
+def test_mount_and_unmount_are_accepted_as_commands(desk: Path) -> None:
+    succeeds(threadfs("mount", "store", "mnt", cwd=desk))
+    assert os.path.ismount(desk / "mnt")
+    succeeds(threadfs("unmount", "mnt", cwd=desk))
+    assert not os.path.ismount(desk / "mnt")
+
+
 def test_a_store_that_is_named_like_a_command_is_given_with_its_directory(desk: Path) -> None:
     (desk / "store").rename(desk / "fsck")
     succeeds(threadfs("./fsck", "mnt", cwd=desk))
@@ -215,11 +333,32 @@ ON_STORES = [["fsck"], ["fsck", "--repair"], ["export"], ["import"], ["prune", "
 
 
 @pytest.mark.parametrize("words", ON_STORES, ids=" ".join)
-@pytest.mark.parametrize("place", ["", "threads", f"threads/{OSLO}", "drafts/new"])
+@pytest.mark.parametrize("place", ["threads", f"threads/{OSLO}", "drafts/new"])
 def test_a_mount_is_not_taken_for_a_store(mounted: Mount, words: list[str], place: str) -> None:
     name, *options = words
     result = threadfs(name, mounted.path(place), *options, given="")
     fails(result, 1, f"is in a mount, and no store: it shows {mounted.store}")
+
+
+def test_a_mount_point_stands_for_the_store_that_it_shows(mounted: Mount, desk: Path) -> None:
+    link = desk / "link"
+    link.symlink_to(mounted.root)
+    run_id = "run_74710763d50d067d8ffe929ab97605f0"
+    for place in (mounted.root, link):
+        assert succeeds(threadfs("fsck", place)) == ""
+        assert succeeds(threadfs("export", place)) == succeeds(threadfs("export", mounted.store))
+        assert succeeds(threadfs("wait", place, f"{run_id}@{OSLO}")) == "completed\n"
+    succeeds(threadfs("import", mounted.root, given=threadfs("export", mounted.store).stdout))
+    assert OSLO in succeeds(threadfs("prune", mounted.root, "--older-than", "0s", "--dry-run"))
+    run = mounted.run("queued")
+    expired = f"{run.name}@{run.parent.parent.name}"
+    assert expired in succeeds(threadfs("expire", mounted.root, "--older-than", "0s"))
+    assert '"expired"' in mounted.stored(run).read_text()
+
+
+def test_a_mount_point_stands_for_its_store_also_when_it_is_dead(mounted: Mount) -> None:
+    killed(mounted)
+    assert succeeds(threadfs("fsck", mounted.root)) == ""
 
 
 def test_the_threads_of_a_mount_are_not_mounted(mounted: Mount, tmp_path: Path) -> None:
@@ -319,7 +458,7 @@ sys.exit(cli.main(sys.argv[1:]))
 def test_links_may_lead_to_the_store_and_the_mount_point(desk: Path) -> None:
     (desk / "real").mkdir()
     (desk / "link").symlink_to("real")
-    succeeds(threadfs("link/stores/mine", "link/mnt", cwd=desk))
+    succeeds(threadfs("--create", "link/stores/mine", "link/mnt", cwd=desk))
     try:
         (desk / "real" / "mnt" / "threads" / "t").mkdir()
         assert (desk / "real" / "stores" / "mine" / "t" / "meta.json").exists()
@@ -351,6 +490,47 @@ def test_a_lazy_umount_takes_a_busy_mount_out_of_sight_at_once(mounted: Mount) -
         assert not os.path.ismount(mounted.root)
         assert reader.read()
     assert mounted.process.wait(ANSWERS_S) == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--lazy"]], ids=["", "lazy"])
+def test_umount_names_the_files_in_drafts_and_leaves_them(mounted: Mount, options: list[str]) -> None:
+    mounted.path("drafts", "trip", "runs").mkdir(parents=True)
+    mounted.path("drafts", "trip", "meta.json").write_text("{}")
+    mounted.path("drafts", "notes\nof mine").write_text("mine")
+    fails(
+        threadfs("umount", mounted.root, *options), 1, "would be lost", "trip", "notes\\nof mine", "--force"
+    )
+    assert mounted.path("drafts", "trip", "meta.json").read_text() == "{}"
+    succeeds(threadfs("umount", mounted.root, "--force", *options))
+    assert not os.path.ismount(mounted.root)
+
+
+def test_umount_says_how_many_drafts_there_are_without_naming_them_all(mounted: Mount) -> None:
+    for number in range(9):
+        mounted.path("drafts", f"draft{number}").write_text("")
+    fails(threadfs("umount", mounted.root), 1, "and 4 more")
+
+
+def test_empty_directories_in_drafts_are_no_loss(mounted: Mount) -> None:
+    mounted.path("drafts", "trip", "runs").mkdir(parents=True)
+    succeeds(threadfs("umount", mounted.root))
+
+
+def test_a_dead_mount_is_cleared_whatever_its_drafts_held(mounted: Mount) -> None:
+    mounted.path("drafts", "notes").write_text("mine")
+    killed(mounted)
+    succeeds(threadfs("umount", mounted.root))
+    assert not os.path.ismount(mounted.root)
+
+
+def test_a_mount_that_does_not_answer_is_not_asked_for_its_drafts_for_long(mounted: Mount) -> None:
+    mounted.path("drafts", "notes").write_text("mine")
+    mounted.process.send_signal(signal.SIGSTOP)
+    try:
+        succeeds(threadfs("umount", "--lazy", mounted.root))
+        assert not os.path.ismount(mounted.root)
+    finally:
+        mounted.process.send_signal(signal.SIGCONT)
 
 
 # ── systemd ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -431,11 +611,44 @@ def test_the_unit_is_one_that_systemd_accepts(tmp_path: Path) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
+def run_line(mount: Mount, name: str, process: object = "", **environment: str) -> None:
+    """Does what systemd does with the last line *name* of the unit."""
+    line = re.findall(rf"(?m)^{name}=-(.*)$", (ROOT / "contrib" / "threadfs@.service").read_text())[-1]
+    given = {"${MOUNTPOINT}": str(mount.root), "${MAINPID}": str(process), "$$": "$"}
+    words = shlex.split(line)
+    for variable, text in given.items():
+        words = [word.replace(variable, text) for word in words]
+    subprocess.run(words, env={**os.environ, **environment}, check=False)
+
+
 def stop_post(mount: Mount) -> None:
-    """Does what systemd does after the service has stopped."""
-    (line,) = re.findall(r"(?m)^ExecStopPost=-(.*)$", (ROOT / "contrib" / "threadfs@.service").read_text())
-    words = [word.replace("${MOUNTPOINT}", str(mount.root)).replace("$$", "$") for word in shlex.split(line)]
-    subprocess.run(words, check=True)
+    run_line(mount, "ExecStopPost")
+
+
+@pytest.mark.parametrize("is_busy", [False, True], ids=["that nobody uses", "that is busy"])
+def test_the_unit_stops_a_mount_by_two_signals(mounted: Mount, tmp_path: Path, is_busy: bool) -> None:
+    sleep = tmp_path / "bin" / "sleep"
+    sleep.parent.mkdir()
+    sleep.write_text('#!/bin/sh\nexec /bin/sleep "0.$1"\n')  # Its seconds are not ours.
+    sleep.chmod(0o755)
+    descriptor = os.open(mounted.root if is_busy else "/", os.O_RDONLY)
+    try:
+        run_line(mounted, "ExecStop", mounted.process.pid, PATH=f"{sleep.parent}:{os.environ['PATH']}")
+        if is_busy:
+            assert mounted.process.poll() is None
+            mounted.process.terminate()  # As systemd goes on.
+        assert mounted.process.wait(5) == 0
+        assert os.listdir(mounted.root) == []
+    finally:
+        os.close(descriptor)
+
+
+def test_the_unit_stops_well_when_the_process_has_ended_already(mounted: Mount) -> None:
+    mounted.process.terminate()
+    mounted.process.wait()
+    started_s = time.monotonic()
+    run_line(mounted, "ExecStop")
+    assert time.monotonic() - started_s < 1
 
 
 def test_the_unit_clears_what_a_killed_process_left(mounted: Mount) -> None:
@@ -531,12 +744,15 @@ def threadfs_as_nobody(place: Path, *words: object, user: str = "nobody") -> Res
 def test_a_user_who_is_not_root_mounts_and_unmounts_and_owns_the_files(common: Path) -> None:
     mounting = threadfs_as_nobody(common, "store", "mnt")
     assert (mounting.returncode, mounting.stderr) == (0, "")
-    # Nobody else may see it, not even root.
+    # Nobody else may see it, not even root, who is told of drafts all the same.
     with pytest.raises(PermissionError):
         os.listdir(common / "mnt")
     listed = as_nobody(common, "stat", "-c", "%U %F", f"mnt/threads/{OSLO}/meta.json")
     assert listed.stdout == "nobody regular file\n"
-    unmounting = threadfs_as_nobody(common, "umount", "mnt")
+    as_nobody(common, "touch", "mnt/drafts/notes")
+    fails(threadfs("umount", common / "mnt"), 1, "would be lost: notes")
+    fails(threadfs("fsck", common / "mnt"), 1, "is mounted by another user: give the store")
+    unmounting = threadfs_as_nobody(common, "umount", "--force", "mnt")
     assert (unmounting.returncode, unmounting.stderr) == (0, "")
     assert stat.S_ISDIR(os.stat(common / "mnt").st_mode)
     assert os.listdir(common / "mnt") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -173,6 +174,19 @@ def test_waiting_ends_also_where_the_system_reports_no_changes(household: Path) 
             assert process.communicate(timeout=10)[0] == b"completed\n"
 
 
+def test_waiting_ends_also_when_a_watch_was_lost(household: Path) -> None:
+    """As of a run that is replaced as a whole when no watch is left for what has its name then."""
+    run = household / RUNNING[0] / "runs" / RUNNING[1]
+    process = waiting(household)
+    with process, inotify_limit("max_user_watches", 0):
+        run.rename(household / "before")
+        shutil.copytree(household / "before", run)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        ThreadStore(household).update_run_status(*RUNNING, RunStatus.completed)
+        assert process.communicate(timeout=10)[0] == "completed\n"
+
+
 def test_waiting_ends_when_the_run_is_completed(household: Path) -> None:
     process = waiting(household)
     with process:
@@ -217,6 +231,7 @@ def test_waiting_ends_with_1_when_the_run_is_deleted(household: Path, whole_thre
 def test_a_run_that_has_ended_is_not_waited_for(household: Path) -> None:
     run_id = "run_74710763d50d067d8ffe929ab97605f0"
     assert succeeds(threadfs("wait", household, OSLO, run_id)) == "completed\n"
+    assert succeeds(threadfs("wait", household, f"{run_id}@{OSLO}")) == "completed\n"
 
 
 def test_a_run_that_is_not_there_is_not_waited_for(household: Path) -> None:

@@ -155,6 +155,8 @@ WRONG = [
     ["a\nb"],
     ["--print-completion", "powershell"],
     ["store", "mnt", "-o", "ro,nonsense"],
+    ["store", "mnt", "-o", "allow_other,uid=nobody that there is"],
+    ["store", "mnt", "-o", "umask=8"],
     ["umount"],
     ["list", "it"],
     ["fsck"],
@@ -195,6 +197,46 @@ def test_wrong_usage_is_one_line_and_status_2(tmp_path: Path, arguments: list[st
 )
 def test_what_is_wrong_is_what_is_said(tmp_path: Path, words: str, reason: str) -> None:
     fails(threadfs(*words.split(), cwd=tmp_path), 2, reason)
+
+
+TYPOS = [
+    ("exprot postgresql://user:secret@host/db", "export"),
+    ("unmuont mnt", "unmount"),
+    ("fskc --repair store", "fsck"),
+    ("prnue store --older-than 3d", "prune"),
+    ("wiat store T R", "wait"),
+    ("-f exprot mnt", "export"),
+    ("-o ro exprot mnt", "export"),
+    ("mount exprot mnt", "export"),
+    ("mont store mnt", "mount"),
+    ("exprot", "export"),
+]
+
+
+@pytest.mark.parametrize(("words", "nearest"), TYPOS, ids=[words for words, _ in TYPOS])
+def test_a_mistyped_command_makes_no_store_and_the_nearest_one_is_named(
+    tmp_path: Path, words: str, nearest: str
+) -> None:
+    (tmp_path / "store").mkdir()
+    result = threadfs(*words.split(), cwd=tmp_path)
+    fails(result, 2, f"is no command (did you mean {nearest}?)", "--help")
+    assert "secret" not in result.stderr
+    assert os.listdir(tmp_path) == ["store"]
+
+
+@pytest.mark.parametrize("words", ["store {url}", "mount ./new {url}", "umount {url}", "unmount {url}"])
+@pytest.mark.parametrize("scheme", ["postgresql", "http"])
+def test_a_url_is_no_mount_point(tmp_path: Path, words: str, scheme: str) -> None:
+    (tmp_path / "store").mkdir()
+    result = threadfs(*words.format(url=f"{scheme}://user:secret@host/db").split(), cwd=tmp_path)
+    fails(result, 2, f"MNT: {scheme}:// is no directory to mount on")
+    assert "secret" not in result.stderr
+    assert os.listdir(tmp_path) == ["store"]
+
+
+@pytest.mark.parametrize("words", [["T"], ["T", "R", "R"], ["T@R@S", "R", "x"]], ids=" ".join)
+def test_which_run_to_wait_for_is_given_in_two_words_or_in_one(tmp_path: Path, words: list[str]) -> None:
+    fails(threadfs("wait", tmp_path, *words), 2, "Give THREAD RUN, or RUN@THREAD")
 
 
 @pytest.mark.parametrize("scheme", ["postgresql+asyncpg", "mysql", "http", "file", "POSTGRESQL"])
@@ -248,13 +290,14 @@ def completed_by_bash(words: str, tmp_path: Path) -> list[str]:
 def test_bash_offers_commands_and_directories_as_the_first_word(tmp_path: Path) -> None:
     (tmp_path / "my-store").mkdir()
     offered = completed_by_bash("threadfs", tmp_path)
-    assert {"fsck", "umount", "my-store"} <= set(offered)
+    assert {"fsck", "umount", "unmount", "mount", "my-store"} <= set(offered)
 
 
 def test_bash_offers_directories_after_a_command_and_no_files(tmp_path: Path) -> None:
     (tmp_path / "my-store").mkdir()
     (tmp_path / "notes").write_text("")
     assert completed_by_bash("threadfs fsck", tmp_path) == ["my-store"]
+    assert completed_by_bash("threadfs mount my-store", tmp_path) == ["my-store"]
 
 
 def completed_by_fish(words: str, tmp_path: Path) -> list[str]:

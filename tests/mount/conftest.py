@@ -76,19 +76,25 @@ def stop(mount: Mount) -> None:
 
 
 @contextmanager
-def checked_mount(place: Path) -> Iterator[Mount]:
-    """The household mounted in *place*, torn down whatever happens; the log holds nothing unexpected."""
+def checked_mount(place: Path, *options: str, warns: str | None = "") -> Iterator[Mount]:
+    """The household mounted in *place*, torn down whatever happens; the log holds nothing unexpected.
+
+    What it *warns* of has to be there; None stands for anything or nothing.
+    """
     store = place / "store"
     shutil.copytree(EXAMPLES / "household", store)
     log = place / "log"
-    mounted = start(store, place / "mnt", log)
+    mounted = start(store, place / "mnt", log, *options)
     try:
         yield mounted
     finally:
         stop(mounted)
     text = log.read_text()
     assert "Traceback" not in text
-    assert " WARNING " not in text
+    warnings = [line for line in text.splitlines() if " WARNING " in line]
+    if warns is not None:
+        assert bool(warnings) == bool(warns), warnings
+        assert all(warns in line for line in warnings), warnings
     assert " ERROR " not in text
     assert mounted.process.returncode == 0
 

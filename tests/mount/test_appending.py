@@ -126,7 +126,7 @@ def test_a_rewrite_of_the_same_changes_nothing(mount: Mount, thread: Path, shell
         "sed s/one/two/ messages.jsonl > a; mv a messages.jsonl",
         "sed s/one/two/ messages.jsonl > a; cp a messages.jsonl",
         "sed -i s/one/two/ messages.jsonl",
-        "head -n 1 messages.jsonl > a; cat a > messages.jsonl",
+        "head -n 1 messages.jsonl > a; cp a messages.jsonl",
         "tail -n 1 messages.jsonl > a; cp a messages.jsonl",
         "truncate -s 10 messages.jsonl",
         "truncate -s 10M messages.jsonl",
@@ -143,6 +143,17 @@ def test_a_rewrite_that_changes_the_log_is_refused(
     assert result.returncode != 0
     assert contents(mount.store) == before
     assert "messages.jsonl" in os.listdir(thread)
+
+
+def test_a_rewrite_that_stops_short_changes_nothing_and_is_in_the_errors(
+    mount: Mount, thread: Path, shell: str
+) -> None:
+    # dash has the file open while cat runs, and like any shell it ignores what its own close says.
+    before = contents(mount.store)
+    result = run("head -n 1 messages.jsonl > a; cat a > messages.jsonl", thread, shell)
+    assert (result.returncode == 0) == (shell == "dash")
+    assert contents(mount.store) == before
+    assert mount.errors().splitlines()[-1].endswith("the rewrite leaves messages out")
 
 
 @pytest.mark.parametrize(

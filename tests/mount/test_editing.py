@@ -53,9 +53,7 @@ def test_every_way_to_edit_the_thread_document_is_one_commit(
 
 def test_a_document_in_pieces_that_each_flush_is_one_commit(mount: Mount, thread: Path, shell: str) -> None:
     commits_before = commits(mount)
-    half = """{ /bin/echo '{"metadata":'; /bin/echo '{"topic":"sea"}}'; } > meta.json"""
-    result = run(half, thread, shell)
-    assert result.stderr.count("Invalid argument") == 1, "the first program is told that half is no document"
+    succeeds("""{ /bin/echo '{"metadata":'; /bin/echo '{"topic":"sea"}}'; } > meta.json""", thread, shell)
     assert document(thread / "meta.json")["metadata"] == {"topic": "sea"}
     assert commits(mount) == commits_before + 1
 

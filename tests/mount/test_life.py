@@ -16,8 +16,11 @@ import pyfuse3
 import pytest
 import trio
 
-from tests.mount.conftest import EXAMPLES, Mount, start, stop, wait_until
+from store import ThreadStore
+from tests.mount.conftest import EXAMPLES, Mount, start, stop
 from threadfs import mount as serving
+from threadfs.nodes.root import root_of
+from threadfs.operations import Operations
 
 ROOT = EXAMPLES.parent
 
@@ -97,6 +100,10 @@ def test_the_command_returns_when_the_mount_answers_and_mounting_again_is_no_err
 
 
 def test_a_missing_store_is_made_and_said_to_be_new(desk: Path) -> None:
+    assert_one_line(threadfs("new/store", "mnt", cwd=desk), 1, f"there is no directory {desk}/new")
+    assert not (desk / "new").exists()
+    assert not (desk / "mnt").exists()
+    (desk / "new").mkdir()
     result = threadfs("new/store", "mnt", cwd=desk)
     assert result.returncode == 0
     assert "new store" in result.stdout
@@ -126,24 +133,6 @@ def test_a_signal_unmounts_and_the_process_ends_well(mount: Mount, number: signa
     assert not os.path.ismount(mount.root)
 
 
-def test_a_busy_mount_waits_until_nothing_is_open(mount: Mount) -> None:
-    run = mount.run("queued")
-    with (run / "status").open("rb") as reader:
-        mount.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: "is busy" in mount.log.read_text())
-        assert reader.read() == mount.stored(run).read_bytes()
-    assert mount.process.wait(10) == 0
-
-
-def test_a_second_signal_unmounts_a_busy_mount_at_once(mount: Mount) -> None:
-    with mount.path("README.md").open("rb"):
-        mount.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: "is busy" in mount.log.read_text())
-        mount.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: not os.path.ismount(mount.root))
-    assert mount.process.wait(10) == 0
-
-
 def test_unmounting_from_outside_ends_the_process_well(mount: Mount) -> None:
     subprocess.run(["fusermount3", "-u", str(mount.root)], check=True)
     assert mount.process.wait(10) == 0
@@ -166,14 +155,15 @@ def test_a_mount_whose_connection_is_aborted_ends_well_and_leaves_nothing(
 
 @pytest.mark.parametrize("code", [errno.ECONNABORTED, errno.ENODEV])
 def test_serving_ends_when_the_kernel_says_that_the_connection_has(
-    code: int, monkeypatch: pytest.MonkeyPatch
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
         async with trio.open_nursery():
             raise OSError(code, "fuse_session_receive_buf failed")
 
     monkeypatch.setattr(pyfuse3, "main", main)
-    trio.run(serving._main, "/nowhere", lambda: None)
+    store = ThreadStore(tmp_path)
+    trio.run(serving._main, Operations(root_of(store)), "/nowhere", lambda: None)
 
 
 def test_a_read_only_mount_refuses_with_erofs(tmp_path: Path) -> None:
@@ -215,14 +205,49 @@ def test_mount_sh_mounts_the_users_own_store_with_an_example_and_is_fast_again(t
         unmount(place)
 
 
-@pytest.mark.parametrize(("checkout", "mountpoint"), [("threadfs", "threads"), ("src", "threadfs")])
-def test_mount_sh_never_mounts_on_its_own_checkout(tmp_path: Path, checkout: str, mountpoint: str) -> None:
-    root = tmp_path / checkout
-    for name, script in (("scripts/setup", "exit 0"), (".venv/bin/threadfs", 'echo "$2"')):
+def make_checkout(root: Path, program: str) -> None:
+    """A checkout in which threadfs is another *program*, a shell script."""
+    for name, script in (("scripts/setup", "exit 0"), (".venv/bin/threadfs", program)):
         (root / name).parent.mkdir(parents=True)
         (root / name).write_text(f"#!/bin/sh\n{script}\n")
         (root / name).chmod(0o755)
     shutil.copy(ROOT / "mount.sh", root)
+
+
+@pytest.mark.parametrize(
+    ("words", "handed_on"),
+    [
+        ("mount store mnt", "./store ./mnt"),
+        ("mount --read-only store mnt", "--read-only ./store ./mnt"),
+        ("mount mount mnt", "./mount ./mnt"),
+        ("unmount mnt", "unmount mnt"),
+        ("umount --force mnt", "umount --force mnt"),
+        ("unmuont mnt", "unmuont ./mnt"),
+        ("--create new mnt", "--create new ./mnt"),
+        ("./new mnt", "./new ./mnt"),
+        ("/new /mnt", "/new /mnt"),
+        ("exprot postgresql://host/db", "exprot postgresql://host/db"),
+        ("-- -odd mnt", "-- -odd ./mnt"),
+    ],
+)
+def test_mount_sh_hands_on_what_threadfs_is_to_judge(tmp_path: Path, words: str, handed_on: str) -> None:
+    make_checkout(tmp_path / "checkout", 'echo "$@"')
+    for name in ("store", "mount"):
+        (tmp_path / name).mkdir()
+    said = subprocess.run(
+        [tmp_path / "checkout" / "mount.sh", *words.split()],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert said.stdout == f"{handed_on}\n"
+
+
+@pytest.mark.parametrize(("checkout", "mountpoint"), [("threadfs", "threads"), ("src", "threadfs")])
+def test_mount_sh_never_mounts_on_its_own_checkout(tmp_path: Path, checkout: str, mountpoint: str) -> None:
+    root = tmp_path / checkout
+    make_checkout(root, 'echo "$2"')
     said = subprocess.run(
         [root / "mount.sh", "/store"],
         env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},

@@ -48,6 +48,19 @@ def test_rmdir_of_a_thread_that_holds_something_is_refused(mount: Mount, thread:
     assert contents(mount.store) == before
 
 
+def test_rmdir_of_a_thread_with_a_foreign_file_names_it_and_rm_r_takes_it_along(
+    mount: Mount, shell: str
+) -> None:
+    thread = new_thread(mount)
+    foreign = stored(mount, thread) / "attachment.txt"
+    foreign.write_text("mine")
+    assert "not empty" in run(f"rmdir '{thread.name}'", thread.parent, shell).stderr
+    assert f"ENOTEMPTY\t{foreign} is no part of a thread: rm -r takes it along" in mount.errors()
+    assert foreign.read_text() == "mine"
+    succeeds(f"rm -r '{thread.name}'", thread.parent, shell)
+    assert not foreign.parent.exists()
+
+
 def test_rmdir_of_a_run_in_progress_is_refused_as_busy(mount: Mount, thread: Path, shell: str) -> None:
     busy = new_run(thread, "in_progress")
     before = contents(mount.store)

@@ -104,14 +104,15 @@ def test_nonsense_in_status_is_refused_as_invalid_and_changes_nothing(mount: Mou
     assert mount.stored(run).read_bytes() == before
 
 
-def test_a_document_in_many_pieces_is_committed_once_at_the_end(mount: Mount) -> None:
+def test_a_document_in_many_pieces_is_committed_by_the_last(mount: Mount) -> None:
     run = mount.run("queued")
     changed = {**document(mount.stored(run)), "note": "é" * 50_000}
     data = json.dumps(changed, ensure_ascii=False).encode()
     with (run / "status").open("wb", buffering=0) as writer:
         for start in range(0, len(data), 4095):
-            writer.write(data[start : start + 4095])
             assert "note" not in document(mount.stored(run))
+            writer.write(data[start : start + 4095])
+        assert document(mount.stored(run)) == changed
     assert document(mount.stored(run)) == changed
 
 

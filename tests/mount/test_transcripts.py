@@ -9,6 +9,7 @@ import select
 import subprocess
 import time
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
@@ -131,6 +132,26 @@ def test_tail_f_shows_what_is_said_and_how_a_run_ends(mount: Mount, thread: Path
         (run / "status").write_text("completed")
         assert [tail.stdout.readline() for _ in range(2)][1] == f"> Run `{run.name}` completed\n"
         assert select.select([tail.stdout], [], [], 0.3)[0] == []
+    finally:
+        tail.terminate()
+        tail.wait()
+
+
+@pytest.mark.parametrize("title", ["short", "a title that is longer than the one before"])
+def test_tail_f_goes_on_when_the_title_changes(mount: Mount, thread: Path, title: str) -> None:
+    (thread / "meta.json").write_text('{"metadata": {"title": "the title before"}}')
+    append(thread, content="before")
+    shown = transcript(mount, thread)
+    command = ["tail", "-n", "1", "-s", "0.1", "-f", str(shown)]
+    tail = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert tail.stdout is not None
+        assert tail.stdout.readline() == "before\n"
+        (thread / "meta.json").write_text(json.dumps({"metadata": {"title": title}}))
+        assert shown.read_text().startswith(f"# {title}\n\n`{thread.name}`\n")
+        assert shown.stat().st_size == len(shown.read_bytes())
+        (thread / "say").write_text("after")
+        assert [tail.stdout.readline() for _ in range(4)][1:] == [ANY, "\n", "after\n"]
     finally:
         tail.terminate()
         tail.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,18 @@ from tests.mount.conftest import Mount, checked_mount, start, stop, wait_until
 from tests.mount.pair import compare_under_random_changes
 from tests.mount.scripts import stats
 
+# And of what the log has to warn. Other programs may have the twelve watches already.
 LIMITS = {
-    "no instance": ("max_user_instances", 0),
-    "no watch": ("max_user_watches", 0),
-    "twelve watches": ("max_user_watches", 12),
+    "no instance": ("max_user_instances", 0, "no inotify instance is left"),
+    "no watch": ("max_user_watches", 0, "no inotify watch is left"),
+    "twelve watches": ("max_user_watches", 12, None),
 }
 
 
 @pytest.fixture(params=LIMITS)
 def unwatched(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mount]:
-    with inotify_limit(*LIMITS[request.param]), checked_mount(tmp_path) as mount:
+    limit, value, warning = LIMITS[request.param]
+    with inotify_limit(limit, value), checked_mount(tmp_path, warns=warning) as mount:
         yield mount
 
 
@@ -65,3 +68,21 @@ def test_the_stats_say_what_is_not_followed(unwatched: Mount) -> None:
 
 def test_the_stats_say_that_nothing_of_other_hosts_is_followed(behind: tuple[Path, Mount]) -> None:
     assert stats(behind[1])["followed"] == 0 < stats(behind[1])["not_followed"]
+
+
+def test_the_mount_follows_others_as_soon_as_that_is_possible(tmp_path: Path) -> None:
+    until_raised = ExitStack()
+    until_raised.enter_context(inotify_limit("max_user_instances", 0))
+    with until_raised, checked_mount(tmp_path, warns="not followed") as mount:
+        run = mount.run("queued")
+        assert '"queued"' in (run / "status").read_text()
+        assert stats(mount)["not_followed"] > 0
+        until_raised.close()
+        wait_until(lambda: stats(mount)["not_followed"] == 0, timeout_s=30)
+        assert stats(mount)["followed"] > 0
+        assert '"queued"' in (run / "status").read_text()
+        new = mount.stored(run).with_name(".tmpAb12Cd")
+        new.write_text(mount.stored(run).read_text().replace("queued", "in_progress"))
+        new.rename(mount.stored(run))
+        wait_until(lambda: '"in_progress"' in (run / "status").read_text(), timeout_s=1)
+        wait_until(lambda: len(os.listdir(mount.path("runs", "queued"))) == 0, timeout_s=1)

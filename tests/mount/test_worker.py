@@ -1,11 +1,10 @@
-"""Workers: claiming by ``mv``, of which one succeeds, a cancel in between, and examples/worker.sh."""
+"""Workers: claiming by ``mv``, of which one succeeds, and a cancel in between."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
-import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -16,10 +15,8 @@ import pytest
 
 from store import Run, Thread, ThreadStore
 from tests.mount import scripts
-from tests.mount.conftest import EXAMPLES, Mount, start, stop, wait_until
-from tests.mount.scripts import document, messages, new_run, new_thread, run, succeeds
-
-WORKER = EXAMPLES / "worker.sh"
+from tests.mount.conftest import Mount, start, stop, wait_until
+from tests.mount.scripts import document, new_run, new_thread, run, succeeds
 
 
 @pytest.fixture
@@ -151,61 +148,3 @@ def test_a_cancel_on_another_mount_sticks_too(mount: Mount, second_mount: Mount)
     succeeds("echo 1 > cancel", there)
     assert "not permitted" in run("echo completed > status", made).stderr
     assert document(made / "status")["status"] == "cancelled"
-
-
-def is_in_progress(made: Path) -> bool:
-    return bool(document(made / "status")["status"] == "in_progress")
-
-
-def work(mount: Mount, command: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [WORKER, mount.root, "sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-@pytest.fixture
-def only(mount: Mount) -> Path:
-    """A thread with the only runs that are queued."""
-    for made in mount.path("runs", "queued").iterdir():
-        (made / "cancel").write_text("1")
-    thread = new_thread(mount)
-    (thread / "say").write_text("What is 2 + 2?")
-    return thread
-
-
-def test_the_example_worker_answers_each_run_once(mount: Mount, only: Path) -> None:
-    runs = [new_run(only) for _ in range(12)]
-    workers = [work(mount, "tail -n 1 | sed 's/$/ \"4\"/'") for _ in range(4)]
-    assert [worker.communicate(timeout=60) for worker in workers] == [("", "")] * 4
-    answers = [message for message in messages(only) if message["role"] == "assistant"]
-    assert sorted(answer["run_id"] for answer in answers) == sorted(made.name for made in runs)
-    assert answers[0]["content"][0]["text"]["value"] == 'What is 2 + 2? "4"'
-    assert {document(made / "status")["status"] for made in runs} == {"completed"}
-
-
-def test_the_example_worker_fails_a_run_whose_command_fails(mount: Mount, only: Path) -> None:
-    made = new_run(only)
-    worker = work(mount, "exit 3")
-    assert worker.communicate(timeout=60) == ("", "")
-    assert document(made / "status")["status"] == "failed"
-    assert len(messages(only)) == 1
-
-
-def test_the_example_worker_stops_well_when_its_run_is_cancelled(
-    mount: Mount, only: Path, tmp_path: Path
-) -> None:
-    runs = [new_run(only), new_run(only)]
-    go = tmp_path / "go"
-    os.mkfifo(go)
-    worker = work(mount, f"cat '{go}'")
-    wait_until(lambda: any(is_in_progress(made) for made in runs))
-    cancelled, other = sorted(runs, key=is_in_progress, reverse=True)
-    (cancelled / "cancel").write_text("1")
-    go.write_text("too late")
-    wait_until(lambda: is_in_progress(other))
-    go.write_text("in time")
-    worker.communicate(timeout=60)
-    assert worker.returncode == 0
-    assert document(cancelled / "status")["status"] == "cancelled"
-    assert document(other / "status")["status"] == "completed"
-    assert scripts.texts(only)[1:] == ["in time"]

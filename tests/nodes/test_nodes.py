@@ -150,9 +150,8 @@ def test_a_patch_without_a_status_still_merges_into_a_run_that_has_ended(root: R
     out.flush()
     assert json.loads(root.store.read_document(DocumentKey("T", "R"))[0])["metadata"] == {"seen": True}
     out = writer(root, "threads/T/runs/R/status")
-    out.write(0, b'{"status":"queued"}')
     with pytest.raises(RunInTerminalState):
-        out.flush()
+        out.write(0, b'{"status":"queued"}')
 
 
 @pytest.mark.parametrize("text", [b'{"status":"completed"}', b"two\nlines\n", b"[1]\n", b"\xff\n"])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from pathlib import Path
 
 import pytest
 
-from store import Run, RunStep, Thread, ThreadStore
+from store import NotEmpty, Run, RunStep, Thread, ThreadStore
 from tests.nodes.driving import Programs, outcome
+from threadfs.errnos import errno_of
 from threadfs.nodes.root import root_of
 from threadfs.nodes.scratch import STAGED_S
 
@@ -112,3 +114,40 @@ def test_scratch_files_keep_a_directory_from_being_removed(programs: Programs) -
     assert outcome(lambda: programs.rmdir(RUN)) == "ENOTEMPTY"
     programs.remove_all(RUN)
     assert programs.names("threads/T/runs") == []
+
+
+@pytest.mark.parametrize("path", ["threads/E", "threads/E/runs/R"])
+def test_rmdir_keeps_what_holds_a_foreign_file_and_names_it(programs: Programs, path: str) -> None:
+    programs.mkdir("threads/E")
+    programs.mkdir("threads/E/runs/R")
+    if path == "threads/E":
+        programs.rmdir("threads/E/runs/R")
+    foreign = Path(programs.root.store.location, path.removeprefix("threads/"), "attachment.txt")
+    foreign.write_text("mine")
+    with pytest.raises(NotEmpty) as refusal:
+        programs.rmdir(path)
+    assert errno_of(refusal.value) == errno.ENOTEMPTY
+    assert str(refusal.value) == f"{foreign} is no part of a thread: rm -r takes it along"
+    assert foreign.read_text() == "mine"
+
+
+@pytest.mark.parametrize("place", ["", "runs", "runs/R", "runs/R/steps"])
+def test_rm_r_takes_a_foreign_file_along(programs: Programs, place: str) -> None:
+    thread = Path(programs.root.store.location, "T")
+    (thread / place / "attachment.txt").write_text("mine")
+    programs.remove_all("threads/T")
+    assert not thread.exists()
+
+
+@pytest.mark.parametrize("meta", ["", '{"name": "web"}'])
+def test_rm_r_removes_what_has_a_damaged_document_if_nothing_else_is_in_it(
+    programs: Programs, meta: str
+) -> None:
+    thread = Path(programs.root.store.location, "T")
+    (thread / "meta.json").write_text(meta)
+    (thread / "main.py").write_text("work")
+    assert outcome(lambda: programs.remove_all("threads/T")) == "ENOTEMPTY"
+    assert sorted(path.name for path in thread.iterdir() if path.is_file()) == ["main.py", "meta.json"]
+    (thread / "main.py").unlink()
+    programs.remove_all("threads/T")
+    assert not thread.exists()

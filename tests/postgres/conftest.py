@@ -29,7 +29,7 @@ def cluster() -> Iterator[Cluster]:
 def prepared_url(cluster: Cluster) -> str:
     """A database with the tables of a store."""
     cluster.sql(f"CREATE DATABASE {_DATABASE}")
-    PostgresStore(cluster.url(_DATABASE)).close()
+    PostgresStore(cluster.url(_DATABASE), create=True).close()
     return cluster.url(_DATABASE)
 
 

@@ -70,7 +70,7 @@ def test_what_is_acknowledged_is_there_once_and_a_claim_is_won_once(trouble: Tro
     with private_cluster() as cluster, proxy_to(cluster.port) as proxy:
         cluster.sql("CREATE ROLE writer LOGIN SUPERUSER")
         through = cluster.url("postgres", "writer").replace(f":{cluster.port}/", f":{proxy.port}/")
-        with PostgresStore(through) as store:
+        with PostgresStore(through, create=True) as store:
             make_thread(store)
             writers = [threading.Thread(target=write, args=(store, number)) for number in range(WRITERS)]
             for writer in writers:

@@ -127,7 +127,7 @@ def test_two_programs_that_meet_an_empty_database_both_come_up(cluster: Cluster,
 
     def open_it(answer: Any) -> None:
         together.wait()
-        with PostgresStore(url) as store:
+        with PostgresStore(url, create=True) as store:
             store.create_thread(Thread())
             answer.put(store.is_new)
 

@@ -84,7 +84,7 @@ def test_a_server_of_the_authority_that_is_asked_for_is_talked_to_in_tls(
     cluster: Cluster, certificates: Path
 ) -> None:
     heard: queue.Queue[Change] = queue.Queue()
-    with PostgresStore(verified(cluster, certificates / "ca.crt")) as store:
+    with PostgresStore(verified(cluster, certificates / "ca.crt"), create=True) as store:
         make_thread(store)
         watch = store.watch(heard.put)
         watch.follow(THREAD)

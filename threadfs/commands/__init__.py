@@ -25,12 +25,22 @@ COMMANDS = {
     "expire": "expire runs that nobody works on",
     "wait": "wait until a run has ended",
 }
+# Other words for them: mounting has none, and two are often taken for each other.
+ALIASES = {"mount": "mount", "unmount": "umount"}
 # What Python calls otherwise, because it has the word for itself.
 _MODULES = {"list": "list_", "import": "import_"}
 
 
 class CommandFailed(Exception):
     """The command cannot do what was asked; the text is one line for the user."""
+
+    status = 1
+
+
+class UsedWrongly(CommandFailed):
+    """What was asked for is nothing; the text says what to write instead."""
+
+    status = 2
 
 
 def module_of(command: str) -> Any:

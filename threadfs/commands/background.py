@@ -15,35 +15,41 @@ from store import StoreError
 from threadfs import mount
 from threadfs.commands import CommandFailed
 from threadfs.commands.progress import is_journal
-from threadfs.stores import open_store
+from threadfs.stores import is_url, open_store
 
 _LOG_BYTES = 10 << 20
+# What a process in the background says when its mount answers.
+_MOUNTED = "mounted"
 # What the journal reads at the beginning of a line: how urgent it is.
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What is to be served where. *lock* is held until the mount stands."""
+    """What is to be served where. *lock* is held until the mount stands.
+
+    *insist*: as for `open_store`; what is missing has been made before.
+    """
 
     location: str
     place: str
     settings: mount.Settings
     lock: mount.PlaceLock
+    insist: bool = False
 
-    def serve(self, on_mounted: Callable[[], None]) -> None:
-        """Serves in this process, until the mount is gone."""
+    def serve(self, on_mounted: Callable[[str], None]) -> None:
+        """Serves in this process, until the mount is gone. *on_mounted* gets what the user should know."""
         # Not before: connections to a database and their threads do not survive a fork.
-        store = open_store(self.location, create=True)
+        store = open_store(self.location, create=is_url(self.location), insist=self.insist)
 
-        def mounted() -> None:
+        def mounted(warning: str) -> None:
             self.lock.release()
-            on_mounted()
+            on_mounted(warning)
 
         mount.serve(store, self.place, self.settings, on_mounted=mounted)
 
-    def start(self, log_file: str) -> None:
-        """Serves in a process of its own; returns when it is mounted.
+    def start(self, log_file: str) -> str:
+        """Serves in a process of its own; returns when it is mounted, with what the user should know.
 
         Raises:
             CommandFailed: it is not, and why.
@@ -56,14 +62,16 @@ class Server:
         os.close(writing)
         with os.fdopen(reading, "rb") as answer:
             said = os.fsdecode(answer.read())
-        if said != "mounted":
+        state, _, warning = said.partition("\n")
+        if state != _MOUNTED:
             raise CommandFailed(said or f"the mount ended before it answered: see {log_file}")
+        return warning
 
     def _in_background(self, writing: int, log_file: str) -> int:
-        def mounted() -> None:
+        def mounted(warning: str) -> None:
             # Not before: an automount point lets in only the process group of who is asked to mount on it.
             os.setsid()
-            say("mounted")
+            say(f"{_MOUNTED}\n{warning}")
 
         def say(text: str) -> None:
             nonlocal writing

@@ -1,7 +1,8 @@
 """Expire the runs that nobody works on: those that have been queued or in progress for AGE without a change.
 
 Writes each to stdout, as RUN@THREAD, the name it has below runs/ in a mount. A run that changes in that
-moment is left to whoever changed it.
+moment is left to whoever changed it. What has a meta.json or a status.json that says something else than a
+thread's or run's is left, and named on stderr.
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from store import NotFound, RunInTerminalState, RunStatus, StatusChanged, StoreError
+    from store import (
+        DocumentKey,
+        NotFound,
+        RunInTerminalState,
+        RunStatus,
+        StatusChanged,
+        StoreError,
+        Unreachable,
+    )
     from threadfs.stores import open_store
 
     store = open_store(options.store)
@@ -32,12 +41,16 @@ def run(options: argparse.Namespace) -> int:
     stale = sorted(progress.tracked(store.stale_runs(options.older_than_s), "run"))
     for thread_id, run_id, status in stale:
         try:
+            # Nothing goes that lies in it.
+            store.check_ours(DocumentKey(thread_id, run_id), with_foreign=True)
             if not options.dry_run:
                 store.update_run_status(thread_id, run_id, RunStatus.expired, expected=status)
         except (NotFound, RunInTerminalState, StatusChanged):
             continue
+        except Unreachable:
+            raise  # Nor could any other run be expired.
         except StoreError as error:
-            progress.complain(str(error))
+            progress.complain(f"run {run_id}@{thread_id} stays: {error}")
             failed = True
             continue
         progress.say(f"{run_id}@{thread_id}")

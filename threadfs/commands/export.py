@@ -32,6 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from store import DocumentKey, StorageFailed, StoreError
+    from store.printing import printable_json
     from threadfs.exporting import Export
     from threadfs.stores import is_url, open_store
 
@@ -42,16 +43,17 @@ def run(options: argparse.Namespace) -> int:
 
     def missed(what: str, error: StoreError) -> None:
         nonlocal missing
-        if isinstance(error, StorageFailed) and is_url(options.store):
+        if isinstance(error, StorageFailed) and is_url(store.location):
             raise error  # A file can be unreadable; of a database it is the server, for all that follows too.
         missing += 1
         progress.complain(f"{what}: {error}")
 
     export = Export(store, options.strict, missed)
+    is_watched = sys.stdout.isatty()
     thread_ids = sorted(set(options.threads) or store.list_thread_ids())
     for thread_id in progress.tracked(thread_ids, "thread", len(thread_ids)):
         for line in export.thread(thread_id):
-            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.write(printable_json(line.decode()).encode() if is_watched else line)
     sys.stdout.buffer.flush()
     if missing:
         raise CommandFailed(f"not exported: {missing} damaged, which threadfs fsck {options.store} names")

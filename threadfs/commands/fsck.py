@@ -17,10 +17,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from threadfs.commands import CommandFailed, progress
-from threadfs.commands.places import add_store
+from threadfs.commands.places import add_create, add_store
 
 if TYPE_CHECKING:
-    from store import Store
+    from store import Store, ThreadStore
     from store.checking import Finding
 
 EXAMPLES = """\
@@ -39,14 +39,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="JSON Lines: objects with path, severity, problem (and repair)"
     )
+    add_create(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    from threadfs.stores import is_url, open_store
+    from store import ThreadStore
+    from threadfs.stores import open_store
 
-    store = open_store(options.store)
+    store = open_store(options.store, create=options.create, insist=options.create)
     report = Report(as_json=options.json)
-    if is_url(options.store):
+    if not isinstance(store, ThreadStore):
         if options.repair:
             raise CommandFailed("--repair is for directories: a database keeps its own documents whole")
         _check(store, report)
@@ -63,8 +65,6 @@ class Report:
         self.remaining = 0
 
     def say(self, finding: Finding, repair: str = "") -> None:
-        from threadfs.journal import printable
-
         if self._as_json:
             said = {"path": finding.path, "severity": finding.severity.value, "problem": finding.what}
             if repair:
@@ -72,7 +72,7 @@ class Report:
             progress.say(json.dumps(said))
         else:
             line = f"{finding.path}: {finding.severity.value}: {finding.what}"
-            progress.say(printable(f"{line} ({repair})" if repair else line))
+            progress.say(f"{line} ({repair})" if repair else line)
 
 
 def _check(store: Store, report: Report) -> None:
@@ -87,12 +87,10 @@ def _check(store: Store, report: Report) -> None:
             report.remaining += 1
 
 
-def _check_directory(store: Store, report: Report, *, repair: bool) -> None:
-    from store import ThreadStore
+def _check_directory(store: ThreadStore, report: Report, *, repair: bool) -> None:
     from store.disk import checking
     from store.disk.repairing import Repair
 
-    assert isinstance(store, ThreadStore)
     mend = Repair(store).mend if repair else None
     places = checking.places(store)
     for place in progress.tracked(places, "thread", len(places)):

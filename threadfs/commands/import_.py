@@ -19,10 +19,12 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from threadfs.commands import CommandFailed, progress
-from threadfs.commands.places import DIRECTORY, FILE, add_store, completes
+from threadfs.commands.places import DIRECTORY, FILE, add_create, add_store, completes
 from threadfs.importing import SOURCES
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ examples:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_store(parser)
+    add_create(parser)
     files = parser.add_argument(
         "files", metavar="FILE", nargs="*", help="a file, zip or directory (default: stdin)"
     )
@@ -68,15 +71,14 @@ def run(options: argparse.Namespace) -> int:
     from threadfs.importing.merging import Merge
     from threadfs.importing.reporting import Report
     from threadfs.importing.session import STDIN, Session, Stopped
-    from threadfs.journal import printable
 
     if not options.files and sys.stdin is not None and sys.stdin.isatty():
         progress.complain(
             "FILE is missing: name what to import, or give it on stdin; see threadfs import --help"
         )
         return 2
-    target = _Target(options.store)
-    report = Report(lambda line: progress.complain(printable(line)))
+    target = _Target(options.store, insist=options.create, is_rehearsal=options.dry_run)
+    report = Report(progress.complain)
     merge = Merge(
         target.reading, None if options.dry_run else target.writing, int(time.time()), report.counts
     )
@@ -88,43 +90,57 @@ def run(options: argparse.Namespace) -> int:
         try:
             session.read(files)
         except Stopped as error:
-            progress.complain(printable(str(error)))
+            progress.complain(str(error))
             status = 1
     progress.say(json.dumps(report.as_object()) if options.json else report.summary())
     return status or report.exit_status
 
 
 class _Target:
-    """The store, which is opened when it is needed and made when there is something for it."""
+    """The store, which is opened when it is needed and made when there is something for it.
 
-    def __init__(self, location: str) -> None:
+    *insist*: as `open_store` has it.
+    """
+
+    def __init__(self, location: str, *, insist: bool, is_rehearsal: bool) -> None:
         self._location = location
+        self._insist = insist
+        self._is_rehearsal = is_rehearsal
         self._store: Store | None = None
 
     def reading(self) -> Store | None:
-        """``None`` while there is none. Raises CommandFailed."""
-        from threadfs import stores
+        """``None`` while there is none, and one can be made. Raises CommandFailed."""
+        from threadfs.stores import is_url, open_if_there
 
-        if self._store is None and (
-            stores.is_url(self._location) or os.path.lexists(stores.absolute(self._location))
-        ):
-            self._store = self._opened(create=False)
+        if self._store is None:
+            if is_url(self._location) and not self._is_rehearsal:
+                return self.writing()  # Which brings older tables up to date.
+            with _failing():
+                self._store = open_if_there(self._location, insist=self._insist)
         return self._store
 
     def writing(self) -> Store:
         """Raises CommandFailed: what follows would fail, too."""
-        if self._store is None:
-            self._store = self._opened(create=True)
-        return self._store
-
-    def _opened(self, *, create: bool) -> Store:
-        from store import StoreError
         from threadfs.stores import open_store
 
-        try:
-            return open_store(self._location, create=create)
-        except StoreError as error:
-            raise CommandFailed(str(error)) from None
+        if self._store is None:
+            with _failing():
+                self._store = open_store(self._location, create=True, insist=self._insist)
+        return self._store
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    """A store that cannot be opened is the end, and not the fault of a conversation."""
+    from store import StoreError
+    from threadfs.stores import NoStore
+
+    try:
+        yield
+    except NoStore as error:
+        raise CommandFailed(f"{error} (--create makes it one)") from None
+    except StoreError as error:
+        raise CommandFailed(str(error)) from None
 
 
 def _size(files: list[str]) -> int | None:

@@ -8,6 +8,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from threadfs.commands import progress
+
 if TYPE_CHECKING:
     from threadfs.mounts import Mount
 
@@ -24,7 +26,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from threadfs.journal import printable
     from threadfs.mounts import mounts
 
     found = [mount for mount in mounts() if mount.is_threadfs]
@@ -34,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
             notes.append("read-only")
         said = ", ".join(filter(None, notes))
         line = f"{mount.source} on {mount.mountpoint}" + (f" ({said})" if said else "")
-        print(printable(line))
+        progress.say(line)
     return 0
 
 

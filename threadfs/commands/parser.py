@@ -11,7 +11,7 @@ import argparse
 import sys
 
 from threadfs import __version__
-from threadfs.commands import COMMANDS, module_of
+from threadfs.commands import ALIASES, COMMANDS, module_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +26,11 @@ DESCRIPTION = """\
 Mount STORE, a store of assistant conversations (threads, messages, runs and run steps), on the
 directory MNT as a tree of files; or look after a store.
 
-STORE is a directory, or a postgresql:// URL. A directory that is missing is made. A store that is
-named like a command is given as ./NAME."""
+STORE is a directory, or a postgresql:// URL. A directory that is missing is made if its path is given
+(./NAME, in a directory that is there), but not from fstab or a unit, where its disk may not be mounted yet;
+--create makes it anyway. A store that is named like a command is given as ./NAME.
+
+`threadfs mount STORE MNT` is the same, and unmount is umount."""
 EPILOG = """\
 examples:
   threadfs ~/assistants ~/mnt                   mount in the background
@@ -49,8 +52,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         from threadfs.commands.progress import complaint
 
-        said = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
-        self.exit(2, complaint(f"{said}; see {self.prog} --help\n"))
+        self.exit(2, complaint(f"{message}; see {self.prog} --help") + "\n")
 
     def format_help(self) -> str:
         import textwrap
@@ -126,14 +128,19 @@ class _MountParser(Parser):
         return whole_parser().format_help()
 
     def error(self, message: str) -> NoReturn:
-        if "required" in message:
+        from threadfs.commands.places import did_you_mean, mistyped
+
+        _, rest = _add_mounting(Parser(prog="threadfs")).parse_known_args(self._given)
+        if len(rest) > 1 and not rest[0].startswith("-") and (said := mistyped(rest[0])):
+            # Of a command that is none the arguments mean nothing.
+            message = said
+        elif "required" in message:
             # argparse names what is missing, also when it is not what is wrong.
-            _, rest = _add_mounting(Parser(prog="threadfs")).parse_known_args(self._given)
             unknown = [word for word in rest if word.startswith("-")]
             if unknown and "--" not in rest:
                 message = f"unrecognized arguments: {' '.join(unknown)}"
             elif len(rest) == 1:
-                message = f"MNT is missing, and {rest[0]!r} is no command"
+                message = f"MNT is missing, and {rest[0]!r} is no command{did_you_mean(rest[0])}"
         super().error(message)
 
 
@@ -149,6 +156,8 @@ def _define(parser: argparse.ArgumentParser, command: str) -> None:
     parser.description = module.__doc__.strip()
     parser.epilog = getattr(module, "EXAMPLES", None)
     module.arguments(parser)
+    if command == "mount":
+        module.places(parser)
 
 
 def whole_parser(*, is_brief: bool = False) -> Parser:
@@ -159,5 +168,11 @@ def whole_parser(*, is_brief: bool = False) -> Parser:
         made = commands.add_parser(command, prog=f"threadfs {command}", help=line)
         _define(made, command)
         if is_brief:
+            made.description = line
+    if is_brief:
+        for alias, command in ALIASES.items():
+            line = COMMANDS.get(command, "mount STORE on MNT")
+            made = commands.add_parser(alias, prog=f"threadfs {alias}", help=line)
+            _define(made, command)
             made.description = line
     return _add_mounting(parser)

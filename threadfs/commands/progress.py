@@ -1,4 +1,4 @@
-"""A progress bar on stderr, for those who watch; nothing in a pipe or a log."""
+"""What commands print, and a progress bar on stderr for those who watch, which no pipe or log gets."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def tracked(items: Iterable[T], unit: str, total: int | None = None) -> Iterator
 
 
 def say(line: str) -> None:
-    """A line on stdout, also while a bar is on the terminal."""
-    _write(line, sys.stdout)
+    """A line on stdout, also while a bar is on the terminal. It may hold text of a store."""
+    _write(_printable(line), sys.stdout)
 
 
 def complain(line: str) -> None:
@@ -55,7 +55,17 @@ def complain(line: str) -> None:
 
 def complaint(line: str) -> str:
     """A reason as stderr shows it; the journal knows who speaks, and takes 3 for the priority of an error."""
-    return f"<3>{line}" if is_journal() else f"threadfs: {line}"
+    shown = _printable(line)
+    return f"<3>{shown}" if is_journal() else f"threadfs: {shown}"
+
+
+def _printable(line: str) -> str:
+    if line.isprintable():
+        return line
+    # Not at the top: what it belongs to takes a while to import, and most lines do without.
+    from store.printing import printable
+
+    return printable(line)
 
 
 def is_journal() -> bool:

@@ -3,6 +3,9 @@ was imported is as young as its import, however old the conversation is.
 
 With --status, delete only runs that have had one of these statuses for AGE. What is in progress is never
 deleted, nor is a thread that holds a run in progress, or a damaged one, which may be.
+
+Nor is a directory whose meta.json is no thread's, or that holds anything that is no part of a thread (but
+for what killed programs left): it is named on stderr, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ examples:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     # STORE comes first, since --status takes all that follow it.
-    parser.usage = "%(prog)s STORE --older-than AGE [--status STATUS ...] [--dry-run]"
+    parser.usage = "%(prog)s STORE --older-than AGE [--status STATUS ...] [--foreign] [--dry-run]"
     add_store(parser)
     add_older_than(parser, "how long nothing has changed: a number and s, m, h, d, w or y, like 30d")
     parser.add_argument(
@@ -42,72 +45,94 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         choices=_STATUSES,
         help=f"delete runs in these statuses, not threads ({', '.join(_STATUSES)})",
     )
+    parser.add_argument(
+        "--foreign",
+        action="store_true",
+        help="delete with a thread, or run, what lies in it and is no part of one",
+    )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
 
 
 def run(options: argparse.Namespace) -> int:
     from threadfs.stores import open_store
 
-    store = open_store(options.store)
-    latest_ns = time.time_ns() - options.older_than_s * 1_000_000_000
-    thread_ids = sorted(store.list_thread_ids())
-    failed = False
+    prune = _Prune(open_store(options.store), options)
+    thread_ids = sorted(prune.store.list_thread_ids())
     for thread_id in progress.tracked(thread_ids, "thread", len(thread_ids)):
-        if options.status:
-            pruned = _prune_runs(store, thread_id, latest_ns, options.status, options.dry_run)
-        else:
-            pruned = _prune_thread(store, thread_id, latest_ns, options.dry_run)
-        failed |= not _said(pruned)
-    return 1 if failed else 0
+        prune.look_at(thread_id)
+    return 1 if prune.has_failed else 0
 
 
-def _said(pruned: Iterator[str]) -> bool:
-    """Names what is deleted; whether nothing went wrong."""
-    from store import StoreError
+class _Prune:
+    """Deletes, and names what it deletes and what it leaves though it is old."""
 
-    try:
-        for name in pruned:
-            progress.say(name)
-    except StoreError as error:
-        progress.complain(str(error))
-        return False
-    return True
+    def __init__(self, store: Store, options: argparse.Namespace) -> None:
+        self.store = store
+        self.has_failed = False
+        self._options = options
+        self._latest_ns = time.time_ns() - options.older_than_s * 1_000_000_000
 
+    def look_at(self, thread_id: str) -> None:
+        from store import StoreError, Unreachable
 
-def _prune_thread(store: Store, thread_id: str, latest_ns: int, dry_run: bool) -> Iterator[str]:
-    from store import Damaged, ModifiedSince, NotFound, RunInProgress, StoreError
+        try:
+            for name in self._runs(thread_id) if self._options.status else self._thread(thread_id):
+                progress.say(name)
+        except Unreachable:
+            raise  # Nor could anything else be deleted.
+        except StoreError as error:
+            self._complain(str(error))
 
-    with suppress(NotFound, RunInProgress, ModifiedSince):
-        if store.thread_touched_ns(thread_id) > latest_ns:
-            return
-        for run_id in store.list_run_ids(thread_id):
-            try:
-                if store.get_run(thread_id, run_id).status.is_in_progress:
+    def _complain(self, reason: str) -> None:
+        self.has_failed = True
+        progress.complain(reason)
+
+    def _thread(self, thread_id: str) -> Iterator[str]:
+        from store import Damaged, DocumentKey, Foreign, ModifiedSince, NotFound, RunInProgress
+
+        store, foreign = self.store, self._options.foreign
+        with suppress(NotFound, RunInProgress, ModifiedSince):
+            if store.thread_touched_ns(thread_id) > self._latest_ns:
+                return
+            for run_id in store.list_run_ids(thread_id):
+                try:
+                    if store.get_run(thread_id, run_id).status.is_in_progress:
+                        return
+                except NotFound:
+                    continue
+                except Damaged as error:
+                    # It may be in progress.
+                    self._complain(f"thread {thread_id!r} stays: {error}")
                     return
-            except NotFound:
-                continue
-            except Damaged as error:
-                # It may be in progress.
-                raise StoreError(f"thread {thread_id!r} stays: {error}") from None
-        if not dry_run:
-            store.delete_thread(thread_id, unmodified_since_ns=latest_ns)
-        yield thread_id
+            try:
+                if self._options.dry_run:
+                    store.check_ours(DocumentKey(thread_id), with_foreign=foreign)
+                else:
+                    store.delete_thread(thread_id, unmodified_since_ns=self._latest_ns, with_foreign=foreign)
+            except Foreign as error:
+                self._complain(f"thread {thread_id!r} stays: {error}")
+                return
+            yield thread_id
 
+    def _runs(self, thread_id: str) -> Iterator[str]:
+        from store import Damaged, DocumentKey, Foreign, NotFound, RunInProgress
 
-def _prune_runs(
-    store: Store, thread_id: str, latest_ns: int, statuses: list[str], dry_run: bool
-) -> Iterator[str]:
-    from store import Damaged, DocumentKey, NotFound, RunInProgress
-
-    with suppress(NotFound):
-        for run_id in sorted(store.list_run_ids(thread_id)):
-            key = DocumentKey(thread_id, run_id)
-            # Of a damaged run nobody knows the status.
-            with suppress(NotFound, Damaged, RunInProgress):
-                if store.document_info(key).modified_ns > latest_ns:
-                    continue
-                if store.get_run(thread_id, run_id).status not in statuses:
-                    continue
-                if not dry_run:
-                    store.delete_run(thread_id, run_id)
-                yield f"{run_id}@{thread_id}"
+        store, foreign = self.store, self._options.foreign
+        with suppress(NotFound):
+            for run_id in sorted(store.list_run_ids(thread_id)):
+                key = DocumentKey(thread_id, run_id)
+                # Of a damaged run nobody knows the status.
+                with suppress(NotFound, Damaged, RunInProgress):
+                    if store.document_info(key).modified_ns > self._latest_ns:
+                        continue
+                    if store.get_run(thread_id, run_id).status not in self._options.status:
+                        continue
+                    try:
+                        if self._options.dry_run:
+                            store.check_ours(key, with_foreign=foreign)
+                        else:
+                            store.delete_run(thread_id, run_id, with_foreign=foreign)
+                    except Foreign as error:
+                        self._complain(f"run {run_id}@{thread_id} stays: {error}")
+                        continue
+                    yield f"{run_id}@{thread_id}"

@@ -1,5 +1,8 @@
 """Unmount MNT. Returns when the mount is gone and the process that served it has ended.
 
+What is in drafts/ is gone with the mount. While there are files it stays, and some of them are named,
+unless --force is given.
+
 A dead mount, which a killed process left, is cleared. What is no mount of threadfs is left alone.
 """
 
@@ -8,9 +11,14 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from threadfs.commands import CommandFailed
-from threadfs.commands.places import DIRECTORY, completes, not_empty
+from threadfs.commands.places import DIRECTORY, completes, mount_point
+
+if TYPE_CHECKING:
+    from threadfs.mounts import Mount
 
 EXAMPLES = """\
 examples:
@@ -18,29 +26,40 @@ examples:
   threadfs umount --lazy ~/mnt    out of sight at once, gone when nothing is open any more"""
 
 _ENDS_S = 30.0
+# How long a mount may take to say what is in its drafts, and how many of them are named.
+_ANSWERS_S = 3.0
+_NAMED = 5
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    place = parser.add_argument("mountpoint", metavar="MNT", type=not_empty, help="where it is mounted")
+    place = parser.add_argument("mountpoint", metavar="MNT", type=mount_point, help="where it is mounted")
     completes(place, DIRECTORY)
     parser.add_argument(
         "-z", "--lazy", action="store_true", help="also when something in it is open; do not wait for that"
     )
+    parser.add_argument("--force", action="store_true", help="also when files in drafts/ are lost with it")
 
 
 def run(options: argparse.Namespace) -> int:
     from threadfs.commands.list_ import state_of
     from threadfs.life_line import LifeLine
-    from threadfs.mounts import on_top
+    from threadfs.mounts import on_top, place_of
 
     given: str = options.mountpoint
-    place = os.path.realpath(os.path.expanduser(given))
+    place = place_of(given)
     mount = on_top(place)
     if mount is None or not mount.is_threadfs:
         what = f"a mount of {mount.kind}" if mount else "not mounted"
         raise CommandFailed(f"{given} is no threadfs mount: it is {what}")
     life_line = LifeLine(mount)
-    lazy = ["-z"] if options.lazy or state_of(mount) == "dead" else []
+    state = state_of(mount)
+    answers = state in ("", "of another user")
+    if not options.force and answers and (lost := _drafts_of(mount)):
+        raise CommandFailed(
+            f"{given} has files in drafts/, which would be lost: {_some_of(lost)};"
+            " move them on, or give --force"
+        )
+    lazy = ["-z"] if options.lazy or state == "dead" else []
     done = subprocess.run(
         ["fusermount3", "-u", *lazy, "--", place], check=False, capture_output=True, text=True
     )
@@ -52,3 +71,38 @@ def run(options: argparse.Namespace) -> int:
     if not options.lazy and not life_line.wait(_ENDS_S):
         raise CommandFailed(f"{given} is unmounted, but process {life_line.pid} has not ended yet")
     return 0
+
+
+def _drafts_of(mount: Mount) -> list[str]:
+    """What in ``drafts/`` of a mount is, or holds, a file; nothing when it does not say so in time.
+
+    A process of its own asks: one that waits for a mount may not end before it answers. And it asks as the
+    user who mounted, whom alone the mount may answer.
+    """
+    drafts = f"{mount.mountpoint}/drafts/"
+    user, group = mount.owner if os.geteuid() == 0 else (None, None)
+    asking = subprocess.Popen(
+        ["find", drafts, "-mindepth", "1", "!", "-type", "d", "-print0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        user=user,
+        group=group,
+    )
+    said = b""
+    try:
+        said, _ = asking.communicate(timeout=_ANSWERS_S)
+    except subprocess.TimeoutExpired as error:
+        said = error.stdout or b""
+        asking.kill()
+        with suppress(subprocess.TimeoutExpired):
+            asking.wait(_ANSWERS_S / 10)
+    paths = [path.removeprefix(drafts) for path in os.fsdecode(said).split("\0")[:-1]]
+    return list(dict.fromkeys(path.partition("/")[0] for path in paths))
+
+
+def _some_of(names: list[str]) -> str:
+    from store.printing import printable
+
+    shown = ", ".join(printable(name) for name in names[:_NAMED])
+    return shown + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

@@ -1,4 +1,5 @@
-"""Wait until a run has ended, and write its status to stdout.
+"""Wait until a run has ended, and write its status to stdout. RUN@THREAD is what `runs/` in a mount,
+`prune` and `expire` call it.
 
 Exit status: 0 when it is completed, 1 when it has ended otherwise or is not there (any more).
 """
@@ -14,16 +15,32 @@ from threadfs.commands.places import add_store
 
 EXAMPLES = """\
 examples:
-  threadfs wait ~/assistants thread_1 run_1 && echo done"""
+  threadfs wait ~/assistants thread_1 run_1 && echo done
+  threadfs wait ~/mnt run_1@thread_1"""
 
 # How often to look where the system reports no changes.
 _LOOK_S = 2.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s STORE THREAD RUN\n       %(prog)s STORE RUN@THREAD"
     add_store(parser)
-    parser.add_argument("thread", metavar="THREAD")
-    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("run", metavar="THREAD RUN", nargs="+", action=_OneRun, help="or RUN@THREAD")
+
+
+class _OneRun(argparse.Action):
+    """``options.thread`` and ``options.run``, given as two words or in one."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, options: argparse.Namespace, words: object, *_: object
+    ) -> None:
+        assert isinstance(words, list)
+        if len(words) == 1 and "@" in words[0]:
+            options.run, _, options.thread = words[0].partition("@")
+        elif len(words) == 2:
+            options.thread, options.run = words
+        else:
+            parser.error("which run? Give THREAD RUN, or RUN@THREAD")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -36,11 +53,11 @@ def run(options: argparse.Namespace) -> int:
     with suppress(StorageFailed):
         watch = store.watch(lambda change: changed.set())
     try:
-        # Before looking: what changes from now on is reported.
-        reported = watch.follow(DocumentKey(options.thread, options.run))
-        reported &= watch.follow(DocumentKey(options.thread, ""))
         while True:
             changed.clear()
+            # Before looking: what changes from now on is reported. Each time: a watch may have been lost.
+            reported = watch.follow(DocumentKey(options.thread, options.run))
+            reported &= watch.follow(DocumentKey(options.thread, ""))
             found = store.get_run(options.thread, options.run)
             if found.status.is_terminal:
                 break

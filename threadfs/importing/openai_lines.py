@@ -23,6 +23,7 @@ from store import (
     RunContents,
     Store,
     StoreError,
+    Unreachable,
     documents,
     lines,
     names,
@@ -154,6 +155,8 @@ class Import:
                     self._refuse(thread, thread.line, f"there is another {thread.thread_id!r} ({where})")
                 else:
                     self.left += 1
+            except Unreachable:
+                raise  # Nor would the next thread be stored. All can be imported once more later.
             except StoreError as error:
                 self._refuse(thread, thread.line, str(error))
             else:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, cast
 
-from store import StorageFailed, Store, StoreError
+from store import StorageFailed, Store, StoreError, Unreachable
 from threadfs.importing import openai_objects
 from threadfs.importing.attached import AttachedFiles
 from threadfs.importing.containers import Container, Directory, Zip, files_in, missing_shards
@@ -25,6 +25,7 @@ from threadfs.importing.target import MadeWhenNeeded
 
 STDIN = "-"
 _PIECE_BYTES = 1 << 20
+# What the disk would say of each conversation that follows, too.
 _FOR_ALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
@@ -152,7 +153,9 @@ class Session:
             if self.attached is not None:
                 self.attached.write(conversation, file.container)
         except StoreError as error:
-            if isinstance(error, StorageFailed) and self._is_for_all(error):
+            if isinstance(error, Unreachable) or (
+                isinstance(error, StorageFailed) and error.errno in _FOR_ALL
+            ):
                 raise Stopped(str(error)) from None
             self.report.skip(file.name, conversation.where, conversation.shown_title, str(error))
         except Unreadable as error:
@@ -166,11 +169,6 @@ class Session:
             )
         except RecursionError:
             self.report.skip(file.name, conversation.where, conversation.shown_title, "nested too deeply")
-
-    def _is_for_all(self, error: StorageFailed) -> bool:
-        """Whether what follows would fail likewise: the disk is full, or the server away."""
-        store = self.merge.reading()
-        return error.errno in _FOR_ALL or (store is not None and store.is_remote)
 
     # ── OpenAI's objects ────────────────────────────────────────────────────────────────────────────
 

@@ -119,6 +119,8 @@ class Node:
     is_slow: ClassVar[bool] = False
     # Whether a listing may ask for the attributes of each child.
     has_cheap_attributes: ClassVar[bool] = True
+    # Whether it has the permissions that somebody gave it.
+    keeps_permissions: ClassVar[bool] = False
     # Whether it is in a thread, and so another one when that is.
     is_within_thread: ClassVar[bool] = False
     # Whether what is written to it comes after what is there, which stays as who reads it knows it.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from store import (
@@ -20,6 +22,7 @@ from store import (
 )
 from store.documents import MAX_LINE_BYTES
 from threadfs.nodes.base import Attributes, BytesReader, Node, Reader, Refused, Writer, regular
+from threadfs.nodes.object_end import object_end
 from threadfs.nodes.writers import TextWriter, check_beginning, decoded
 
 _SECOND_NS = 1_000_000_000
@@ -86,7 +89,8 @@ class SayFile(ControlFile):
 
     def open_for_writing(self, *, truncate: bool, append: bool) -> Writer:
         self._check_writable()
-        return TextWriter(self._commit, limit_bytes=MAX_LINE_BYTES)
+        check = partial(self.store.check_appendable, self.thread_id)
+        return TextWriter(self._commit, limit_bytes=MAX_LINE_BYTES, check=check)
 
     def _commit(self, data: bytes) -> None:
         text = decoded(data).removesuffix("\n")
@@ -110,18 +114,12 @@ class StartFile(ControlFile):
 
     def open_for_writing(self, *, truncate: bool, append: bool) -> Writer:
         self._check_writable()
-        return TextWriter(self._commit, limit_bytes=MAX_START_BYTES, at_once=self._line)
-
-    def _line(self, data: bytes) -> bool:
-        if data.lstrip().startswith(b"["):
-            raise InvalidDocument("a list: write a model name or a JSON object")
-        if data.lstrip().startswith(b"{"):
-            check_beginning(data)
-            return False
-        if data.endswith(b"\n"):
-            self._commit(data)
-            return True
-        return False
+        return TextWriter(
+            self._commit,
+            limit_bytes=MAX_START_BYTES,
+            at_once=_Requests(self._commit).take,
+            check=partial(self.store.check_appendable, self.thread_id),
+        )
 
     def _commit(self, data: bytes) -> None:
         if data.lstrip().startswith(b"{"):
@@ -137,6 +135,39 @@ class StartFile(ControlFile):
             run = Run(model=model)
         self.store.create_run(self.thread_id, run)
         self.tree.changed(Part.RUNS, DocumentKey(self.thread_id, run.id))
+
+
+class _Requests:
+    """The requests for runs in what is written to ``start``: lines, and objects of one or more lines."""
+
+    def __init__(self, commit: Callable[[bytes], None]) -> None:
+        self._commit = commit
+        # Blanks behind an object end it; anywhere else an empty line asks for the default model.
+        self._follows_object = False
+
+    def take(self, text: bytes) -> bool:
+        """Commits *text* if it is a whole request; whether it was. Refuses what cannot become one."""
+        start = text.lstrip()
+        if not start:
+            if self._follows_object:
+                return True
+        elif start.startswith(b"["):
+            raise InvalidDocument("a list: write a model name or a JSON object")
+        elif start.startswith(b"{"):
+            end = object_end(text)
+            if end is None:
+                check_beginning(text)
+                return False
+            if text[end:].strip():
+                raise InvalidDocument("something follows the object: write one at a time")
+            self._commit(text)
+            self._follows_object = True
+            return True
+        if not text.endswith(b"\n"):
+            return False
+        self._commit(text)
+        self._follows_object = False
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,8 @@ class DocumentFile(Node):
     def _refuse_word(self, data: bytes) -> None:
         word = decoded(data).strip()[:60]
         choice = alternatives(list(self.words()))
-        raise InvalidDocument(f"{word!r}: write a JSON object" + (f" or one of {choice}" if choice else ""))
+        what = f"{word!r}" if word else "nothing but blanks"
+        raise InvalidDocument(f"{what}: write a JSON object" + (f" or one of {choice}" if choice else ""))
 
 
 @dataclass(frozen=True, slots=True)

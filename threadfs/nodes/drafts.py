@@ -23,6 +23,8 @@ _CONTROLS = ("say", "start")
 class DraftsDirectory(LooseDirectory):
     """``drafts/`` itself. One for each mount."""
 
+    keeps_permissions = False
+
     def __init__(self, tree: Tree) -> None:
         super().__init__(tree, Quota(MAX_FILES, MAX_BYTES), "", "drafts")
 

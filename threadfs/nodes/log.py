@@ -14,13 +14,15 @@ from typing import ClassVar
 from store import DocumentKey, Info, InvalidDocument, Part
 from store.api import LogReader
 from store.documents import MAX_LINE_BYTES
-from store.transitions import repeats_line
+from store.transitions import laid_out_line, repeats_line
 from threadfs.nodes.base import Attributes, Node, Reader, Refused, Tree, Writer, regular
+from threadfs.nodes.object_end import object_end
 from threadfs.nodes.writers import check_beginning, not_again
 
 _CHUNK_BYTES = 1 << 18
 # Longer pieces of a line are not checked before the line is complete.
 _CHECK_BYTES = 1 << 20
+_CHANGED = "the log is append only: a message that is there was changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +151,10 @@ class LogWriter:
         *lines, rest = (self._rest + data).split(b"\n")
         if len(rest) > MAX_LINE_BYTES:
             raise Refused(errno.EFBIG, f"a line has at most {MAX_LINE_BYTES} bytes")
+        count = len(lines)
         repeated = self._take(lines)
-        if repeated is None and rest.strip() and len(rest) <= _CHECK_BYTES:
-            self._check_piece(rest, lines)
+        if rest.strip():
+            self._check_rest(rest, repeated, count + 1)
         self._commit(lines, repeated)
         self._rest, self.is_new = rest, True
         self._expected = offset + len(data)
@@ -197,15 +200,29 @@ class LogWriter:
             if repeats_line(lines[0], stored):
                 repeated += len(stored) + 1
             elif lines[0].strip():
-                raise Refused(errno.EPERM, "the log is append only: a message that is there was changed")
+                raise Refused(errno.EPERM, _CHANGED)
             del lines[0]
         return repeated
 
-    def _check_piece(self, rest: bytes, lines: list[bytes]) -> None:
+    def _check_rest(self, rest: bytes, repeated: int | None, number: int) -> None:
+        """Refuses now what the last line, which has no newline yet, would be refused for at ``flush``.
+
+        A shell would not say so then.
+        """
+        is_whole = len(rest) <= _CHECK_BYTES and object_end(rest) is not None
+        stored = self._stored.at(repeated) if repeated is not None else None
+        if stored is not None:
+            if is_whole and not repeats_line(rest, stored):
+                raise Refused(errno.EPERM, _CHANGED)
+            return
+        self._tree.store.check_appendable(self._thread_id, len(rest))
         try:
-            check_beginning(rest)
+            if is_whole:
+                laid_out_line(self._thread_id, rest)
+            elif len(rest) <= _CHECK_BYTES:
+                check_beginning(rest)
         except InvalidDocument as error:
-            raise InvalidDocument(f"line {len(lines) + 1} of what is written: {error}") from None
+            raise InvalidDocument(f"line {number} of what is written: {error}") from None
 
     def _commit(self, lines: list[bytes], repeated: int | None) -> None:
         messages = [line for line in lines if line.strip()]

@@ -53,6 +53,8 @@ class AcceptsDrafts(Protocol):
 class LooseNode(Node):
     """A node with a life of its own: it is itself, wherever it is moved to."""
 
+    keeps_permissions = True
+
     # Other nodes are immutable.
     __setattr__ = object.__setattr__
 

@@ -1,4 +1,7 @@
-"""A conversation as Markdown: how a message and the end of a run are written. Pure functions."""
+"""A conversation as Markdown: how its head, a message and the end of a run are written. Pure functions.
+
+None of it is a stored byte, so nothing in it drives a terminal: see `store.printing`.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,49 @@ import re
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from store import Run, ThreadMessage
-from threadfs.journal import printable
+from store import ContentBlock, Run, TextContent, ThreadMessage
+from store.printing import printable, printable_lines
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
-# What Markdown takes for the end of a line.
-_LINE_END = re.compile(r"\r\n|\r|\n")
+_BLANKS = re.compile(r"[ \t\n]+")
 # Lines of a message that would look like ours.
 _OURS = re.compile(r" {0,3}(## |> Run `)")
+# How much of an image that is in its own URL is shown: enough to see of what type it is.
+_DATA_URL_CHARACTERS = 64
 
 
-def head(thread_id: str) -> str:
-    return f"# {printable(thread_id)}\n"
+def title_of(metadata: object) -> str:
+    """What a thread is called, on one line; empty when its metadata do not say."""
+    title = metadata.get("title") if isinstance(metadata, dict) else None
+    return _BLANKS.sub(" ", title).strip() if isinstance(title, str) else ""
+
+
+def head(thread_id: str, title: str) -> str:
+    """The title as the heading, and the id under it; without a title the id is the heading."""
+    return f"# {printable(title)}\n\n`{printable(thread_id)}`\n" if title else f"# {printable(thread_id)}\n"
 
 
 def paragraph(message: ThreadMessage) -> str:
-    blocks = ["" if block.type == "text" else f"*({printable(block.type)})*\n" for block in message.content]
-    text = "".join(blocks) + message.text
-    return f"\n## {message.role.value.capitalize()}, {_time(message.created_at)}\n\n{_contained(text)}\n"
+    text = "\n".join(_block(block) for block in message.content)
+    return f"\n## {message.role.value.capitalize()}, {_time(message.created_at)}\n\n{text}\n"
+
+
+def _block(block: ContentBlock) -> str:
+    if isinstance(block.text, TextContent):
+        return _contained(block.text.value)
+    kind = f"*({printable(block.type)})*"
+    fields = block.fields()
+    if block.type == "refusal" and isinstance(words := fields.get("refusal"), str):
+        return _contained(f"{kind} {words}")
+    image = fields.get("image_url") if block.type == "image_url" else None
+    url = image.get("url") if isinstance(image, dict) else None
+    return f"{kind} {_url(url)}" if isinstance(url, str) else kind
+
+
+def _url(url: str) -> str:
+    if url.startswith("data:") and len(url) > _DATA_URL_CHARACTERS:
+        url = f"{url[:_DATA_URL_CHARACTERS]}…"
+    return printable(url)
 
 
 def outcome(run: Run) -> str:
@@ -48,7 +76,7 @@ def _contained(text: str) -> str:
     """*text* such that it cannot pass for another message: our headings escaped, code blocks closed."""
     lines = []
     fence = ""
-    for line in _LINE_END.split(text):
+    for line in printable_lines(text).split("\n"):
         match = _FENCE.match(line)
         if match and not fence:
             fence = match[1]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from store import Store
+from store.printing import printable
 from threadfs import __version__
-from threadfs.journal import Journal, printable
+from threadfs.journal import Journal
 from threadfs.nodes.base import Attributes, BytesReader, FixedDirectory, Node, Reader, Tree, regular
 from threadfs.nodes.drafts import DraftsDirectory
 from threadfs.nodes.runs_by_status import RunsByStatusDirectory

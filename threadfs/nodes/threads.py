@@ -6,7 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from store import DocumentKey, NotEmpty, NotFound, Part, Run, RunInProgress, StoreError, Thread, names
+from store import (
+    DocumentKey,
+    Foreign,
+    NotEmpty,
+    NotFound,
+    Part,
+    Run,
+    RunInProgress,
+    StoreError,
+    Thread,
+    names,
+)
 from store.waiting import waits
 from threadfs.nodes.base import ALL_THREADS, Directory, Node, NoSuchName
 from threadfs.nodes.canonical import CanonicalDirectory
@@ -20,6 +31,13 @@ from threadfs.nodes.loose import LooseDirectory
 _STEP_SUFFIX = ".json"
 
 _LONG_LIST = 1000
+
+_TAKES_ALONG = ": rm -r takes it along"
+
+
+def _located(error: StoreError, location: str, what_to_do: str) -> StoreError:
+    """What is not of the format is not in the tree: its path is the one in the store."""
+    return NotEmpty(f"{location}/{error}{what_to_do}") if isinstance(error, Foreign) else error
 
 
 def _named(table: dict[str, Node], name: str) -> Node:
@@ -97,10 +115,15 @@ class ThreadsDirectory(Directory):
         try:
             if with_messages and self.store.list_run_ids(name):
                 raise NotEmpty(f"thread {name!r} holds runs: rm -r removes it with all that it holds")
-            self.store.delete_thread(name, only_empty=not with_messages)
-        except StoreError:
+            self.store.delete_thread(
+                name,
+                only_empty=not with_messages,
+                with_foreign=with_messages,
+                with_damaged=with_messages,
+            )
+        except StoreError as error:
             scratch.unstage_below(thread.path)
-            raise
+            raise _located(error, self.store.location, "" if with_messages else _TAKES_ALONG) from None
         self._forget(thread)
 
 
@@ -221,14 +244,20 @@ class RunsDirectory(Directory):
             steps = StepsDirectory(self.tree, self.thread_id, name)
             if not only_empty and next(iter(steps.entries()), None):
                 raise NotEmpty(f"run {name!r} holds steps: rm -r removes it with all that it holds")
-            self.store.delete_run(self.thread_id, name, only_empty=only_empty)
+            self.store.delete_run(
+                self.thread_id,
+                name,
+                only_empty=only_empty,
+                with_foreign=not only_empty,
+                with_damaged=not only_empty,
+            )
         except RunInProgress:
             # `rm -r` of the thread ends here, and has staged all else.
             scratch.unstage_below(f"threads/{self.thread_id}")
             raise
-        except StoreError:
+        except StoreError as error:
             scratch.unstage_below(run.path)
-            raise
+            raise _located(error, self.store.location, _TAKES_ALONG if only_empty else "") from None
         self._forget(run)
 
 

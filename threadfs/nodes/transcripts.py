@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import ClassVar
+from weakref import WeakValueDictionary
 
 from store import Damaged, DocumentKey, NotFound, Run, RunStatus, Store, names
 from store.api import LogReader
@@ -32,10 +33,13 @@ class _Another(Exception):
 
 
 class Rendered:
-    """The text of one conversation. It only grows: what is new comes at its end."""
+    """The text of one conversation. It only grows: what is new comes at its end, and its heading stays."""
 
     def __init__(self, thread_id: str) -> None:
         self._thread_id = thread_id
+        # What the heading says, and a version of the thread's document that says it.
+        self._title = ""
+        self._document_version: object = None
         self._lock = threading.Lock()
         self._text = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - lives as long as this
         self._size = 0
@@ -48,6 +52,15 @@ class Rendered:
         self._latest_s: int | None = None
         # Of each run: the version of its document, its status, when it was made.
         self._runs: dict[str, tuple[object, RunStatus, int | None]] = {}
+
+    def has_title_of(self, store: Store, document_version: object) -> bool:
+        """Whether the thread is still called what the heading says, in this version of its document."""
+        # Without the lock, which is held while a long conversation is rendered.
+        if self._size and document_version != self._document_version:
+            if _title_of(store, self._thread_id) != self._title:
+                return False
+            self._document_version = document_version
+        return True
 
     def update(self, store: Store) -> bool:
         """Renders what is new. False when it cannot grow into what is stored: that is something else."""
@@ -69,7 +82,9 @@ class Rendered:
         if self._runs and self._runs.keys().isdisjoint(store.list_run_ids(self._thread_id)):
             raise _Another
         if not self._size:
-            self._write(markdown.head(self._thread_id))
+            self._document_version = store.document_info(DocumentKey(self._thread_id)).version
+            self._title = _title_of(store, self._thread_id)
+            self._write(markdown.head(self._thread_id, self._title))
         outcomes = sorted(self._outcomes(store))
         if outcomes or info.size_bytes > self._log_bytes:
             for _, _, text in heapq.merge(self._messages(log), outcomes):
@@ -120,27 +135,67 @@ class Rendered:
             return self._text.read(min(size, max(0, self._size - offset)))
 
 
+def _title_of(store: Store, thread_id: str) -> str:
+    with suppress(Damaged):
+        return markdown.title_of(store.get_thread(thread_id).metadata)
+    return ""
+
+
 class Renderer:
-    """Keeps the conversations that were looked at last."""
+    """Keeps the conversations that were looked at last, and those that somebody reads.
+
+    With another title a conversation is another edition, with an inode number of its own: those who read the
+    one before are told the size of what they can read.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rendered: OrderedDict[str, Rendered] = OrderedDict()
+        self._last: OrderedDict[str, Rendered] = OrderedDict()
+        self._read: WeakValueDictionary[tuple[str, int], Rendered] = WeakValueDictionary()
+        # Of the conversations of which there was more than one.
+        self._editions: dict[str, int] = {}
 
-    def rendered(self, store: Store, thread_id: str) -> Rendered:
-        """The conversation as it is now."""
-        with self._lock:
-            rendered = self._rendered.pop(thread_id, None) or Rendered(thread_id)
-            self._rendered[thread_id] = rendered
-            if len(self._rendered) > _MAX_RENDERED:
-                self._rendered.popitem(last=False)
+    def known_edition(self, thread_id: str) -> int:
+        """The latest that anybody has looked at."""
+        return self._editions.get(thread_id, 0)
+
+    def edition(self, store: Store, thread_id: str) -> int:
+        """The present one. Raises NotFound."""
+        version = store.document_info(DocumentKey(thread_id)).version
+        edition = self.known_edition(thread_id)
+        rendered = self._read.get((thread_id, edition))
+        if rendered is not None and not rendered.has_title_of(store, version):
+            with self._lock:
+                if self.known_edition(thread_id) == edition:
+                    self._editions[thread_id] = edition + 1
+        return self.known_edition(thread_id)
+
+    def rendered(self, store: Store, thread_id: str, edition: int) -> Rendered:
+        """The conversation as it is now, in this edition if somebody reads that. Raises NotFound."""
+        present = self.edition(store, thread_id)
+        if edition != present:
+            earlier = self._read.get((thread_id, edition))
+            if earlier is not None and earlier.update(store):
+                return earlier
+        rendered = self._begun(thread_id, present, instead_of=None)
         if not rendered.update(store):
             # Who reads the old text goes on with it.
-            rendered = Rendered(thread_id)
+            rendered = self._begun(thread_id, present, instead_of=rendered)
             rendered.update(store)
-            with self._lock:
-                self._rendered[thread_id] = rendered
+        with self._lock:
+            self._last[thread_id] = rendered
+            self._last.move_to_end(thread_id)
+            if len(self._last) > _MAX_RENDERED:
+                self._last.popitem(last=False)
         return rendered
+
+    def _begun(self, thread_id: str, edition: int, *, instead_of: Rendered | None) -> Rendered:
+        """What there is already, else a new one: found before it is rendered, it is rendered once."""
+        with self._lock:
+            rendered = self._read.get((thread_id, edition))
+            if rendered is instead_of or rendered is None:
+                rendered = self._read[thread_id, edition] = Rendered(thread_id)
+            return rendered
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +216,15 @@ class TranscriptsDirectory(Directory):
         thread_id = name.removesuffix(_SUFFIX)
         if thread_id == name or not names.is_id(thread_id):
             raise NoSuchName(name)
-        self.store.document_info(DocumentKey(thread_id))
-        return Transcript(self.tree, self.renderer, thread_id)
+        edition = self.renderer.edition(self.store, thread_id)
+        return Transcript(self.tree, self.renderer, thread_id, edition)
 
     def entries(self) -> Iterable[tuple[str, Node]]:
         return (
-            (thread_id + _SUFFIX, Transcript(self.tree, self.renderer, thread_id))
+            (
+                thread_id + _SUFFIX,
+                Transcript(self.tree, self.renderer, thread_id, self.renderer.known_edition(thread_id)),
+            )
             for thread_id in self.store.list_thread_ids()
         )
 
@@ -180,14 +238,14 @@ class Transcript(Node):
 
     renderer: Renderer
     thread_id: str
+    edition: int
 
     @property
     def path(self) -> str:
         return f"transcripts/{self.thread_id}{_SUFFIX}"
 
     def rendered(self) -> Rendered:
-        self.store.document_info(DocumentKey(self.thread_id))
-        return self.renderer.rendered(self.store, self.thread_id)
+        return self.renderer.rendered(self.store, self.thread_id, self.edition)
 
     def attributes(self) -> Attributes:
         return self.attributes_of(self.rendered())

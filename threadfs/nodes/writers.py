@@ -2,16 +2,19 @@
 
 Two kinds of writers. A *text* writer (``say``, ``start``, ``cancel``) is like a pipe: offsets mean
 nothing, what arrives is put together. A *document* writer is a file's worth of bytes that becomes the
-document when it is whole: a word at once, JSON at ``flush``.
+document: a word at once, JSON in the ``write`` in which its object closes, because a shell ignores what
+``close`` says. What is not whole by then, or was changed in the middle, is judged at ``flush``.
 
-What is refused in ``write`` is not kept: the kernel does not advance the caller's offset either. What is
-refused in ``flush`` stays, so that later writes continue it, and is refused again by the next flush: some
-programs (emacs) take EINVAL from fsync for "not supported here" and trust what close says. A flush with
-nothing new commits nothing, nor does one after a failure of the disk, which may have kept what was written.
+What is refused in ``write`` is not kept: the kernel does not advance the caller's offset either. What came
+before stays, so that later writes continue it, but does not count unless one does: the caller knows that
+something was refused. What is refused in ``flush`` is refused again by the next one: some programs (emacs)
+take EINVAL from fsync for "not supported here" and trust what close says. A flush with nothing new commits
+nothing, nor does one after a failure of the disk, which may have kept what was written.
 """
 
 from __future__ import annotations
 
+import codecs
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +25,7 @@ from pydantic_core import from_json
 from store import InvalidDocument, StorageFailed
 from store.documents import MAX_DOCUMENT_BYTES
 from threadfs.nodes.base import Refused
+from threadfs.nodes.object_end import ObjectEnd
 
 # Up to this size every piece is checked to be a beginning of JSON; beyond it, each doubling.
 _CHECK_ALWAYS_BYTES = 1 << 20
@@ -52,7 +56,9 @@ def not_again(writer: Flushed) -> Iterator[None]:
 class TextWriter:
     """Puts together what arrives and hands it to *commit* at ``flush``.
 
-    With *at_once*, each write is offered to it first: it returns whether it has dealt with the text.
+    With *at_once*, all that has arrived is offered to it with each write: it returns whether it has dealt
+    with that. *check* is given how many bytes there would be with a write, before the write is taken; it may
+    raise WouldWait.
     """
 
     def __init__(
@@ -61,11 +67,14 @@ class TextWriter:
         *,
         limit_bytes: int,
         at_once: Callable[[bytes], bool] | None = None,
+        check: Callable[[int], None] = lambda size_bytes: None,
     ) -> None:
         self._commit = commit
         self._at_once = at_once
+        self._check = check
         self._limit = limit_bytes
-        self._text = b""
+        self._text = bytearray()
+        self._characters = codecs.getincrementaldecoder("utf-8")()
         self.is_new = False
         self._is_too_large = False
 
@@ -80,24 +89,50 @@ class TextWriter:
     def write(self, offset: int, data: bytes) -> None:
         if self._is_too_large or len(self._text) + len(data) > self._limit:
             # Its beginning must not count as the whole of it, nor must its end.
-            self._text, self.is_new, self._is_too_large = b"", False, True
+            self._begin()
+            self._is_too_large = True
             raise Refused(errno.EFBIG, f"at most {self._limit} bytes can be written here")
-        text = self._text + data
-        if self._at_once is not None and self._at_once(text):
-            self._text, self.is_new = b"", False
-        else:
-            self._text, self.is_new = text, True
+        before = self._characters.getstate()
+        try:
+            if self._at_once is not None and self._at_once(bytes(self._text) + data):
+                self._begin()
+                return
+            self._decode(data)
+            self._check(len(self._text) + len(data))
+        except BaseException:
+            self._characters.setstate(before)
+            self.is_new = False
+            raise
+        self._text += data
+        self.is_new = True
+
+    def _decode(self, data: bytes) -> None:
+        """Refuses what is no UTF-8; a character may be split between two writes."""
+        pending, _ = self._characters.getstate()
+        try:
+            self._characters.decode(data)
+        except UnicodeDecodeError as error:
+            at = len(self._text) - len(pending) + error.start
+            lost = ", and what came before it does not count unless more follows" if self._text else ""
+            raise InvalidDocument(f"not UTF-8 at byte {at}{lost}") from None
+
+    def _begin(self) -> None:
+        """Nothing of what has arrived is left to be committed."""
+        self._text.clear()
+        self._characters.reset()
+        self.is_new = False
 
     def truncate(self, size: int) -> None:
         if size:
             raise Refused(errno.EINVAL, "this file is always empty: it can be truncated to 0 only")
-        self._text, self.is_new, self._is_too_large = b"", False, False
+        self._begin()
+        self._is_too_large = False
 
     def flush(self) -> None:
         if self.is_new:
             with not_again(self):
-                self._commit(self._text)
-            self._text = b""
+                self._commit(bytes(self._text))
+            self._begin()
 
     def read(self, offset: int, size: int) -> bytes:
         return b""
@@ -131,11 +166,14 @@ class DocumentWriter:
         self._append = append
         # None: nothing written yet, so the file reads as stored.
         self._content: bytearray | None = bytearray() if truncate or append else None
-        # How much was written from the start without a gap: a shorter word over a longer document.
+        # How much was written from the start without a gap: what stands behind it is of the document before.
         self._fresh_bytes = 0
+        # Where the object in that ends; None after a write in the middle of it, which may change where.
+        self._end: ObjectEnd | None = ObjectEnd()
         self._starts_empty = self._content is not None
         self.is_new = False
-        self._is_committed = False
+        # Where the document ends that was committed last, while nothing else has been written.
+        self._committed_to: int | None = None
         self._base = 0
         self._checked = 0
 
@@ -148,44 +186,57 @@ class DocumentWriter:
         return self.is_new
 
     def write(self, offset: int, data: bytes) -> None:
-        if self._content is None:
-            self._content = bytearray(self._stored())
-        content = self._content
+        content = bytearray(self._stored()) if self._content is None else self._content
         start = len(content) if self._append else offset - self._base
-        if self._is_committed and start == len(content):
-            # The document is committed, and this stands behind it.
+        fresh_bytes, end = self._fresh_bytes, self._end
+        if start == self._committed_to:
             if not data.strip():
-                content += data
+                # It stands behind the document, and says nothing.
+                content[start : start + len(data)] = data
+                self._fresh_bytes = self._committed_to = start + len(data)
                 return
-            # The next one begins.
+            # The next document begins.
             self._base += start
-            start, content, self._starts_empty = 0, bytearray(), True
-            self._fresh_bytes = 0
+            self._content = content = bytearray()
+            self._starts_empty, self._committed_to = True, None
+            self._fresh_bytes = start = fresh_bytes = 0
         if start < 0 or start + len(data) > MAX_DOCUMENT_BYTES:
+            self.is_new = False
             raise Refused(errno.EFBIG, f"a document has at most {MAX_DOCUMENT_BYTES} bytes")
-        fresh_bytes = self._fresh_bytes
-        if start in (0, fresh_bytes):
-            fresh_bytes = start + len(data)
+        if start == 0:
+            fresh_bytes, end = 0, ObjectEnd()
+        if start == fresh_bytes:
+            fresh_bytes += len(data)
+            end = end.copy() if end is not None else None
+        else:
+            end = None
         # Written in place, and taken back when it is refused.
         length = len(content)
         content.extend(bytes(max(0, start - length)))
         before = bytes(content[start : start + len(data)])
         content[start : start + len(data)] = data
         try:
-            done = self._accept(content, fresh_bytes)
+            done = self._accept(content, fresh_bytes, end, data)
         except BaseException:
             content[start : start + len(data)] = before
             del content[length:]
+            self.is_new = False
             raise
-        self._content, self._fresh_bytes = content, fresh_bytes
-        self.is_new, self._is_committed = not done, done
+        self._content, self._fresh_bytes, self._end = content, fresh_bytes, end
+        self.is_new, self._committed_to = not done, fresh_bytes if done else None
 
-    def _accept(self, content: bytearray, fresh_bytes: int) -> bool:
-        """Whether a word has been committed. Refuses what can be no document any more."""
+    def _accept(self, content: bytearray, fresh_bytes: int, end: ObjectEnd | None, data: bytes) -> bool:
+        """Whether a word or document has been committed. Refuses what can be no document any more."""
         if not content[: min(fresh_bytes, 64)].lstrip().startswith(b"{"):
             fresh = bytes(content[:fresh_bytes])
-            if fresh.strip() and not fresh.lstrip().startswith(b"{"):
+            is_line = self._starts_empty and fresh.endswith(b"\n")
+            if (fresh.strip() or is_line) and not fresh.lstrip().startswith(b"{"):
                 return self._word(fresh)
+        if end is not None and (behind := end.find(data)) is not None:
+            if data[behind:].strip():
+                raise InvalidDocument("something follows the document: write one at a time")
+            self._commit(bytes(content[: fresh_bytes - len(data) + behind]))
+            return True
         if self._starts_empty and (len(content) < _CHECK_ALWAYS_BYTES or len(content) >= 2 * self._checked):
             self._checked = len(content)
             check_beginning(bytes(content))
@@ -193,19 +244,22 @@ class DocumentWriter:
 
     def truncate(self, size: int) -> None:
         if size == 0:
-            self._content, self._fresh_bytes = bytearray(), 0
-            self._starts_empty, self.is_new, self._is_committed, self._base = True, False, False, 0
+            self._content, self._fresh_bytes, self._end = bytearray(), 0, ObjectEnd()
+            self._starts_empty, self.is_new, self._committed_to, self._base = True, False, None, 0
             return
         if self._content is None:
             self._content = bytearray(self._stored())
         if size - self._base > MAX_DOCUMENT_BYTES:
             raise Refused(errno.EFBIG, f"a document has at most {MAX_DOCUMENT_BYTES} bytes")
         size = max(0, size - self._base)
-        if size != len(self._content):
-            del self._content[size:]
-            self._content.extend(bytes(size - len(self._content)))
-            self._fresh_bytes = min(size, self._fresh_bytes)
-            self.is_new, self._is_committed = True, False
+        if size == len(self._content):
+            return
+        del self._content[size:]
+        if size == self._committed_to:
+            return  # That was the rest of a longer document, in whose place this one was written.
+        self._content.extend(bytes(size - len(self._content)))
+        self._fresh_bytes, self._end = min(size, self._fresh_bytes), None
+        self.is_new, self._committed_to = True, None
 
     def flush(self) -> None:
         if not self.is_new or self._content is None:
@@ -213,8 +267,9 @@ class DocumentWriter:
         with not_again(self):
             if not self._content.strip():
                 raise InvalidDocument("nothing but blanks was written, which is no document")
-            self._commit(self._whole())
-        self._is_committed = True
+            whole = self._whole()
+            self._commit(whole)
+        self._committed_to = len(whole)
 
     def _whole(self) -> bytes:
         """All that is there; or what was written from the start, if only that is JSON."""

@@ -8,7 +8,9 @@ import pytest
 
 from store import (
     InvalidDocument,
+    InvalidName,
     Store,
+    ThreadNotFound,
 )
 from store.documents import MAX_LINE_BYTES
 from tests.store.conftest import (
@@ -78,6 +80,23 @@ def test_a_message_of_almost_sixteen_mebibytes_comes_back(store: Store) -> None:
     store.append_message("T", message("x" * (MAX_LINE_BYTES - 1000)))
     store.append_message("T", message("next"))
     assert [len(text) for text in texts(store)] == [MAX_LINE_BYTES - 1000, 4]
+
+
+def test_a_thread_that_could_take_a_message_is_left_as_it_is_by_asking(store: Store) -> None:
+    make_thread(store)
+    store.append_message("T", message())
+    before = store.log_info("T"), store.thread_modified_ns("T")
+    store.check_appendable("T")
+    assert (store.log_info("T"), store.thread_modified_ns("T")) == before
+
+
+def test_a_thread_that_is_gone_could_take_no_message(store: Store) -> None:
+    make_thread(store)
+    store.delete_thread("T")
+    with pytest.raises(ThreadNotFound):
+        store.check_appendable("T")
+    with pytest.raises(InvalidName):
+        store.check_appendable("..")
 
 
 def test_iterating_can_be_left_in_the_middle(store: Store) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from store import (
     AlreadyExists,
+    DocumentKey,
     ModifiedSince,
     NotEmpty,
     NotFound,
@@ -171,3 +172,20 @@ def test_of_many_creating_one_thread_at_once_one_succeeds(make_store: MakeStore)
     with ThreadPoolExecutor(len(stores)) as pool:
         winners = [winner for winner in pool.map(create, range(len(stores))) if winner is not None]
     assert winners == [stores[0].get_thread("T").created_at]
+
+
+def test_what_a_store_has_made_is_surely_its_own(store: Store) -> None:
+    make_run(store)
+    for key in (DocumentKey("T"), DocumentKey("T", "R")):
+        store.check_ours(key)
+    with pytest.raises(NotFound):
+        store.check_ours(DocumentKey("T", "none"))
+    with pytest.raises(NotFound):
+        store.check_ours(DocumentKey("none"))
+
+
+def test_a_thread_that_is_deleted_may_have_been_said_to_hold_more(store: Store) -> None:
+    make_run(store)
+    store.delete_run("T", "R", with_foreign=True, with_damaged=True)
+    store.delete_thread("T", with_foreign=True, with_damaged=True)
+    assert store.list_thread_ids() == []

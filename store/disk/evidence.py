@@ -1,0 +1,105 @@
+"""What a directory is that has no document to say so: a damaged thread, or something else.
+
+A store may lie among other things, and a name may be mistyped.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from store import documents, lines, names, transitions
+from store.api import DocumentKey
+from store.disk import directories, files, foreign
+from store.disk.directories import opened, storage_errors
+from store.disk.layout import LOG, META, RUNS, STATUS
+from store.errors import Damaged, InvalidDocument, StoreError
+
+# How much of a log is searched for a message.
+_SEARCHED_BYTES = 1 << 20
+
+
+def is_surely_thread(root: str, thread_id: str) -> bool:
+    """Whether a directory is a thread, be it a damaged one: a document, message or run in it says so.
+
+    Where none does, nothing else may be in it, and its ``meta.json`` may be no other program's.
+    """
+    with opened(root) as parent:
+        if parent is None or foreign.why_not_ours(parent, thread_id, DocumentKey(thread_id)) is None:
+            return True
+        if _has_message(root, thread_id) or _has_run(root, thread_id):
+            return True
+        if next(foreign.foreign_in(parent, thread_id, DocumentKey(thread_id)), None):
+            return False
+    with opened(root, thread_id) as thread:
+        return thread is None or not _is_anothers(thread, thread_id)
+
+
+def _has_message(root: str, thread_id: str) -> bool:
+    with suppress(StoreError), opened(root, thread_id) as thread:
+        log = directories.open_file(thread, LOG, LOG) if thread is not None else None
+        if log is not None:
+            try:
+                start = os.pread(log.descriptor, _SEARCHED_BYTES, 0)
+            finally:
+                os.close(log.descriptor)
+            return any(lines.message_of(line, thread_id) for line in start.split(b"\n"))
+    return False
+
+
+def _has_run(root: str, thread_id: str) -> bool:
+    with suppress(StoreError), opened(root, thread_id, RUNS) as runs:
+        if runs is not None:
+            for run_id, _ in directories.subdirectories(runs):
+                if foreign.why_not_ours(runs, run_id, DocumentKey(thread_id, run_id)) is None:
+                    return True
+    return False
+
+
+def _is_anothers(thread: int, thread_id: str) -> bool:
+    """Whether there is a whole ``meta.json`` which says that it is something else."""
+    try:
+        fields = documents.parse(files.read_file(thread, META, META) or b"")
+    except (Damaged, InvalidDocument):
+        return False
+    if not fields or fields.get("object") == "thread" or fields.get("id") == thread_id:
+        return False
+    try:
+        transitions.document_at(DocumentKey(thread_id), fields)
+    except InvalidDocument:
+        return True
+    return False
+
+
+def holds_no_thread(root: str) -> bool:
+    """Whether a directory holds other things and not one thread, be it a damaged one: it is no store.
+
+    Names that begin with a dot, and what disks have, do not count.
+    """
+    is_empty = True
+    with opened(root) as directory, storage_errors(root):
+        assert directory is not None
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name == names.OF_THE_DISK:
+                    continue
+                is_empty = False
+                if entry.is_dir(follow_symlinks=False) and _may_be_thread(root, entry.name):
+                    return False
+    return not is_empty
+
+
+def _may_be_thread(root: str, name: str) -> bool:
+    try:
+        with opened(root, name) as thread:
+            if thread is None:
+                return False
+            if directories.stands(thread, LOG):
+                return True
+            if directories.stands(thread, META):
+                return not _is_anothers(thread, name)
+        with opened(root, name, RUNS) as runs:
+            found = directories.subdirectories(runs) if runs is not None else []
+            return any(directories.stands(runs, f"{run}/{STATUS}") for run, _ in found if runs is not None)
+    except (StoreError, OSError):
+        return False  # Nobody can look: nothing says that it is one.

@@ -1,0 +1,51 @@
+"""What is said before a message is written: with one question, which privilege is missing."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+
+from store.postgres.connections import Rows, Session
+from tests.postgres.cluster import Cluster
+from tests.postgres.conftest import OpenStore
+from tests.postgres.test_failures import fails_with
+from tests.store.conftest import make_thread, message
+
+
+@pytest.mark.parametrize(
+    "lacking", ["INSERT ON threadfs.messages", "UPDATE ON threadfs.threads", "INSERT ON threadfs.commits"]
+)
+def test_a_role_that_may_not_append_is_told_which_privilege_it_lacks_before_it_does(
+    open_store: OpenStore, cluster: Cluster, url: str, lacking: str
+) -> None:
+    make_thread(open_store())
+    cluster.psql("roles.sql", "contract")
+    try:
+        cluster.sql("ALTER ROLE threadfs_worker LOGIN")
+        store = open_store(cluster.url("contract", "threadfs_worker"))
+        store.check_appendable("T")
+        cluster.sql(f"REVOKE {lacking} FROM threadfs_worker", database="contract")
+        named = lacking.replace("ON threadfs.", "on ")
+        fails_with(errno.EACCES, named, lambda: store.check_appendable("T"))
+        fails_with(errno.EACCES, "permission denied", lambda: store.append_message("T", message()))
+    finally:
+        cluster.sql("DROP OWNED BY threadfs_worker; DROP ROLE threadfs_worker", database="contract")
+
+
+def test_whether_a_message_could_be_appended_is_asked_in_one_round_trip(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store()
+    make_thread(store)
+    asked: list[str] = []
+    execute = Session.execute
+
+    def counted(session: Session, query: str, *parameters: Any) -> Rows:
+        asked.append(query)
+        return execute(session, query, *parameters)
+
+    monkeypatch.setattr(Session, "execute", counted)
+    store.check_appendable("T")
+    assert len(asked) == 1
