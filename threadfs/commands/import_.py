@@ -78,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
         )
         return 2
     target = _Target(options.store, insist=options.create, is_rehearsal=options.dry_run)
+    target.check()
     report = Report(progress.complain)
     merge = Merge(
         target.reading, None if options.dry_run else target.writing, int(time.time()), report.counts
@@ -107,6 +108,13 @@ class _Target:
         self._insist = insist
         self._is_rehearsal = is_rehearsal
         self._store: Store | None = None
+
+    def check(self) -> None:
+        """Says before anything is read that there is no store to be had. Raises CommandFailed."""
+        from threadfs.stores import is_url
+
+        if not is_url(self._location):
+            self.reading()
 
     def reading(self) -> Store | None:
         """``None`` while there is none, and one can be made. Raises CommandFailed."""
