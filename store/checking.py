@@ -15,7 +15,7 @@ from store import documents, lines, transitions
 from store.api import DocumentKey, LogReader, Store
 from store.documents import MAX_LINE_BYTES
 from store.errors import Damaged, InvalidDocument, NotFound, StorageFailed
-from store.models import Document, Run, RunStep, RunStepStatus, ThreadMessage
+from store.models import Document, RunStep, RunStepStatus, ThreadMessage
 
 META, LOG, RUNS, STATUS, STEPS = "meta.json", "messages.jsonl", "runs", "status.json", "steps"
 
@@ -26,10 +26,12 @@ _BLANKS = b" \t\r\n"
 
 
 class Severity(Enum):
-    """How bad it is: an error hides something, a warning does not."""
+    """How bad it is: an error hides something from a program of this format, a warning does not, a note is
+    no damage at all."""
 
     ERROR = "error"
     WARNING = "warning"
+    NOTE = "note"
 
 
 class Problem(Enum):
@@ -37,12 +39,14 @@ class Problem(Enum):
 
     UNREADABLE = "the disk does not give it"
     DOCUMENT = "no document of this format"
+    INCOMPLETE = "a document without a field that the format requires, and that can be filled in"
     IDENTITY = "a document that names other ids than its path"
     STEP_REFERENCE = "a step that refers to a message that is not there"
     LOG = "a log that is no file"
     LINE = "a line of a log that is no message"
+    LINE_INCOMPLETE = "a message without a field that the format requires, and that can be filled in"
     LINE_IDENTITY = "a message that names another thread"
-    LINE_REFERENCE = "a message that refers to a run that is not there"
+    LINE_REFERENCE = "a message of a run that is not there any more"
     DUPLICATE = "a message whose id another one before it has"
     TORN_LINE = "a last line without its end"
     NO_META = "what a thread holds, without its document"
@@ -50,6 +54,23 @@ class Problem(Enum):
     NAME = "a thread, run or step whose name is no id"
     MISPLACED = "something else where a directory should be"
     LEFTOVER = "what a killed program left"
+
+    @property
+    def severity(self) -> Severity:
+        return _SEVERITIES.get(self, Severity.ERROR)
+
+
+_SEVERITIES = {
+    Problem.IDENTITY: Severity.WARNING,
+    Problem.STEP_REFERENCE: Severity.WARNING,
+    Problem.LINE_IDENTITY: Severity.WARNING,
+    Problem.LINE_REFERENCE: Severity.NOTE,
+    Problem.DUPLICATE: Severity.WARNING,
+    Problem.TORN_LINE: Severity.WARNING,
+    Problem.LEFTOVER: Severity.WARNING,
+}
+# What is wrong with the fields of a document, for a line of a log.
+_OF_LINES = {Problem.INCOMPLETE: Problem.LINE_INCOMPLETE, Problem.IDENTITY: Problem.LINE_IDENTITY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +127,18 @@ class _Thread:
         for message_id, steps in self._awaited.items():
             for step in steps:
                 what = f"step_details: there is no message {message_id!r}"
-                yield _finding(step, Problem.STEP_REFERENCE, what, Severity.WARNING)
+                yield _finding(step, Problem.STEP_REFERENCE, what)
 
     def _run(self, key: DocumentKey) -> Iterator[Finding]:
-        run = yield from self._document(key)
+        yield from self._document(key)
         for step_id in sorted(self._store.list_step_ids(key.thread_id, str(key.run_id))):
             step_key = DocumentKey(key.thread_id, key.run_id, step_id)
             try:
                 step = yield from self._document(step_key)
             except NotFound:
                 continue
-            if not isinstance(step, RunStep) or _is_being_made(run, step):
+            # Of one that has not completed the message may yet come, or never will.
+            if not isinstance(step, RunStep) or step.status is not RunStepStatus.completed:
                 continue
             if (message_id := referenced_message(step)) is not None:
                 self._awaited.setdefault(message_id, []).append(step_key)
@@ -137,8 +159,8 @@ class _Thread:
         except InvalidDocument as error:
             yield _finding(key, Problem.DOCUMENT, str(error))
             return None
-        if wrong := wrong_identity(key, fields):
-            yield _finding(key, Problem.IDENTITY, wrong, Severity.WARNING)
+        if wrong := wrong_fields(fields, transitions.with_identity(key, {}), document):
+            yield _finding(key, *wrong)
         return document
 
     def _log(self, run_ids: frozenset[str]) -> Iterator[Finding]:
@@ -150,13 +172,15 @@ class _Thread:
             return
         with closing(log):
             try:
-                start = 0
+                start, known_bytes = 0, log.info().size_bytes
                 for number, (line, end) in enumerate(lines.iter_lines(log.read), 1):
                     span = (start, end - 1 - start)
+                    # What is appended meanwhile may be what a repair sets right behind the others.
+                    is_new = start >= known_bytes
                     start = end
                     for problem, what in self._line(log, line, span, run_ids):
-                        severity = Severity.ERROR if problem is Problem.LINE else Severity.WARNING
-                        yield self._log_finding(problem, f"line {number}: {what}", severity, span)
+                        if problem is not Problem.DUPLICATE or not is_new:
+                            yield self._log_finding(problem, f"line {number}: {what}", span)
             except StorageFailed as error:
                 yield self._log_finding(Problem.UNREADABLE, f"cannot be read: {error}")
 
@@ -176,10 +200,10 @@ class _Thread:
         except InvalidDocument as error:
             yield Problem.LINE, str(error)
             return
-        if wrong := wrong_thread(self._key.thread_id, fields):
-            yield Problem.LINE_IDENTITY, wrong
-        if message.run_id is not None and message.run_id not in run_ids:
-            yield Problem.LINE_REFERENCE, f"run_id: there is no run {message.run_id!r}"
+        if wrong := wrong_fields(fields, {"thread_id": self._key.thread_id}, message):
+            yield _OF_LINES[wrong[0]], wrong[1]
+        if message.run_id and message.run_id not in run_ids:
+            yield Problem.LINE_REFERENCE, f"run_id: there is no run {message.run_id!r} any more"
         self._awaited.pop(message.id, None)
         hashed = hash(message.id)
         if hashed in self._seen:
@@ -187,19 +211,13 @@ class _Thread:
         elif len(self._seen) < MAX_COMPARED:
             self._seen.add(hashed)
 
-    def _log_finding(
-        self,
-        problem: Problem,
-        what: str,
-        severity: Severity = Severity.ERROR,
-        span: tuple[int, int] = (0, 0),
-    ) -> Finding:
-        thread_id = self._key.thread_id
-        return Finding(f"{thread_id}/{LOG}", severity, what, problem, self._key, span, (thread_id, LOG))
+    def _log_finding(self, problem: Problem, what: str, span: tuple[int, int] = (0, 0)) -> Finding:
+        parts = (self._key.thread_id, LOG)
+        return Finding("/".join(parts), problem.severity, what, problem, self._key, span, parts)
 
 
-def _finding(key: DocumentKey, problem: Problem, what: str, severity: Severity = Severity.ERROR) -> Finding:
-    return Finding(path_of(key), severity, what, problem, key)
+def _finding(key: DocumentKey, problem: Problem, what: str) -> Finding:
+    return Finding(path_of(key), problem.severity, what, problem, key)
 
 
 def check_text(data: bytes, document: Document) -> None:
@@ -208,18 +226,22 @@ def check_text(data: bytes, document: Document) -> None:
         documents.pretty(document)
 
 
-def wrong_identity(key: DocumentKey, fields: dict[str, Any]) -> str | None:
-    """Which field of a document says another id than its path. (One that says none is fine.)"""
-    for name, value in transitions.with_identity(key, {}).items():
-        if name in fields and fields[name] != value:
-            return f"{name}: {fields[name]!r} is not {value!r}, as its path says"
+def wrong_fields(
+    fields: dict[str, Any], identity: dict[str, str], document: Document
+) -> tuple[Problem, str] | None:
+    """What is wrong with the *fields* that were found of a *document*, which has them right all the same: the
+    ids are those of its path, its *identity*, and what else is missing is filled in."""
+    for name in identity:
+        if name not in fields:
+            return Problem.INCOMPLETE, f"{name}: missing"
+        if not isinstance(fields[name], str):
+            return Problem.INCOMPLETE, f"{name}: must be a text"
+    if left_out := document.left_out():
+        return Problem.INCOMPLETE, f"{left_out}: missing"
+    for name, value in identity.items():
+        if fields[name] != value:
+            return Problem.IDENTITY, f"{name}: {fields[name]!r:.140} is not {value!r}, as its path says"
     return None
-
-
-def wrong_thread(thread_id: str, fields: dict[str, Any]) -> str | None:
-    """How a message names another thread."""
-    said = fields.get("thread_id", thread_id)
-    return f"thread_id: {said!r} is not {thread_id!r}, as its path says" if said != thread_id else None
 
 
 def referenced_message(step: RunStep) -> str | None:
@@ -229,13 +251,7 @@ def referenced_message(step: RunStep) -> str | None:
         return None
     creation = details.get("message_creation")
     message_id = (creation if isinstance(creation, dict) else details).get("message_id")
-    return message_id if isinstance(message_id, str) else None
-
-
-def _is_being_made(run: Document | None, step: RunStep) -> bool:
-    """The step's message may yet come."""
-    is_over = isinstance(run, Run) and run.status.is_terminal
-    return step.status is RunStepStatus.in_progress and not is_over
+    return message_id if isinstance(message_id, str) and message_id else None
 
 
 def _is_blank(log: LogReader, start: int, size: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -62,12 +63,59 @@ def parse(data: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InvalidDocument(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
-        raise InvalidDocument(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
-    except ValueError as error:  # an integer of thousands of digits
-        raise InvalidDocument(f"not JSON that can be kept: {error}") from None
+        raise InvalidDocument(_where_not_json(error)) from None
+    except ValueError:
+        raise InvalidDocument(_TOO_MANY_DIGITS) from None
     if not isinstance(value, dict):
         raise InvalidDocument("not a JSON object, which starts with '{'")
     return value
+
+
+def why_no_beginning(data: bytes) -> str:
+    """The reason in words why nothing that begins with *data* is JSON, for data of which that is known."""
+    try:
+        # A character of which only a part is there yet is one.
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        text = decoder.decode(data) + ("\ufffd" if decoder.getstate()[0] else "")
+        _decode(text)
+    except UnicodeDecodeError as error:
+        return f"not UTF-8 at byte {error.start}"
+    except InvalidDocument as error:
+        return str(error)
+    except json.JSONDecodeError as error:
+        is_at_end = error.pos >= len(text.rstrip()) and error.msg.startswith("Expecting")
+        if not is_at_end and error.msg != "Unterminated string starting at":
+            return _where_not_json(error)
+    except ValueError:
+        return _TOO_MANY_DIGITS
+    # Python's parser finds nothing but the end, and takes what no other does.
+    return _HALF_A_PAIR
+
+
+def _where_not_json(error: json.JSONDecodeError) -> str:
+    reason = _NOT_JSON.get(error.msg, error.msg.removesuffix(" at"))
+    # The line of a log has its number from elsewhere.
+    line = f"line {error.lineno}, " if "\n" in error.doc else ""
+    return f"not JSON: {reason} at {line}column {error.colno}"
+
+
+# What Python's parser says, in words that a place can follow.
+_NOT_JSON = {
+    "Expecting value": "a value is missing",
+    "Expecting property name enclosed in double quotes": "a name in double quotes is missing",
+    "Expecting ':' delimiter": "':' is missing",
+    "Expecting ',' delimiter": "',' is missing",
+    "Illegal trailing comma before end of object": "a comma too many",
+    "Illegal trailing comma before end of array": "a comma too many",
+    "Invalid control character at": "a control character that is not escaped",
+    "Unterminated string starting at": "no end of the text that begins",
+    "Invalid \\escape": "an unknown escape",
+    "Invalid \\escape: ": "an unknown escape",
+    "Invalid \\uXXXX escape": "a broken escape",
+    "Extra data": "more follows the document",
+}
+_TOO_MANY_DIGITS = "not JSON that can be kept: a number has too many digits"
+_HALF_A_PAIR = "a text holds half of a surrogate pair, which is not UTF-8"
 
 
 # The encoder in C, which knows no indentation, and the slower one, which does.
@@ -81,11 +129,11 @@ def _encoded(encode: Callable[[dict[str, Any]], str], document: Document) -> byt
     try:
         data = encode(document.fields()).encode()
     except UnicodeEncodeError:
-        raise InvalidDocument("a text holds half of a surrogate pair, which is not UTF-8") from None
+        raise InvalidDocument(_HALF_A_PAIR) from None
     except RecursionError:
         raise InvalidDocument(f"nested more than {MAX_NESTING} deep") from None
-    except (TypeError, ValueError) as error:
-        raise InvalidDocument(f"cannot be written as JSON: {error}") from None
+    except (TypeError, ValueError):
+        raise InvalidDocument("cannot be written as JSON: it holds what JSON has no form for") from None
     _check_nesting(data)
     return data
 

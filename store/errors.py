@@ -110,10 +110,10 @@ class Damaged(StoreError):
 
 
 class StorageFailed(StoreError):
-    """The disk (or server) failed; ``errno`` is what it said."""
+    """The disk (or server) failed; ``errno`` is what it said, *reason* in words that tell more."""
 
-    def __init__(self, errno: int, what: str) -> None:
-        super().__init__(f"{what}: {os.strerror(errno)}")
+    def __init__(self, errno: int, what: str, reason: str | None = None) -> None:
+        super().__init__(f"{what}: {reason or os.strerror(errno)}")
         self.errno = errno
 
 

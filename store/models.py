@@ -9,8 +9,9 @@ after those it knows. Models are made with keywords and fill in what can be deri
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from enum import StrEnum
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -25,7 +26,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from store import names
 from store.errors import InvalidDocument
@@ -81,6 +82,11 @@ class MessageRole(StrEnum):
     assistant = "assistant"
 
 
+# What other programs of this format read a time into.
+Time: TypeAlias = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
+TimeOfStep: TypeAlias = Annotated[StrictInt, Field(ge=0, lt=2**64)]
+
+
 class Document(BaseModel):
     """What all documents share: order of fields, unknown fields, null and absent."""
 
@@ -104,10 +110,7 @@ class Document(BaseModel):
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False)[0]
-            field = ".".join(str(part) for part in first["loc"])
-            reason = first["msg"]
-            raise InvalidDocument(f"{field}: {reason}" if field else reason) from None
+            raise InvalidDocument(_in_words(error.errors(include_url=False)[0])) from None
         except RecursionError:
             raise InvalidDocument("nested too deeply") from None
 
@@ -123,8 +126,61 @@ class Document(BaseModel):
             found.update(self.__pydantic_extra__)
         return found
 
+    def left_out(self) -> str | None:
+        """A field that the format requires and that was not given, with its path; it has been filled in."""
+        for name, value in self.__dict__.items():
+            if name not in self.model_fields_set and name not in self.optional_fields:
+                return name
+            for place, item in _documents_in(name, value):
+                if found := item.left_out():
+                    return f"{place}.{found}"
+        return None
+
 
 _SCALARS = (str, int)
+
+
+def _documents_in(name: str, value: Any) -> Iterator[tuple[str, Document]]:
+    if isinstance(value, Document):
+        yield name, value
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _documents_in(f"{name}.{index}", item)
+
+
+# What a value has to be, by the type of pydantic's error.
+_MUST_BE = {
+    "string_type": "a text",
+    "string_unicode": "a text",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+    "dict_type": "an object",
+}
+
+
+def _in_words(error: ErrorDetails) -> str:
+    """One line that says which field is wrong and why."""
+    # What a union adds to the path is the name of a class.
+    path = ".".join(
+        str(part) for part in error["loc"] if part not in ("MessageCreationStepDetails", "dict[str,any]")
+    )
+    return f"{path}: {_reason(error)}" if path else _reason(error)
+
+
+def _reason(error: ErrorDetails) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "missing":
+        return "missing"
+    if kind in ("enum", "literal_error"):
+        words = str(context["expected"]).replace("'", "")
+        return f"must be {words}"
+    if kind in ("greater_than_equal", "less_than"):
+        return "is out of the range of a time"
+    if kind in _MUST_BE:
+        return f"must be {_MUST_BE[kind]}"
+    return error["msg"]
 
 
 def _plain(value: Any) -> Any:
@@ -138,7 +194,7 @@ def _plain(value: Any) -> Any:
 class Thread(Document):
     id: StrictStr = Field(default_factory=names.new_thread_id)
     object: Literal["thread"] = "thread"
-    created_at: StrictInt = Field(default_factory=now_s)
+    created_at: Time = Field(default_factory=now_s)
     metadata: Any = Field(default_factory=dict)
 
     required_fields: ClassVar[tuple[str, ...]] = ("created_at",)
@@ -167,7 +223,7 @@ class ContentBlock(Document):
     @model_validator(mode="after")
     def _text_is_there(self) -> Self:
         if self.type == "text" and not isinstance(self.text, TextContent):
-            raise PydanticCustomError("text", "a block of type text holds text: {{value: …}}")
+            raise PydanticCustomError("text", 'a block of type text must hold "text": {"value": "…"}')
         return self
 
     @classmethod
@@ -178,7 +234,7 @@ class ContentBlock(Document):
 class ThreadMessage(Document):
     id: StrictStr = Field(default_factory=names.new_message_id)
     object: Literal["thread.message"] = "thread.message"
-    created_at: StrictInt = Field(default_factory=now_s)
+    created_at: Time = Field(default_factory=now_s)
     thread_id: StrictStr = ""
     role: MessageRole
     content: list[ContentBlock]
@@ -201,7 +257,7 @@ class RunError(Document):
 class Run(Document):
     id: StrictStr = Field(default_factory=names.new_run_id)
     object: Literal["thread.run"] = "thread.run"
-    created_at: StrictInt = Field(default_factory=now_s)
+    created_at: Time = Field(default_factory=now_s)
     thread_id: StrictStr = ""
     status: RunStatus = RunStatus.queued
     model: StrictStr = ""
@@ -228,9 +284,9 @@ class RunStep(Document):
     thread_id: StrictStr = ""
     step_type: RunStepType = RunStepType.message_creation
     status: RunStepStatus = RunStepStatus.in_progress
-    created_at: StrictInt = Field(default_factory=now_s)
-    completed_at: StrictInt | None = None
-    failed_at: StrictInt | None = None
+    created_at: TimeOfStep = Field(default_factory=now_s)
+    completed_at: TimeOfStep | None = None
+    failed_at: TimeOfStep | None = None
     error: Any = None
     step_details: MessageCreationStepDetails | dict[str, Any] | None = Field(
         default=None, union_mode="left_to_right"
@@ -251,7 +307,10 @@ class RunStep(Document):
         if "type" not in fields:
             raise InvalidDocument("step_type: missing")
         renamed = {"step_type" if name == "type" else name: value for name, value in fields.items()}
-        step = super().of(renamed)
+        try:
+            step = super().of(renamed)
+        except InvalidDocument as error:
+            raise InvalidDocument(str(error).replace("step_type: ", "type: ", 1)) from None
         step._type_spelling = "type"
         return step
 

@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), error.status)
     except OSError as error:
         _end_stdout()
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
+        reason = str(error.strerror or error)
+        return _fail(f"{error.filename}: {reason}" if error.filename else reason)
     except Exception as error:
         from store import StoreError
 

@@ -100,6 +100,7 @@ def is_last(made: Fields) -> bool:
 def parsed(line: bytes) -> Fields:
     """The object in a line of an export. Raises InvalidDocument."""
     made = documents.parse(line)
-    if made.get("object") not in KINDS:
-        raise InvalidDocument(f"object: {made.get('object')!r} is none of {', '.join(KINDS)}")
+    kind = made.get("object")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise InvalidDocument(f"object: {kind!r:.80} is none of {', '.join(KINDS)}")
     return made

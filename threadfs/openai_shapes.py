@@ -1,91 +1,98 @@
 """What OpenAI's types accept, as far as a stored document may hold it.
 
-A shape says whether a value of JSON is what a type of the ``openai`` package accepts, strictly and with no
-field that it does not have. That package is too large to need for an export; the tests compare with it.
+A shape makes of a value of JSON what a type of the ``openai`` package accepts, strictly and with no field
+that it does not have: the value itself where it can, less what does not fit, or `UNFIT`. That package is too
+large to need for an export; the tests compare with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
-Shape: TypeAlias = Callable[[Any], bool]
+Shape: TypeAlias = Callable[[Any], Any]
 
-
-def is_text(value: Any) -> bool:
-    return type(value) is str
-
-
-def is_whole(value: Any) -> bool:
-    return type(value) is int
+# What a shape gives for a value of which nothing can be kept.
+UNFIT: Final = object()
 
 
-def is_number(value: Any) -> bool:
-    return type(value) in (int, float)
+def _of_type(*types: type) -> Shape:
+    return lambda value: value if type(value) in types else UNFIT
 
 
-def is_truth(value: Any) -> bool:
-    return type(value) is bool
+text = _of_type(str)
+whole = _of_type(int)
+truth = _of_type(bool)
+any_object = _of_type(dict)
 
 
-def is_object(value: Any) -> bool:
-    return type(value) is dict
+def number(value: Any) -> Any:
+    """A number that is the same as a float."""
+    return value if type(value) is float or (type(value) is int and abs(value) <= 2**53) else UNFIT
 
 
 def one_of(*words: str) -> Shape:
-    return lambda value: is_text(value) and value in words
+    return lambda value: value if type(value) is str and value in words else UNFIT
 
 
 def any_of(*shapes: Shape) -> Shape:
-    return lambda value: any(shape(value) for shape in shapes)
+    """What the first shape that fits makes of a value."""
+    return lambda value: next((made for shape in shapes if (made := shape(value)) is not UNFIT), UNFIT)
 
 
 def or_null(shape: Shape) -> Shape:
-    return lambda value: value is None or shape(value)
+    return lambda value: None if value is None else shape(value)
 
 
 def list_of(shape: Shape) -> Shape:
-    return lambda value: type(value) is list and all(shape(item) for item in value)
+    """A list of the items that fit."""
+
+    def fitted(value: Any) -> Any:
+        if type(value) is not list:
+            return UNFIT
+        return [made for item in value if (made := shape(item)) is not UNFIT]
+
+    return fitted
 
 
 def record(needed: dict[str, Shape], **optional: Shape) -> Shape:
-    """An object with the *needed* fields, perhaps the *optional* ones, and no others."""
+    """An object with the *needed* fields, those of the *optional* ones that fit, and no others."""
     fields = needed | optional
 
-    def accepts(value: Any) -> bool:
-        return (
-            type(value) is dict
-            and needed.keys() <= value.keys() <= fields.keys()
-            and all(fields[name](item) for name, item in value.items())
-        )
+    def fitted(value: Any) -> Any:
+        if type(value) is not dict:
+            return UNFIT
+        made = {name: fields[name](item) for name, item in value.items() if name in fields}
+        made = {name: item for name, item in made.items() if item is not UNFIT}
+        return made if needed.keys() <= made.keys() else UNFIT
 
-    return accepts
+    return fitted
 
 
-def tagged(kind: str, **fields: Shape) -> Shape:
+def tagged(kind: str, optional: dict[str, Shape] | None = None, **needed: Shape) -> Shape:
     """An object whose ``type`` is *kind*, with these fields."""
-    return record({"type": one_of(kind), **fields})
+    return record({"type": one_of(kind), **needed}, **(optional or {}))
 
 
-_TEXTS = or_null(list_of(is_text))
+_TEXTS = or_null(list_of(text))
 _DETAIL = or_null(one_of("auto", "low", "high"))
-_FILE = record({"file_id": is_text})
+_FILE = record({"file_id": text})
 
 ANNOTATION = any_of(
-    tagged("file_citation", text=is_text, file_citation=_FILE, start_index=is_whole, end_index=is_whole),
-    tagged("file_path", text=is_text, file_path=_FILE, start_index=is_whole, end_index=is_whole),
+    tagged("file_citation", text=text, file_citation=_FILE, start_index=whole, end_index=whole),
+    tagged("file_path", text=text, file_path=_FILE, start_index=whole, end_index=whole),
 )
 BLOCK = any_of(
-    tagged("text", text=record({"value": is_text, "annotations": list_of(ANNOTATION)})),
-    tagged("image_file", image_file=record({"file_id": is_text}, detail=_DETAIL)),
-    tagged("image_url", image_url=record({"url": is_text}, detail=_DETAIL)),
-    tagged("refusal", refusal=is_text),
+    tagged("text", text=record({"value": text, "annotations": list_of(ANNOTATION)})),
+    tagged("image_file", image_file=record({"file_id": text}, detail=_DETAIL)),
+    tagged("image_url", image_url=record({"url": text}, detail=_DETAIL)),
+    tagged("refusal", refusal=text),
 )
 ATTACHMENTS = or_null(
     list_of(
         record(
             {},
-            file_id=or_null(is_text),
+            file_id=or_null(text),
             tools=or_null(list_of(any_of(tagged("code_interpreter"), tagged("file_search")))),
         )
     )
@@ -99,19 +106,38 @@ TOOL_RESOURCES = record(
     code_interpreter=or_null(record({}, file_ids=_TEXTS)),
     file_search=or_null(record({}, vector_store_ids=_TEXTS)),
 )
-USAGE = record({"completion_tokens": is_whole, "prompt_tokens": is_whole, "total_tokens": is_whole})
-TRUNCATION = record({"type": one_of("auto", "last_messages")}, last_messages=or_null(is_whole))
+# The details are in the answers of OpenAI's server, under either name, and no type has them as a field.
+USAGE = record(
+    {"completion_tokens": whole, "prompt_tokens": whole, "total_tokens": whole},
+    prompt_token_details=or_null(any_object),
+    prompt_tokens_details=or_null(any_object),
+    completion_token_details=or_null(any_object),
+    completion_tokens_details=or_null(any_object),
+)
+TRUNCATION = record({"type": one_of("auto", "last_messages")}, last_messages=or_null(whole))
+_RANKER = one_of("auto", "default_2024_08_21")
 TOOLS = list_of(
     any_of(
         tagged("code_interpreter"),
-        tagged("file_search"),
+        tagged(
+            "file_search",
+            {
+                "file_search": or_null(
+                    record(
+                        {},
+                        max_num_results=or_null(whole),
+                        ranking_options=or_null(record({"score_threshold": number}, ranker=or_null(_RANKER))),
+                    )
+                )
+            },
+        ),
         tagged(
             "function",
             function=record(
-                {"name": is_text},
-                description=or_null(is_text),
-                parameters=or_null(is_object),
-                strict=or_null(is_truth),
+                {"name": text},
+                description=or_null(text),
+                parameters=or_null(any_object),
+                strict=or_null(truth),
             ),
         ),
     )
@@ -120,34 +146,64 @@ TOOL_CHOICE = any_of(
     one_of("none", "auto", "required"),
     record(
         {"type": one_of("function", "code_interpreter", "file_search")},
-        function=or_null(record({"name": is_text})),
+        function=or_null(record({"name": text})),
     ),
 )
-RESPONSE_FORMAT = any_of(one_of("auto"), tagged("text"), tagged("json_object"))
-_FUNCTION: dict[str, Shape] = {"name": is_text, "arguments": is_text}
+RESPONSE_FORMAT = any_of(
+    one_of("auto"),
+    tagged("text"),
+    tagged("json_object"),
+    tagged(
+        "json_schema",
+        json_schema=record(
+            {"name": text},
+            description=or_null(text),
+            schema=or_null(any_object),
+            strict=or_null(truth),
+        ),
+    ),
+)
+_FUNCTION: dict[str, Shape] = {"name": text, "arguments": text}
 REQUIRED_ACTION = tagged(
     "submit_tool_outputs",
     submit_tool_outputs=record(
         {
             "tool_calls": list_of(
-                record({"id": is_text, "type": one_of("function"), "function": record(_FUNCTION)})
+                record({"id": text, "type": one_of("function"), "function": record(_FUNCTION)})
             )
         }
     ),
 )
 TOOL_CALL = any_of(
-    tagged("function", id=is_text, function=record(_FUNCTION, output=or_null(is_text))),
+    tagged("function", id=text, function=record(_FUNCTION, output=or_null(text))),
     tagged(
         "code_interpreter",
-        id=is_text,
+        id=text,
         code_interpreter=record(
             {
-                "input": is_text,
+                "input": text,
                 "outputs": list_of(
-                    any_of(tagged("logs", logs=is_text), tagged("image", image=_FILE)),
+                    any_of(tagged("logs", logs=text), tagged("image", image=_FILE)),
                 ),
             }
         ),
     ),
-    tagged("file_search", id=is_text, file_search=record({})),
+    tagged(
+        "file_search",
+        id=text,
+        file_search=record(
+            {},
+            ranking_options=or_null(record({"ranker": _RANKER, "score_threshold": number})),
+            results=or_null(
+                list_of(
+                    record(
+                        {"file_id": text, "file_name": text, "score": number},
+                        content=or_null(
+                            list_of(record({}, text=or_null(text), type=or_null(one_of("text"))))
+                        ),
+                    )
+                )
+            ),
+        ),
+    ),
 )

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from threadfs.openai_shapes import (
-    ANNOTATION,
     ATTACHMENTS,
     BLOCK,
     INCOMPLETE_MESSAGE,
@@ -22,13 +21,15 @@ from threadfs.openai_shapes import (
     TOOL_RESOURCES,
     TOOLS,
     TRUNCATION,
+    UNFIT,
     USAGE,
     Shape,
-    is_number,
-    is_text,
-    is_truth,
-    is_whole,
+    list_of,
+    number,
     one_of,
+    text,
+    truth,
+    whole,
 )
 
 Fields: TypeAlias = dict[str, Any]
@@ -37,14 +38,22 @@ _Translation: TypeAlias = Callable[[Any], Any]
 
 
 def _or(shape: Shape, default: Any = None) -> _Translation:
-    return lambda value: value if shape(value) else default
+    def translate(value: Any) -> Any:
+        made = shape(value)
+        return default if made is UNFIT else made
+
+    return translate
 
 
 def _metadata(value: Any) -> Fields:
     """OpenAI's metadata are texts; other values are given as JSON."""
     if not isinstance(value, dict):
         return {}
-    return {name: item if is_text(item) else compact(item) for name, item in value.items()}
+    return {name: _as_text(item) for name, item in value.items()}
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else compact(value)
 
 
 def compact(value: Any) -> str:
@@ -58,11 +67,11 @@ def _last_error(*codes: str) -> _Translation:
         if value is None:
             return None
         if not isinstance(value, dict):
-            return {"code": "server_error", "message": value if is_text(value) else compact(value)}
+            return {"code": "server_error", "message": _as_text(value)}
         code, message = value.get("code"), value.get("message")
         return {
             "code": code if code in codes else "server_error",
-            "message": message if is_text(message) else compact(value),
+            "message": message if isinstance(message, str) else compact(value),
         }
 
     return translate
@@ -74,18 +83,13 @@ def _content(blocks: Any) -> list[Any]:
 
 def _block(block: Fields) -> Fields:
     """A block of a message; one that OpenAI does not know becomes a text that shows it."""
-    if BLOCK(block):
-        return block
-    text = block.get("text")
-    if block.get("type") != "text" or not isinstance(text, dict):
-        return {"type": "text", "text": {"value": compact(block), "annotations": []}}
-    annotations = text.get("annotations")
-    known = [item for item in annotations if ANNOTATION(item)] if isinstance(annotations, list) else []
-    return {"type": "text", "text": {"value": text["value"], "annotations": known}}
+    shown = block["text"]["value"] if block.get("type", "text") == "text" else compact(block)
+    made: Fields = _or(BLOCK, {"type": "text", "text": {"value": shown, "annotations": []}})(block)
+    return made
 
 
-_TIME = _or(is_whole)
-_TEXT = _or(is_text, "")
+_TIME = _or(whole)
+_TEXT = _or(text, "")
 
 _THREAD: dict[str, _Translation] = {
     "id": _TEXT,
@@ -105,8 +109,8 @@ _MESSAGE: dict[str, _Translation] = {
     "incomplete_at": _TIME,
     "role": _TEXT,
     "content": _content,
-    "assistant_id": _or(is_text),
-    "run_id": _or(is_text),
+    "assistant_id": _or(text),
+    "run_id": _or(text),
     "attachments": _or(ATTACHMENTS, []),
     "metadata": _metadata,
 }
@@ -130,13 +134,13 @@ _RUN: dict[str, _Translation] = {
     "tools": _or(TOOLS, []),
     "metadata": _metadata,
     "usage": _or(USAGE),
-    "temperature": _or(is_number),
-    "top_p": _or(is_number),
+    "temperature": _or(number),
+    "top_p": _or(number),
     "max_prompt_tokens": _TIME,
     "max_completion_tokens": _TIME,
     "truncation_strategy": _or(TRUNCATION),
     "tool_choice": _or(TOOL_CHOICE),
-    "parallel_tool_calls": _or(is_truth, True),
+    "parallel_tool_calls": _or(truth, True),
     "response_format": _or(RESPONSE_FORMAT),
 }
 _STEP: dict[str, _Translation] = {
@@ -168,10 +172,9 @@ def _step_in_openais_words(fields: Fields) -> Fields:
     if kind == "message_creation":
         creation = details.get("message_creation")
         message_id = (creation if isinstance(creation, dict) else details).get("message_id")
-        given = {"message_creation": {"message_id": message_id if is_text(message_id) else ""}}
+        given = {"message_creation": {"message_id": message_id if isinstance(message_id, str) else ""}}
     else:
-        calls = details.get("tool_calls")
-        given = {"tool_calls": [call for call in calls if TOOL_CALL(call)] if isinstance(calls, list) else []}
+        given = {"tool_calls": _or(list_of(TOOL_CALL), [])(details.get("tool_calls"))}
     said = {**fields, "type": kind, "step_details": {"type": kind, **given}}
     if said.get("last_error") is None:
         said["last_error"] = fields.get("error")
@@ -182,4 +185,7 @@ def translated(fields: Fields) -> Fields:
     """The object that OpenAI's type accepts, for a stored document."""
     table = KINDS[fields["object"]]
     said = _step_in_openais_words(fields) if table is _STEP else fields
-    return {name: translate(said.get(name)) for name, translate in table.items()}
+    made = {name: translate(said.get(name)) for name, translate in table.items()}
+    if said.get("metadata", {}) is None:
+        made["metadata"] = None  # Which OpenAI's types accept, as they do none at all.
+    return made

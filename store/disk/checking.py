@@ -15,7 +15,7 @@ from contextlib import closing, suppress
 
 from store import names
 from store.api import DocumentKey
-from store.checking import Finding, Problem, Severity, check_thread
+from store.checking import Finding, Problem, check_thread
 from store.disk import directories, leftovers
 from store.disk.directories import opened, storage_errors
 from store.disk.layout import LOG, META, RUNS, STATUS, STEPS
@@ -60,7 +60,7 @@ def _findings(store: ThreadStore, place: str) -> Generator[Finding, None, None]:
         yield from _structure(store, place)
     except StorageFailed as error:
         what = f"cannot be read: {error}"
-        yield Finding(printable(place), Severity.ERROR, what, Problem.UNREADABLE, DocumentKey(place))
+        yield _at((place,), Problem.UNREADABLE, what)
 
 
 def _structure(store: ThreadStore, place: str) -> Iterator[Finding]:
@@ -154,7 +154,5 @@ def _modified_ns(store: ThreadStore, leftover: leftovers.Leftover) -> int:
 
 
 def _at(parts: tuple[str, ...], problem: Problem, what: str) -> Finding:
-    is_hidden = problem in (Problem.TORN_LINE, Problem.LEFTOVER)
-    severity = Severity.WARNING if is_hidden else Severity.ERROR
     key = DocumentKey(parts[0])
-    return Finding(printable("/".join(parts)), severity, what, problem, key, parts=parts)
+    return Finding(printable("/".join(parts)), problem.severity, what, problem, key, parts=parts)

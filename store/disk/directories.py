@@ -142,7 +142,7 @@ def _check_root(root: str) -> None:
     try:
         os.close(opening.open_below(root, (), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError:
-        raise StorageFailed(errno.EIO, f"the store {root} is not there") from None
+        raise StorageFailed(errno.EIO, f"the store {root}", "it is not there") from None
 
 
 def is_at(directory: int, path: str) -> bool:

@@ -125,7 +125,7 @@ def rewrite(
         with directories.storage_errors(path):
             if _replace(calls, directory, name, stored, new, None if file is None else file.status):
                 return
-    raise StorageFailed(errno.EBUSY, f"{path}: another program keeps replacing it")
+    raise StorageFailed(errno.EBUSY, path, "another program keeps replacing it")
 
 
 def _replace(

@@ -17,7 +17,7 @@ from store.checking import (
     Problem,
     check_text,
     path_of,
-    wrong_identity,
+    wrong_fields,
 )
 from store.disk import directories, evidence, files
 from store.disk.aside import Aside
@@ -45,11 +45,12 @@ class Repair:
         log = LogRepair(store.open_threads, self._calls, self._aside)
         self._menders: dict[Problem, Callable[[Finding], str]] = {
             Problem.DOCUMENT: self._mend_document,
-            Problem.IDENTITY: self._mend_identity,
+            Problem.INCOMPLETE: self._mend_fields,
+            Problem.IDENTITY: self._mend_fields,
             Problem.STEP_REFERENCE: self._mend_step_reference,
             Problem.LINE: log.blank_line,
+            Problem.LINE_INCOMPLETE: log.mend_line,
             Problem.LINE_IDENTITY: log.mend_line,
-            Problem.LINE_REFERENCE: log.mend_line,
             Problem.TORN_LINE: log.end_line,
             Problem.NO_META: self._make_meta,
             Problem.NO_STATUS: self._move_aside,
@@ -112,16 +113,18 @@ class Repair:
             )
         return "made anew" + (f"; the old one is in {ASIDE}" if data else "")
 
-    def _mend_identity(self, finding: Finding) -> str:
+    def _mend_fields(self, finding: Finding) -> str:
         key = finding.key
 
         def mended(data: bytes) -> bytes | None:
             fields = documents.parse(data)
-            if not wrong_identity(key, fields):
+            document = transitions.document_at(key, fields)
+            if not wrong_fields(fields, transitions.with_identity(key, {}), document):
                 return None
-            return documents.pretty(transitions.document_at(key, fields))
+            return documents.pretty(document)
 
-        return self._rewrite(key, mended, "set to what its path says")
+        is_missing = finding.problem is Problem.INCOMPLETE
+        return self._rewrite(key, mended, "filled in" if is_missing else "set to what its path says")
 
     def _mend_step_reference(self, finding: Finding) -> str:
         key = finding.key

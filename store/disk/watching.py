@@ -315,7 +315,7 @@ class Watches:
     def _add_again(self, parts: Parts, key: DocumentKey) -> None:
         """As `_add`, for what somebody believes to be watched. Raises StorageFailed when it cannot be."""
         if not self._add(parts, key):
-            raise StorageFailed(errno.ENOSPC, f"{'/'.join(parts)}: no watch is left")
+            raise StorageFailed(errno.ENOSPC, "/".join(parts), "no watch is left")
 
     def _has_document(self, parts: Parts) -> bool:
         with opened(self._root, *parts) as directory:

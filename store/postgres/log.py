@@ -104,7 +104,7 @@ class PostgresLogReader:
     def _check_is_kept(self, size: int) -> None:
         """Raises StorageFailed when what was there is not there any more."""
         if size < self._info.size_bytes:
-            raise StorageFailed(ESTALE, f"thread {self._thread_id!r} was deleted a while ago")
+            raise StorageFailed(ESTALE, f"thread {self._thread_id!r}", "it was deleted a while ago")
 
     def close(self) -> None:
         pass

@@ -34,6 +34,7 @@ from store import (
     ThreadNotFound,
     ThreadStore,
 )
+from store.checking import Severity, check_thread
 
 IDS = st.sampled_from(["a", "ä ö", "z" * 127])
 BAD_IDS = st.sampled_from(["", ".", "..", ".a", "a/b", "a@b", "a\n", "z" * 128, "é" * 64, "/etc", "../a"])
@@ -142,7 +143,12 @@ class StoreAndModel(RuleBasedStateMachine):
         self.model = Model()
 
     def teardown(self) -> None:
+        # A message whose run has been deleted since is no damage.
+        found = [
+            finding for thread_id in self.model.threads for finding in check_thread(self.store, thread_id)
+        ]
         self.directory.cleanup()
+        assert {finding.severity for finding in found} <= {Severity.NOTE}, found
 
     def both(self, ours: Callable[[], object], theirs: Callable[[], object]) -> None:
         """Does it to both, and compares what is raised, if anything; a missing parent counts as missing."""
@@ -186,10 +192,11 @@ class StoreAndModel(RuleBasedStateMachine):
                 lambda: self.model.thread(thread_id),
             )
 
-    @rule(thread_id=IDS, texts=st.lists(TEXTS, min_size=1, max_size=3))
-    def append_messages(self, thread_id: str, texts: list[str]) -> None:
+    @rule(thread_id=IDS, texts=st.lists(TEXTS, min_size=1, max_size=3), run_id=st.none() | IDS)
+    def append_messages(self, thread_id: str, texts: list[str], run_id: str | None) -> None:
         for text in texts:
-            message = ThreadMessage(role=MessageRole.user, content=[ContentBlock.of_text(text)])
+            content = [ContentBlock.of_text(text)]
+            message = ThreadMessage(role=MessageRole.user, content=content, run_id=run_id)
             self.both(
                 lambda message=message: self.store.append_message(thread_id, message),  # type: ignore[misc]
                 lambda text=text: self.model.thread(thread_id).texts.append(text),  # type: ignore[misc]

@@ -1,9 +1,9 @@
 """Write threads to stdout as OpenAI objects, one JSON document per line: each thread, followed by
 its messages, its runs and their steps.
 
-Every object is valid under the types of the `openai` package. What those cannot hold goes along in a
-field `threadfs`, so that `threadfs import` restores the documents as they were. The same store gives the
-same bytes.
+Every object is valid under the types of the `openai` package, and has all that those accept. What they
+cannot hold goes along in a field `threadfs`, so that `threadfs import` restores the documents as they were.
+The same store gives the same bytes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Check every document, line, name and reference of a store, also one that is in use.
 
 Each finding is one line on stdout: the path in the store, how bad it is, and what is wrong. An error hides
-something from those who read the store, a warning does not. Damage is repaired only with --repair, and
+something from a program that reads the store, a warning does not; a note is no damage (a message whose run
+has been pruned), and changes nothing about the exit status. Damage is repaired only with --repair, and
 then nothing is lost: what cannot be mended where it is, and the old version of what can, goes into the
 directory .threadfs-aside of the store, which nothing reads.
 
@@ -75,6 +76,11 @@ class Report:
             progress.say(f"{line} ({repair})" if repair else line)
 
 
+def is_damage(finding: Finding) -> bool:
+    """A note is none."""
+    return finding.severity.value != "note"
+
+
 def _check(store: Store, report: Report) -> None:
     from store.checking import Problem, check_thread
 
@@ -84,7 +90,7 @@ def _check(store: Store, report: Report) -> None:
             if finding.problem is Problem.UNREADABLE:
                 raise CommandFailed(f"{finding.path}: {finding.what}")  # It is the server, and no damage.
             report.say(finding)
-            report.remaining += 1
+            report.remaining += is_damage(finding)
 
 
 def _check_directory(store: ThreadStore, report: Report, *, repair: bool) -> None:
@@ -106,6 +112,11 @@ def _look(
     for _ in range(_ROUNDS):
         mended = remaining = 0
         for finding in findings():
+            if not is_damage(finding):
+                if (finding.path, finding.what) not in said:
+                    said.add((finding.path, finding.what))
+                    report.say(finding)
+                continue
             repair = _mended(finding, mend) if mend else ""
             if repair:
                 mended += 1
@@ -119,7 +130,7 @@ def _look(
         if not mended:
             break
     else:
-        remaining = sum(1 for _ in findings())
+        remaining = sum(map(is_damage, findings()))
     report.remaining += remaining
 
 

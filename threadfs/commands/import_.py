@@ -8,6 +8,9 @@ interrupted, is imported again: what is there is left, what has grown is extende
 took the place of the one that is there, it becomes a thread beside it. Nothing in the store is ever replaced
 but the title, if nobody has changed it.
 
+Whether objects of other origin were cut off cannot be seen. Messages that come with the newest first, as
+OpenAI lists them, are stored with the oldest first.
+
 What cannot be imported is named on stderr, and costs itself alone. At the end stdout has one line with the
 numbers. Exit status: 0 done, 1 something was skipped or not recognised, 2 used wrongly.
 """

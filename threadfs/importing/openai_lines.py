@@ -3,17 +3,15 @@
 A thread is checked to its end before anything of it is stored, and is then stored in one step. One that is
 there already and equal is left, so that an import that was interrupted can be run again; one that differs is
 refused, as is one of our own exports whose end is missing. What is wrong with one thread does not stop the
-others.
+others. Messages of other origin that come with the newest first are stored with the oldest first.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import IO
 
 from store import (
     AlreadyExists,
@@ -30,14 +28,8 @@ from store import (
     transitions,
 )
 from threadfs import openai_objects
+from threadfs.importing.message_spool import MessageSpool
 from threadfs.openai_translation import Fields
-
-# Messages beyond this wait in a file without a name.
-_IN_MEMORY_BYTES = 16 << 20
-
-
-def _spool() -> IO[bytes]:
-    return tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)
 
 
 @dataclass(slots=True)
@@ -47,15 +39,14 @@ class _Thread:
     thread_id: str
     line: int
     document: bytes = b""
-    messages: IO[bytes] = field(default_factory=_spool)
+    messages: MessageSpool = field(default_factory=MessageSpool)
     runs: dict[str, tuple[bytes, dict[str, bytes]]] = field(default_factory=dict)
     is_ours: bool = False
     has_ended: bool = False
     is_refused: bool = False
 
     def lines(self) -> Iterator[bytes]:
-        self.messages.seek(0)
-        return iter(self.messages)
+        return self.messages.lines(as_added=self.is_ours)
 
 
 @dataclass(slots=True)
@@ -78,22 +69,24 @@ class Import:
             try:
                 made = openai_objects.parsed(line)
                 is_thread = made["object"] == "thread"
-                thread_id = made["id" if is_thread else "thread_id"]
-            except (InvalidDocument, KeyError) as error:
-                self._damaged(number, _reason(error))
+                thread_id = _id(made, "id" if is_thread else "thread_id")
+            except InvalidDocument as error:
+                self._damaged(number, str(error))
                 continue
             thread = self._begun(number, thread_id) if is_thread else self._continued(number, thread_id)
             thread.has_ended |= openai_objects.is_last(made)
             if not thread.is_refused:
                 try:
                     _add(thread, made)
-                except (StoreError, KeyError) as error:
-                    self._refuse(thread, number, _reason(error))
+                except StoreError as error:
+                    self._refuse(thread, number, str(error))
         self._finish()
 
     def _damaged(self, number: int, reason: str) -> None:
         if self._thread is not None and self._thread.has_ended:
             self._finish()
+        if self._thread is None and self._damage:
+            self._refuse(None, *self._damage.pop())  # It is not the line of the next thread.
         # Two are enough to know that they were not just the line of the next thread.
         if len(self._damage) < 2:
             self._damage.append((number, reason))
@@ -163,8 +156,12 @@ class Import:
                 self.imported += 1
 
 
-def _reason(error: Exception) -> str:
-    return f"{error.args[0]}: missing" if isinstance(error, KeyError) else str(error)
+def _id(made: Fields, name: str) -> str:
+    """A field that says what an object is or belongs to. Raises InvalidDocument."""
+    value = made.get(name)
+    if not isinstance(value, str):
+        raise InvalidDocument(f"{name}: must be a text" if name in made else f"{name}: missing")
+    return value
 
 
 def _laid_out(key: DocumentKey, made: Fields) -> bytes:
@@ -176,16 +173,15 @@ def _add(thread: _Thread, made: Fields) -> None:
 
     Raises:
         InvalidDocument, InvalidName: it does not belong there, or is none.
-        KeyError: a field that says where it belongs is missing.
     """
-    object_id = made["id"]
+    object_id = _id(made, "id")
     if made["object"] == "thread":
         thread.is_ours = openai_objects.OWN_FIELD in made
         thread.document = _laid_out(DocumentKey(names.checked(object_id)), made)
         return
     if made["object"] == "thread.message":
         restored = openai_objects.restored(made, is_line=True)
-        thread.messages.write(transitions.laid_out_line(thread.thread_id, restored))
+        thread.messages.add(transitions.laid_out_line(thread.thread_id, restored), made.get("created_at"))
         return
     if made["object"] == "thread.run":
         run_id = names.checked(object_id)
@@ -193,7 +189,7 @@ def _add(thread: _Thread, made: Fields) -> None:
             raise InvalidDocument(f"there is a run {run_id!r} before")
         thread.runs[run_id] = _laid_out(DocumentKey(thread.thread_id, run_id), made), {}
         return
-    run_id, step_id = made["run_id"], names.checked(object_id)
+    run_id, step_id = _id(made, "run_id"), names.checked(object_id)
     if run_id not in thread.runs:
         raise InvalidDocument(f"there is no run {run_id!r} before")
     steps = thread.runs[run_id][1]

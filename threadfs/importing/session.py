@@ -50,7 +50,7 @@ class Session:
         self._target = MadeWhenNeeded(self.merge)
 
     def read(self, paths: list[str]) -> None:
-        """Imports all FILEs. Raises Stopped, StorageFailed."""
+        """Imports all FILEs. Raises Stopped, Unreachable."""
         for path in paths:
             try:
                 self._read(path)
@@ -153,9 +153,9 @@ class Session:
             if self.attached is not None:
                 self.attached.write(conversation, file.container)
         except StoreError as error:
-            if isinstance(error, Unreachable) or (
-                isinstance(error, StorageFailed) and error.errno in _FOR_ALL
-            ):
+            if isinstance(error, Unreachable):
+                raise
+            if isinstance(error, StorageFailed) and error.errno in _FOR_ALL:
                 raise Stopped(str(error)) from None
             self.report.skip(file.name, conversation.where, conversation.shown_title, str(error))
         except Unreadable as error:

@@ -23,7 +23,7 @@ from typing import Protocol
 from pydantic_core import from_json
 
 from store import InvalidDocument, StorageFailed
-from store.documents import MAX_DOCUMENT_BYTES
+from store.documents import MAX_DOCUMENT_BYTES, why_no_beginning
 from threadfs.nodes.base import Refused
 from threadfs.nodes.object_end import ObjectEnd
 
@@ -302,4 +302,4 @@ def check_beginning(data: bytes) -> None:
         from_json(data, allow_partial=True, allow_inf_nan=False, cache_strings="none")
     except ValueError as error:
         if "recursion" not in str(error):  # The final parser goes deeper than this one.
-            raise InvalidDocument(f"not JSON: {error}") from None
+            raise InvalidDocument(why_no_beginning(data)) from None
