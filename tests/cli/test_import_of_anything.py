@@ -124,7 +124,7 @@ def test_of_lines_that_are_of_no_thread_each_is_named(tmp_path: Path) -> None:
     assert [line.split(": ")[1] for line in result.stderr.splitlines()] == [
         f"line {number}" for number in (1, 2, 3, 4)
     ]
-    assert result.stderr.splitlines()[-1] == "threadfs: 1 imported, 0 were there already, 4 refused"
+    assert result.stdout == "1 imported, 0 extended, 0 branches, 0 were there already, 0 empty, 4 skipped\n"
 
 
 # ── The newest first ────────────────────────────────────────────────────────────────────────────────────
