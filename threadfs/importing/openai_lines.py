@@ -28,7 +28,7 @@ from store import (
     transitions,
 )
 from threadfs import openai_objects
-from threadfs.message_spool import MessageSpool
+from threadfs.importing.message_spool import MessageSpool
 from threadfs.openai_translation import Fields
 
 
