@@ -23,12 +23,12 @@ _TIMES = """
         SELECT max(greatest(runs.modified_ns, steps_modified_ns)) AS modified_ns,
             max(greatest(runs.changed_ns, steps_modified_ns)) AS changed_ns
         FROM runs WHERE runs.thread_id = threads.thread_id
-    ) AS of_runs WHERE thread_id = %s
+    ) AS of_runs WHERE threads.thread_id = %s
 """
 # The later of that and of when it was imported.
 _TOUCHED = f"""
     SELECT greatest(times.modified_ns, imported_ns)
-    FROM threads, LATERAL ({_TIMES.replace("thread_id = %s", "threads.thread_id = %s")}) AS times (modified_ns)
+    FROM threads, LATERAL ({_TIMES}) AS times (modified_ns)
     WHERE thread_id = %s
 """
 
