@@ -46,6 +46,7 @@ make_own_store() {
         find "$copy" -exec sync -- {} +
         mv -T -- "$copy" "$store/${example##*/}"
         sync -- "$store"
+        printf 'To bring in conversations of ChatGPT, Claude.ai and others: %q import %q FILE (see docs/import.md)\n' "$0" "$store"
     fi
     exec 9<&-
 }

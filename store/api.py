@@ -136,7 +136,22 @@ class Store(Protocol):
     # Threads.
     def create_thread(self, thread: Thread) -> Thread: ...
     def import_thread(
-        self, thread_id: str, document: bytes, messages: Iterable[bytes], runs: Mapping[str, RunContents]
+        self,
+        thread_id: str,
+        document: bytes,
+        messages: Iterable[bytes],
+        runs: Mapping[str, RunContents],
+        *,
+        modified_ns: int | None = None,
+    ) -> None: ...
+    def extend_thread(
+        self,
+        thread_id: str,
+        log_bytes: int,
+        messages: Sequence[bytes],
+        runs: Mapping[str, RunContents],
+        *,
+        modified_ns: int | None = None,
     ) -> None: ...
     def get_thread(self, thread_id: str) -> Thread: ...
     def list_thread_ids(self) -> list[str]: ...
@@ -165,6 +180,10 @@ class Store(Protocol):
 
     def thread_times(self, thread_id: str) -> Times: ...
     def thread_modified_ns(self, thread_id: str) -> int: ...
+    def thread_touched_ns(self, thread_id: str) -> int:
+        """The later of its time and of when it came here, which no import sets back: the age for `prune`."""
+        ...
+
     def set_thread_modified(self, thread_id: str, modified_ns: int) -> None: ...
 
     # The message log.

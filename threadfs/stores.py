@@ -88,6 +88,19 @@ def open_store(location: str, *, create: bool = False, insist: bool = False) -> 
     return ThreadStore(path)
 
 
+def open_if_there(location: str, *, insist: bool = False) -> Store | None:
+    """The store at *location*; ``None`` where there is none yet, and `open_store` would make it."""
+    location = resolved(location)
+    if is_url(location):
+        try:
+            return open_store(location)
+        except _postgres().NoTables:
+            return None
+    path = absolute(location)
+    check_is_there(location, path, create=True, insist=insist)
+    return open_store(location, insist=insist) if os.path.lexists(path) else None
+
+
 def check_is_there(location: str, path: str, *, create: bool = False, insist: bool = False) -> None:
     """That a store's directory is there, or may be made; see `open_store`. Raises CannotOpen."""
     try:

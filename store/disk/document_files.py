@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from store import documents, transitions
 from store.api import DocumentKey, Info
-from store.disk import directories, files, layout
+from store.disk import directories, files, layout, trees
 from store.disk.directories import opened, storage_errors
 from store.disk.durable_names import DurableNames
 from store.disk.layout import STATUS, STEPS, Parts
@@ -189,25 +189,13 @@ class DocumentFiles(Updates):
         with self._held(parts[:3]) as run:
             if run is None or not directories.stands(run, STATUS):
                 raise self._gone(DocumentKey(key.thread_id, key.run_id))
-            steps = self._ensure_directory(run, STEPS, "/".join(parts))
+            steps = trees.ensure_directory(self._calls, run, STEPS, "/".join(parts))
             try:
                 files.rewrite(self._calls, steps, name, layout.path(key), changed)
             except Damaged:  # Something else stands there: the name is taken.
                 raise AlreadyExists("step", step_id) from None
             finally:
                 os.close(steps)
-
-    def _ensure_directory(self, parent: int, name: str, path: str) -> int:
-        """The directory *name*, made when it is missing, for the caller to close."""
-        with storage_errors(path):
-            with suppress(FileExistsError):
-                self._calls.make_directory(parent, name)
-            # Also when it was there: who made it may not have synced it yet.
-            self._calls.sync(parent)
-            directory = directories.open_below(parent, (name,))
-        if directory is None:
-            raise Damaged(path, "not a directory")
-        return directory
 
     def _set_modified(self, parts: Parts, name: str, modified_ns: int, gone: NotFound) -> None:
         waits()

@@ -85,6 +85,7 @@ def write_new(
     name: str,
     pieces: Iterable[bytes],
     replaced: os.stat_result | None = None,
+    modified_ns: int | None = None,
 ) -> None:
     """A new file with *pieces*, to replace *replaced*; synced, its name is not. Fails without a trace."""
     descriptor = calls.create(directory, name, replaced)
@@ -92,6 +93,8 @@ def write_new(
         try:
             for piece in pieces:
                 write_all(calls, descriptor, piece)
+            if modified_ns is not None:
+                calls.set_modified(directory, name, modified_ns)
             calls.sync(descriptor)
         finally:
             os.close(descriptor)

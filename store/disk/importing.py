@@ -34,11 +34,12 @@ def contents_of_thread(
     if first := next(pieces, b""):
         contents[LOG] = chain((first,), pieces)
     if runs:
-        contents[RUNS] = {run_id: _contents_of_run(thread_id, run_id, run) for run_id, run in runs.items()}
+        contents[RUNS] = {run_id: contents_of_run(thread_id, run_id, run) for run_id, run in runs.items()}
     return contents
 
 
-def _contents_of_run(thread_id: str, run_id: str, run: RunContents) -> Contents:
+def contents_of_run(thread_id: str, run_id: str, run: RunContents) -> Contents:
+    """What the directory of the run is to hold. Raises as `contents_of_thread`."""
     key = DocumentKey(thread_id, names.checked(run_id))
     contents: Contents = {STATUS: _imported(f"{RUNS}/{run_id}/{STATUS}", key, run.document)}
     if run.steps:

@@ -28,6 +28,7 @@ from store.disk import (
 from store.disk.appending import OpenLog
 from store.disk.directories import opened, storage_errors
 from store.disk.document_files import DocumentFiles
+from store.disk.extending import Addition
 from store.disk.importing import contents_of_thread, of_place
 from store.disk.layout import LOG, META, RUNS, STATUS, STEPS, Parts
 from store.disk.list_times import ListTimes
@@ -149,13 +150,19 @@ class ThreadStore(DocumentFiles):
         return thread
 
     def import_thread(
-        self, thread_id: str, document: bytes, messages: Iterable[bytes], runs: Mapping[str, RunContents]
+        self,
+        thread_id: str,
+        document: bytes,
+        messages: Iterable[bytes],
+        runs: Mapping[str, RunContents],
+        *,
+        modified_ns: int | None = None,
     ) -> None:
         """Makes a thread with all that it holds appear in one step.
 
         All documents are whole ones as bytes, and all are checked; they get the ids of their place. A
         document or line in the layout of the format is stored byte for byte. *messages* are lines, of
-        which only some at a time are in memory.
+        which only some at a time are in memory. The time of all of it is *modified_ns* since 1970, or now.
 
         Raises:
             InvalidDocument: with the place of the first wrong document.
@@ -165,8 +172,51 @@ class ThreadStore(DocumentFiles):
         contents = contents_of_thread(thread_id, document, messages, runs)
         with opened(self.root) as root:
             assert root is not None
-            trees.create(self._calls, self._durable, root, (thread_id,), contents)
+            trees.create(self._calls, self._durable, root, (thread_id,), contents, modified_ns)
         self._note(thread_id)
+
+    def extend_thread(
+        self,
+        thread_id: str,
+        log_bytes: int,
+        messages: Sequence[bytes],
+        runs: Mapping[str, RunContents],
+        *,
+        modified_ns: int | None = None,
+    ) -> None:
+        """Adds runs, and the steps that a run has not yet, then messages, to a log of *log_bytes*.
+
+        All are checked before. A kill or a power cut before this returns may leave the first few of them,
+        each as a whole. The time of what is added, and of the log, is *modified_ns* since 1970, or now.
+
+        Raises:
+            ThreadNotFound: no such thread.
+            ModifiedSince: its log has another size by now.
+            InvalidDocument: with the place of the first wrong document.
+        """
+        addition = Addition.checked(names.checked(thread_id), messages, runs, modified_ns)
+        lock = locked_thread(self.open_threads, thread_id)
+        with lock as thread:
+            self._durable.ensure((thread_id,), thread.inode)
+            if not directories.stands(thread.directory, META):
+                raise self._gone(DocumentKey(thread_id))
+            if self.log_info(thread_id).size_bytes != log_bytes:
+                raise ModifiedSince(thread_id)
+            try:
+                addition.add_runs(self._calls, self._durable, thread.directory)
+                if addition.lines:
+                    open_log = self._open_log(thread)
+                    number = open_log.append(addition.lines)
+                    if modified_ns is not None:
+                        with storage_errors(thread_id):
+                            self._calls.set_modified(thread.directory, LOG, modified_ns)
+            finally:
+                self._touched(thread_id)
+                for run_id in runs:
+                    self._note(thread_id, run_id)
+            lock.unlock()
+            if addition.lines:
+                open_log.sync(number)
 
     def get_thread(self, thread_id: str) -> Thread:
         return self._get(DocumentKey(thread_id), Thread)
@@ -220,6 +270,15 @@ class ThreadStore(DocumentFiles):
             index.remember_times(thread_id, latest, changes_heard)
         return latest
 
+    def thread_touched_ns(self, thread_id: str) -> int:
+        """The later of `thread_modified_ns` and of when an entry of its own directory last came or went.
+
+        An import sets the times of all that is in the directory, and not that of the directory.
+        """
+        modified_ns = self.thread_modified_ns(thread_id)
+        with opened(self.root, thread_id) as directory:
+            return max(modified_ns, directories.modified_ns(directory))
+
     def set_thread_modified(self, thread_id: str, modified_ns: int) -> None:
         """Forgets that runs and steps came or went later than that; documents have times of their own."""
         self.document_info(DocumentKey(thread_id))
@@ -248,7 +307,7 @@ class ThreadStore(DocumentFiles):
         Raises:
             RunInProgress: a run is in progress, and *force* is not given.
             NotEmpty: it holds messages or runs, and *only_empty* was asked for.
-            ModifiedSince: it has changed after *unmodified_since_ns*, in nanoseconds since 1970.
+            ModifiedSince: it has changed, or come, after *unmodified_since_ns*, in nanoseconds since 1970.
             Foreign: see `check_ours`, also for *with_foreign* and *with_damaged*.
         """
         key = DocumentKey(thread_id)
@@ -261,7 +320,7 @@ class ThreadStore(DocumentFiles):
                     self._refuse_in_progress(thread_id, run_id)
             if only_empty and (run_ids or self.log_info(thread_id).size_bytes):
                 raise NotEmpty(f"thread {thread_id!r} holds messages or runs")
-            if unmodified_since_ns is not None and self.thread_modified_ns(thread_id) > unmodified_since_ns:
+            if unmodified_since_ns is not None and self.thread_touched_ns(thread_id) > unmodified_since_ns:
                 raise ModifiedSince(thread_id)
             foreign.check(root, thread_id, key, with_foreign=with_foreign, with_damaged=with_damaged)
             check_again = None if with_foreign else partial(foreign.check_contents, key=key)
@@ -416,7 +475,7 @@ class ThreadStore(DocumentFiles):
         with self._held((thread_id,)) as thread:
             if thread is None or not directories.stands(thread, META):
                 raise self._gone(DocumentKey(thread_id))
-            runs = self._ensure_directory(thread, RUNS, f"{thread_id}/{RUNS}")
+            runs = trees.ensure_directory(self._calls, thread, RUNS, f"{thread_id}/{RUNS}")
             try:
                 trees.create(self._calls, self._durable, runs, (thread_id, RUNS, run.id), {STATUS: data})
             finally:

@@ -13,22 +13,34 @@ from store.disk.directories import storage_errors
 from store.disk.durable_names import DurableNames
 from store.disk.layout import Parts
 from store.disk.system_calls import SystemCalls
-from store.errors import AlreadyExists, StoreError
+from store.errors import AlreadyExists, Damaged, StoreError
 from store.waiting import waits
 
 # What a directory is to hold: bytes are files, also in pieces; mappings are directories.
 Contents: TypeAlias = dict[str, "bytes | Iterator[bytes] | Contents"]
 
 
-def create(calls: SystemCalls, durable: DurableNames, parent: int, parts: Parts, contents: Contents) -> None:
+def create(
+    calls: SystemCalls,
+    durable: DurableNames,
+    parent: int,
+    parts: Parts,
+    contents: Contents,
+    modified_ns: int | None = None,
+) -> None:
     """Makes a thread or a run, of which *parts* lead to the name; an empty directory is adopted.
+
+    With *modified_ns*, that is the time of all that is in it, but not of the directory itself.
 
     Raises:
         AlreadyExists: the name is taken.
     """
     waits()
     kind, object_id = "thread" if len(parts) == 1 else "run", parts[-1]
-    with storage_errors(f"{kind} {object_id}"), _made_aside(calls, parent, contents) as temporary:
+    with (
+        storage_errors(f"{kind} {object_id}"),
+        _made_aside(calls, parent, contents, modified_ns) as temporary,
+    ):
         try:
             # Fails, atomically, unless the name is free or an empty directory.
             calls.rename(parent, temporary, parent, object_id)
@@ -40,11 +52,13 @@ def create(calls: SystemCalls, durable: DurableNames, parent: int, parts: Parts,
 
 
 @contextmanager
-def _made_aside(calls: SystemCalls, parent: int, contents: Contents) -> Iterator[str]:
+def _made_aside(
+    calls: SystemCalls, parent: int, contents: Contents, modified_ns: int | None
+) -> Iterator[str]:
     """A synced directory under a temporary name in *parent*."""
     temporary = files.temporary_name()
     try:
-        _write(calls, parent, temporary, contents)
+        _write(calls, parent, temporary, contents, modified_ns)
         yield temporary
     except BaseException:
         with suppress(OSError):
@@ -52,20 +66,39 @@ def _made_aside(calls: SystemCalls, parent: int, contents: Contents) -> Iterator
         raise
 
 
-def _write(calls: SystemCalls, parent: int, name: str, contents: Contents) -> None:
+def _write(calls: SystemCalls, parent: int, name: str, contents: Contents, modified_ns: int | None) -> None:
     """A new directory *name* with all that it holds, synced; its own name is not."""
     calls.make_directory(parent, name)
     child = os.open(name, directories.FLAGS, dir_fd=parent)
     try:
         for entry, content in contents.items():
             if isinstance(content, dict):
-                _write(calls, child, entry, content)
+                _write(calls, child, entry, content, modified_ns)
+                if modified_ns is not None:
+                    calls.set_modified(child, entry, modified_ns)
             else:
                 pieces = (content,) if isinstance(content, bytes) else content
-                files.write_new(calls, child, entry, pieces)
+                files.write_new(calls, child, entry, pieces, modified_ns=modified_ns)
         calls.sync(child)
     finally:
         os.close(child)
+
+
+def ensure_directory(calls: SystemCalls, parent: int, name: str, path: str) -> int:
+    """The directory *name*, made when it is missing, for the caller to close.
+
+    Raises:
+        Damaged: something else has the name.
+    """
+    with storage_errors(path):
+        with suppress(FileExistsError):
+            calls.make_directory(parent, name)
+        # Also when it was there: who made it may not have synced it yet.
+        calls.sync(parent)
+        directory = directories.open_below(parent, (name,))
+    if directory is None:
+        raise Damaged(path, "not a directory")
+    return directory
 
 
 def delete(

@@ -10,6 +10,7 @@ except ImportError:
 
 from store.postgres.connections import Limits, without_password
 from store.postgres.postgres_store import PostgresStore
+from store.postgres.schema import NoTables
 from store.postgres.urls import with_absolute_paths
 
-__all__ = ["Limits", "PostgresStore", "with_absolute_paths", "without_password"]
+__all__ = ["Limits", "NoTables", "PostgresStore", "with_absolute_paths", "without_password"]

@@ -27,6 +27,10 @@ class UnusableDatabase(StoreError):
     """The database cannot hold a store, or not for this program; the text says what to do."""
 
 
+class NoTables(UnusableDatabase):
+    """The database holds no store yet."""
+
+
 def migrations() -> Steps:
     found = [
         file for file in files(__package__).joinpath("migrations").iterdir() if file.name.endswith(".sql")
@@ -58,7 +62,8 @@ def prepare(connections: Connections, location: str, *, create: bool) -> bool:
         if version == steps[-1][0]:
             return False
         if not create:
-            raise UnusableDatabase(_what_to_do(version, steps, location))
+            refusal = UnusableDatabase if version else NoTables
+            raise refusal(_what_to_do(version, steps, location))
         return _migrate(session, steps, location)
     except psycopg.Error as error:
         raise storage_failed(error) from None

@@ -23,7 +23,13 @@ _TIMES = """
         SELECT max(greatest(runs.modified_ns, steps_modified_ns)) AS modified_ns,
             max(greatest(runs.changed_ns, steps_modified_ns)) AS changed_ns
         FROM runs WHERE runs.thread_id = threads.thread_id
-    ) AS of_runs WHERE thread_id = %s
+    ) AS of_runs WHERE threads.thread_id = %s
+"""
+# The later of that and of when it was imported.
+_TOUCHED = f"""
+    SELECT greatest(times.modified_ns, imported_ns)
+    FROM threads, LATERAL ({_TIMES}) AS times (modified_ns)
+    WHERE thread_id = %s
 """
 
 
@@ -59,6 +65,13 @@ class Threads(Documents):
         if not found:
             raise ThreadNotFound(thread_id)
         return Times(*found[0])
+
+    def thread_touched_ns(self, thread_id: str) -> int:
+        """The later of `thread_modified_ns` and of when it was imported."""
+        found = self._database.read(_TOUCHED, [names.checked(thread_id)] * 2)
+        if not found:
+            raise ThreadNotFound(thread_id)
+        return int(found[0][0])
 
     def set_thread_modified(self, thread_id: str, modified_ns: int) -> None:
         """Forgets that runs and steps came or went later than that; documents have times of their own."""
@@ -96,7 +109,7 @@ class Threads(Documents):
         Raises:
             RunInProgress: a run is in progress, and *force* is not given.
             NotEmpty: it holds messages or runs, and *only_empty* was asked for.
-            ModifiedSince: it has changed after *unmodified_since_ns*, in nanoseconds since 1970.
+            ModifiedSince: it has changed, or come, after *unmodified_since_ns*, in nanoseconds since 1970.
             Foreign: its document is none, and *with_damaged* is not given.
         """
         names.checked(thread_id)
@@ -118,8 +131,8 @@ class Threads(Documents):
             if only_empty and (runs or log_bytes):
                 raise NotEmpty(f"thread {thread_id!r} holds messages or runs")
             if unmodified_since_ns is not None:
-                ((modified_ns, _),) = transaction.execute(_TIMES, [thread_id])
-                if modified_ns > unmodified_since_ns:
+                ((touched_ns,),) = transaction.execute(_TOUCHED, [thread_id] * 2)
+                if touched_ns > unmodified_since_ns:
                     raise ModifiedSince(thread_id)
             if not with_damaged:
                 refuse_foreign(DocumentKey(thread_id), document)

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from store import DocumentKey, InvalidDocument, RunContents, StoreError, ThreadStore
 from tests.cli.conftest import OSLO, RUNNING, command, fails, succeeds, threadfs
-from threadfs.importing import Import
+from threadfs.importing.openai_lines import Import
 from threadfs.openai import objects
 from threadfs.openai.exporting import Export
 from threadfs.openai.objects import restored
@@ -353,7 +353,8 @@ def test_who_stops_reading_an_export_is_not_told_of_it(household: Path) -> None:
 
 def test_a_backup_restores_the_store_as_it_was(household: Path, tmp_path: Path) -> None:
     backup = succeeds(threadfs("export", household))
-    assert succeeds(threadfs("import", tmp_path / "new", given=backup)) == ""
+    said = succeeds(threadfs("import", tmp_path / "new", given=backup))
+    assert said == "5 imported, 0 extended, 0 branches, 0 were there already, 0 empty, 0 skipped\n"
     assert every_file(tmp_path / "new") == every_file(household)
 
 
@@ -380,12 +381,12 @@ def test_a_thread_that_differs_is_refused_and_the_others_go_on(household: Path, 
     before = (household / thread_id / "runs" / run_id / "status.json").read_bytes()
     result = threadfs("import", household, given=backup)
     assert result.returncode == 1
-    refusal, summary = result.stderr.splitlines()
+    (refusal,) = result.stderr.splitlines()
     line = 1 + backup.splitlines().index(next(x for x in backup.splitlines() if f'"id":"{thread_id}"' in x))
     assert refusal.startswith(
         f"threadfs: line {line}: there is another {thread_id!r} (run {run_id!r} differs)"
     )
-    assert summary == "threadfs: 1 imported, 3 were there already, 1 refused"
+    assert result.stdout == "1 imported, 0 extended, 0 branches, 3 were there already, 0 empty, 1 skipped\n"
     assert (household / OSLO / "meta.json").exists()
     assert (household / thread_id / "runs" / run_id / "status.json").read_bytes() == before
 
@@ -461,9 +462,9 @@ def test_a_thread_that_was_cut_off_is_named_and_comes_with_the_whole_export(
     assert result.stderr.splitlines() == [
         "threadfs: line 1: the end of this thread is missing: the export was cut off, "
         f"so thread {OSLO!r} is not imported",
-        "threadfs: 0 imported, 0 were there already, 1 refused",
     ]
-    assert os.listdir(tmp_path / "new") == []
+    assert result.stdout == "0 imported, 0 extended, 0 branches, 0 were there already, 0 empty, 1 skipped\n"
+    assert not (tmp_path / "new").exists()
     succeeds(threadfs("import", tmp_path / "new", given=backup))
     assert every_file(tmp_path / "new") == every_file(household)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from store import ThreadStore
 from tests.cli.conftest import succeeds, threadfs
 from tests.cli.test_export_import import anything, as_json, exported, imported
-from threadfs.importing import Import
+from threadfs.importing.openai_lines import Import
 
 THREAD = {"object": "thread", "id": "T", "created_at": 1, "metadata": {}}
 MESSAGE = {
@@ -121,10 +121,10 @@ def test_of_lines_that_are_of_no_thread_each_is_named(tmp_path: Path) -> None:
     lines = ['{"object":["x"]}', '{"object":7}', "[]", "?", json.dumps(THREAD)]
     result = threadfs("import", tmp_path / "store", given="\n".join(lines))
     assert result.returncode == 1
-    assert [line.split(": ")[1] for line in result.stderr.splitlines()[:-1]] == [
+    assert [line.split(": ")[1] for line in result.stderr.splitlines()] == [
         f"line {number}" for number in (1, 2, 3, 4)
     ]
-    assert result.stderr.splitlines()[-1] == "threadfs: 1 imported, 0 were there already, 4 refused"
+    assert result.stdout == "1 imported, 0 extended, 0 branches, 0 were there already, 0 empty, 4 skipped\n"
 
 
 # ── The newest first ────────────────────────────────────────────────────────────────────────────────────
@@ -180,6 +180,6 @@ def test_our_own_exports_keep_the_order_of_the_log_whatever_the_times_are(tmp_pa
 def test_more_messages_than_memory_is_for_are_turned_round_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("threadfs.message_spool._IN_MEMORY_BYTES", 100)
+    monkeypatch.setattr("threadfs.importing.message_spool._IN_MEMORY_BYTES", 100)
     lines = thread_with(*((f"m{number}", number) for number in range(50, 0, -1)))
     assert ids_in(imported(lines, tmp_path)) == [f"m{number}" for number in range(1, 51)]

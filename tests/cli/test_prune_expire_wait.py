@@ -25,10 +25,10 @@ def store(tmp_path: Path) -> ThreadStore:
 
 
 def changed_ago(store: ThreadStore, thread_id: str, age_s: float) -> None:
-    """Makes every file and directory of a thread so old."""
+    """Makes a thread, and every file and directory in it, so old."""
     then = time.time() - age_s
     for root, directories, files in os.walk(store.thread_dir(thread_id), topdown=False):
-        for name in [*directories, *files]:
+        for name in [*directories, *files, "."]:
             os.utime(Path(root, name), (then, then))
 
 
@@ -81,6 +81,14 @@ def test_a_thread_is_as_old_as_the_last_change_in_it(store: ThreadStore) -> None
     make_thread(store, "T", RunStatus.queued, age_s=300 * DAY_S)
     store.cancel_run("T", "queued")
     assert succeeds(threadfs("prune", store.location, "--older-than", "1d")) == ""
+
+
+def test_a_thread_that_came_in_today_stays_however_old_its_times_are(store: ThreadStore) -> None:
+    store.import_thread("T", b'{"created_at":1}', [], {}, modified_ns=1_000_000_000)
+    assert store.thread_modified_ns("T") == 1_000_000_000
+    assert succeeds(threadfs("prune", store.location, "--older-than", "1d")) == ""
+    changed_ago(store, "T", 2 * DAY_S)
+    assert succeeds(threadfs("prune", store.location, "--older-than", "1d")) == "T\n"
 
 
 def test_with_statuses_only_such_runs_are_deleted(store: ThreadStore) -> None:

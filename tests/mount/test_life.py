@@ -190,6 +190,7 @@ def test_mount_sh_mounts_the_users_own_store_with_an_example_and_is_fast_again(t
             [ROOT / "mount.sh"], env=environment, check=True, capture_output=True, text=True
         )
         assert str(place) in first.stdout
+        assert f"mount.sh import {tmp_path}/.local/share/threadfs FILE" in first.stdout
         (thread,) = os.listdir(place / "threads")
         assert "queued" in (place / "threads" / thread / "messages.jsonl").read_text()
         started = time.monotonic()
@@ -199,6 +200,7 @@ def test_mount_sh_mounts_the_users_own_store_with_an_example_and_is_fast_again(t
         # Two seconds are what a user is promised, whatever else the machine does.
         assert time.monotonic() - started < 2
         assert "already mounted" in again.stdout
+        assert "import" not in again.stdout
     finally:
         unmount(place)
 

@@ -68,6 +68,11 @@ _RUN = b'{"created_at":8,"status":"in_progress","model":"m"}'
 _STEP = b'{"created_at":9,"status":"in_progress","step_type":"tool_calls"}'
 _IMPORTED = {"R": RunContents(_RUN, {"S": _STEP}), "Q": RunContents(_RUN)}
 
+
+def _extend(store: ThreadStore, lines: list[bytes], runs: dict[str, RunContents]) -> None:
+    store.extend_thread("B", store.log_info("B").size_bytes, lines, runs, modified_ns=1_000_000_000)
+
+
 SCRIPT = [
     Operation("create thread", lambda s: s.create_thread(Thread(id="A", created_at=1, metadata={"n": 1}))),
     Operation("append first message", lambda s: s.append_message("A", message("m1", "grüße, 世界 " * 9))),
@@ -110,6 +115,9 @@ SCRIPT = [
         ),
     ),
     Operation("append to imported", lambda s: s.append_message("B", message("m7", "after"))),
+    Operation("extend by a run", lambda s: _extend(s, [], {"X": RunContents(_RUN, {"S": _STEP})})),
+    Operation("extend by a step", lambda s: _extend(s, [], {"X": RunContents(_RUN, {"S2": _STEP})})),
+    Operation("extend by a message", lambda s: _extend(s, [_line("m9")], {})),
     Operation("create thread again", lambda s: s.create_thread(Thread(id="C", created_at=11))),
     Operation("delete run", lambda s: s.delete_run("A", "R")),
     Operation("delete thread", lambda s: s.delete_thread("B", force=True)),

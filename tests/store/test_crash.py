@@ -247,6 +247,8 @@ OF_OTHERS = {
     "put new step": ["new/nested/store/A/runs/R"],
     "create run": ["new/nested/store/A"],
     "append to imported": ["new/nested/store/B"],
+    "extend by a run": ["new/nested/store/B"],
+    "extend by a step": ["new/nested/store/B", "new/nested/store/B/runs/X"],
 }
 
 

@@ -82,6 +82,7 @@ def test_bytes_that_only_the_disk_has_would_wait(store: ThreadStore) -> None:
 REFUSED: dict[str, Callable[[ThreadStore], object]] = {
     "create_thread": lambda s: s.create_thread(Thread(id="U")),
     "import_thread": lambda s: s.import_thread("U", b'{"created_at":1}', [], {}),
+    "extend_thread": lambda s: s.extend_thread("T", 0, [], {}),
     "delete_thread": lambda s: s.delete_thread("T"),
     "append_message": lambda s: s.append_message("T", MESSAGE),
     "create_run": lambda s: s.create_run("T", Run(id="Q")),
@@ -94,6 +95,7 @@ REFUSED: dict[str, Callable[[ThreadStore], object]] = {
     "list_thread_ids": lambda s: s.list_thread_ids(),
     "list_run_ids": lambda s: s.list_run_ids("T"),
     "thread_modified_ns": lambda s: s.thread_modified_ns("T"),
+    "thread_touched_ns": lambda s: s.thread_touched_ns("T"),
     "runs_by_status": lambda s: list(s.runs_by_status()),
 }
 

@@ -20,7 +20,7 @@ COMMANDS = {
     "umount": "unmount, and wait until the mount is gone",
     "fsck": "check every document, line and reference of a store",
     "export": "write threads as OpenAI objects, JSON Lines",
-    "import": "read what export wrote",
+    "import": "bring conversations in: exports of ChatGPT, Claude.ai and others",
     "prune": "delete threads, or runs, without a change for some time",
     "expire": "expire runs that nobody works on",
     "wait": "wait until a run has ended",

@@ -1,4 +1,5 @@
-"""Delete threads in which nothing has changed for AGE, and write the id of each to stdout.
+"""Delete threads in which nothing has changed for AGE, and write the id of each to stdout. A thread that
+was imported is as young as its import, however old the conversation is.
 
 With --status, delete only runs that have had one of these statuses for AGE. What is in progress is never
 deleted, nor is a thread that holds a run in progress, or a damaged one, which may be.
@@ -91,7 +92,7 @@ class _Prune:
 
         store, foreign = self.store, self._options.foreign
         with suppress(NotFound, RunInProgress, ModifiedSince):
-            if store.thread_modified_ns(thread_id) > self._latest_ns:
+            if store.thread_touched_ns(thread_id) > self._latest_ns:
                 return
             for run_id in store.list_run_ids(thread_id):
                 try:

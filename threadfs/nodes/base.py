@@ -244,6 +244,8 @@ class ListDirectory(Directory):
 
     is_slow: ClassVar[bool] = True
     is_list: ClassVar[bool] = True
+    # Its time may wait for a disk, and a lookup must not: the kernel holds the lock of the directory above.
+    has_cheap_attributes: ClassVar[bool] = False
 
     @property
     def listed_status(self) -> RunStatus | None:

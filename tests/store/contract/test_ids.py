@@ -53,6 +53,8 @@ WITH_THREAD: dict[str, Call] = {
     "delete_thread(force)": lambda s, i: s.delete_thread(i, force=True),
     "delete_thread(only_empty)": lambda s, i: s.delete_thread(i, only_empty=True),
     "thread_modified_ns": lambda s, i: s.thread_modified_ns(i),
+    "thread_touched_ns": lambda s, i: s.thread_touched_ns(i),
+    "extend_thread": lambda s, i: s.extend_thread(i, 0, [], {}),
     "append_message": lambda s, i: s.append_message(i, message()),
     "list_messages": lambda s, i: s.list_messages(i),
     "iter_messages": lambda s, i: list(s.iter_messages(i)),

@@ -149,11 +149,11 @@ def test_only_empty_deletes_a_thread_whose_only_run_was_deleted(store: Store) ->
 
 def test_a_thread_that_has_changed_since_is_not_deleted(store: Store) -> None:
     make_thread(store)
-    looked_at_ns = store.thread_modified_ns("T")
+    looked_at_ns = store.thread_touched_ns("T")
     store.append_message("T", message())
     with pytest.raises(ModifiedSince):
         store.delete_thread("T", unmodified_since_ns=looked_at_ns)
-    store.delete_thread("T", unmodified_since_ns=store.thread_modified_ns("T"))
+    store.delete_thread("T", unmodified_since_ns=store.thread_touched_ns("T"))
     assert store.list_thread_ids() == []
 
 

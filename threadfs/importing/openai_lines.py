@@ -27,7 +27,7 @@ from store import (
     names,
     transitions,
 )
-from threadfs.message_spool import MessageSpool
+from threadfs.importing.message_spool import MessageSpool
 from threadfs.openai import objects
 from threadfs.openai.translation import Fields
 

@@ -1,0 +1,180 @@
+"""What an import costs: a large export of ChatGPT in a zip, and the files that plain conversations make.
+
+    .venv/bin/python3 -m bench.importing [--quick] [--dir DIRECTORY]
+
+The export has 25,000 conversations, which are 1 GiB of JSON; --quick: a twentieth. The CPU time of reading it
+is that of the process without that of the store's methods. DIRECTORY (the repository's) must be on a real
+disk, with room for 4 GB. Exits 1 when a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+CONVERSATIONS = 25_000
+JSON_BYTES = 1 << 30
+PLAIN = 10_000
+MEMORY_LIMIT_MIB = 200
+CPU_LIMIT_S = 120
+FILES_LIMIT = 2.1
+_WORDS = 20_000
+
+
+def conversation(number: int, size: int, texts: list[str], rest: random.Random) -> dict[str, Any]:
+    """A conversation of about *size* bytes, as an export of ChatGPT has it."""
+    mapping: dict[str, Any] = {"root": {"id": "root", "parent": None, "message": None, "children": []}}
+    parent, made = "root", 400
+    turn = 0
+    while made < size or not turn:
+        node = f"{number:08x}-0000-4000-8000-{turn:012x}"
+        role = "assistant" if turn % 2 else "user"
+        said = rest.choice(texts)
+        message = {
+            "id": node,
+            "author": {"role": role, "name": None, "metadata": {}},
+            "create_time": 1_700_000_000.5 + number * 60 + turn,
+            "content": {"content_type": "text", "parts": [said]},
+            "status": "finished_successfully",
+            "weight": 1.0,
+            "recipient": "all",
+            "channel": None,
+            "metadata": {"model_slug": "gpt-5"} if turn % 2 else {},
+        }
+        mapping[parent]["children"].append(node)
+        mapping[node] = {"id": node, "parent": parent, "message": message, "children": []}
+        parent, turn = node, turn + 1
+        made += len(said) + 520
+    return {
+        "title": f"Conversation {number}",
+        "create_time": 1_700_000_000.5 + number * 60,
+        "update_time": 1_700_000_000.5 + number * 60 + turn,
+        "mapping": mapping,
+        "current_node": parent,
+        "conversation_id": f"{number:08x}-1111-4000-8000-000000000000",
+        "default_model_slug": "gpt-5",
+        "is_archived": False,
+    }
+
+
+def texts_of(rest: random.Random) -> list[str]:
+    words = [
+        "".join(rest.choices("abcdefghijklmnoprstuvwyäöüé", k=rest.randint(2, 10))) for _ in range(_WORDS)
+    ]
+    return [" ".join(rest.choices(words, k=rest.randint(10, 500))) for _ in range(5_000)]
+
+
+def export(path: Path, conversations: int, json_bytes: int) -> int:
+    """Makes an export; how many bytes of JSON are in it."""
+    rest = random.Random(19)
+    texts = texts_of(rest)
+    written = 0
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("conversations.json", "w", force_zip64=True) as member,
+    ):
+        member.write(b"[")
+        for number in range(conversations):
+            # So large that all together are as large as wanted.
+            size = (json_bytes - written) // (conversations - number)
+            data = json.dumps(conversation(number, size, texts, rest)).encode()
+            member.write(b"," * bool(number) + data)
+            written += len(data) + 1
+        member.write(b"]")
+    return written
+
+
+# ── Measuring, in a process of its own ──────────────────────────────────────────────────────────────────
+
+
+def measured(store: str, files: list[str]) -> None:
+    """Imports, and writes what it cost as JSON: CPU time in seconds, and of that the store's, peak in KiB."""
+    from store import ThreadStore
+    from threadfs.cli import main
+
+    stores_s = 0.0
+
+    def timed(call: Callable[..., Any]) -> Callable[..., Any]:
+        def timing(*arguments: Any, **options: Any) -> Any:
+            nonlocal stores_s
+            began = time.process_time()
+            try:
+                return call(*arguments, **options)
+            finally:
+                stores_s += time.process_time() - began
+
+        return timing
+
+    for name in ("__init__", "open_log", "import_thread", "extend_thread", "document_info", "get_thread"):
+        setattr(ThreadStore, name, timed(getattr(ThreadStore, name)))
+    began = time.process_time()
+    status = main(["import", store, *files])
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    told = {
+        "status": status,
+        "cpu_s": time.process_time() - began,
+        "store_s": stores_s,
+        "peak_kib": usage.ru_maxrss,
+    }
+    print(json.dumps(told))
+
+
+def run(store: Path, export_file: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench.importing", "--measure", str(store), str(export_file)]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    print(f"    {found[0]}")
+    told: dict[str, Any] = json.loads(found[-1])
+    return told
+
+
+def rows(directory: Path, *, quick: bool) -> Iterator[tuple[str, float, float | None, str]]:
+    """(what, value, limit, unit)"""
+    share = 20 if quick else 1
+    large = directory / "large.zip"
+    size = export(large, CONVERSATIONS // share, JSON_BYTES // share)
+    what = f"{CONVERSATIONS // share:,} conversations, {size >> 20} MiB"
+    first = run(directory / "store", large)
+    yield f"{what}: CPU beside the store", first["cpu_s"] - first["store_s"], CPU_LIMIT_S / share, "s"
+    yield "  CPU of the store", first["store_s"], None, "s"
+    yield "  peak memory", first["peak_kib"] / 1024, MEMORY_LIMIT_MIB, "MiB"
+    again = run(directory / "store", large)
+    yield "  once more, nothing has changed: CPU", again["cpu_s"], None, "s"
+    yield "  peak memory", again["peak_kib"] / 1024, MEMORY_LIMIT_MIB, "MiB"
+    plain = directory / "plain.zip"
+    export(plain, PLAIN // share, PLAIN // share * 2000)
+    run(directory / "plain", plain)
+    files = sum(len(found) for _, _, found in os.walk(directory / "plain"))
+    yield f"files for {PLAIN // share:,} plain conversations, each", files / (PLAIN // share), FILES_LIMIT, ""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.importing", description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--dir", type=Path, default=Path(__file__).parents[1])
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        measured(options.measure[0], options.measure[1:])
+        return 0
+    missed = False
+    with tempfile.TemporaryDirectory(prefix=".bench-", dir=options.dir) as directory:
+        for what, value, limit, unit in rows(Path(directory), quick=options.quick):
+            verdict = "" if limit is None else f"<= {limit:g} {'ok' if value <= limit else 'MISSED'}"
+            missed |= limit is not None and value > limit
+            print(f"    {what:<58}{value:>9.2f} {unit:<4} {verdict}".rstrip(), flush=True)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

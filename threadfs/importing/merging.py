@@ -1,0 +1,282 @@
+"""Conversations that meet a store: new ones are made, longer ones appended, others left or made branches.
+
+A log is compared with a path by the ids of the messages. There is no state but the store.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import takewhile
+from typing import Any
+
+from store import (
+    AlreadyExists,
+    DocumentKey,
+    ModifiedSince,
+    NotFound,
+    Store,
+    StoreError,
+    ThreadNotFound,
+    lines,
+)
+from threadfs.importing.conversations import (
+    Conversation,
+    Message,
+    NotImported,
+    Part,
+    messages_of,
+    thread_id_of,
+)
+from threadfs.importing.documents import LaidOut, LaidOutRun, iso, laid_out, metadata_of
+from threadfs.importing.values import digest, fields
+
+IMPORTED, EXTENDED, BRANCHES, LEFT, EMPTY = "imported", "extended", "branches", "left", "empty"
+
+# Bytes that stand for the id of a message: a log is as many of them, one after the other.
+_DIGEST_BYTES = 8
+# A file can be made so that a few MiB of messages have GiB of paths.
+_MAX_ON_BRANCHES = 200_000
+# How often a thread that others keep changing is compared again.
+_ATTEMPTS = 100
+# The id in a line as threadfs lays it out.
+_ID = re.compile(rb'\{"id":"([^"\\]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """The log of a stored thread: the digests of its messages, and its size."""
+
+    digests: bytes
+    size_bytes: int
+
+
+def _digests(ids: list[str]) -> bytes:
+    return b"".join(_digest(message_id.encode()) for message_id in ids)
+
+
+def _digest(message_id: bytes) -> bytes:
+    return blake2b(message_id, digest_size=_DIGEST_BYTES).digest()
+
+
+@dataclass(slots=True)
+class Merge:
+    """Brings conversations into a store.
+
+    *reading* gives the store, if there is one yet; *writing* makes one that is missing. Without *writing*
+    nothing is written, and what would be is remembered instead.
+    """
+
+    reading: Callable[[], Store | None]
+    writing: Callable[[], Store] | None
+    now_s: int
+    counts: Counter[str] = field(default_factory=Counter)
+    _rehearsed: dict[str, bytes] = field(default_factory=dict)
+
+    def bring(self, source: str, conversation: Conversation, *, with_branches: bool) -> None:
+        """Raises StoreError when it cannot be stored, NotImported when it is another branch that cannot."""
+        if not conversation.messages:
+            self.counts[EMPTY] += 1
+            return
+        if not conversation.source_id:
+            raise StoreError("has no id")
+        visible = _digests([message.id for message in conversation.messages])
+        self.counts[_Path(self, source, conversation, conversation.parts, visible).bring()] += 1
+        for parts in self._branches(conversation) if with_branches else ():
+            self.counts[_Path(self, source, conversation, parts, visible).bring()] += 1
+
+    def _branches(self, conversation: Conversation) -> list[list[Part]]:
+        """The other paths, without those that say nothing else. Raises NotImported."""
+        found: dict[bytes, list[Part]] = {}
+        size = 0
+        for parts in conversation.others():
+            digests = _digests([message.id for message in messages_of(parts)])
+            if digests:
+                found.setdefault(digests, parts)
+            size += len(parts)
+            if size > _MAX_ON_BRANCHES:
+                raise NotImported(f"together they hold more than {_MAX_ON_BRANCHES:,} messages")
+        seen = [_digests([message.id for message in conversation.messages]), *found]
+        return [
+            parts
+            for digests, parts in found.items()
+            if not any(other != digests and other.startswith(digests) for other in seen)
+            and digests != seen[0]
+        ]
+
+    def log(self, thread_id: str) -> _Log | None:
+        """The stored log; ``None`` when there is no such thread."""
+        if thread_id in self._rehearsed:
+            return _Log(self._rehearsed[thread_id], 0)
+        store = self.reading()
+        if store is None:
+            return None
+        try:
+            with closing(store.open_log(thread_id)) as log:
+                digests, size = [], 0
+                for line, end in lines.iter_lines(log.read):
+                    size = end
+                    if found := _ID.match(line):
+                        digests.append(_digest(found[1]))
+                    elif message := lines.message_of(line, thread_id):
+                        digests.append(_digest(message.id.encode()))
+        except ThreadNotFound:
+            return None
+        return _Log(b"".join(digests), size)
+
+    def is_rehearsed(self, thread_id: str) -> bool:
+        return thread_id in self._rehearsed
+
+    def rehearse(self, thread_id: str, digests: bytes) -> None:
+        self._rehearsed[thread_id] = digests
+
+
+class _Path:
+    """One path of a conversation, on its way to the thread that it belongs to."""
+
+    def __init__(
+        self, merge: Merge, source: str, conversation: Conversation, parts: list[Part], visible: bytes
+    ) -> None:
+        self._merge = merge
+        self._source = source
+        self._conversation = conversation
+        self._parts = parts
+        self._thread_id = thread_id_of(source, conversation.source_id)
+        self._ids = [message.id for message in messages_of(parts)]
+        self._digests = _digests(self._ids)
+        # The digests of the path that the user saw, which may be this one.
+        self._visible = visible
+
+    def bring(self) -> str:
+        """What became of it: IMPORTED, BRANCHES, EXTENDED or LEFT."""
+        thread_id = self._thread_id
+        seen: set[str] = set()
+        for _ in range(_ATTEMPTS):
+            log = self._merge.log(thread_id)
+            if thread_id == self._thread_id and log is not None and self._is_beside(log):
+                thread_id = self._branch(self._visible)
+                continue
+            try:
+                if log is None:
+                    self._make(thread_id)
+                    return IMPORTED if thread_id == self._thread_id else BRANCHES
+                if self._digests.startswith(log.digests):
+                    return self._extend(thread_id, log)
+                if log.digests.startswith(self._digests):
+                    self._retitle(thread_id, is_longer=False)
+                    return LEFT
+            except (AlreadyExists, ModifiedSince, ThreadNotFound):
+                continue  # Somebody else was faster: compare again.
+            seen.add(thread_id)
+            thread_id = self._branch(log.digests)
+            if thread_id in seen:
+                raise StoreError("has another log, and so has its branch")
+        raise StoreError("another program keeps changing it")
+
+    def _is_beside(self, log: _Log) -> bool:
+        """Whether this is another path than the log, which is that of the visible one, or will be."""
+        is_visible = log.digests.startswith(self._visible) or self._visible.startswith(log.digests)
+        return is_visible and self._digests != self._visible and not log.digests.startswith(self._digests)
+
+    def _branch(self, digests: bytes) -> str:
+        """The thread for what differs from a log, named after the first message that does."""
+        at = 0
+        while self._digests[at : at + _DIGEST_BYTES] == digests[at : at + _DIGEST_BYTES]:
+            at += _DIGEST_BYTES
+        return f"{self._thread_id}~{digest(self._ids[at // _DIGEST_BYTES], 8)}"
+
+    def _laid_out(self, thread_id: str) -> LaidOut:
+        branch_of = self._thread_id if thread_id != self._thread_id else None
+        metadata = metadata_of(self._source, self._conversation, branch_of)
+        return laid_out(thread_id, self._conversation, self._parts, metadata, self._merge.now_s)
+
+    def _make(self, thread_id: str) -> None:
+        if self._merge.writing is None:
+            self._merge.rehearse(thread_id, self._digests)
+            return
+        made = self._laid_out(thread_id)
+        runs = {run.run_id: run.contents for run in made.runs}
+        self._merge.writing().import_thread(
+            thread_id, made.document, made.lines, runs, modified_ns=made.modified_ns
+        )
+
+    def _extend(self, thread_id: str, log: _Log) -> str:
+        """Appends what the log lacks. What was compared has to be its end still, or it is compared again."""
+        messages_there = len(log.digests) // _DIGEST_BYTES
+        is_longer = messages_there < len(self._ids)
+        if not is_longer and not self._may_have_grown(thread_id):
+            self._retitle(thread_id, is_longer=False)
+            return LEFT
+        made = self._laid_out(thread_id)
+        # The last run may have got further steps, without a word.
+        runs = [run for run in made.runs if run.messages_then >= messages_there]
+        store = self._merge.reading()
+        if not is_longer and (store is None or not _lacks_any(store, thread_id, runs)):
+            self._retitle(thread_id, is_longer=False)
+            return LEFT
+        if self._merge.writing is None:
+            self._merge.rehearse(thread_id, self._digests)
+            return EXTENDED
+        self._merge.writing().extend_thread(
+            thread_id,
+            log.size_bytes,
+            made.lines[messages_there:],
+            {run.run_id: run.contents for run in runs},
+            modified_ns=made.modified_ns,
+        )
+        self._retitle(thread_id, is_longer=True)
+        return EXTENDED
+
+    def _may_have_grown(self, thread_id: str) -> bool:
+        """Whether the last answer did more than speak, which may be more by now."""
+        last = takewhile(
+            lambda part: not isinstance(part, Message) or part.role != "user", reversed(self._parts)
+        )
+        is_stored = not self._merge.is_rehearsed(thread_id)
+        return is_stored and any(not isinstance(part, Message) for part in last)
+
+    def _retitle(self, thread_id: str, *, is_longer: bool) -> None:
+        """Takes over the title of a newer export, if nobody has changed the one that is there."""
+        store = self._merge.reading()
+        if store is None or self._merge.writing is None:
+            return
+        key = DocumentKey(thread_id)
+        info = store.document_info(key)
+        stored = fields(store.get_thread(thread_id).metadata)
+        patch = self._newer_metadata(stored, is_longer=is_longer)
+        if patch:
+            store.patch_document(key, {"metadata": patch})
+            store.set_document_modified(key, info.modified_ns)
+
+    def _newer_metadata(self, stored: dict[str, Any], *, is_longer: bool) -> dict[str, str]:
+        updated_s = self._conversation.updated_s
+        updated_at = iso(updated_s) if updated_s is not None else ""
+        stored_at = stored.get("source_updated_at")
+        is_newer = updated_at > stored_at if updated_at and isinstance(stored_at, str) else is_longer
+        if not is_newer:
+            return {}
+        patch = {"source_updated_at": updated_at} if updated_at else {}
+        title = self._conversation.shown_title
+        if title and title != stored.get("title") and stored.get("title") == stored.get("source_title"):
+            patch |= {"title": title, "source_title": title}
+        return patch
+
+
+def _lacks_any(store: Store, thread_id: str, runs: list[LaidOutRun]) -> bool:
+    """Whether a stored thread lacks one of the runs, or a step of one."""
+    if not runs:
+        return False
+    there = set(store.list_run_ids(thread_id))
+    for run in runs:
+        if run.run_id not in there:
+            return True
+        try:
+            if not run.contents.steps.keys() <= set(store.list_step_ids(thread_id, run.run_id)):
+                return True
+        except NotFound:
+            return True
+    return False
