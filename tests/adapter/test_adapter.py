@@ -69,7 +69,7 @@ def test_a_detached_number_stays_with_its_reader_and_the_node_gets_a_new_one(roo
     old.readers.append(node.open_for_reading())
     inodes.detach(old)
     assert inodes.of(node).number != old.number
-    assert inodes[old.number].kept is old.readers[0]
+    assert inodes[old.number].pinned_reader is old.readers[0]
 
 
 @pytest.mark.parametrize(

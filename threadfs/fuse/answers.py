@@ -8,10 +8,10 @@ from contextlib import suppress
 import pyfuse3
 
 from store import NotFound, StoreError, WouldWait, without_waiting
-from threadfs.fuse.asking import asked, in_thread
-from threadfs.fuse.handles import Listing
+from threadfs.fuse.asking import in_thread, run_inline_or_in_thread
 from threadfs.fuse.inodes import Inode, Inodes
 from threadfs.fuse.kernel_cache import WATCHED_S, KernelCache
+from threadfs.fuse.listing import Listing
 from threadfs.fuse.ownership import Ownership
 from threadfs.nodes.base import Attributes, BytesReader, Node, Reader, is_readable
 
@@ -52,19 +52,16 @@ class Answers:
         entry.st_blocks = -(-attributes.size_bytes // 512)
         entry.st_atime_ns = entry.st_mtime_ns = modified_ns = attributes.modified_ns
         entry.st_ctime_ns = modified_ns if attributes.changed_ns is None else attributes.changed_ns
-        inode.is_told = True
-        if inode.kept is not None:
+        inode.kernel_has_attributes = True
+        if inode.pinned_reader is not None:
             entry.entry_timeout = entry.attr_timeout = 0
             return entry
         inode.told_version = attributes.version
         entry.entry_timeout = self._kernel_cache.entry_timeout_s(inode.node)
         if changes_seen is not None:
             entry.attr_timeout = WATCHED_S
-            inode.entry = entry
-            # Looked at after it was set: who sees a change counts it first, and takes the entry away then.
-            if inode.changes_seen == changes_seen:
+            if inode.remember_entry(entry, changes_seen):
                 return entry
-            inode.entry = None
         entry.attr_timeout = self._kernel_cache.uncovered_timeout_s(inode.node)
         return entry
 
@@ -85,21 +82,21 @@ class Answers:
             return self._made(inode, Attributes(stat.S_IFDIR | 0o755, 0, inode.removed_ns, links=0))
         await self._detach_if_changed(inode)
         node = inode.node
-        if inode.kept is not None:
-            return self._made(inode, await asked(node, inode.kept.attributes))
+        if inode.pinned_reader is not None:
+            return self._made(inode, await run_inline_or_in_thread(node, inode.pinned_reader.attributes))
         if (entry := inode.entry) is not None:
-            inode.is_told = True
+            inode.kernel_has_attributes = True
             return entry
         if is_rendered(node):
             return self._made(inode, await in_thread(node.attributes))
         changes_seen = self._changes_seen(inode)
-        return self._made(inode, await asked(node, node.attributes), changes_seen)
+        return self._made(inode, await run_inline_or_in_thread(node, node.attributes), changes_seen)
 
     def at_hand(self, inode: Inode) -> pyfuse3.EntryAttributes | None:
         """What can be told without waiting of an inode that shows the latest version."""
         node = inode.node
         if (entry := inode.entry) is not None:
-            inode.is_told = True
+            inode.kernel_has_attributes = True
             return entry
         if node.store.is_remote or is_rendered(node):
             return None
@@ -119,12 +116,12 @@ class Answers:
     async def _detach_if_changed(self, inode: Inode) -> None:
         """Before the kernel hears of a new version: who reads the old one keeps this inode number."""
         node = inode.node
-        if inode.readers and inode.kept is None and is_readable(node):
+        if inode.readers and inode.pinned_reader is None and is_readable(node):
             opened = inode.readers[0].version
-            if inode.current is not None and inode.current.version == opened:
+            if inode.latest_reader is not None and inode.latest_reader.version == opened:
                 return
             try:
-                current = await asked(inode.node, node.open_for_reading)
+                current = await run_inline_or_in_thread(inode.node, node.open_for_reading)
             except NotFound:
                 current = None
             except StoreError:
@@ -133,10 +130,10 @@ class Answers:
                 current.close()
                 if current.version == opened:
                     return
-            if inode.readers and inode.kept is None:
+            if inode.readers and inode.pinned_reader is None:
                 self._kernel_cache.detach(inode)  # Its readers go on with what they opened.
 
-    def must_be_asked(self, node: Node) -> bool:
+    def attributes_are_costly(self, node: Node) -> bool:
         """Whether a listing leaves out the attributes, if nobody needs them, as they are not at hand."""
         if is_rendered(node) or (node.has_cheap_attributes and not node.store.is_remote):
             return False
@@ -160,7 +157,7 @@ class Answers:
             with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
                 if entry := self.at_hand(inode):
                     return entry
-        inode.was_listed_bare = True
+        inode.listed_without_attributes = True
         return self._without_attributes(inode, listing.names_timeout_s)
 
     def dot(self, number: int) -> pyfuse3.EntryAttributes:
@@ -174,7 +171,9 @@ class Answers:
         entry = self._bare[inode.node.kind]
         entry.st_ino = inode.number
         if timeout_s is None:
-            timeout_s = 0 if inode.kept is not None else self._kernel_cache.entry_timeout_s(inode.node)
+            timeout_s = (
+                0 if inode.pinned_reader is not None else self._kernel_cache.entry_timeout_s(inode.node)
+            )
         entry.entry_timeout = timeout_s
         return entry
 
@@ -188,7 +187,7 @@ class Answers:
             await self.hold(inode)
             if node.has_cheap_attributes:
                 return await self.entry_of(inode)
-            entry = self.at_hand(inode) if inode.kept is None else None
+            entry = self.at_hand(inode) if inode.pinned_reader is None else None
             return entry or self._without_attributes(inode)
         except BaseException:
             self._inodes.forget([(inode.number, 1)])
@@ -197,4 +196,4 @@ class Answers:
     async def hold(self, inode: Inode) -> None:
         """The kernel gets to know what this inode shows: changes of that are followed from now on."""
         if not inode.is_followed:
-            await asked(inode.node, self._kernel_cache.hold, inode)
+            await run_inline_or_in_thread(inode.node, self._kernel_cache.hold, inode)

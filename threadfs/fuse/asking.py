@@ -48,7 +48,7 @@ def forget_origin(error: BaseException) -> None:
     error.__traceback__ = error.__cause__ = error.__context__ = None
 
 
-async def asked(node: Node, function: Callable[..., T], *arguments: Any) -> T:
+async def run_inline_or_in_thread(node: Node, function: Callable[..., T], *arguments: Any) -> T:
     """What *function*, which changes nothing before it has read, reads from the store.
 
     That is most often in memory, and costs less than the way to a thread and back. What would have to wait

@@ -32,7 +32,7 @@ class Forgetting:
     def __init__(self) -> None:
         # A heap of when to forget which name in which directory; without a name, what the inode is.
         self._names: list[tuple[float, int, bytes]] = []
-        self._names_came = threading.Condition()
+        self._wakeup = threading.Condition()
         self._is_forgetting = False
         self._is_closed = False
         self._names_thread: threading.Thread | None = None
@@ -45,9 +45,9 @@ class Forgetting:
 
     def close(self) -> None:
         """From now on the kernel is told nothing."""
-        with self._names_came:
+        with self._wakeup:
             self._is_closed = True
-            self._names_came.notify()
+            self._wakeup.notify()
         if self._caller is not None:
             self._caller.close()
 
@@ -73,9 +73,9 @@ class Forgetting:
                 pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attributes_only)
             except OSError:
                 # It has forgotten it by itself, or does not know it yet: what tells of it may be under way.
-                with self._names_came:
+                with self._wakeup:
                     heapq.heappush(self._names, (time.monotonic() + _AGAIN_S, inode.number, b""))
-                    self._names_came.notify()
+                    self._wakeup.notify()
 
         if self._is_closed:
             return
@@ -89,10 +89,10 @@ class Forgetting:
     def forget_name(self, parent: Inode, name: bytes) -> None:
         """Has the kernel forget a name soon: a handler of a mkdir, rename or the like may ask for it."""
         now_s = time.monotonic()
-        with self._names_came:
+        with self._wakeup:
             for due_s in (now_s, now_s + _AGAIN_S):
                 heapq.heappush(self._names, (due_s, parent.number, name))
-            self._names_came.notify()
+            self._wakeup.notify()
 
     async def names_are_forgotten(self) -> None:
         """For those who hold no directory's lock: returns when the names are forgotten.
@@ -101,7 +101,7 @@ class Forgetting:
         """
         since_s, pause_s = time.monotonic(), 50e-6
         while time.monotonic() < since_s + _PATIENCE_S:
-            with self._names_came:
+            with self._wakeup:
                 are_forgotten = not self._is_forgetting and (not self._names or self._names[0][0] > since_s)
                 if are_forgotten or self._is_closed:
                     return
@@ -110,21 +110,21 @@ class Forgetting:
             pause_s *= 2
 
     def _forget_names(self) -> None:
-        with self._names_came:
+        with self._wakeup:
             while not self._is_closed:
                 due_s = self._names[0][0] if self._names else math.inf
                 wait_s = due_s - time.monotonic()
                 if wait_s > 0:
-                    self._names_came.wait(wait_s if self._names else None)
+                    self._wakeup.wait(wait_s if self._names else None)
                     continue
                 _, parent, name = heapq.heappop(self._names)
                 self._is_forgetting = True
-                self._names_came.release()
+                self._wakeup.release()
                 # The kernel may have forgotten it, or the directory, by itself.
                 with suppress(OSError):
                     if name:
                         pyfuse3.invalidate_entry(pyfuse3.InodeT(parent), pyfuse3.FileNameT(name))
                     else:
                         pyfuse3.invalidate_inode(pyfuse3.InodeT(parent), True)
-                self._names_came.acquire()
+                self._wakeup.acquire()
                 self._is_forgetting = False

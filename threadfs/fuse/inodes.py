@@ -40,17 +40,17 @@ class Inode:
     readers: list[Reader] = field(default_factory=list)
     writers: int = 0
     # Whether a listing gave its name alone.
-    was_listed_bare: bool = False
+    listed_without_attributes: bool = False
     # Whether its changes are followed; the reader of its latest version while it is known to be that.
     is_followed: bool = False
-    current: Reader | None = None
+    latest_reader: Reader | None = None
     # Whether its node has no other number by now.
-    is_current: bool = True
+    owns_node: bool = True
     # What the kernel is told of it and, if it is a directory, what it holds, while that is known to be right;
     # how many changes have taken these away, and the reader; whether the kernel was told anything since.
     entry: pyfuse3.EntryAttributes | None = None
     listing: Entries | None = None
-    is_told: bool = False
+    kernel_has_attributes: bool = False
     changes_seen: int = 0
     # The versions that the kernel was told the attributes of, and whose pages it may hold.
     told_version: object = None
@@ -61,12 +61,33 @@ class Inode:
     # its own that would tell those who still hold it.
     removed_ns: int | None = None
     # The version that a detached inode goes on showing.
-    kept: Reader | None = None
+    pinned_reader: Reader | None = None
+
+    # What is to be remembered was read when *changes_seen* changes had been seen. The count is compared after
+    # it is set: a change counts itself first, and then takes away what it finds.
+
+    def remember_entry(self, entry: pyfuse3.EntryAttributes, changes_seen: int) -> bool:
+        """Whether *entry* is still right, and so remembered."""
+        self.entry = entry
+        if self.changes_seen == changes_seen:
+            return True
+        self.entry = None
+        return False
+
+    def remember_listing(self, listing: Entries, changes_seen: int) -> None:
+        self.listing = listing
+        if self.changes_seen != changes_seen:
+            self.listing = None
+
+    def remember_reader(self, reader: Reader, changes_seen: int) -> None:
+        self.latest_reader = reader
+        if self.changes_seen != changes_seen:
+            self.latest_reader = None
 
     def lose_reader(self) -> None:
         """Counted first: a reader of before the change that is kept meanwhile is taken away then."""
         self.changes_seen += 1
-        self.current = None
+        self.latest_reader = None
 
 
 class Inodes:
@@ -119,9 +140,9 @@ class Inodes:
 
     def detach(self, inode: Inode) -> None:
         """Leaves the number to those who read the version they opened; the node gets a new one."""
-        inode.kept = inode.readers[0]
-        inode.current = None
-        inode.is_current = False
+        inode.pinned_reader = inode.readers[0]
+        inode.latest_reader = None
+        inode.owns_node = False
         self._detached.setdefault(inode.node, []).append(inode)
         if self._by_node.get(inode.node) is inode:
             del self._by_node[inode.node]
@@ -136,7 +157,7 @@ class Inodes:
             self.detach(inode)  # They hear of what comes.
         elif inode is not None:
             del self._by_node[node]
-            inode.is_current = False
+            inode.owns_node = False
 
     def remove(self, directory: Node) -> None:
         """As `renew`, for a directory that has gone."""
@@ -155,15 +176,15 @@ class Inodes:
     def release(self, inode: Inode) -> None:
         """Drops an inode that neither the kernel nor an open file holds."""
         if inode.lookups <= 0 and not inode.readers and not inode.writers:
-            inode.is_current = False
+            inode.owns_node = False
             self._leave_thread(inode)
             if self._by_number.pop(inode.number, None) is not None:
                 self._on_dropped(inode)
-            if inode.kept is not None:
+            if inode.pinned_reader is not None:
                 self._detached[inode.node].remove(inode)
                 if not self._detached[inode.node]:
                     del self._detached[inode.node]
-                inode.kept = None
+                inode.pinned_reader = None
             if self._by_node.get(inode.node) is inode:
                 del self._by_node[inode.node]
                 if inode.node.kind == stat.S_IFDIR and inode.node.scope is not None:

@@ -146,7 +146,7 @@ class KernelCache:
                     self._made.popitem(last=False)
         self.changed(change)
 
-    def _is_as_known(self, directory: ThreadDirectory | RunDirectory) -> bool:
+    def _kernel_view_is_current(self, directory: ThreadDirectory | RunDirectory) -> bool:
         """Whether the kernel knows nothing of a thread or run, or knows it since it was made here.
 
         Forgetting the name would take the directory from under those who work in it: getcwd(3) fails
@@ -180,7 +180,7 @@ class KernelCache:
         has_gone = self._asks_for(change) and self._version(_key(change)) is None
         if change.part is Part.THREADS:
             self._forget_inode(ThreadsDirectory(tree), attributes_only=True)
-            if has_gone or not self._is_as_known(thread):
+            if has_gone or not self._kernel_view_is_current(thread):
                 self._forget_name(ThreadsDirectory(tree), thread_id)
                 self._is_another(thread)
             self._forget_inode(thread, attributes_only=True)
@@ -195,7 +195,7 @@ class KernelCache:
             for directory in stale:
                 self._forget_inode(directory, attributes_only=True)
             if change.part is Part.RUNS:
-                if has_gone or not self._is_as_known(run):
+                if has_gone or not self._kernel_view_is_current(run):
                     self._forget_name(runs, change.run_id)
                     if self._inodes.existing(run) is not None:
                         self._is_another(run)
@@ -247,7 +247,7 @@ class KernelCache:
 
     def detach(self, inode: Inode) -> None:
         """Leaves the number to those who read the version they opened; the name leads to another one."""
-        if inode.kept is None:
+        if inode.pinned_reader is None:
             self._inodes.detach(inode)
             self._forget_name_of(inode.node)
 
@@ -290,9 +290,9 @@ class KernelCache:
     def _invalidate(self, inode: Inode, *, attributes_only: bool) -> None:
         inode.changes_seen += 1
         inode.entry = inode.listing = None
-        if not inode.is_told and not inode.readers:
+        if not inode.kernel_has_attributes and not inode.readers:
             return  # The kernel holds nothing of it.
-        inode.is_told = False
+        inode.kernel_has_attributes = False
         self._forgetting.forget_inode(inode, attributes_only=attributes_only)
 
     # ── Names ───────────────────────────────────────────────────────────────────────────────────────

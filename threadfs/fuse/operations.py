@@ -21,11 +21,12 @@ from store import InvalidDocument, InvalidName, NotFound, StoreError
 from store.printing import printable
 from threadfs.fuse import openers
 from threadfs.fuse.answers import Answers
-from threadfs.fuse.asking import asked, forget_origin, in_thread
+from threadfs.fuse.asking import forget_origin, in_thread, run_inline_or_in_thread
 from threadfs.fuse.errnos import errno_of
-from threadfs.fuse.handles import Listing, OpenFile, entries_of
+from threadfs.fuse.handles import OpenFile
 from threadfs.fuse.inodes import Inode, Inodes
-from threadfs.fuse.kernel_cache import WATCHED_S, KernelCache
+from threadfs.fuse.kernel_cache import KernelCache
+from threadfs.fuse.listings import Listings
 from threadfs.fuse.ownership import Ownership
 from threadfs.fuse.recent_readers import RecentReaders
 from threadfs.nodes.base import (
@@ -47,8 +48,6 @@ log = logging.getLogger("threadfs")
 
 _MAX_NAME_BYTES = 255
 _RECENT_BYTES = 32 << 20
-_SHORT_LIST = 100
-_LISTINGS_ASKED = 16
 # The operations that may change the store.
 _CHANGES = (
     *("mkdir", "create", "unlink", "rmdir", "rename", "setattr"),
@@ -115,13 +114,9 @@ class Operations(pyfuse3.Operations):
         self.inodes.when_dropped(self.kernel_cache.release)
         self.ownership = ownership or Ownership()
         self.answers = Answers(self.inodes, self.kernel_cache, self.ownership)
+        self.listings = Listings(self.inodes, self.answers, self.kernel_cache)
         self._recent = RecentReaders(_RECENT_BYTES)
         self._files: dict[int, OpenFile] = {}
-        self._listings: dict[int, Listing] = {}
-        # How often attributes were asked for that a listing leaves out, as they cost something, and how many
-        # directories have been opened since those of a file were.
-        self._asked_for = 0
-        self._not_asked_since = _LISTINGS_ASKED
         self._next_handle = 1
         # The number of the mounted file system as in mountinfo, ``major:minor``, once that is known.
         self.device = ""
@@ -171,7 +166,7 @@ class Operations(pyfuse3.Operations):
         if not parent.is_followed and directory.scope is not None:
             # Known from a listing: nobody would hear that it is another one.
             await self.answers.hold(parent)
-        node = await asked(directory, directory.lookup, text)
+        node = await run_inline_or_in_thread(directory, directory.lookup, text)
         return await self.answers.remember(node)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -198,9 +193,11 @@ class Operations(pyfuse3.Operations):
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         directory, text = self._directory(parent_inode), _decoded(name)
         is_exclusive = bool(flags & os.O_EXCL)
-        if is_exclusive and await asked(directory, directory.holds, text):
+        if is_exclusive and await run_inline_or_in_thread(directory, directory.holds, text):
             raise pyfuse3.FUSEError(errno.EEXIST)
-        node = await asked(directory, partial(directory.make_file, text, is_exclusive=is_exclusive))
+        node = await run_inline_or_in_thread(
+            directory, partial(directory.make_file, text, is_exclusive=is_exclusive)
+        )
         node.set_permissions(self.ownership.of_new(stat.S_IFREG | stat.S_IMODE(mode)))
         self.inodes.renew(node)
         entry = await self.answers.remember(node)
@@ -221,9 +218,9 @@ class Operations(pyfuse3.Operations):
         if not stat.S_ISREG(mode):
             raise Refused(errno.EPERM, "there are no devices, pipes and sockets here")
         directory, text = self._directory(parent_inode), _decoded(name)
-        if await asked(directory, directory.holds, text):
+        if await run_inline_or_in_thread(directory, directory.holds, text):
             raise pyfuse3.FUSEError(errno.EEXIST)
-        node = await asked(directory, directory.make_closed_file, text)
+        node = await run_inline_or_in_thread(directory, directory.make_closed_file, text)
         node.set_permissions(self.ownership.of_new(stat.S_IFREG | stat.S_IMODE(mode)))
         self.inodes.renew(node)
         return await self.answers.remember(node)
@@ -245,14 +242,14 @@ class Operations(pyfuse3.Operations):
     @handler
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         directory = self._directory(parent_inode)
-        await asked(directory, directory.remove, _decoded(name))
+        await run_inline_or_in_thread(directory, directory.remove, _decoded(name))
 
     @handler
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         directory, text = self._directory(parent_inode), _decoded(name)
         node: Node | None = None
         with suppress(NoSuchName, StoreError):
-            node = await asked(directory, directory.lookup, text)
+            node = await run_inline_or_in_thread(directory, directory.lookup, text)
         await in_thread(directory.remove_directory, text)
         if node is not None:
             # The kernel lets nothing be made in what it knows to be removed, which may come again.
@@ -286,11 +283,7 @@ class Operations(pyfuse3.Operations):
     @handler
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         found = self.inodes[inode]
-        if found.was_listed_bare:
-            found.was_listed_bare = False
-            self._asked_for += 1
-            if found.node.kind == stat.S_IFREG:  # Of directories, who walks through a tree asks always.
-                self._not_asked_since = 0
+        self.listings.attributes_wanted(found)
         await self.answers.hold(found)
         return await self.answers.entry_of(found)
 
@@ -316,9 +309,9 @@ class Operations(pyfuse3.Operations):
             opened = self._files.get(fh) if fh is not None else None
             if opened is not None and opened.writer is not None:
                 async with opened:
-                    await asked(node, opened.writer.truncate, attr.st_size)
+                    await run_inline_or_in_thread(node, opened.writer.truncate, attr.st_size)
             else:
-                await asked(node, node.truncate, attr.st_size)
+                await run_inline_or_in_thread(node, node.truncate, attr.st_size)
         else:
             if fields.update_mode:
                 node.set_permissions(stat.S_IMODE(attr.st_mode))
@@ -362,59 +355,15 @@ class Operations(pyfuse3.Operations):
     @handler
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         handle = self._handle()
-        self._listings[handle] = await self._listing(inode)
+        await self.listings.open(handle, self.inodes[inode], self._directory(inode))
         return handle
-
-    async def _listing(self, number: int) -> Listing:
-        """What a directory holds now."""
-        found, directory = self.inodes[number], self._directory(number)
-        entries = found.listing
-        if entries is None or not directory.lists_store:
-            await self.answers.hold(found)
-            changes_seen = found.changes_seen
-            if directory.is_slow:
-                entries = await in_thread(entries_of, directory)
-            else:
-                entries = await asked(directory, entries_of, directory)
-            if directory.lists_store and self.kernel_cache.covers_names_in(directory):
-                entries.names_timeout_s = WATCHED_S
-                found.listing = entries
-                if found.changes_seen != changes_seen:
-                    found.listing = None
-        # Who reads a tree wants of the next short list what it wanted of the last ones.
-        is_asked_next = len(entries.names) <= _SHORT_LIST and self._not_asked_since < _LISTINGS_ASKED
-        self._not_asked_since += 1
-        return Listing(number, entries, self._asked_for, gives_attributes=is_asked_next)
 
     @handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        listing = self._listings[fh]
-        if start_id == 0 and listing.is_begun:  # rewinddir(3)
-            listing = self._listings[fh] = await self._listing(listing.number)
-        listing.is_begun = True
-        if self._asked_for != listing.asked_for:
-            listing.gives_attributes = True
-        if start_id < len(listing.dots):
-            for position, (name, number) in enumerate(listing.dots[start_id:], start_id + 1):
-                if not pyfuse3.readdir_reply(token, name, self.answers.dot(number), position):
-                    return
-        names, nodes, inodes = listing.names, listing.nodes, listing.inodes
-        start = max(0, start_id - len(listing.dots))
-        for index in range(start, await listing.prepared_to(start, self.answers.must_be_asked)):
-            inode = inodes[index]
-            if inode is None or not inode.is_current:
-                inode = inodes[index] = self.inodes.of(nodes[index])
-            entry = inode.entry
-            if entry is None:
-                entry = self.answers.listed(inode, listing)
-            inode.is_told = True
-            if not pyfuse3.readdir_reply(token, names[index], entry, len(listing.dots) + index + 1):
-                self.inodes.release(inode)
-                return
-            inode.lookups += 1
+        await self.listings.reply(fh, start_id, token)
 
     async def releasedir(self, fh: int) -> None:
-        self._listings.pop(fh, None)
+        self.listings.close(fh)
 
     # ── Files ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -439,7 +388,7 @@ class Operations(pyfuse3.Operations):
         )
         found.writers += 1
         try:
-            writer = await asked(found.node, opening)
+            writer = await run_inline_or_in_thread(found.node, opening)
         except BaseException:
             found.writers -= 1
             raise
@@ -450,10 +399,14 @@ class Operations(pyfuse3.Operations):
         if isinstance(reader, BytesReader):
             version = reader.attributes().version
         else:
-            version = (await asked(found.node, reader.attributes)).version if reader.version else None
+            version = (
+                (await run_inline_or_in_thread(found.node, reader.attributes)).version
+                if reader.version
+                else None
+            )
         # Nothing is awaited before it is one of the readers: their pages are those of one version.
         if found.readers and reader.version != found.readers[0].version:
-            if reader is not found.kept:
+            if reader is not found.pinned_reader:
                 reader.close()
             self.kernel_cache.detach(found)
             raise pyfuse3.FUSEError(errno.ESTALE)
@@ -461,7 +414,7 @@ class Operations(pyfuse3.Operations):
         if not is_cached:
             return self._opened(OpenFile(found, reader, None, is_cached=False))
         found.readers.append(reader)
-        if found.kept is None and version != found.told_version:
+        if found.pinned_reader is None and version != found.told_version:
             # A size that the kernel knows from before would cut this version short.
             await in_thread(self.kernel_cache.forget_attributes, found)
         keeps_pages = version == found.cached_version
@@ -470,22 +423,22 @@ class Operations(pyfuse3.Operations):
         return self._opened(OpenFile(found, reader, None, is_cached=True), keeps_pages=keeps_pages)
 
     async def _reader(self, found: Inode) -> Reader:
-        if found.kept is not None:
-            return found.kept
-        if found.current is not None:
-            return found.current
+        if found.pinned_reader is not None:
+            return found.pinned_reader
+        if found.latest_reader is not None:
+            return found.latest_reader
         node = found.node
         if not is_readable(node):
             raise Refused(errno.EACCES, "this cannot be read")
         opening = node.open_for_reading
         is_covered = self.kernel_cache.covers(found.node)
         changes_seen = found.changes_seen
-        reader: Reader = await (in_thread(opening) if found.node.is_slow else asked(found.node, opening))
+        reader: Reader = await (
+            in_thread(opening) if found.node.is_slow else run_inline_or_in_thread(found.node, opening)
+        )
         # One that holds all its bytes serves whoever opens the file next; a change takes it away.
         if is_covered and isinstance(reader, BytesReader) and reader.version:
-            self._recent.keep(found, reader)
-            if found.changes_seen != changes_seen:
-                found.current = None
+            self._recent.keep(found, reader, changes_seen)
         return reader
 
     def _opened(self, file: OpenFile, *, keeps_pages: bool = False) -> pyfuse3.FileInfo:
@@ -502,7 +455,9 @@ class Operations(pyfuse3.Operations):
             data = source.read(off, size)
         else:
             async with file:
-                data = await (in_thread if node.is_slow else partial(asked, node))(source.read, off, size)
+                data = await (in_thread if node.is_slow else partial(run_inline_or_in_thread, node))(
+                    source.read, off, size
+                )
         self.tree.journal.counters["read_bytes"] += len(data)
         return data
 
@@ -517,7 +472,7 @@ class Operations(pyfuse3.Operations):
             if poll_handle is not None:
                 self.kernel_cache.notify_on_change(file.inode, fh, poll_handle)
             if await self._version(file.inode.node) != file.reader.version:
-                if file.inode.kept is None:
+                if file.inode.pinned_reader is None:
                     # Who opens it again now sees what it is now, also before the watch tells of it.
                     await in_thread(self.kernel_cache.noticed, file.inode.node)
                 events |= select.POLLPRI | select.POLLERR
@@ -525,7 +480,7 @@ class Operations(pyfuse3.Operations):
 
     async def _version(self, node: Node) -> object:
         try:
-            return (await asked(node, node.attributes)).version
+            return (await run_inline_or_in_thread(node, node.attributes)).version
         except NotFound:
             return None
 
@@ -536,7 +491,7 @@ class Operations(pyfuse3.Operations):
         async with file:
             file.is_judged = False
             if file.writer.is_patient:
-                await asked(file.inode.node, file.writer.write, off, buf)
+                await run_inline_or_in_thread(file.inode.node, file.writer.write, off, buf)
             else:
                 await self._committing(file.writer.write, off, buf)
         file.inode.given_time_ns = None
@@ -606,6 +561,6 @@ class Operations(pyfuse3.Operations):
             file.writer.close()
         if file.is_cached and file.reader is not None:
             inode.readers.remove(file.reader)
-        if file.reader is not None and inode.kept is not file.reader:
+        if file.reader is not None and inode.pinned_reader is not file.reader:
             file.reader.close()
         self.inodes.release(inode)

@@ -20,12 +20,12 @@ class RecentReaders:
         # Oldest first. One that has been taken away from its inode counts until its turn comes.
         self._kept: deque[tuple[Inode, BytesReader]] = deque()
 
-    def keep(self, inode: Inode, reader: BytesReader) -> None:
+    def keep(self, inode: Inode, reader: BytesReader, changes_seen: int) -> None:
         """Lets *reader* serve whoever opens the file next."""
         size_bytes = self._size_bytes(reader)
         if size_bytes > self._max_bytes // 16:
             return
-        inode.current = reader
+        inode.remember_reader(reader, changes_seen)
         if not reader.size_bytes:
             return  # Those of all control files are the same one.
         self._kept.append((inode, reader))
@@ -33,8 +33,8 @@ class RecentReaders:
         while self._bytes > self._max_bytes:
             oldest, its_reader = self._kept.popleft()
             self._bytes -= self._size_bytes(its_reader)
-            if oldest.current is its_reader:
-                oldest.current = None
+            if oldest.latest_reader is its_reader:
+                oldest.latest_reader = None
 
     @staticmethod
     def _size_bytes(reader: BytesReader) -> int:
