@@ -244,6 +244,8 @@ class ListDirectory(Directory):
 
     is_slow: ClassVar[bool] = True
     is_list: ClassVar[bool] = True
+    # Names at the top are looked up one after the other, and none waits for a disk.
+    has_cheap_attributes: ClassVar[bool] = False
 
     @property
     def listed_status(self) -> RunStatus | None:
