@@ -43,9 +43,10 @@ A name or attribute may be remembered for long where the store reports each chan
 
 | module | what is in it |
 | --- | --- |
-| `operations` | a request: find the node, call it, answer |
-| `answers` | what the kernel is told of an inode, and of the entries of a directory |
-| `inodes`, `handles`, `openers` | numbers and lookup counts; what is open, and by whom |
+| `operations`, `handling` | a request: find the node, call it, answer; what all handlers share |
+| `answers`, `listings` | what the kernel is told of an inode, and of the entries of a directory |
+| `inodes` | numbers and lookup counts |
+| `open_files`, `openers` | what is open, by which process, and committing what was written |
 | `asking` | calling a node in place, or in a thread |
 | `kernel_cache` | a `Change` of the store: what the kernel has to forget |
 | `following`, `forgetting`, `detached` | what the store reports; having the kernel forget; threads for that |

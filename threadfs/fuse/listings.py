@@ -32,13 +32,18 @@ class Listings:
         self._answers = answers
         self._kernel_cache = kernel_cache
         self._open: dict[int, Listing] = {}
+        self._last_handle = 0
         # How often a program wanted attributes that a listing had left out, and how many directories were
         # opened since these were the attributes of a file.
         self._times_wanted = 0
         self._listings_since = _LISTINGS_WITH_ATTRIBUTES
 
-    async def open(self, handle: int, inode: Inode, directory: Directory) -> None:
-        self._open[handle] = await self._begun(inode, directory)
+    async def open(self, inode: Inode, directory: Directory) -> int:
+        """The handle of what the directory holds now."""
+        listing = await self._begun(inode, directory)
+        self._last_handle += 1
+        self._open[self._last_handle] = listing
+        return self._last_handle
 
     def close(self, handle: int) -> None:
         self._open.pop(handle, None)

@@ -10,36 +10,30 @@ import logging
 import os
 import select
 import stat
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import pyfuse3
 
 from store import InvalidDocument, InvalidName, NotFound, StoreError
-from store.printing import printable
-from threadfs.fuse import openers
 from threadfs.fuse.answers import Answers
-from threadfs.fuse.asking import forget_origin, in_thread, run_inline_or_in_thread
-from threadfs.fuse.errnos import errno_of
-from threadfs.fuse.handles import OpenFile
+from threadfs.fuse.asking import in_thread, run_inline_or_in_thread
+from threadfs.fuse.handling import handler
 from threadfs.fuse.inodes import Inode, Inodes
 from threadfs.fuse.kernel_cache import KernelCache
 from threadfs.fuse.listings import Listings
+from threadfs.fuse.open_files import OpenFiles
 from threadfs.fuse.ownership import Ownership
-from threadfs.fuse.recent_readers import RecentReaders
 from threadfs.nodes.base import (
     BytesReader,
     Directory,
     Linked,
     Node,
     NoSuchName,
-    Reader,
     Refused,
     Writer,
-    is_readable,
-    is_writable,
 )
 from threadfs.nodes.documents import DocumentFile
 from threadfs.nodes.root import Root
@@ -47,53 +41,6 @@ from threadfs.nodes.root import Root
 log = logging.getLogger("threadfs")
 
 _MAX_NAME_BYTES = 255
-_RECENT_BYTES = 32 << 20
-# The operations that may change the store.
-_CHANGES = (
-    *("mkdir", "create", "unlink", "rmdir", "rename", "setattr"),
-    *("write", "flush", "fsync", "_commit_at_last_close"),
-)
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def handler(
-    function: Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]]:
-    """Counts the operation and turns every error into an errno; nothing else may leave a handler."""
-    is_change = function.__name__ in _CHANGES
-
-    async def handle(self: Operations, /, *arguments: P.args, **named: P.kwargs) -> T:
-        self.tree.journal.counters["operations"] += 1
-        if self.is_ending:
-            raise pyfuse3.FUSEError(errno.ENOTCONN)
-        self.in_hand += 1
-        self.changes_in_hand += is_change
-        try:
-            return await function(self, *arguments, **named)
-        except pyfuse3.FUSEError:
-            raise
-        except NoSuchName as error:
-            code = error.errno
-        except (Refused, StoreError) as error:
-            code = error.errno if isinstance(error, Refused) else errno_of(error)
-            if not (isinstance(error, NotFound) and function.__name__ in ("lookup", "getattr")):
-                self.tree.journal.refused(self.subject(function.__name__, arguments), code, str(error))
-            forget_origin(error)
-        except Exception as error:
-            code = errno.EIO
-            path = self.subject(function.__name__, arguments)
-            log.exception("%s of %s failed", function.__name__, printable(path))
-            self.tree.journal.refused(path, code, "an error in threadfs: its log tells more")
-            forget_origin(error)
-        finally:
-            self.in_hand -= 1
-            self.changes_in_hand -= is_change
-        # Not while the other one is handled, which this one would hold.
-        raise pyfuse3.FUSEError(code)
-
-    return handle
 
 
 def _decoded(name: bytes) -> str:
@@ -115,11 +62,7 @@ class Operations(pyfuse3.Operations):
         self.ownership = ownership or Ownership()
         self.answers = Answers(self.inodes, self.kernel_cache, self.ownership)
         self.listings = Listings(self.inodes, self.answers, self.kernel_cache)
-        self._recent = RecentReaders(_RECENT_BYTES)
-        self._files: dict[int, OpenFile] = {}
-        self._next_handle = 1
-        # The number of the mounted file system as in mountinfo, ``major:minor``, once that is known.
-        self.device = ""
+        self.files = OpenFiles(self.tree, self.inodes, self.kernel_cache)
         # How many requests are being answered, how many of these may change the store, and whether those that
         # come are refused.
         self.in_hand = self.changes_in_hand = 0
@@ -135,16 +78,12 @@ class Operations(pyfuse3.Operations):
         if operation == "readdir":
             return "(a listing)"
         if operation in ("read", "write", "flush", "fsync", "_commit_at_last_close"):
-            return self._files[first].inode.node.path
+            return self.files[first].inode.node.path
         if operation in ("rename", "link"):
             arguments = arguments[2 if operation == "rename" else 1 :]
         path = self.inodes[arguments[0]].node.path
         names = [os.fsdecode(argument) for argument in arguments[1:] if isinstance(argument, bytes)]
         return os.path.normpath(os.path.join(path, names[0])) if names else path
-
-    def _handle(self) -> int:
-        self._next_handle += 1
-        return self._next_handle
 
     def _directory(self, number: int) -> Directory:
         node = self.inodes[number].node
@@ -204,8 +143,8 @@ class Operations(pyfuse3.Operations):
         inode = self.inodes.of(node)
         try:
             if flags & os.O_ACCMODE == os.O_RDONLY:
-                return await self._open_reader(inode), entry
-            return await self._open_writer(inode, flags, ctx.pid), entry
+                return await self.files.open_reader(inode), entry
+            return await self.files.open_writer(inode, flags, ctx.pid), entry
         except BaseException:
             self.tree.scratch.appeared(directory.path, text)
             self.inodes.forget([(inode.number, 1)])
@@ -306,7 +245,7 @@ class Operations(pyfuse3.Operations):
                 errno.EPERM, f"everything here belongs to {owner.uid}:{owner.gid}, as it was mounted"
             )
         if fields.update_size:
-            opened = self._files.get(fh) if fh is not None else None
+            opened = self.files.get(fh) if fh is not None else None
             if opened is not None and opened.writer is not None:
                 async with opened:
                     await run_inline_or_in_thread(node, opened.writer.truncate, attr.st_size)
@@ -327,7 +266,7 @@ class Operations(pyfuse3.Operations):
                 # Its lock is held until we answer, and forgetting a name in it would wait for that.
                 await in_thread(inode.node.set_modified, modified_ns)
             else:
-                await self._committing(inode.node.set_modified, modified_ns)
+                await self.files.committing(inode.node.set_modified, modified_ns)
         except NotFound:
             if not inode.writers:  # A document that is not committed yet has no time.
                 raise
@@ -354,9 +293,7 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        handle = self._handle()
-        await self.listings.open(handle, self.inodes[inode], self._directory(inode))
-        return handle
+        return await self.listings.open(self.inodes[inode], self._directory(inode))
 
     @handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
@@ -371,84 +308,12 @@ class Operations(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         found = self.inodes[inode]
         if flags & os.O_ACCMODE != os.O_RDONLY:
-            return await self._open_writer(found, flags, ctx.pid)
-        return await self._open_reader(found)
-
-    async def _open_writer(self, found: Inode, flags: int, opener: int) -> pyfuse3.FileInfo:
-        node = found.node
-        takes_pages = node.shows_what_is_written and (flags & os.O_TRUNC or not node.is_append_only)
-        if not is_writable(node):
-            raise Refused(errno.EACCES, "this file cannot be written")
-        if found.readers and takes_pages:
-            # Truncating would take the pages from who reads. The kernel looks the name up again on ESTALE.
-            self.kernel_cache.detach(found)
-            raise pyfuse3.FUSEError(errno.ESTALE)
-        opening = partial(
-            node.open_for_writing, truncate=bool(flags & os.O_TRUNC), append=bool(flags & os.O_APPEND)
-        )
-        found.writers += 1
-        try:
-            writer = await run_inline_or_in_thread(found.node, opening)
-        except BaseException:
-            found.writers -= 1
-            raise
-        return self._opened(OpenFile(found, None, writer, is_cached=False, opener=opener))
-
-    async def _open_reader(self, found: Inode) -> pyfuse3.FileInfo:
-        reader = await self._reader(found)
-        if isinstance(reader, BytesReader):
-            version = reader.attributes().version
-        else:
-            version = (
-                (await run_inline_or_in_thread(found.node, reader.attributes)).version
-                if reader.version
-                else None
-            )
-        # Nothing is awaited before it is one of the readers: their pages are those of one version.
-        if found.readers and reader.version != found.readers[0].version:
-            if reader is not found.pinned_reader:
-                reader.close()
-            self.kernel_cache.detach(found)
-            raise pyfuse3.FUSEError(errno.ESTALE)
-        is_cached = bool(reader.version) and not found.writers
-        if not is_cached:
-            return self._opened(OpenFile(found, reader, None, is_cached=False))
-        found.readers.append(reader)
-        if found.pinned_reader is None and version != found.told_version:
-            # A size that the kernel knows from before would cut this version short.
-            await in_thread(self.kernel_cache.forget_attributes, found)
-        keeps_pages = version == found.cached_version
-        found.cached_version = version
-        self.tree.journal.counters["cache_hits"] += keeps_pages
-        return self._opened(OpenFile(found, reader, None, is_cached=True), keeps_pages=keeps_pages)
-
-    async def _reader(self, found: Inode) -> Reader:
-        if found.pinned_reader is not None:
-            return found.pinned_reader
-        if found.latest_reader is not None:
-            return found.latest_reader
-        node = found.node
-        if not is_readable(node):
-            raise Refused(errno.EACCES, "this cannot be read")
-        opening = node.open_for_reading
-        is_covered = self.kernel_cache.covers(found.node)
-        changes_seen = found.changes_seen
-        reader: Reader = await (
-            in_thread(opening) if found.node.is_slow else run_inline_or_in_thread(found.node, opening)
-        )
-        # One that holds all its bytes serves whoever opens the file next; a change takes it away.
-        if is_covered and isinstance(reader, BytesReader) and reader.version:
-            self._recent.keep(found, reader, changes_seen)
-        return reader
-
-    def _opened(self, file: OpenFile, *, keeps_pages: bool = False) -> pyfuse3.FileInfo:
-        handle = self._handle()
-        self._files[handle] = file
-        return pyfuse3.FileInfo(fh=handle, direct_io=not file.is_cached, keep_cache=keeps_pages)
+            return await self.files.open_writer(found, flags, ctx.pid)
+        return await self.files.open_reader(found)
 
     @handler
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        file = self._files[fh]
+        file = self.files[fh]
         node, source = file.inode.node, file.reader or file.writer
         assert source is not None
         if isinstance(source, BytesReader):
@@ -466,7 +331,7 @@ class Operations(pyfuse3.Operations):
         self, inode: int, fh: int, poll_handle: pyfuse3.PollHandle | None, ctx: pyfuse3.RequestContext
     ) -> int:
         """As in sysfs: always readable; POLLPRI says that the document is another one, so open it again."""
-        file = self._files[fh]
+        file = self.files[fh]
         events = select.POLLIN | select.POLLOUT | select.POLLRDNORM | select.POLLWRNORM
         if isinstance(file.inode.node, DocumentFile) and file.reader is not None:
             if poll_handle is not None:
@@ -486,14 +351,14 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        file = self._files[fh]
+        file = self.files[fh]
         assert file.writer is not None
         async with file:
             file.is_judged = False
             if file.writer.is_patient:
                 await run_inline_or_in_thread(file.inode.node, file.writer.write, off, buf)
             else:
-                await self._committing(file.writer.write, off, buf)
+                await self.files.committing(file.writer.write, off, buf)
         file.inode.given_time_ns = None
         self.tree.journal.counters["written_bytes"] += len(buf)
         return len(buf)
@@ -501,66 +366,26 @@ class Operations(pyfuse3.Operations):
     @handler
     async def flush(self, fh: int) -> None:
         """Arrives at each close of a descriptor, also that of a child that has inherited it."""
-        file = self._files[fh]
+        file = self.files[fh]
         async with file:
             if file.writer is not None and file.owes:
-                await self._commit(file, file.writer, unless_open=True)
+                await self.files.commit(file, file.writer, unless_open=True)
 
     @handler
     async def fsync(self, fh: int, datasync: bool) -> None:
-        file = self._files[fh]
+        file = self.files[fh]
         async with file:
             if file.writer is not None and file.owes:
-                await self._commit(file, file.writer)
-
-    async def _committing(self, function: Callable[..., None], *arguments: Any) -> None:
-        """For what may change the store: the kernel has forgotten what changed before the caller goes on."""
-        await in_thread(function, *arguments)
-        await self.kernel_cache.names_are_forgotten()
-
-    async def _commit(self, file: OpenFile, writer: Writer, *, unless_open: bool = False) -> None:
-        """Commits what was written; *unless_open* by the process that opened the file: it may write more."""
-
-        # Of several opened by one program nobody sees which descriptor is whose, but one each that it needs.
-        needed = sum(
-            other.inode is file.inode and other.opener == file.opener and other.owes
-            for other in (self._files.values() if file.inode.writers > 1 else (file,))
-        )
-
-        def end() -> bool:
-            if unless_open:
-                found = openers.open_descriptors(file.opener, file.inode.number, self.device)
-                if found >= needed:
-                    return False
-            file.is_judged = True
-            writer.flush()
-            return True
-
-        if not await in_thread(end):
-            return
-        await self.kernel_cache.names_are_forgotten()
-        if file.inode.given_time_ns is not None:
-            with suppress(NotFound):
-                await self._committing(file.inode.node.set_modified, file.inode.given_time_ns)
+                await self.files.commit(file, file.writer)
 
     @handler
     async def _commit_at_last_close(self, fh: int, writer: Writer) -> None:
-        await self._commit(self._files[fh], writer)
+        await self.files.commit(self.files[fh], writer)
 
     async def release(self, fh: int) -> None:
         """No descriptor is left. Nobody waits for this, so an error is in ``.threadfs/errors`` alone."""
-        file = self._files[fh]
+        file = self.files[fh]
         if file.writer is not None and file.owes and not file.is_judged:
             with suppress(pyfuse3.FUSEError):
                 await self._commit_at_last_close(fh, file.writer)
-        del self._files[fh]
-        inode = file.inode
-        if file.writer is not None:
-            inode.writers -= 1
-            inode.given_time_ns = None
-            file.writer.close()
-        if file.is_cached and file.reader is not None:
-            inode.readers.remove(file.reader)
-        if file.reader is not None and inode.pinned_reader is not file.reader:
-            file.reader.close()
-        self.inodes.release(inode)
+        self.files.close(fh)

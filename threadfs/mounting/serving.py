@@ -96,7 +96,7 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
         operations.kernel_cache.start()
         store.index_runs()
         if mounted := on_top(mountpoint):
-            operations.device = mounted.device
+            operations.files.device = mounted.device
         life_line.hold(mountpoint)
         trio.run(_main, operations, mountpoint, lambda: _ready(operations, mountpoint, on_mounted))
         clean = True

@@ -1,0 +1,193 @@
+"""Opening files for reading and writing, and committing what was written."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pyfuse3
+import trio
+
+from store import NotFound
+from threadfs.fuse import openers
+from threadfs.fuse.asking import in_thread, run_inline_or_in_thread
+from threadfs.fuse.inodes import Inode, Inodes
+from threadfs.fuse.kernel_cache import KernelCache
+from threadfs.fuse.recent_readers import RecentReaders
+from threadfs.nodes.base import BytesReader, Reader, Refused, Tree, Writer, is_readable, is_writable
+
+_RECENT_BYTES = 32 << 20
+
+
+class OpenFile:
+    """What a file handle stands for. Calls on one handle take turns: ``async with`` it is one."""
+
+    __slots__ = ("_lock", "inode", "is_cached", "is_judged", "opener", "reader", "writer")
+
+    def __init__(
+        self, inode: Inode, reader: Reader | None, writer: Writer | None, *, is_cached: bool, opener: int = 0
+    ) -> None:
+        self.inode = inode
+        # The id of the process (or thread) that has opened it for writing; 0: one that cannot be seen here.
+        self.opener = opener
+        # Whether what was written has been committed, or refused, at its end.
+        self.is_judged = False
+        self.reader = reader
+        self.writer = writer
+        self.is_cached = is_cached
+        self._lock = trio.Lock()
+
+    @property
+    def owes(self) -> bool:
+        """Whether something was written that has not been committed."""
+        return self.writer is not None and self.writer.owes
+
+    async def __aenter__(self) -> None:
+        try:
+            self._lock.acquire_nowait()  # `acquire` lets all other tasks go first, even if it is free.
+        except trio.WouldBlock:
+            await self._lock.acquire()
+
+    async def __aexit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+class OpenFiles:
+    """The open files, by their handles."""
+
+    def __init__(self, tree: Tree, inodes: Inodes, kernel_cache: KernelCache) -> None:
+        self._tree = tree
+        self._inodes = inodes
+        self._kernel_cache = kernel_cache
+        self._recent = RecentReaders(_RECENT_BYTES)
+        self._files: dict[int, OpenFile] = {}
+        self._last_handle = 0
+        # The number of the mounted file system as in mountinfo, ``major:minor``, once that is known.
+        self.device = ""
+
+    def __getitem__(self, handle: int) -> OpenFile:
+        return self._files[handle]
+
+    def get(self, handle: int) -> OpenFile | None:
+        return self._files.get(handle)
+
+    async def open_writer(self, found: Inode, flags: int, opener: int) -> pyfuse3.FileInfo:
+        node = found.node
+        takes_pages = node.shows_what_is_written and (flags & os.O_TRUNC or not node.is_append_only)
+        if not is_writable(node):
+            raise Refused(errno.EACCES, "this file cannot be written")
+        if found.readers and takes_pages:
+            # Truncating would take the pages from who reads. The kernel looks the name up again on ESTALE.
+            self._kernel_cache.detach(found)
+            raise pyfuse3.FUSEError(errno.ESTALE)
+        opening = partial(
+            node.open_for_writing, truncate=bool(flags & os.O_TRUNC), append=bool(flags & os.O_APPEND)
+        )
+        found.writers += 1
+        try:
+            writer = await run_inline_or_in_thread(found.node, opening)
+        except BaseException:
+            found.writers -= 1
+            raise
+        return self._opened(OpenFile(found, None, writer, is_cached=False, opener=opener))
+
+    async def open_reader(self, found: Inode) -> pyfuse3.FileInfo:
+        reader = await self._reader(found)
+        if isinstance(reader, BytesReader):
+            version = reader.attributes().version
+        else:
+            version = (
+                (await run_inline_or_in_thread(found.node, reader.attributes)).version
+                if reader.version
+                else None
+            )
+        # Nothing is awaited before it is one of the readers: their pages are those of one version.
+        if found.readers and reader.version != found.readers[0].version:
+            if reader is not found.pinned_reader:
+                reader.close()
+            self._kernel_cache.detach(found)
+            raise pyfuse3.FUSEError(errno.ESTALE)
+        is_cached = bool(reader.version) and not found.writers
+        if not is_cached:
+            return self._opened(OpenFile(found, reader, None, is_cached=False))
+        found.readers.append(reader)
+        if found.pinned_reader is None and version != found.told_version:
+            # A size that the kernel knows from before would cut this version short.
+            await in_thread(self._kernel_cache.forget_attributes, found)
+        keeps_pages = version == found.cached_version
+        found.cached_version = version
+        self._tree.journal.counters["cache_hits"] += keeps_pages
+        return self._opened(OpenFile(found, reader, None, is_cached=True), keeps_pages=keeps_pages)
+
+    async def _reader(self, found: Inode) -> Reader:
+        if found.pinned_reader is not None:
+            return found.pinned_reader
+        if found.latest_reader is not None:
+            return found.latest_reader
+        node = found.node
+        if not is_readable(node):
+            raise Refused(errno.EACCES, "this cannot be read")
+        opening = node.open_for_reading
+        is_covered = self._kernel_cache.covers(found.node)
+        changes_seen = found.changes_seen
+        reader: Reader = await (
+            in_thread(opening) if found.node.is_slow else run_inline_or_in_thread(found.node, opening)
+        )
+        # One that holds all its bytes serves whoever opens the file next; a change takes it away.
+        if is_covered and isinstance(reader, BytesReader) and reader.version:
+            self._recent.keep(found, reader, changes_seen)
+        return reader
+
+    def _opened(self, file: OpenFile, *, keeps_pages: bool = False) -> pyfuse3.FileInfo:
+        self._last_handle += 1
+        handle = self._last_handle
+        self._files[handle] = file
+        return pyfuse3.FileInfo(fh=handle, direct_io=not file.is_cached, keep_cache=keeps_pages)
+
+    async def committing(self, function: Callable[..., None], *arguments: Any) -> None:
+        """For what may change the store: the kernel has forgotten what changed before the caller goes on."""
+        await in_thread(function, *arguments)
+        await self._kernel_cache.names_are_forgotten()
+
+    async def commit(self, file: OpenFile, writer: Writer, *, unless_open: bool = False) -> None:
+        """Commits what was written; *unless_open* by the process that opened the file: it may write more."""
+
+        # Of several opened by one program nobody sees which descriptor is whose, but one each that it needs.
+        needed = sum(
+            other.inode is file.inode and other.opener == file.opener and other.owes
+            for other in (self._files.values() if file.inode.writers > 1 else (file,))
+        )
+
+        def end() -> bool:
+            if unless_open:
+                found = openers.open_descriptors(file.opener, file.inode.number, self.device)
+                if found >= needed:
+                    return False
+            file.is_judged = True
+            writer.flush()
+            return True
+
+        if not await in_thread(end):
+            return
+        await self._kernel_cache.names_are_forgotten()
+        if file.inode.given_time_ns is not None:
+            with suppress(NotFound):
+                await self.committing(file.inode.node.set_modified, file.inode.given_time_ns)
+
+    def close(self, handle: int) -> None:
+        """No descriptor is left."""
+        file = self._files.pop(handle)
+        inode = file.inode
+        if file.writer is not None:
+            inode.writers -= 1
+            inode.given_time_ns = None
+            file.writer.close()
+        if file.is_cached and file.reader is not None:
+            inode.readers.remove(file.reader)
+        if file.reader is not None and inode.pinned_reader is not file.reader:
+            file.reader.close()
+        self._inodes.release(inode)
