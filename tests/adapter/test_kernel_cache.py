@@ -1,0 +1,142 @@
+"""What the kernel has to forget when something changes, and who goes on with what they have opened."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyfuse3
+import pytest
+
+from store import Run, RunStatus, Thread, ThreadStore
+from tests.adapter.kernel import Caller, Kernel, kernel_on
+from tests.mount.conftest import wait_until
+from threadfs.fuse.kernel_cache import WATCHED_S
+
+STATUS = "threads/T/runs/R/status"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def other(place: Path) -> ThreadStore:
+    """Another program with the same store."""
+    store = ThreadStore(place)
+    store.create_thread(Thread(id="T"))
+    store.create_run("T", Run(id="R"))
+    return store
+
+
+@pytest.fixture
+def kernel(place: Path, other: ThreadStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
+    with kernel_on(place, monkeypatch) as mounted:
+        yield mounted
+
+
+def test_a_document_that_a_watch_covers_may_be_remembered_for_long(kernel: Kernel) -> None:
+    entry = kernel.lookup(STATUS)
+    assert (entry.entry_timeout, entry.attr_timeout) == (WATCHED_S, WATCHED_S)
+
+
+def test_what_another_program_changes_is_forgotten(kernel: Kernel, other: ThreadStore) -> None:
+    number = kernel.number(STATUS)
+    other.cancel_run("T", "R")
+    wait_until(lambda: (number, False) in kernel.forgotten)
+    assert b"cancelled" in kernel.read(kernel.open(number))
+
+
+def test_what_this_mount_changes_is_forgotten_before_it_is_acknowledged(kernel: Kernel) -> None:
+    number, cancel = kernel.number(STATUS), kernel.number("threads/T/runs/R/cancel")
+    handle = kernel.open(cancel, os.O_WRONLY)
+    kernel.call(kernel.operations.write, handle, 0, b"1\n")
+    assert (number, False) in kernel.forgotten
+    assert b"cancelled" in kernel.read(kernel.open(number))
+
+
+def test_a_reader_keeps_number_and_version_and_the_name_leads_to_another_number(
+    kernel: Kernel, other: ThreadStore
+) -> None:
+    number = kernel.number(STATUS)
+    run = kernel.number("threads/T/runs/R")
+    old = kernel.open(number)
+    other.cancel_run("T", "R")
+    kernel.waits_for_name(run, "status")
+    new = kernel.number(STATUS)
+    assert new != number
+    assert b"queued" in kernel.read(old)
+    assert b"cancelled" in kernel.read(kernel.open(new))
+    assert kernel.attributes(number).st_size == len(kernel.read(old))
+
+
+def test_an_open_between_the_change_and_the_lookup_is_answered_estale(
+    kernel: Kernel, other: ThreadStore
+) -> None:
+    number = kernel.number(STATUS)
+    kernel.open(number)
+    other.cancel_run("T", "R")
+    wait_until(lambda: (number, False) in kernel.forgotten)
+    with pytest.raises(pyfuse3.FUSEError) as refused:
+        kernel.open(number)
+    assert refused.value.errno == errno.ESTALE
+
+
+def test_a_thread_that_another_program_deletes_loses_its_name(kernel: Kernel, other: ThreadStore) -> None:
+    threads = kernel.number("threads")
+    kernel.number("threads/T")
+    other.delete_thread("T", force=True)
+    kernel.waits_for_name(threads, "T")
+
+
+def test_a_name_is_forgotten_again_as_a_lookup_may_have_been_under_way(
+    kernel: Kernel, other: ThreadStore
+) -> None:
+    threads = kernel.number("threads")
+    kernel.number("threads/T")
+    other.delete_thread("T", force=True)
+    wait_until(lambda: kernel.forgotten_names.count((threads, b"T")) == 2, 5)
+
+
+def test_what_the_kernel_does_not_know_yet_it_is_told_to_forget_again(
+    kernel: Kernel, other: ThreadStore
+) -> None:
+    number = kernel.number(STATUS)
+    kernel.unknown.add(number)
+    other.cancel_run("T", "R")
+    wait_until(lambda: kernel.operations.inodes[number].changes_seen > 0)
+    kernel.unknown.clear()
+    wait_until(lambda: any(found == number for found, _ in kernel.forgotten), 5)
+
+
+def test_a_thread_made_here_keeps_its_name_whatever_the_watch_says_of_it(kernel: Kernel) -> None:
+    threads, number = kernel.number("threads"), kernel.number("threads/T/runs")
+    kernel.call(kernel.operations.mkdir, threads, b"new", 0o755, Caller())
+    other = ThreadStore(kernel.operations.tree.store.location)
+    other.create_run("T", Run(id="later"))  # By the time this is heard of, so is the thread.
+    wait_until(lambda: kernel.operations.inodes[number].changes_seen > 0)
+    assert (threads, b"new") not in kernel.forgotten_names
+
+
+def test_without_readers_a_changed_document_keeps_its_number(kernel: Kernel, other: ThreadStore) -> None:
+    number = kernel.number(STATUS)
+    handle = kernel.open(number)
+    kernel.call(kernel.operations.release, handle)
+    other.update_run_status("T", "R", RunStatus.in_progress)
+    wait_until(lambda: (number, False) in kernel.forgotten)
+    assert kernel.number(STATUS) == number
+
+
+def test_what_the_kernel_has_forgotten_is_not_followed_any_more(kernel: Kernel, other: ThreadStore) -> None:
+    number = kernel.number(STATUS)
+    followed = kernel.operations.kernel_cache.stats()["followed"]
+    inodes = kernel.operations.inodes
+    kernel.call(
+        kernel.operations.forget, [(held.number, held.lookups) for held in inodes.held() if held.number > 1]
+    )
+    assert kernel.operations.kernel_cache.stats()["followed"] < followed
+    other.cancel_run("T", "R")
+    assert number not in [found for found, _ in kernel.forgotten]
