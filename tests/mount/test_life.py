@@ -182,6 +182,7 @@ def mount_sh(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.alone
 def test_mount_sh_mounts_the_users_own_store_with_an_example_and_is_fast_again(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
     place = tmp_path / "threadfs"

@@ -38,6 +38,7 @@ def outcome(operation: Callable[[], object]) -> str:
     return "ok"
 
 
+@pytest.mark.alone
 def test_a_file_of_a_gigabyte_takes_no_memory_and_delays_nobody(mount: Mount) -> None:
     before, file = memory_bytes(mount), mount.path("drafts", "large")
     succeeds("truncate -s 1G drafts/large", mount.root)
@@ -55,6 +56,7 @@ def test_a_file_of_a_gigabyte_takes_no_memory_and_delays_nobody(mount: Mount) ->
     file.unlink()
 
 
+@pytest.mark.alone
 def test_what_is_refused_is_kept_nowhere(mount: Mount) -> None:
     thread = new_thread(mount)
     made = new_run(thread)

@@ -105,6 +105,7 @@ def test_many_programs_that_read_and_list_do_not_keep_the_process(mount: Mount) 
         assert_ends_with(mount)
 
 
+@pytest.mark.alone
 @as_root
 @pytest.mark.usefixtures("fuse_for_all")
 def test_a_program_of_another_user_does_not_keep_the_process(tmp_path: Path) -> None:

@@ -135,6 +135,7 @@ CHANGES: dict[str, Callable[[ThreadStore], object]] = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_what_another_program_changes_shows_within_a_second(
     index: RunIndex, store: ThreadStore, change: Callable[[ThreadStore], object]
@@ -186,6 +187,7 @@ def test_a_store_sees_its_own_changes_at_once(store: ThreadStore) -> None:
         store.close()
 
 
+@pytest.mark.alone
 def test_a_thread_that_another_program_makes_shows_when_the_system_has_no_watch_left(
     store: ThreadStore,
 ) -> None:
@@ -201,6 +203,7 @@ def test_a_thread_that_another_program_makes_shows_when_the_system_has_no_watch_
             store.close()
 
 
+@pytest.mark.alone
 def test_a_store_that_gets_no_watch_answers_from_the_disk(store: ThreadStore) -> None:
     with inotify_limit("max_user_instances", 0):
         store.index_runs()
