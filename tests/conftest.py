@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,8 +27,15 @@ def _is_alone(item: pytest.Item) -> bool:
     return item.get_closest_marker("alone") is not None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("long"):
+        items[:] = [item for item in items if item.get_closest_marker("long") is None]
     items.sort(key=_is_alone)  # Last: the others then wait for each other once, not for each of these.
+
+
+def seeds(count: int) -> list[ParameterSet]:
+    """For a test of something at random: the first one always, the others with ``--long``."""
+    return [pytest.param(seed, marks=pytest.mark.long if seed else ()) for seed in range(count)]
 
 
 # Two locks, for nothing is written to either: every test passes the door, and they share the room.

@@ -22,11 +22,6 @@ WORKER = EXAMPLES / "worker.sh"
 
 
 @pytest.fixture
-def mount(shared_mount: Mount) -> Mount:
-    return shared_mount
-
-
-@pytest.fixture
 def only(mount: Mount) -> Path:
     """A thread with the only runs that are queued."""
     for made in mount.path("runs", "queued").iterdir():

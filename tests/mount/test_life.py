@@ -25,6 +25,11 @@ from threadfs.operations import Operations
 ROOT = EXAMPLES.parent
 
 
+@pytest.fixture
+def mount(own_mount: Mount) -> Mount:
+    return own_mount
+
+
 def threadfs(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "XDG_STATE_HOME": str(cwd / "state"), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "threadfs.cli", *map(str, arguments)]

@@ -19,11 +19,6 @@ from tests.mount.scripts import SHELLS, contents, new_run, new_thread, run, succ
 MIB = 1 << 20
 
 
-@pytest.fixture
-def mount(shared_mount: Mount) -> Mount:
-    return shared_mount
-
-
 def memory_bytes(mount: Mount) -> int:
     """What of it is in the memory of the mount's process."""
     status = Path("/proc", str(mount.process.pid), "status").read_text()

@@ -19,11 +19,6 @@ from tests.mount.scripts import new_run, new_thread, stats, succeeds
 
 
 @pytest.fixture
-def mount(shared_mount: Mount) -> Mount:
-    return shared_mount
-
-
-@pytest.fixture
 def thread(mount: Mount) -> Path:
     return new_thread(mount)
 

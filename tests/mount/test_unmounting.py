@@ -33,6 +33,11 @@ SITTERS = {
 }
 
 
+@pytest.fixture
+def mount(own_mount: Mount) -> Mount:
+    return own_mount
+
+
 @contextmanager
 def sitting(mount: Mount, script: str, *as_whom: str) -> Iterator[None]:
     """A program that sits in the mount."""

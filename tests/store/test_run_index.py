@@ -30,7 +30,7 @@ from store import (
 )
 from store.disk import run_index
 from store.disk.run_index import RunIndex
-from tests.conftest import inotify_limit
+from tests.conftest import inotify_limit, seeds
 
 # No watch at all; for a few threads; for all threads and some runs; for all.
 WATCHES = [0, 5, 40, 1000]
@@ -147,7 +147,7 @@ def test_what_another_program_changes_shows_within_a_second(
     assert time.monotonic() - started < 1
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_after_random_changes_it_answers_as_the_disk(index: RunIndex, store: ThreadStore, seed: int) -> None:
     other, dice = ThreadStore(store.location), random.Random(seed)
     for _ in range(200):
