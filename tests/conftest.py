@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -19,6 +21,48 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     return "attacks: long" if config.getoption("long") else "attacks: short (--long: for about two hours)"
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("long"):
+        items[:] = [item for item in items if item.get_closest_marker("long") is None]
+    items.sort(key=_is_alone)  # Last: the others then wait for each other once, not for each of these.
+
+
+def seeds(count: int) -> list[ParameterSet]:
+    """For a test of something at random: the first one always, the others with ``--long``."""
+    return [pytest.param(seed, marks=pytest.mark.long if seed else ()) for seed in range(count)]
+
+
+# Two locks, for nothing is written to either: every test passes the door, and they share the room.
+_DOOR, _ROOM = Path(__file__).parent, Path(__file__)
+
+
+@contextmanager
+def _locked(place: Path, how: int) -> Iterator[None]:
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, how)
+        yield
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # Also for a process that a test has forked.
+    finally:
+        os.close(descriptor)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # Waiting does not count to the test's own time.
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Several processes may run tests at once; one marked ``alone`` has the machine to itself.
+
+    It waits at the door, so that no other test enters before it.
+    """
+    with ExitStack() as room:
+        with _locked(_DOOR, fcntl.LOCK_EX):
+            room.enter_context(_locked(_ROOM, fcntl.LOCK_EX if _is_alone(item) else fcntl.LOCK_SH))
+        return (yield)
 
 
 def open_files(process: int | str = "self") -> list[str]:
@@ -32,7 +76,7 @@ def open_files(process: int | str = "self") -> list[str]:
 
 @contextmanager
 def inotify_limit(name: str, value: int) -> Iterator[None]:
-    """The system's limit, for what begins in the block."""
+    """The system's limit, for what begins in the block. For tests that run ``alone``."""
     limit = Path("/proc/sys/fs/inotify", name)
     before = limit.read_text()
     try:

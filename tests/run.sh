@@ -2,6 +2,8 @@
 # Installs what is missing, then runs the checks and all tests.
 #
 #   tests/run.sh [ARGUMENT...]    arguments go to pytest: -k cancel, -x, tests/store, --long (attacks of two hours)
+#
+# Two processes share the tests (with -n 0 it is one). Those marked "alone" run while the other process waits.
 set -euo pipefail
 
 # Debian packages that tests use, besides what mounting needs: the programs that people use on a mount, a server
@@ -19,4 +21,4 @@ scripts/check || {
     echo "tests/run.sh: scripts/check failed, so no test was run (without it: .venv/bin/pytest)" >&2
     exit 1
 }
-exec .venv/bin/python3 -m pytest "$@"
+exec .venv/bin/python3 -m pytest -n 2 "$@"

@@ -74,6 +74,7 @@ def test_what_the_kernel_holds_is_followed(kernel: Kernel, tmp_path: Path) -> No
     assert kernel.hears_that_a_document_is_replaced(tmp_path)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("limit", NONE_LEFT)
 def test_what_cannot_be_followed_is_said_and_followed_as_soon_as_it_can_be(
     kernel: Kernel, tmp_path: Path, limit: str, caplog: pytest.LogCaptureFixture
@@ -94,6 +95,7 @@ def test_what_cannot_be_followed_is_said_and_followed_as_soon_as_it_can_be(
     assert kernel.hears_that_a_document_is_replaced(tmp_path)
 
 
+@pytest.mark.alone
 def test_threads_for_which_no_watch_was_left_are_followed_when_there_is_one(
     kernel: Kernel, tmp_path: Path
 ) -> None:
@@ -108,6 +110,7 @@ def test_threads_for_which_no_watch_was_left_are_followed_when_there_is_one(
     assert kernel.hears_that_a_document_is_replaced(tmp_path)
 
 
+@pytest.mark.alone
 def test_what_the_kernel_has_forgotten_is_not_followed_later(kernel: Kernel) -> None:
     with inotify_limit("max_user_instances", 0):
         kernel.start()

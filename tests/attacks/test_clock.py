@@ -14,6 +14,8 @@ from tests.mount.conftest import Mount, wait_until
 
 HOUR_S = 3600
 
+pytestmark = pytest.mark.alone
+
 
 class Clock:
     """That of a mount; the one that timers go by runs on."""

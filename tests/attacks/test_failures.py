@@ -118,6 +118,7 @@ def test_a_handler_that_raises_is_an_eio_with_a_traceback_in_the_log_and_the_mou
         stop(mount)
 
 
+@pytest.mark.alone
 def test_changes_that_overflow_the_watch_show_within_a_second(tmp_path: Path) -> None:
     with inotify_limit("max_queued_events", 16), attacked(tmp_path) as mount:
         store = ThreadStore(mount.store)

@@ -138,6 +138,7 @@ def test_more_open_logs_than_the_mount_may_have_files_are_refused_and_nothing_is
     assert told(mount.store, "victim") == ["Hello", "more"]
 
 
+@pytest.mark.alone
 def test_a_thousand_readers_and_pollers_that_wait_delay_nobody(mount: Mount, victim: Path) -> None:
     (victim / "runs" / "r").mkdir()
     status = victim / "runs" / "r" / "status"

@@ -75,6 +75,7 @@ def test_with_allow_other_another_user_reads_and_changes_nothing(open_place: Pat
         assert told(mount.store, "a") == []
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("fuse_for_all")
 def test_a_mount_of_a_user_who_is_not_root_works_for_its_owner(open_place: Path) -> None:
     place = open_place / "own"

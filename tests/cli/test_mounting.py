@@ -220,6 +220,7 @@ def test_a_mount_outlives_the_process_group_of_its_starter(desk: Path) -> None:
     assert os.getsid(server) == os.getpgid(server) == server
 
 
+@pytest.mark.alone
 def test_who_mounts_is_told_that_changes_by_others_cannot_be_followed(desk: Path) -> None:
     with inotify_limit("max_user_instances", 0):
         mounted = threadfs("store", "mnt", "--log", "log", cwd=desk)
@@ -232,6 +233,7 @@ def test_who_mounts_is_told_that_changes_by_others_cannot_be_followed(desk: Path
     assert f" WARNING {line.removeprefix('threadfs: ')}" in (desk / "log").read_text()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("options", [[], ["--log", "log"]], ids=["logs to the terminal", "logs to a file"])
 def test_who_mounts_in_the_foreground_is_told_it_once(desk: Path, options: list[str]) -> None:
     with inotify_limit("max_user_instances", 0):
@@ -380,15 +382,18 @@ def test_a_thread_is_not_mounted(household: Path, tmp_path: Path) -> None:
 # ── list and umount ─────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.alone
 def test_list_names_mounts_with_their_stores(mounted: Mount) -> None:
     assert f"{mounted.store} on {mounted.root}\n" in succeeds(threadfs("list"))
 
 
+@pytest.mark.alone
 def test_list_names_dead_mounts(mounted: Mount) -> None:
     killed(mounted)
     assert f"{mounted.store} on {mounted.root} (dead)\n" in succeeds(threadfs("list"))
 
 
+@pytest.mark.alone
 def test_list_does_not_wait_for_a_mount_that_does_not_answer(mounted: Mount) -> None:
     mounted.process.send_signal(signal.SIGSTOP)
     try:
@@ -397,6 +402,7 @@ def test_list_does_not_wait_for_a_mount_that_does_not_answer(mounted: Mount) -> 
         mounted.process.send_signal(signal.SIGCONT)
 
 
+@pytest.mark.alone
 def test_list_tells_which_mounts_are_read_only_and_names_are_as_they_are(tmp_path: Path) -> None:
     store = Path(shutil.copytree(EXAMPLES / "household", tmp_path / "my, own store"))
     mount = start(store, tmp_path / "a mount", tmp_path / "log", "--read-only")
@@ -644,6 +650,7 @@ def test_the_unit_stops_a_mount_by_two_signals(mounted: Mount, tmp_path: Path, i
         os.close(descriptor)
 
 
+@pytest.mark.alone
 def test_the_unit_stops_well_when_the_process_has_ended_already(mounted: Mount) -> None:
     mounted.process.terminate()
     mounted.process.wait()
@@ -740,6 +747,7 @@ def threadfs_as_nobody(place: Path, *words: object, user: str = "nobody") -> Res
     return as_nobody(place, *reads, sys.executable, "-m", "threadfs.cli", *words, user=user)
 
 
+@pytest.mark.alone
 @as_root
 @pytest.mark.usefixtures("fuse_for_all")
 def test_a_user_who_is_not_root_mounts_and_unmounts_and_owns_the_files(common: Path) -> None:
@@ -759,6 +767,7 @@ def test_a_user_who_is_not_root_mounts_and_unmounts_and_owns_the_files(common: P
     assert os.listdir(common / "mnt") == []
 
 
+@pytest.mark.alone
 @as_root
 @pytest.mark.usefixtures("fuse_for_all")
 def test_a_dead_mount_of_another_user_is_dead_for_root_and_anothers_for_others(common: Path) -> None:

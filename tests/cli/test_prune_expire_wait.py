@@ -164,6 +164,7 @@ def inotify_of(process: subprocess.Popen[str]) -> str:
         return ""
 
 
+@pytest.mark.alone
 def test_waiting_ends_also_where_the_system_reports_no_changes(household: Path) -> None:
     with inotify_limit("max_user_instances", 0):
         process = subprocess.Popen(command("wait", household, *RUNNING), stdout=subprocess.PIPE)
@@ -174,6 +175,7 @@ def test_waiting_ends_also_where_the_system_reports_no_changes(household: Path) 
             assert process.communicate(timeout=10)[0] == b"completed\n"
 
 
+@pytest.mark.alone
 def test_waiting_ends_also_when_a_watch_was_lost(household: Path) -> None:
     """As of a run that is replaced as a whole when no watch is left for what has its name then."""
     run = household / RUNNING[0] / "runs" / RUNNING[1]

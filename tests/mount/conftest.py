@@ -99,14 +99,25 @@ def checked_mount(place: Path, *options: str, warns: str | None = "") -> Iterato
     assert mounted.process.returncode == 0
 
 
-@pytest.fixture
-def mount(tmp_path: Path) -> Iterator[Mount]:
-    with checked_mount(tmp_path) as mounted:
-        yield mounted
-
-
 @pytest.fixture(scope="module")
 def shared_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
     """One for all tests of a module, each of which makes the threads that it changes."""
     with checked_mount(tmp_path_factory.mktemp("shared")) as mounted:
         yield mounted
+
+
+@pytest.fixture
+def own_mount(tmp_path: Path) -> Iterator[Mount]:
+    """For a test that ends it, changes what the household holds, or counts its requests."""
+    with checked_mount(tmp_path) as mounted:
+        yield mounted
+
+
+@pytest.fixture
+def mount(shared_mount: Mount) -> Mount:
+    return shared_mount
+
+
+@pytest.fixture(params=["bash", "dash", "zsh"])
+def shell(request: pytest.FixtureRequest) -> str:
+    return str(request.param)

@@ -23,9 +23,15 @@ from store import (
     Thread,
     ThreadStore,
 )
+from tests.conftest import seeds
 from tests.mount.conftest import Mount, wait_until
 from tests.mount.pair import FRESH_WITHIN_S, compare_under_random_changes, message
 from tests.mount.scripts import stats
+
+
+@pytest.fixture
+def mount(own_mount: Mount) -> Mount:
+    return own_mount
 
 
 def requests_for(mount: Mount, action: object) -> int:
@@ -285,7 +291,7 @@ def test_a_removal_that_was_staged_is_not_that_of_a_thread_made_again(mount: Mou
     assert "new" in log.read_text()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_the_mount_shows_what_the_store_holds_under_random_changes_from_both_sides(
     mount: Mount, seed: int
 ) -> None:

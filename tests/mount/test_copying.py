@@ -14,11 +14,6 @@ CONTROLS = ("say", "start", "cancel")
 
 
 @pytest.fixture
-def mount(shared_mount: Mount) -> Mount:
-    return shared_mount
-
-
-@pytest.fixture
 def thread(mount: Mount, tmp_path: Path) -> str:
     """The id of a thread with messages, and a run of each status with steps."""
     name = f"Ostsee {tmp_path.name}"

@@ -12,16 +12,6 @@ from tests.mount.conftest import Mount, wait_until
 from tests.mount.scripts import commits, contents, document, new_run, new_thread, run, succeeds, texts
 
 
-@pytest.fixture(params=scripts.SHELLS)
-def shell(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def mount(shared_mount: Mount) -> Mount:
-    return shared_mount
-
-
 @pytest.fixture
 def thread(mount: Mount) -> Path:
     return new_thread(mount)

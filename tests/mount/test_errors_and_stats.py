@@ -15,11 +15,6 @@ from tests.mount.scripts import new_run, new_thread, run, stats, succeeds
 LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)\t([^\t]+)\t(E[A-Z]+)\t([^\t]+)")
 
 
-@pytest.fixture
-def mount(shared_mount: Mount) -> Mount:
-    return shared_mount
-
-
 def last_error(mount: Mount) -> tuple[str, str, str]:
     """(path, errno name, reason) of the last refusal."""
     found = LINE.fullmatch(mount.errors().splitlines()[-1])

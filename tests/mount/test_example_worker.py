@@ -22,11 +22,6 @@ WORKER = EXAMPLES / "worker.sh"
 
 
 @pytest.fixture
-def mount(shared_mount: Mount) -> Mount:
-    return shared_mount
-
-
-@pytest.fixture
 def only(mount: Mount) -> Path:
     """A thread with the only runs that are queued."""
     for made in mount.path("runs", "queued").iterdir():
@@ -126,6 +121,7 @@ def test_nothing_is_said_by_a_command_that_printed_nothing(mount: Mount, only: P
     assert (status(made), len(messages(only))) == ("completed", 1)
 
 
+@pytest.mark.alone
 def test_a_command_and_all_that_it_started_end_when_the_run_is_cancelled(
     mount: Mount, only: Path, tmp_path: Path
 ) -> None:

@@ -25,6 +25,11 @@ from threadfs.nodes.root import root_of
 ROOT = EXAMPLES.parent
 
 
+@pytest.fixture
+def mount(own_mount: Mount) -> Mount:
+    return own_mount
+
+
 def threadfs(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "XDG_STATE_HOME": str(cwd / "state"), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "threadfs.cli", *map(str, arguments)]
@@ -182,6 +187,7 @@ def mount_sh(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.alone
 def test_mount_sh_mounts_the_users_own_store_with_an_example_and_is_fast_again(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
     place = tmp_path / "threadfs"

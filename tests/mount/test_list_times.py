@@ -7,18 +7,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.mount.conftest import Mount, wait_until
 from tests.mount.scripts import new_run, new_thread
 
 THREADS = ["threads", "transcripts"]
 LISTS = [*THREADS, "runs/queued", "runs/in_progress", "runs/completed", "runs/failed"]
-
-
-@pytest.fixture
-def mount(shared_mount: Mount) -> Mount:
-    return shared_mount
 
 
 def times(mount: Mount) -> dict[str, int]:

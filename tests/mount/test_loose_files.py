@@ -19,11 +19,6 @@ from tests.mount.scripts import SHELLS, contents, new_run, new_thread, run, succ
 MIB = 1 << 20
 
 
-@pytest.fixture
-def mount(shared_mount: Mount) -> Mount:
-    return shared_mount
-
-
 def memory_bytes(mount: Mount) -> int:
     """What of it is in the memory of the mount's process."""
     status = Path("/proc", str(mount.process.pid), "status").read_text()
@@ -38,6 +33,7 @@ def outcome(operation: Callable[[], object]) -> str:
     return "ok"
 
 
+@pytest.mark.alone
 def test_a_file_of_a_gigabyte_takes_no_memory_and_delays_nobody(mount: Mount) -> None:
     before, file = memory_bytes(mount), mount.path("drafts", "large")
     succeeds("truncate -s 1G drafts/large", mount.root)
@@ -55,6 +51,7 @@ def test_a_file_of_a_gigabyte_takes_no_memory_and_delays_nobody(mount: Mount) ->
     file.unlink()
 
 
+@pytest.mark.alone
 def test_what_is_refused_is_kept_nowhere(mount: Mount) -> None:
     thread = new_thread(mount)
     made = new_run(thread)

@@ -15,11 +15,6 @@ from tests.mount.scripts import contents, make_older, new_run, new_thread, succe
 
 
 @pytest.fixture
-def mount(shared_mount: Mount) -> Mount:
-    return shared_mount
-
-
-@pytest.fixture
 def thread(mount: Mount) -> Path:
     made = new_thread(mount)
     (made / "messages.jsonl").write_text('{"role":"user","content":"eins"}\n' * 3)

@@ -74,9 +74,9 @@ def test_grep_and_find_and_tar_read_the_whole_tree(mount: Mount) -> None:
         assert (result.returncode, result.stderr) == (0, b"")
 
 
-def test_what_another_program_appends_shows_at_once(mount: Mount) -> None:
-    log = next(mount.store.glob("*/messages.jsonl"))
-    shown = mount.path("threads", log.parent.name, "messages.jsonl")
+def test_what_another_program_appends_shows_at_once(own_mount: Mount) -> None:
+    log = next(own_mount.store.glob("*/messages.jsonl"))
+    shown = own_mount.path("threads", log.parent.name, "messages.jsonl")
     line = log.read_bytes().splitlines(keepends=True)[0]
     with shown.open("rb") as reader:
         before = reader.read()
@@ -86,9 +86,9 @@ def test_what_another_program_appends_shows_at_once(mount: Mount) -> None:
         assert reader.read() == line
 
 
-def test_a_torn_last_line_is_not_there_yet(mount: Mount) -> None:
-    log = next(mount.store.glob("*/messages.jsonl"))
-    shown = mount.path("threads", log.parent.name, "messages.jsonl")
+def test_a_torn_last_line_is_not_there_yet(own_mount: Mount) -> None:
+    log = next(own_mount.store.glob("*/messages.jsonl"))
+    shown = own_mount.path("threads", log.parent.name, "messages.jsonl")
     before = shown.read_bytes()
     with log.open("ab") as other:
         other.write(b'{"id":"msg_')
@@ -96,20 +96,20 @@ def test_a_torn_last_line_is_not_there_yet(mount: Mount) -> None:
     assert shown.stat().st_size == len(before)
 
 
-def test_a_run_that_another_program_makes_appears_and_a_deleted_thread_goes(mount: Mount) -> None:
-    stored = mount.stored(mount.run("queued"))
+def test_a_run_that_another_program_makes_appears_and_a_deleted_thread_goes(own_mount: Mount) -> None:
+    stored = own_mount.stored(own_mount.run("queued"))
     new = stored.parents[1] / "run_new"
     new.mkdir()
     (new / "status.json").write_bytes(stored.read_bytes())
     thread = stored.parents[2].name
-    wait_until(lambda: mount.path("runs", "queued", f"run_new@{thread}").exists(), 1)
+    wait_until(lambda: own_mount.path("runs", "queued", f"run_new@{thread}").exists(), 1)
     subprocess.run(["rm", "-r", str(stored.parents[2])], check=True)
-    wait_until(lambda: thread not in os.listdir(mount.path("threads")), 1)
+    wait_until(lambda: thread not in os.listdir(own_mount.path("threads")), 1)
 
 
-def test_a_slow_reader_gets_one_version_while_the_document_is_replaced(mount: Mount) -> None:
-    status = mount.run("queued") / "status"
-    stored = mount.stored(status.parent)
+def test_a_slow_reader_gets_one_version_while_the_document_is_replaced(own_mount: Mount) -> None:
+    status = own_mount.run("queued") / "status"
+    stored = own_mount.stored(status.parent)
     old = json.dumps({**json.loads(stored.read_text()), "note": "a" * 300_000}).encode()
     new = json.dumps({**json.loads(stored.read_text()), "note": "b" * 100_000}).encode()
     stored.write_bytes(old)
@@ -124,31 +124,31 @@ def test_a_slow_reader_gets_one_version_while_the_document_is_replaced(mount: Mo
     assert begin + rest == old
 
 
-def test_leftovers_of_other_programs_are_not_shown(mount: Mount) -> None:
-    (mount.store / ".tmpXXXXXX").mkdir()
-    (mount.store / "stray").mkdir()
-    (mount.store / "file").write_text("x")
-    (mount.store / "linked").symlink_to(next(mount.store.glob("*/meta.json")).parent)
-    names = set(os.listdir(mount.path("threads")))
+def test_leftovers_of_other_programs_are_not_shown(own_mount: Mount) -> None:
+    (own_mount.store / ".tmpXXXXXX").mkdir()
+    (own_mount.store / "stray").mkdir()
+    (own_mount.store / "file").write_text("x")
+    (own_mount.store / "linked").symlink_to(next(own_mount.store.glob("*/meta.json")).parent)
+    names = set(os.listdir(own_mount.path("threads")))
     assert names.isdisjoint({".tmpXXXXXX", "stray", "file", "linked"})
-    assert not mount.path("threads", "linked").exists()
+    assert not own_mount.path("threads", "linked").exists()
 
 
-def test_a_damaged_status_is_readable_and_its_run_cannot_be_cancelled(mount: Mount) -> None:
-    run = mount.run("queued")
-    mount.stored(run).write_bytes(b"{half")
+def test_a_damaged_status_is_readable_and_its_run_cannot_be_cancelled(own_mount: Mount) -> None:
+    run = own_mount.run("queued")
+    own_mount.stored(run).write_bytes(b"{half")
     assert (run / "status").read_bytes() == b"{half"
     result = subprocess.run(["sh", "-c", f"echo 1 > '{run}/cancel'"], capture_output=True, check=False)
     assert result.returncode != 0
-    assert "EIO" in mount.errors()
+    assert "EIO" in own_mount.errors()
 
 
-def test_everything_is_there_after_mounting_again(mount: Mount, tmp_path: Path) -> None:
+def test_everything_is_there_after_mounting_again(own_mount: Mount, tmp_path: Path) -> None:
     from tests.mount import conftest
 
-    before = sorted(str(path.relative_to(mount.root)) for path in mount.path("threads").glob("**/*"))
-    conftest.stop(mount)
-    again = conftest.start(mount.store, mount.root, mount.log)
+    before = sorted(str(path.relative_to(own_mount.root)) for path in own_mount.path("threads").glob("**/*"))
+    conftest.stop(own_mount)
+    again = conftest.start(own_mount.store, own_mount.root, own_mount.log)
     try:
         after = sorted(str(path.relative_to(again.root)) for path in again.path("threads").glob("**/*"))
         assert after == before

@@ -20,6 +20,11 @@ OSLO = "Trip to Oslo"
 _TYPED, _ALL = r"(?m)^    [$>] (.*\n)", r"(?m)^    (.*\n)"
 
 
+@pytest.fixture
+def mount(own_mount: Mount) -> Mount:
+    return own_mount
+
+
 def recipes(heading: str) -> list[str]:
     """The scripts under a heading, one for each indented block: of a session, what is typed."""
     (section,) = re.findall(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.mount.conftest import Mount
+from tests.mount.scripts import new_run, new_thread
 
 TERMINAL = ("completed", "failed", "expired")
 
@@ -26,9 +27,26 @@ def document(path: Path) -> dict[str, Any]:
     return parsed
 
 
+def thread_of(mount: Mount) -> Path:
+    """A new thread with a message and a run."""
+    thread = new_thread(mount)
+    (thread / "messages.jsonl").write_text('{"role":"user","content":"Hello"}\n')
+    new_run(thread)
+    return thread
+
+
+def run_of(mount: Mount, status: str) -> Path:
+    """A new run in *status*, with fields that no change of its status is to touch."""
+    run = new_run(thread_of(mount))
+    (run / "status").write_text('{"model":"llama3","instructions":"Kürzer, bitte.","usage":{"n":1e3}}')
+    if status != "queued":
+        (run / "status").write_text(status)
+    return run
+
+
 @pytest.mark.parametrize("status", ["queued", "in_progress"])
 def test_echo_into_cancel_cancels_the_run_on_disk(mount: Mount, status: str) -> None:
-    run = mount.run(status)
+    run = run_of(mount, status)
     before = document(mount.stored(run))
     assert shell("echo 1 > cancel", run).returncode == 0
     after = document(mount.stored(run))
@@ -39,7 +57,7 @@ def test_echo_into_cancel_cancels_the_run_on_disk(mount: Mount, status: str) -> 
 
 @pytest.mark.parametrize("status", TERMINAL)
 def test_cancel_of_a_run_that_has_ended_is_refused_and_changes_nothing(mount: Mount, status: str) -> None:
-    run = mount.run(status)
+    run = run_of(mount, status)
     before = mount.stored(run).read_bytes()
     result = shell("echo 1 > cancel", run)
     assert result.returncode == 1
@@ -50,13 +68,13 @@ def test_cancel_of_a_run_that_has_ended_is_refused_and_changes_nothing(mount: Mo
 
 @pytest.mark.parametrize("status", TERMINAL)
 def test_force_cancels_a_run_that_has_ended(mount: Mount, status: str) -> None:
-    run = mount.run(status)
+    run = run_of(mount, status)
     assert shell("echo force > cancel", run).returncode == 0
     assert document(mount.stored(run))["status"] == "cancelled"
 
 
 def test_cancel_of_a_cancelled_run_succeeds_and_changes_nothing(mount: Mount) -> None:
-    run = mount.run("cancelled")
+    run = run_of(mount, "cancelled")
     before = mount.stored(run).read_bytes()
     assert shell("echo 1 > cancel", run).returncode == 0
     assert mount.stored(run).read_bytes() == before
@@ -64,7 +82,7 @@ def test_cancel_of_a_cancelled_run_succeeds_and_changes_nothing(mount: Mount) ->
 
 @pytest.mark.parametrize("how", ["echo completed", "printf completed", "echo ' completed'"])
 def test_a_bare_word_sets_the_status_and_its_time(mount: Mount, how: str) -> None:
-    run = mount.run("in_progress")
+    run = run_of(mount, "in_progress")
     assert shell(f"{how} > status", run).returncode == 0
     after = document(mount.stored(run))
     assert after["status"] == "completed"
@@ -72,7 +90,7 @@ def test_a_bare_word_sets_the_status_and_its_time(mount: Mount, how: str) -> Non
 
 
 def test_a_merge_patch_sets_status_and_error_at_once(mount: Mount) -> None:
-    run = mount.run("in_progress")
+    run = run_of(mount, "in_progress")
     patch = '{"status":"failed","last_error":{"code":"server_error","message":"out of memory"}}'
     assert shell(f"echo '{patch}' > status", run).returncode == 0
     after = document(mount.stored(run))
@@ -81,7 +99,7 @@ def test_a_merge_patch_sets_status_and_error_at_once(mount: Mount) -> None:
 
 
 def test_a_whole_document_is_stored_as_it_says(mount: Mount) -> None:
-    run = mount.run("queued")
+    run = run_of(mount, "queued")
     changed = {**document(mount.stored(run)), "model": "another"}
     (run / "status").write_text(json.dumps(changed))
     assert document(mount.stored(run)) == changed
@@ -91,7 +109,7 @@ def test_a_whole_document_is_stored_as_it_says(mount: Mount) -> None:
     "text", ["nonsense\n", "{bad\n", "[1]", '"completed"', "{}}", "\xff\xfe\n", '{"status":"no"}', "  \n"]
 )
 def test_nonsense_in_status_is_refused_as_invalid_and_changes_nothing(mount: Mount, text: str) -> None:
-    run = mount.run("queued")
+    run = run_of(mount, "queued")
     before = mount.stored(run).read_bytes()
     descriptor = os.open(run / "status", os.O_WRONLY | os.O_TRUNC)
     try:
@@ -105,7 +123,7 @@ def test_nonsense_in_status_is_refused_as_invalid_and_changes_nothing(mount: Mou
 
 
 def test_a_document_in_many_pieces_is_committed_by_the_last(mount: Mount) -> None:
-    run = mount.run("queued")
+    run = run_of(mount, "queued")
     changed = {**document(mount.stored(run)), "note": "é" * 50_000}
     data = json.dumps(changed, ensure_ascii=False).encode()
     with (run / "status").open("wb", buffering=0) as writer:
@@ -117,7 +135,7 @@ def test_a_document_in_many_pieces_is_committed_by_the_last(mount: Mount) -> Non
 
 
 def test_say_appends_one_user_message(mount: Mount) -> None:
-    thread = mount.run("queued").parent.parent
+    thread = thread_of(mount)
     before = (thread / "messages.jsonl").read_text().splitlines()
     assert shell("printf 'two\\nlines\\n' > say", thread).returncode == 0
     after = (thread / "messages.jsonl").read_text().splitlines()
@@ -127,7 +145,7 @@ def test_say_appends_one_user_message(mount: Mount) -> None:
 
 
 def test_opening_say_without_writing_says_nothing(mount: Mount) -> None:
-    thread = mount.run("queued").parent.parent
+    thread = thread_of(mount)
     before = (thread / "messages.jsonl").read_bytes()
     assert shell(": > say", thread).returncode == 0
     assert (thread / "messages.jsonl").read_bytes() == before
@@ -137,7 +155,7 @@ def test_opening_say_without_writing_says_nothing(mount: Mount) -> None:
     ("text", "model"), [("llama3\n", "llama3"), ("llama3", "llama3"), ("\n", ""), ('{"model":"m"}', "m")]
 )
 def test_start_queues_one_run_of_the_model(mount: Mount, text: str, model: str) -> None:
-    thread = mount.run("queued").parent.parent
+    thread = thread_of(mount)
     before = set(os.listdir(thread / "runs"))
     (thread / "start").write_text(text)
     (new,) = set(os.listdir(thread / "runs")) - before
@@ -157,7 +175,7 @@ def test_mkdir_makes_a_thread_with_all_its_files(mount: Mount) -> None:
 
 
 def test_mkdir_in_runs_queues_a_run(mount: Mount) -> None:
-    thread = mount.run("queued").parent.parent
+    thread = thread_of(mount)
     (thread / "runs" / "mine").mkdir()
     assert document(thread / "runs" / "mine" / "status")["status"] == "queued"
     assert mount.path("runs", "queued", f"mine@{thread.name}").exists()
@@ -185,8 +203,8 @@ def test_the_structure_is_not_the_users_to_change(mount: Mount, place: str) -> N
 
 
 def test_a_hundred_nonsense_operations_leave_the_store_as_it_was(mount: Mount) -> None:
+    run = run_of(mount, "queued")
     before = {path: path.read_bytes() for path in mount.store.glob("**/*") if path.is_file()}
-    run = mount.run("queued")
     places = [mount.root, mount.path("threads"), mount.path("transcripts"), run.parent, mount.path("runs")]
     for place in places:
         for name in ("nothing", "a" * 255, "..x", "\udcff\udcfe", "a\nb", "-"):

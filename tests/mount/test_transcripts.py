@@ -19,11 +19,6 @@ from tests.mount.scripts import new_run, new_thread, stats, succeeds
 
 
 @pytest.fixture
-def mount(shared_mount: Mount) -> Mount:
-    return shared_mount
-
-
-@pytest.fixture
 def thread(mount: Mount) -> Path:
     return new_thread(mount)
 
@@ -168,6 +163,7 @@ def test_what_another_program_appends_shows_at_once_and_its_size_is_exact(mount:
         wait_until(lambda: reader.read().endswith("one\n"), 1)
 
 
+@pytest.mark.alone
 def test_one_more_message_in_a_long_log_costs_little(mount: Mount) -> None:
     count = 100_000
     ThreadStore(mount.store).create_thread(Thread(id="long"))

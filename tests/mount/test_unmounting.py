@@ -33,6 +33,11 @@ SITTERS = {
 }
 
 
+@pytest.fixture
+def mount(own_mount: Mount) -> Mount:
+    return own_mount
+
+
 @contextmanager
 def sitting(mount: Mount, script: str, *as_whom: str) -> Iterator[None]:
     """A program that sits in the mount."""
@@ -105,6 +110,7 @@ def test_many_programs_that_read_and_list_do_not_keep_the_process(mount: Mount) 
         assert_ends_with(mount)
 
 
+@pytest.mark.alone
 @as_root
 @pytest.mark.usefixtures("fuse_for_all")
 def test_a_program_of_another_user_does_not_keep_the_process(tmp_path: Path) -> None:

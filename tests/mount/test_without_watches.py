@@ -51,6 +51,7 @@ def behind(tmp_path: Path) -> Iterator[tuple[Path, Mount]]:
         remote.wait()
 
 
+@pytest.mark.alone
 def test_the_mount_shows_what_the_store_holds_under_random_changes(unwatched: Mount) -> None:
     compare_under_random_changes(unwatched, unwatched.store, seed=0, rounds=40)
 
@@ -60,6 +61,7 @@ def test_the_mount_shows_what_other_hosts_change_at_random(behind: tuple[Path, M
     compare_under_random_changes(mount, store, seed=0, rounds=40)
 
 
+@pytest.mark.alone
 def test_the_stats_say_what_is_not_followed(unwatched: Mount) -> None:
     for status in unwatched.path("threads").glob("*/runs/*/status"):
         status.read_bytes()
@@ -70,6 +72,7 @@ def test_the_stats_say_that_nothing_of_other_hosts_is_followed(behind: tuple[Pat
     assert stats(behind[1])["followed"] == 0 < stats(behind[1])["not_followed"]
 
 
+@pytest.mark.alone
 def test_the_mount_follows_others_as_soon_as_that_is_possible(tmp_path: Path) -> None:
     until_raised = ExitStack()
     until_raised.enter_context(inotify_limit("max_user_instances", 0))

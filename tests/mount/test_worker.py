@@ -19,11 +19,6 @@ from tests.mount.conftest import Mount, start, stop, wait_until
 from tests.mount.scripts import document, new_run, new_thread, run, succeeds
 
 
-@pytest.fixture
-def mount(shared_mount: Mount) -> Mount:
-    return shared_mount
-
-
 @pytest.fixture(scope="module")
 def second_mount(shared_mount: Mount, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
     """Another mount of the same store."""

@@ -9,19 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount import scripts
 from tests.mount.conftest import Mount
 from tests.mount.scripts import contents, document, new_run, new_thread, run, succeeds, texts
-
-
-@pytest.fixture(params=scripts.SHELLS)
-def shell(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def mount(shared_mount: Mount) -> Mount:
-    return shared_mount
 
 
 @pytest.fixture

@@ -258,6 +258,7 @@ def test_what_was_cut_off_again_does_not_count(committed: Committed) -> None:
     assert committed == [b'{"new']
 
 
+@pytest.mark.alone
 def test_a_large_document_in_small_pieces_takes_no_longer_than_its_size(committed: Committed) -> None:
     data = b'{"metadata":"' + b"x" * (48 << 20) + b'"}'
     out = committed.writer()

@@ -214,6 +214,7 @@ def test_a_program_that_reports_what_is_refused_says_so_in_its_exit_status(
     assert b"Read-only file system" in ran.stderr
 
 
+@pytest.mark.alone
 def test_mounts_that_do_not_answer_are_listed_without_a_wait_for_each(mount_on: MountOn, url: str) -> None:
     hosts = [mount_on(name, url) for name in ("one", "two", "three")]
     for host in hosts:

@@ -30,7 +30,7 @@ from store import (
 )
 from store.disk import run_index
 from store.disk.run_index import RunIndex
-from tests.conftest import inotify_limit
+from tests.conftest import inotify_limit, seeds
 
 # No watch at all; for a few threads; for all threads and some runs; for all.
 WATCHES = [0, 5, 40, 1000]
@@ -135,6 +135,7 @@ CHANGES: dict[str, Callable[[ThreadStore], object]] = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_what_another_program_changes_shows_within_a_second(
     index: RunIndex, store: ThreadStore, change: Callable[[ThreadStore], object]
@@ -146,7 +147,7 @@ def test_what_another_program_changes_shows_within_a_second(
     assert time.monotonic() - started < 1
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_after_random_changes_it_answers_as_the_disk(index: RunIndex, store: ThreadStore, seed: int) -> None:
     other, dice = ThreadStore(store.location), random.Random(seed)
     for _ in range(200):
@@ -186,6 +187,7 @@ def test_a_store_sees_its_own_changes_at_once(store: ThreadStore) -> None:
         store.close()
 
 
+@pytest.mark.alone
 def test_a_thread_that_another_program_makes_shows_when_the_system_has_no_watch_left(
     store: ThreadStore,
 ) -> None:
@@ -201,6 +203,7 @@ def test_a_thread_that_another_program_makes_shows_when_the_system_has_no_watch_
             store.close()
 
 
+@pytest.mark.alone
 def test_a_store_that_gets_no_watch_answers_from_the_disk(store: ThreadStore) -> None:
     with inotify_limit("max_user_instances", 0):
         store.index_runs()

@@ -377,6 +377,7 @@ def test_a_store_that_is_replaced_is_followed_again_by_who_asks_for_it(with_run:
     with_run.wait_for(Change(Part.DOCUMENT, "t", "r"))
 
 
+@pytest.mark.alone
 def test_what_was_followed_and_comes_again_when_no_watch_is_left_may_be_anything(with_run: Watched) -> None:
     with inotify_limit("max_user_watches", 0):
         (with_run.root / "t").rename(with_run.root.parent / "old")
@@ -385,6 +386,7 @@ def test_what_was_followed_and_comes_again_when_no_watch_is_left_may_be_anything
         assert not with_run.watch.follow(DocumentKey("t"))
 
 
+@pytest.mark.alone
 def test_who_follows_again_what_may_be_lost_loses_nothing_by_that(tmp_path: Path) -> None:
     store = ThreadStore(tmp_path / "store")
     keys = [DocumentKey(store.create_thread(Thread()).id) for _ in range(50)]

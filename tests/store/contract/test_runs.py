@@ -84,8 +84,18 @@ def test_all_runs_of_a_thread_are_listed_once(store: Store) -> None:
     assert sorted(store.list_run_ids("T")) == [f"R{number}" for number in range(10)]
 
 
-@pytest.mark.parametrize("after", RunStatus)
-@pytest.mark.parametrize("before", NOT_TERMINAL)
+# Every status after every other one: tests/store/test_transitions.py, on the functions that both stores call.
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (RunStatus.queued, RunStatus.in_progress),
+        (RunStatus.in_progress, RunStatus.in_progress),
+        (RunStatus.requires_action, RunStatus.queued),
+        (RunStatus.cancelling, RunStatus.expired),
+    ],
+)
 def test_a_run_that_has_not_ended_takes_any_status(
     make_store: MakeStore, before: RunStatus, after: RunStatus
 ) -> None:
@@ -95,8 +105,14 @@ def test_a_run_that_has_not_ended_takes_any_status(
     assert make_store().get_run("T", "R").status is after
 
 
-@pytest.mark.parametrize("after", RunStatus)
-@pytest.mark.parametrize("before", TERMINAL)
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (RunStatus.completed, RunStatus.completed),
+        (RunStatus.cancelled, RunStatus.in_progress),
+        (RunStatus.incomplete, RunStatus.failed),
+    ],
+)
 def test_a_run_that_has_ended_takes_no_status_not_even_its_own(
     store: Store, before: RunStatus, after: RunStatus
 ) -> None:
@@ -107,8 +123,15 @@ def test_a_run_that_has_ended_takes_no_status_not_even_its_own(
     assert store.read_document(RUN) == document
 
 
-@pytest.mark.parametrize("after", RunStatus)
-@pytest.mark.parametrize("before", RunStatus)
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (RunStatus.failed, RunStatus.queued),
+        (RunStatus.completed, RunStatus.completed),
+        (RunStatus.expired, RunStatus.cancelled),
+        (RunStatus.in_progress, RunStatus.completed),
+    ],
+)
 def test_force_gives_any_run_any_status(store: Store, before: RunStatus, after: RunStatus) -> None:
     make_run(store, before)
     assert store.force_update_run_status("T", "R", after).status is after
