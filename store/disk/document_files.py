@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from store import documents, transitions
 from store.api import DocumentKey, Info
-from store.disk import directories, files, foreign, layout
-from store.disk.directories import opened, storage_errors
+from store.disk import files, foreign, layout, paths
 from store.disk.durable_names import DurableNames
 from store.disk.layout import RUNS, STATUS, STEPS, Parts
 from store.disk.list_times import ListTimes
 from store.disk.listing import Listing
 from store.disk.open_threads import OpenThreads, locked_thread
+from store.disk.paths import opened, storage_errors
 from store.disk.system_calls import SystemCalls
 from store.errors import AlreadyExists, Damaged, InvalidDocument, NotFound, StorageFailed
 from store.models import Document
@@ -152,7 +152,7 @@ class DocumentFiles(Updates):
                 found = read()
                 if directory is None or files.stat_path(self.root, layout.parts(key)) is None:
                     raise self._gone(key)
-                if directories.is_at(directory, path):
+                if paths.is_at(directory, path):
                     return found
 
     @contextmanager
@@ -169,14 +169,14 @@ class DocumentFiles(Updates):
                     os.close(inner)
 
     def _open_durable(self, thread: int, parts: Parts) -> int | None:
-        directory = directories.open_below(thread, parts[1:3])
+        directory = paths.open_directory(thread, *parts[1:3])
         if directory is None or len(parts) < 3:
             return directory
         try:
             self._durable.ensure(parts[:3], os.fstat(directory).st_ino)
             if len(parts) == 3:
                 return directory
-            inner = directories.open_below(directory, parts[3:])
+            inner = paths.open_directory(directory, *parts[3:])
         except BaseException:
             os.close(directory)
             raise
@@ -231,7 +231,7 @@ class DocumentFiles(Updates):
             return data
 
         with self._held(parts[:3]) as run:
-            if run is None or not directories.stands(run, STATUS):
+            if run is None or not paths.exists(run, STATUS):
                 raise self._gone(DocumentKey(key.thread_id, key.run_id))
             steps = self._ensure_directory(run, STEPS, "/".join(parts))
             try:
@@ -248,7 +248,7 @@ class DocumentFiles(Updates):
                 self._calls.make_directory(parent, name)
             # Also when it was there: who made it may not have synced it yet.
             self._calls.sync(parent)
-            directory = directories.open_below(parent, (name,))
+            directory = paths.open_directory(parent, name)
         if directory is None:
             raise Damaged(path, "not a directory")
         return directory

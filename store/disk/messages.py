@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 
 from store import documents, lines, names, transitions
 from store.api import DocumentKey, Info
-from store.disk import appending, directories
+from store.disk import appending, paths
 from store.disk.appending import OpenLog
-from store.disk.directories import opened
 from store.disk.document_files import DocumentFiles
 from store.disk.importing import of_place
 from store.disk.layout import LOG, META
 from store.disk.log import DiskLogReader
 from store.disk.open_threads import OpenThread, locked_thread
+from store.disk.paths import opened
 from store.errors import ThreadNotFound
 from store.models import ThreadMessage
 
@@ -31,7 +31,7 @@ class Messages(DocumentFiles):
         with opened(self.root, thread_id) as thread:
             if thread is None:
                 raise self._gone(DocumentKey(thread_id))
-            log_status = directories.stat_path(self.root, (thread_id, LOG))
+            log_status = paths.stat_file(self.root, thread_id, LOG)
             log_bytes = None if log_status is None else log_status.st_size
             appending.check_room(thread, thread_id, log_bytes, size_bytes)
 
@@ -67,7 +67,7 @@ class Messages(DocumentFiles):
         lock = locked_thread(self.open_threads, thread_id)
         with lock as thread:
             self._durable.ensure((thread_id,), thread.inode)
-            if not directories.stands(thread.directory, META):
+            if not paths.exists(thread.directory, META):
                 raise self._gone(DocumentKey(thread_id))
             try:
                 open_log = self._open_log(thread)

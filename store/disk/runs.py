@@ -10,10 +10,10 @@ from functools import partial
 
 from store import documents, names
 from store.api import DocumentKey, StatusOfRun
-from store.disk import directories, foreign, trees
-from store.disk.directories import opened
+from store.disk import foreign, paths, trees
 from store.disk.layout import META, RUNS, STATUS
 from store.disk.open_threads import locked_thread
+from store.disk.paths import opened
 from store.disk.steps import Steps
 from store.errors import Damaged, NotEmpty, NotFound, RunInProgress, StoreError
 from store.models import Run, RunStatus
@@ -31,7 +31,7 @@ class Runs(Steps):
         run = run.model_copy(update={"thread_id": names.checked(thread_id)})
         data = documents.pretty(run)
         with self._held((thread_id,)) as thread:
-            if thread is None or not directories.stands(thread, META):
+            if thread is None or not paths.exists(thread, META):
                 raise self._gone(DocumentKey(thread_id))
             runs = self._ensure_directory(thread, RUNS, f"{thread_id}/{RUNS}")
             try:

@@ -9,9 +9,9 @@ from contextlib import suppress
 from store import documents, names
 from store.api import DocumentKey
 from store.disk import layout
-from store.disk.directories import opened, storage_errors
 from store.disk.document_files import DocumentFiles
 from store.disk.layout import STEPS
+from store.disk.paths import opened, storage_errors
 from store.errors import Damaged, NotFound
 from store.models import RunStep
 from store.waiting import waits

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from store import names
 from store.api import Change
 from store.disk import filesystems, leftovers
-from store.disk.directories import opened, storage_errors
 from store.disk.layout import RUNS, STEPS, Parts
+from store.disk.paths import opened, storage_errors
 from store.disk.system_calls import SystemCalls
 from store.disk.threads import Threads
 from store.errors import StorageFailed

@@ -9,12 +9,12 @@ from functools import partial
 
 from store import documents, names
 from store.api import DocumentKey, RunContents, Times
-from store.disk import directories, foreign, thread_times, trees
-from store.disk.directories import opened
+from store.disk import foreign, thread_times, trees
 from store.disk.importing import contents_of_thread
 from store.disk.layout import META, RUNS, STATUS, STEPS, Parts
 from store.disk.messages import Messages
 from store.disk.open_threads import locked_thread
+from store.disk.paths import opened
 from store.disk.runs import Runs
 from store.errors import ModifiedSince, NotEmpty, StorageFailed, ThreadNotFound
 from store.models import Thread
@@ -101,7 +101,7 @@ class Threads(Runs, Messages):
         ]
         for parts, name in parents:
             with opened(self.root, *parts, name) as directory:
-                is_later = directories.modified_ns(directory) > modified_ns
+                is_later = directory is not None and os.fstat(directory).st_mtime_ns > modified_ns
             if is_later:
                 self._set_modified(parts, name, modified_ns, ThreadNotFound(thread_id))
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
-from store.disk import directories, files
-from store.disk.directories import storage_errors
+from store.disk import files, paths
 from store.disk.durable_names import DurableNames
 from store.disk.layout import Parts
+from store.disk.paths import storage_errors
 from store.disk.system_calls import SystemCalls
 from store.errors import AlreadyExists, StoreError
 from store.waiting import waits
@@ -55,7 +55,7 @@ def _made_aside(calls: SystemCalls, parent: int, contents: Contents) -> Iterator
 def _write(calls: SystemCalls, parent: int, name: str, contents: Contents) -> None:
     """A new directory *name* with all that it holds, synced; its own name is not."""
     calls.make_directory(parent, name)
-    child = os.open(name, directories.FLAGS, dir_fd=parent)
+    child = os.open(name, paths.DIRECTORY, dir_fd=parent)
     try:
         for entry, content in contents.items():
             if isinstance(content, dict):
@@ -97,7 +97,7 @@ def delete(
 def remove(calls: SystemCalls, parent: int, name: str) -> None:
     """Removes a directory and all in it, without following links; what is gone already is fine."""
     with suppress(FileNotFoundError):
-        child = os.open(name, directories.FLAGS, dir_fd=parent)
+        child = os.open(name, paths.DIRECTORY, dir_fd=parent)
         try:
             with os.scandir(child) as entries:
                 found = [(e.name, e.is_dir(follow_symlinks=False)) for e in entries]
