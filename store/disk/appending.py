@@ -11,10 +11,10 @@ import os
 import threading
 from collections.abc import Iterable
 
-from store.disk import directories
-from store.disk.directories import storage_errors
+from store.disk import paths
 from store.disk.layout import LOG
 from store.disk.log import complete_size
+from store.disk.paths import storage_errors
 from store.disk.system_calls import SystemCalls
 from store.documents import MAX_LINE_BYTES
 from store.errors import Damaged
@@ -82,12 +82,12 @@ class OpenLog:
             try:
                 self.file = calls.open_for_appending(directory, LOG)
             except OSError as error:
-                if error.errno in directories.NO_FILE:
+                if error.errno in paths.NO_FILE:
                     raise Damaged(self._path, "not a regular file") from None
                 raise
             try:
                 status = os.fstat(self.file)
-                directories.check_regular(status, self._path)
+                paths.check_regular(status, self._path)
             except BaseException:
                 os.close(self.file)
                 raise

@@ -6,21 +6,25 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from store import documents, transitions
 from store.api import DocumentKey, Info
-from store.disk import directories, files, layout, trees
-from store.disk.directories import opened, storage_errors
+from store.disk import files, foreign, layout, paths, trees
 from store.disk.durable_names import DurableNames
-from store.disk.layout import STATUS, STEPS, Parts
+from store.disk.layout import RUNS, STATUS, STEPS, Parts
+from store.disk.list_times import ListTimes
 from store.disk.listing import Listing
 from store.disk.open_threads import OpenThreads, locked_thread
+from store.disk.paths import opened, storage_errors
 from store.disk.system_calls import SystemCalls
 from store.errors import AlreadyExists, Damaged, InvalidDocument, NotFound, StorageFailed
 from store.models import Document
 from store.updates import Updates
 from store.waiting import waits
+
+if TYPE_CHECKING:  # It needs the library for watching.
+    from store.disk.run_index import RunIndex
 
 D = TypeVar("D", bound=Document)
 T = TypeVar("T")
@@ -37,6 +41,8 @@ class DocumentFiles(Updates):
         self._listing = Listing(self.root)
         self._durable = DurableNames(self.root, calls)
         self.open_threads = OpenThreads(self.root)
+        self._index: RunIndex | None = None
+        self._lists = ListTimes()
 
     def document_info(self, key: DocumentKey) -> Info:
         """Size, time and version of a stored document.
@@ -56,6 +62,33 @@ class DocumentFiles(Updates):
         if found is None:
             raise self._gone(key)
         return found
+
+    def check_ours(self, key: DocumentKey, *, with_foreign: bool = False) -> None:
+        """That a thread or run is surely one of this format, and holds nothing else.
+
+        A directory with a ``meta.json`` is shown as a thread, but may be anybody's.
+
+        Args:
+            with_foreign: it may hold something else. (Deleting has *with_damaged* too: it may have no
+                document that says what it is, and then holds nothing else.)
+
+        Raises:
+            Foreign: it is not; with the path of what is wrong.
+        """
+        self.document_info(key)
+        if key.run_id is None:
+            with opened(self.root) as root:
+                assert root is not None
+                foreign.check(root, key.thread_id, key, with_foreign=with_foreign)
+            return
+        self._check_is_thread(key.thread_id)
+        with opened(self.root, key.thread_id, RUNS) as runs:
+            if runs is None:
+                raise self._gone(key)
+            foreign.check(runs, key.run_id, key, with_foreign=with_foreign)
+
+    def _check_is_thread(self, thread_id: str) -> None:
+        self.check_ours(DocumentKey(thread_id), with_foreign=True)
 
     def replace_document(self, key: DocumentKey, document: bytes) -> None:
         """Puts a whole document in place of the stored one; a step that is missing is created.
@@ -119,7 +152,7 @@ class DocumentFiles(Updates):
                 found = read()
                 if directory is None or files.stat_path(self.root, layout.parts(key)) is None:
                     raise self._gone(key)
-                if directories.is_at(directory, path):
+                if paths.is_at(directory, path):
                     return found
 
     @contextmanager
@@ -136,22 +169,31 @@ class DocumentFiles(Updates):
                     os.close(inner)
 
     def _open_durable(self, thread: int, parts: Parts) -> int | None:
-        directory = directories.open_below(thread, parts[1:3])
+        directory = paths.open_directory(thread, *parts[1:3])
         if directory is None or len(parts) < 3:
             return directory
         try:
             self._durable.ensure(parts[:3], os.fstat(directory).st_ino)
             if len(parts) == 3:
                 return directory
-            inner = directories.open_below(directory, parts[3:])
+            inner = paths.open_directory(directory, *parts[3:])
         except BaseException:
             os.close(directory)
             raise
         os.close(directory)
         return inner
 
+    def _note(self, thread_id: str, run_id: str | None = None) -> None:
+        """A thread came or went, or a run came, went or changed."""
+        if self._index is not None:
+            self._index.note(thread_id, run_id)
+        else:
+            self._lists.note_all()
+
     def _touched(self, thread_id: str) -> None:
         """Something in a thread may have changed: what is remembered of that is wrong now."""
+        if self._index is not None:
+            self._index.touched(thread_id)
 
     def _rewrite(self, key: DocumentKey, change: Callable[[bytes | None], bytes | None]) -> None:
         """Replaces a document under its thread's lock; see `files.rewrite`."""
@@ -160,6 +202,8 @@ class DocumentFiles(Updates):
             if directory is None:
                 raise self._gone(key)
             files.rewrite(self._calls, directory, name, layout.path(key), change)
+        if key.run_id is not None and key.step_id is None:
+            self._note(key.thread_id, key.run_id)
 
     def _update(self, key: DocumentKey, model: type[D], change: Callable[[D], D]) -> D:
         """Replaces a document by what *change* makes of its model; returns that."""
@@ -187,7 +231,7 @@ class DocumentFiles(Updates):
             return data
 
         with self._held(parts[:3]) as run:
-            if run is None or not directories.stands(run, STATUS):
+            if run is None or not paths.exists(run, STATUS):
                 raise self._gone(DocumentKey(key.thread_id, key.run_id))
             steps = trees.ensure_directory(self._calls, run, STEPS, "/".join(parts))
             try:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-from store.disk.directories import opened, storage_errors
 from store.disk.layout import Parts
+from store.disk.paths import opened, storage_errors
 from store.disk.system_calls import SystemCalls
 
 # More than these are forgotten, which costs a sync when they are used again.

@@ -10,9 +10,9 @@ from contextlib import suppress
 
 from store import documents, lines, names, transitions
 from store.api import DocumentKey
-from store.disk import directories, files, foreign
-from store.disk.directories import opened, storage_errors
+from store.disk import files, foreign, paths
 from store.disk.layout import LOG, META, RUNS, STATUS
+from store.disk.paths import opened, storage_errors
 from store.errors import Damaged, InvalidDocument, StoreError
 
 # How much of a log is searched for a message.
@@ -37,7 +37,7 @@ def is_surely_thread(root: str, thread_id: str) -> bool:
 
 def _has_message(root: str, thread_id: str) -> bool:
     with suppress(StoreError), opened(root, thread_id) as thread:
-        log = directories.open_file(thread, LOG, LOG) if thread is not None else None
+        log = paths.open_file(thread, LOG) if thread is not None else None
         if log is not None:
             try:
                 start = os.pread(log.descriptor, _SEARCHED_BYTES, 0)
@@ -50,7 +50,7 @@ def _has_message(root: str, thread_id: str) -> bool:
 def _has_run(root: str, thread_id: str) -> bool:
     with suppress(StoreError), opened(root, thread_id, RUNS) as runs:
         if runs is not None:
-            for run_id, _ in directories.subdirectories(runs):
+            for run_id, _ in paths.subdirectories(runs):
                 if foreign.why_not_ours(runs, run_id, DocumentKey(thread_id, run_id)) is None:
                     return True
     return False
@@ -94,12 +94,12 @@ def _may_be_thread(root: str, name: str) -> bool:
         with opened(root, name) as thread:
             if thread is None:
                 return False
-            if directories.stands(thread, LOG):
+            if paths.exists(thread, LOG):
                 return True
-            if directories.stands(thread, META):
+            if paths.exists(thread, META):
                 return not _is_anothers(thread, name)
         with opened(root, name, RUNS) as runs:
-            found = directories.subdirectories(runs) if runs is not None else []
-            return any(directories.stands(runs, f"{run}/{STATUS}") for run, _ in found if runs is not None)
+            found = paths.subdirectories(runs) if runs is not None else []
+            return any(paths.exists(runs, f"{run}/{STATUS}") for run, _ in found if runs is not None)
     except (StoreError, OSError):
         return False  # Nobody can look: nothing says that it is one.

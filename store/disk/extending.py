@@ -10,11 +10,11 @@ from typing import Self, cast
 
 from store import transitions
 from store.api import RunContents
-from store.disk import directories, files, trees
-from store.disk.directories import storage_errors
+from store.disk import files, paths, trees
 from store.disk.durable_names import DurableNames
 from store.disk.importing import contents_of_run, of_place
 from store.disk.layout import LOG, RUNS, STATUS, STEPS
+from store.disk.paths import storage_errors
 from store.disk.system_calls import SystemCalls
 from store.disk.trees import Contents
 from store.errors import AlreadyExists
@@ -65,7 +65,7 @@ class Addition:
     def _add_steps(self, calls: SystemCalls, runs: int, run_id: str, contents: Contents) -> None:
         path = f"{self.thread_id}/{RUNS}/{run_id}"
         steps = cast(dict[str, bytes], contents.get(STEPS, {}))
-        run = directories.open_below(runs, (run_id,))
+        run = paths.open_directory(runs, run_id)
         if run is None or not steps:
             return
         try:
@@ -73,7 +73,7 @@ class Addition:
             try:
                 for name, step in steps.items():
                     # One that is there, whatever it is, stays as it is.
-                    if not directories.stands(directory, name):
+                    if not paths.exists(directory, name):
                         self._add_step(calls, directory, name, step, f"{path}/{STEPS}/{name}")
             finally:
                 os.close(directory)
@@ -93,10 +93,10 @@ class Addition:
 
 def _is_run(runs: int, run_id: str) -> bool:
     """Whether there is one; an empty directory of its name is none."""
-    run = directories.open_below(runs, (run_id,))
+    run = paths.open_directory(runs, run_id)
     if run is None:
         return False
     try:
-        return directories.stands(run, STATUS)
+        return paths.exists(run, STATUS)
     finally:
         os.close(run)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from store.api import Info
-from store.disk import directories
-from store.disk.directories import OpenedFile
+from store.disk import paths, reading
 from store.disk.layout import Parts
+from store.disk.paths import OpenedFile
 from store.disk.system_calls import SystemCalls
 from store.documents import MAX_DOCUMENT_BYTES
 from store.errors import Damaged, StorageFailed
@@ -47,19 +47,19 @@ def info_of(status: os.stat_result) -> Info:
 
 def stat_path(root: str, parts: Parts) -> Info | None:
     """Of the file that *parts* lead to. Raises Damaged when what stands there is no regular file."""
-    status = directories.stat_path(root, parts)
+    status = paths.stat_file(root, *parts)
     return None if status is None else info_of(status)
 
 
 def read_path(root: str, parts: Parts) -> tuple[bytes, Info] | None:
     """One version of a whole document, and what it is a version of; ``None`` when there is none."""
-    file = directories.open_path(root, parts, directories.READING)
+    file = paths.open_file(root, *parts)
     return None if file is None else (_read(file, "/".join(parts)), info_of(file.status))
 
 
 def read_file(directory: int, name: str, path: str) -> bytes | None:
     """One version of the whole document *name* in an open directory; ``None`` when there is none."""
-    file = directories.open_file(directory, name, path)
+    file = paths.open_file(directory, name, path=path)
     return None if file is None else _read(file, path)
 
 
@@ -67,8 +67,8 @@ def _read(file: OpenedFile, path: str) -> bytes:
     try:
         if file.status.st_size > MAX_DOCUMENT_BYTES:
             raise Damaged(path, f"larger than {MAX_DOCUMENT_BYTES} bytes")
-        with directories.storage_errors(path):
-            return directories.read_whole(file.descriptor, file.status.st_size)
+        with paths.storage_errors(path):
+            return reading.read_whole(file.descriptor, file.status.st_size)
     finally:
         os.close(file.descriptor)
 
@@ -118,12 +118,12 @@ def rewrite(
     document between our reading and our renaming. The caller holds the thread's lock.
     """
     for _ in range(_ATTEMPTS):
-        file = directories.open_file(directory, name, path)
+        file = paths.open_file(directory, name, path=path)
         stored = None if file is None else _read(file, path)
         new = change(stored)
         if new is None:
             return
-        with directories.storage_errors(path):
+        with paths.storage_errors(path):
             if _replace(calls, directory, name, stored, new, None if file is None else file.status):
                 return
     raise StorageFailed(errno.EBUSY, path, "another program keeps replacing it")
@@ -158,7 +158,7 @@ def _replace(
 def _still_holds(directory: int, name: str, stored: bytes | None) -> bool:
     """Whether reading the document *name* gives *stored* again. What is wrong is said by who reads it."""
     try:
-        file = os.open(name, directories.READING, dir_fd=directory)
+        file = os.open(name, paths.READING, dir_fd=directory)
     except FileNotFoundError:
         return stored is None
     except OSError:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 from store import names, recognition
 from store.api import DocumentKey
-from store.disk import directories, files
-from store.disk.directories import storage_errors
+from store.disk import files, paths
 from store.disk.layout import LOG, META, RUNS, STATUS, STEPS
+from store.disk.paths import storage_errors
 from store.errors import Damaged, Foreign
 
 # What the name of an entry stands for: a file, or a directory of one of these kinds.
@@ -58,7 +58,7 @@ def _document_of(key: DocumentKey) -> str:
 def why_not_ours(parent: int, name: str, key: DocumentKey) -> str | None:
     """Why the directory *name* is not surely the thread or run *key*, in words; ``None`` when it is."""
     document = _document_of(key)
-    directory = directories.open_below(parent, (name,))
+    directory = paths.open_directory(parent, name)
     if directory is None:
         return "not there"
     try:
@@ -79,7 +79,7 @@ def foreign_in(parent: int, name: str, key: DocumentKey) -> Iterator[str]:
 
 
 def _foreign_in(parent: int, name: str, path: str, kind: int) -> Iterator[str]:
-    directory = directories.open_below(parent, (name,))
+    directory = paths.open_directory(parent, name)
     if directory is None:
         return
     try:

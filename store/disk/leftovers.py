@@ -14,9 +14,9 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 
 from store import names
-from store.disk import directories, evidence, files, trees
-from store.disk.directories import opened
+from store.disk import evidence, files, paths, trees
 from store.disk.layout import RUNS, STEPS, Parts
+from store.disk.paths import opened
 from store.disk.system_calls import SystemCalls
 from store.errors import StorageFailed
 
@@ -43,7 +43,7 @@ def find(root: str, older_than_s: float) -> Iterator[Leftover]:
         with _passing_over(parts), opened(root, *parts) as directory:
             if directory is None:
                 continue
-            with directories.storage_errors("/".join(parts) or root):
+            with paths.storage_errors("/".join(parts) or root):
                 names_found = [name for name in os.listdir(directory) if name.startswith(".")]
             for name in names_found:
                 if (
@@ -75,8 +75,8 @@ def _places(root: str) -> Iterator[Parts]:
 def _ids_in(root: str, *parts: str) -> list[str]:
     with _passing_over(parts), opened(root, *parts) as directory:
         if directory is not None:
-            with directories.storage_errors("/".join(parts) or root):
-                return [name for name, _ in directories.subdirectories(directory) if names.is_id(name)]
+            with paths.storage_errors("/".join(parts) or root):
+                return [name for name, _ in paths.subdirectories(directory) if names.is_id(name)]
     return []
 
 
@@ -93,7 +93,7 @@ def clear(calls: SystemCalls, root: str, leftover: Leftover) -> None:
     if not leftover.is_deleted:
         set_aside(calls, root, leftover.parts)
         return
-    with opened(root, *leftover.parts[:-1]) as parent, directories.storage_errors(leftover.path):
+    with opened(root, *leftover.parts[:-1]) as parent, paths.storage_errors(leftover.path):
         if parent is not None:
             trees.remove(calls, parent, leftover.parts[-1])
 
@@ -105,7 +105,7 @@ def set_aside(calls: SystemCalls, root: str, parts: Parts) -> str | None:
         Where it is now, below the root; ``None`` when it was gone.
     """
     *above, name = parts
-    with directories.storage_errors("/".join(parts)), ExitStack() as stack:
+    with paths.storage_errors("/".join(parts)), ExitStack() as stack:
         target_parts: list[str] = []
         for part in (ASIDE, *above):
             parent = stack.enter_context(opened(root, *target_parts))
@@ -119,7 +119,7 @@ def set_aside(calls: SystemCalls, root: str, parts: Parts) -> str | None:
         if source is None or target is None:
             return None
         new_name, number = name, 1
-        while directories.stands(target, new_name):
+        while paths.exists(target, new_name):
             number += 1
             new_name = f"{name}~{number}"
         try:

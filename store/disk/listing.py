@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from store import names
-from store.disk import directories
-from store.disk.directories import opened, storage_errors
+from store.disk import paths
 from store.disk.layout import Parts
+from store.disk.paths import opened, storage_errors
 from store.waiting import waits
 
 # A shorter list is read each time ...
@@ -109,5 +109,5 @@ def _holds(directory: int, name: str, document: str) -> bool:
         os.stat(f"{name}/{document}", dir_fd=directory, follow_symlinks=False)
     except OSError as error:
         # What may not or cannot be looked at counts: whoever opens it is told why, and a backup misses it.
-        return error.errno not in directories.IS_NONE
+        return error.errno not in paths.MISSING
     return True

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 
 from store.api import Info
-from store.disk import directories
-from store.disk.directories import storage_errors
+from store.disk import paths, reading
 from store.disk.layout import LOG
+from store.disk.paths import storage_errors
 from store.errors import ThreadNotFound
 
 
 def complete_size(file: int, size: int, start: int = 0) -> int:
     """How many of the first *size* bytes of a log are complete lines, of which those to *start* are known."""
-    if size > start and directories.read_at(file, 1, size - 1) == b"\n":
+    if size > start and reading.read_at(file, 1, size - 1) == b"\n":
         return size
     while size > start:
         begin = max(start, size - 65536)
-        newline = directories.read_at(file, size - begin, begin).rfind(b"\n")
+        newline = reading.read_at(file, size - begin, begin).rfind(b"\n")
         if newline >= 0:
             return begin + newline + 1
         size = begin
@@ -30,12 +30,12 @@ class DiskLogReader:
     def __init__(self, root: str, thread_id: str) -> None:
         """Raises ThreadNotFound when there is no such directory."""
         self._path = f"{thread_id}/{LOG}"
-        found = directories.open_path(root, (thread_id, LOG), directories.READING)
+        found = paths.open_file(root, thread_id, LOG)
         self._file = found.descriptor if found else None
         # Where the log may yet appear.
         self._directory: int | None = None
         if self._file is None:
-            self._directory = directories.open_directory(root, thread_id)
+            self._directory = paths.open_directory(root, thread_id)
             if self._directory is None:
                 raise ThreadNotFound(thread_id)
         # The thread's document, which has the times of a log without a message.
@@ -45,7 +45,7 @@ class DiskLogReader:
 
     def _opened(self) -> int | None:
         if self._file is None and self._directory is not None:
-            found = directories.open_file(self._directory, LOG, self._path)
+            found = paths.open_file(self._directory, LOG, path=self._path)
             self._file = found.descriptor if found else None
         return self._file
 
@@ -74,7 +74,7 @@ class DiskLogReader:
         if file is None:
             return b""
         with storage_errors(self._path):
-            data = directories.read_at(file, size, offset)
+            data = reading.read_at(file, size, offset)
             # Within the file is within its complete lines, unless this reaches its end.
             if data.endswith(b"\n") and len(data) < size:
                 return data

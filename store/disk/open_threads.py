@@ -22,9 +22,9 @@ import time
 import weakref
 from contextlib import suppress
 
-from store.disk import directories
+from store.disk import paths
 from store.disk.appending import OpenLog
-from store.disk.directories import storage_errors
+from store.disk.paths import storage_errors
 from store.errors import ThreadNotFound
 from store.waiting import waits
 
@@ -59,7 +59,7 @@ class OpenThread:
 
     def __init__(self, root: str, thread_id: str) -> None:
         """Raises ThreadNotFound when there is no such directory."""
-        directory = directories.open_directory(root, thread_id)
+        directory = paths.open_directory(root, thread_id)
         if directory is None:
             raise ThreadNotFound(thread_id)
         try:

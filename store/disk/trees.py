@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
-from store.disk import directories, files
-from store.disk.directories import storage_errors
+from store.disk import files, paths
 from store.disk.durable_names import DurableNames
 from store.disk.layout import Parts
+from store.disk.paths import storage_errors
 from store.disk.system_calls import SystemCalls
 from store.errors import AlreadyExists, Damaged, StoreError
 from store.waiting import waits
@@ -69,7 +69,7 @@ def _made_aside(
 def _write(calls: SystemCalls, parent: int, name: str, contents: Contents, modified_ns: int | None) -> None:
     """A new directory *name* with all that it holds, synced; its own name is not."""
     calls.make_directory(parent, name)
-    child = os.open(name, directories.FLAGS, dir_fd=parent)
+    child = os.open(name, paths.DIRECTORY, dir_fd=parent)
     try:
         for entry, content in contents.items():
             if isinstance(content, dict):
@@ -95,7 +95,7 @@ def ensure_directory(calls: SystemCalls, parent: int, name: str, path: str) -> i
             calls.make_directory(parent, name)
         # Also when it was there: who made it may not have synced it yet.
         calls.sync(parent)
-        directory = directories.open_below(parent, (name,))
+        directory = paths.open_directory(parent, name)
     if directory is None:
         raise Damaged(path, "not a directory")
     return directory
@@ -130,7 +130,7 @@ def delete(
 def remove(calls: SystemCalls, parent: int, name: str) -> None:
     """Removes a directory and all in it, without following links; what is gone already is fine."""
     with suppress(FileNotFoundError):
-        child = os.open(name, directories.FLAGS, dir_fd=parent)
+        child = os.open(name, paths.DIRECTORY, dir_fd=parent)
         try:
             with os.scandir(child) as entries:
                 found = [(e.name, e.is_dir(follow_symlinks=False)) for e in entries]

@@ -20,9 +20,9 @@ from inotify_simple import Event, INotify, flags
 
 from store import names
 from store.api import Change, DocumentKey, Part
-from store.disk import directories
-from store.disk.directories import opened
+from store.disk import paths
 from store.disk.layout import LOG, META, RUNS, STATUS, STEPS, Parts
+from store.disk.paths import opened
 from store.errors import StorageFailed
 
 log = logging.getLogger("threadfs")
@@ -285,7 +285,7 @@ class Watches:
             if self._add(parts):
                 with opened(self._root, *parts) as directory:
                     document = _document_in(parts)
-                    is_awaited = directory is not None and not directories.stands(directory, document)
+                    is_awaited = directory is not None and not paths.exists(directory, document)
         finally:
             if not is_awaited:
                 with self._lock:
@@ -301,7 +301,7 @@ class Watches:
             self._follow_again((*parts, RUNS if len(parts) == 1 else STEPS))
         elif len(parts) == 2:
             with opened(self._root, *parts) as runs:
-                found = directories.subdirectories(runs) if runs is not None else []
+                found = paths.subdirectories(runs) if runs is not None else []
             for run_id, _ in found:
                 self._follow_member((*parts, run_id))
 
@@ -319,7 +319,7 @@ class Watches:
 
     def _has_document(self, parts: Parts) -> bool:
         with opened(self._root, *parts) as directory:
-            return directory is not None and directories.stands(directory, _document_in(parts))
+            return directory is not None and paths.exists(directory, _document_in(parts))
 
 
 class DiskWatch:

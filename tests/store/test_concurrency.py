@@ -49,7 +49,7 @@ from store import (
     ThreadNotFound,
     ThreadStore,
 )
-from store.disk import opening
+from store.disk import paths
 from store.disk.open_threads import OpenThreads, locked_thread
 from store.disk.system_calls import SystemCalls
 
@@ -646,7 +646,7 @@ def test_a_thread_deleted_in_the_middle_of_a_read_is_whole_or_not_found(
     make_full_thread(store)
     store.append_step("T", "R0", RunStep(id="S"))
     whole = ask(ThreadStore(tmp_path))
-    monkeypatch.setattr(opening, "open_below", DeletesAtCall(tmp_path, opening.open_below, call))
+    monkeypatch.setattr(paths, "_open", DeletesAtCall(tmp_path, paths._open, call))
     try:
         answer = ask(ThreadStore(tmp_path))
     except NotFound:

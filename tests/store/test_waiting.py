@@ -26,7 +26,7 @@ from store import (
     WouldWait,
     without_waiting,
 )
-from store.disk import directories, opening
+from store.disk import paths, reading
 
 THREAD, RUN = DocumentKey("T"), DocumentKey("T", "R")
 MESSAGE = ThreadMessage(role=MessageRole.user, content=[])
@@ -130,7 +130,7 @@ def fails_with(error: Exception) -> Callable[..., int]:
 
 
 PYTHONS_AND_SANDBOXES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
-    "no flag": lambda patch: patch.setattr(directories, "_NOWAIT", None),
+    "no flag": lambda patch: patch.setattr(reading, "_NOWAIT", None),
     "no call": lambda patch: patch.setattr(os, "preadv", fails_with(NotImplementedError())),
     "refused": lambda patch: patch.setattr(os, "preadv", fails_with(PermissionError())),
 }
@@ -151,7 +151,7 @@ def test_where_memory_cannot_be_read_alone_a_document_is_read_in_a_thread(
 
 @pytest.fixture
 def old_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "_available", {False: False, True: False})
+    monkeypatch.setattr(paths, "_available", {False: False, True: False})
 
 
 def test_an_old_kernel_gives_the_same_answers(store: ThreadStore, old_kernel: None) -> None:

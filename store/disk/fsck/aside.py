@@ -10,10 +10,10 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from store.disk import directories, files, leftovers
-from store.disk.directories import opened, storage_errors
+from store.disk import files, leftovers, paths
 from store.disk.layout import LOG, Parts
 from store.disk.leftovers import ASIDE
+from store.disk.paths import opened, storage_errors
 from store.disk.system_calls import SystemCalls
 from store.errors import StorageFailed
 
@@ -36,7 +36,7 @@ class Aside:
         *above, name = parts
         with self._directory(tuple(above)) as directory, storage_errors("/".join(parts)):
             new_name, number = name, 1
-            while directories.stands(directory, new_name):
+            while paths.exists(directory, new_name):
                 number += 1
                 new_name = f"{name}~{number}"
             files.write_new(self._calls, directory, new_name, (data,))

@@ -16,10 +16,10 @@ from contextlib import closing, suppress
 from store import names
 from store.api import DocumentKey
 from store.checking import Finding, Problem, check_thread
-from store.disk import directories, leftovers
-from store.disk.directories import opened, storage_errors
+from store.disk import leftovers, paths
 from store.disk.layout import LOG, META, RUNS, STATUS, STEPS
 from store.disk.log import complete_size
+from store.disk.paths import opened, storage_errors
 from store.disk.thread_store import ThreadStore
 from store.errors import StorageFailed
 from store.printing import printable
@@ -35,7 +35,7 @@ def places(store: ThreadStore) -> list[str]:
     """The names in the store's directory that are, or could be, threads, in order."""
     with opened(store.root) as root, storage_errors(store.root):
         assert root is not None
-        found = (name for name, _ in directories.subdirectories(root))
+        found = (name for name, _ in paths.subdirectories(root))
         return sorted(name for name in found if not name.startswith(".") and name != names.OF_THE_DISK)
 
 
@@ -67,20 +67,20 @@ def _structure(store: ThreadStore, place: str) -> Iterator[Finding]:
     with opened(store.root, place) as thread:
         if thread is None:
             return
-        has_document = directories.stands(thread, META)
+        has_document = paths.exists(thread, META)
         if reason := names.why_not_an_id(place):
             if has_document:
                 yield _at((place,), Problem.NAME, f"a thread that is not shown: {reason}")
             return
         if not has_document:
-            if directories.stands(thread, LOG) or directories.stands(thread, RUNS):
+            if paths.exists(thread, LOG) or paths.exists(thread, RUNS):
                 yield _at((place,), Problem.NO_META, f"a thread without {META}")
             return
         yield from _misplaced(thread, (place, RUNS))
         torn = _torn(thread)
     with opened(store.root, place, RUNS) as runs:
         if runs is not None:
-            for name, _ in sorted(directories.subdirectories(runs)):
+            for name, _ in sorted(paths.subdirectories(runs)):
                 if not name.startswith("."):
                     yield from _run(store.root, (place, RUNS, name))
     yield from check_thread(store, place)
@@ -92,13 +92,13 @@ def _run(root: str, parts: tuple[str, ...]) -> Iterator[Finding]:
     with opened(root, *parts) as run:
         if run is None:
             return
-        has_document = directories.stands(run, STATUS)
+        has_document = paths.exists(run, STATUS)
         if reason := names.why_not_an_id(parts[-1]):
             if has_document:
                 yield _at(parts, Problem.NAME, f"a run that is not shown: {reason}")
             return
         if not has_document:
-            if directories.stands(run, STEPS):
+            if paths.exists(run, STEPS):
                 yield _at(parts, Problem.NO_STATUS, f"a run without {STATUS}")
             return
         yield from _misplaced(run, (*parts, STEPS))
@@ -121,7 +121,7 @@ def _misplaced(parent: int, parts: tuple[str, ...]) -> Iterator[Finding]:
 def _torn(thread: int) -> int:
     """How many bytes the last line of a log has without its newline."""
     try:
-        file = directories.open_file(thread, LOG, LOG)
+        file = paths.open_file(thread, LOG)
     except Exception:  # What is wrong with it, the check of the thread says.
         return 0
     if file is None:

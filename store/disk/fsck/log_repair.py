@@ -14,13 +14,13 @@ from contextlib import contextmanager
 
 from store import documents, lines
 from store.checking import Finding, check_text, wrong_fields
-from store.disk import directories, files
-from store.disk.directories import storage_errors
+from store.disk import files, paths
 from store.disk.fsck.aside import Aside
 from store.disk.layout import LOG
 from store.disk.leftovers import ASIDE
 from store.disk.log import complete_size
 from store.disk.open_threads import OpenThreads, locked_thread
+from store.disk.paths import storage_errors
 from store.disk.system_calls import SystemCalls
 from store.documents import MAX_LINE_BYTES
 from store.errors import InvalidDocument
@@ -44,7 +44,7 @@ class LogRepair:
             flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             file = os.open(LOG, flags, dir_fd=thread.directory)
             try:
-                directories.check_regular(os.fstat(file), f"{thread_id}/{LOG}")
+                paths.check_regular(os.fstat(file), f"{thread_id}/{LOG}")
                 yield file
             finally:
                 os.close(file)

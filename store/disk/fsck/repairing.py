@@ -19,13 +19,13 @@ from store.checking import (
     path_of,
     wrong_fields,
 )
-from store.disk import directories, evidence, files
-from store.disk.directories import opened
+from store.disk import evidence, files, paths
 from store.disk.fsck.aside import Aside
 from store.disk.fsck.log_repair import LogRepair
 from store.disk.layout import LOG, META, RUNS, STATUS, Parts
 from store.disk.leftovers import ASIDE
 from store.disk.open_threads import locked_thread
+from store.disk.paths import opened
 from store.disk.system_calls import SystemCalls
 from store.disk.thread_store import ThreadStore
 from store.documents import MAX_LINE_BYTES
@@ -95,7 +95,7 @@ class Repair:
         thread_id = finding.key.thread_id
         key = DocumentKey(thread_id)
         with locked_thread(self._store.open_threads, thread_id) as thread:
-            if directories.stands(thread.directory, META):
+            if paths.exists(thread.directory, META):
                 try:
                     data, _ = self._store.read_document(key)
                 except StoreError:
@@ -192,7 +192,7 @@ def _oldest_s(root: str, thread_id: str) -> int:
         if thread is not None:
             found.append(int(os.fstat(thread).st_mtime))
             with suppress(StoreError, OSError):
-                log = directories.open_file(thread, LOG, LOG)
+                log = paths.open_file(thread, LOG)
                 if log is not None:
                     try:
                         first = os.pread(log.descriptor, MAX_LINE_BYTES, 0).split(b"\n", 1)[0]
@@ -201,7 +201,7 @@ def _oldest_s(root: str, thread_id: str) -> int:
                     if message := lines.message_of(first, thread_id):
                         found.append(message.created_at)
     with opened(root, thread_id, RUNS) as runs:
-        names = [name for name, _ in directories.subdirectories(runs)] if runs is not None else []
+        names = [name for name, _ in paths.subdirectories(runs)] if runs is not None else []
         for name in names:
             with suppress(StoreError, OSError, KeyError, TypeError):
                 with opened(root, thread_id, RUNS, name) as run:

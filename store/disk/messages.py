@@ -1,0 +1,132 @@
+"""The messages of threads: appended to the log, and read from it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from store import documents, lines, names, transitions
+from store.api import DocumentKey, Info
+from store.disk import appending, paths
+from store.disk.appending import OpenLog
+from store.disk.document_files import DocumentFiles
+from store.disk.importing import of_place
+from store.disk.layout import LOG, META
+from store.disk.log import DiskLogReader
+from store.disk.open_threads import OpenThread, locked_thread
+from store.disk.paths import opened
+from store.errors import ThreadNotFound
+from store.models import ThreadMessage
+
+
+class Messages(DocumentFiles):
+    def check_appendable(self, thread_id: str, size_bytes: int = 0) -> None:
+        """Says beforehand, as far as the disk tells, that a message of *size_bytes* could not be appended.
+
+        Raises:
+            ThreadNotFound: no such thread.
+            StorageFailed: the disk is read-only or full, or the thread or its log somebody else's.
+        """
+        self.document_info(DocumentKey(thread_id))
+        with opened(self.root, thread_id) as thread:
+            if thread is None:
+                raise self._gone(DocumentKey(thread_id))
+            log_status = paths.stat_file(self.root, thread_id, LOG)
+            log_bytes = None if log_status is None else log_status.st_size
+            appending.check_room(thread, thread_id, log_bytes, size_bytes)
+
+    def append_message(self, thread_id: str, message: ThreadMessage) -> ThreadMessage:
+        """Appends *message* to the thread's log; on disk when this returns.
+
+        Returns:
+            The message as stored, with the thread's id.
+
+        Raises:
+            ThreadNotFound: no such thread.
+        """
+        message = message.model_copy(update={"thread_id": names.checked(thread_id)})
+        self._append(thread_id, [documents.line(message)])
+        return message
+
+    def append_lines(self, thread_id: str, given: Sequence[bytes]) -> None:
+        """Appends messages given as lines, whole or short ones, side by side.
+
+        All are checked before. A kill or a power cut before this returns may leave the first few of them.
+
+        Raises:
+            InvalidDocument: with the number of the first line that is no message.
+        """
+        laid_out = [
+            of_place(f"line {number}", transitions.laid_out_line, names.checked(thread_id), line)
+            for number, line in enumerate(given, 1)
+        ]
+        if laid_out:
+            self._append(thread_id, laid_out)
+
+    def _append(self, thread_id: str, given: Sequence[bytes]) -> None:
+        lock = locked_thread(self.open_threads, thread_id)
+        with lock as thread:
+            self._durable.ensure((thread_id,), thread.inode)
+            if not paths.exists(thread.directory, META):
+                raise self._gone(DocumentKey(thread_id))
+            try:
+                open_log = self._open_log(thread)
+                number = open_log.append(given)
+            finally:
+                self._touched(thread_id)
+            # Others write while this waits for the disk.
+            lock.unlock()
+            open_log.sync(number)
+
+    def _open_log(self, thread: OpenThread) -> OpenLog:
+        if thread.log is None:
+            opened_log = OpenLog(self._calls, thread.directory, thread.thread_id)
+            name = (thread.thread_id, LOG)
+            try:
+                if opened_log.is_empty:
+                    self._durable.forget(name)
+                self._durable.ensure(name, opened_log.inode)
+            except BaseException:
+                os.close(opened_log.file)
+                raise
+            thread.log = opened_log
+        return thread.log
+
+    def iter_messages(self, thread_id: str) -> Iterator[ThreadMessage]:
+        """The messages in the order of the log, in bounded memory; lines that are none are skipped."""
+        reader = self.open_log(thread_id)
+        try:
+            for line, _ in lines.iter_lines(reader.read):
+                if message := lines.message_of(line, thread_id):
+                    yield message
+        finally:
+            reader.close()
+
+    def list_messages(self, thread_id: str) -> list[ThreadMessage]:
+        return list(self.iter_messages(thread_id))
+
+    def open_log(self, thread_id: str) -> DiskLogReader:
+        """The log, open for reading at any offset."""
+        key = DocumentKey(thread_id)
+        try:
+            reader = DiskLogReader(self.root, names.checked(thread_id))
+        except ThreadNotFound:
+            raise self._gone(key) from None
+        try:
+            reader.document = self.document_info(key)
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
+    def log_info(self, thread_id: str) -> Info:
+        reader = self.open_log(thread_id)
+        try:
+            return reader.info()
+        finally:
+            reader.close()
+
+    def set_log_modified(self, thread_id: str, modified_ns: int) -> None:
+        """Sets the time of the log's last change; a log without messages has none to set."""
+        if self.log_info(thread_id).version:
+            self._set_modified((thread_id,), LOG, modified_ns, ThreadNotFound(thread_id))

@@ -1,0 +1,202 @@
+"""Threads: made, listed, timed, deleted with all that they hold."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+from store import documents, names
+from store.api import DocumentKey, RunContents, Times
+from store.disk import foreign, paths, thread_times, trees
+from store.disk.extending import Addition
+from store.disk.importing import contents_of_thread
+from store.disk.layout import LOG, META, RUNS, STATUS, STEPS, Parts
+from store.disk.messages import Messages
+from store.disk.open_threads import locked_thread
+from store.disk.paths import opened, storage_errors
+from store.disk.runs import Runs
+from store.errors import ModifiedSince, NotEmpty, StorageFailed, ThreadNotFound
+from store.models import Thread
+
+
+class Threads(Runs, Messages):
+    def create_thread(self, thread: Thread) -> Thread:
+        """Makes a thread with no messages and no runs.
+
+        Raises:
+            AlreadyExists: the id is taken, also by something that is no thread.
+        """
+        names.checked(thread.id)
+        with opened(self.root) as root:
+            assert root is not None
+            contents: trees.Contents = {META: documents.pretty(thread)}
+            trees.create(self._calls, self._durable, root, (thread.id,), contents)
+        self._note(thread.id)
+        return thread
+
+    def import_thread(
+        self,
+        thread_id: str,
+        document: bytes,
+        messages: Iterable[bytes],
+        runs: Mapping[str, RunContents],
+        *,
+        modified_ns: int | None = None,
+    ) -> None:
+        """Makes a thread with all that it holds appear in one step.
+
+        All documents are whole ones as bytes, and all are checked; they get the ids of their place. A
+        document or line in the layout of the format is stored byte for byte. *messages* are lines, of
+        which only some at a time are in memory. The time of all of it is *modified_ns* since 1970, or now.
+
+        Raises:
+            InvalidDocument: with the place of the first wrong document.
+            AlreadyExists: the id is taken.
+        """
+        names.checked(thread_id)
+        contents = contents_of_thread(thread_id, document, messages, runs)
+        with opened(self.root) as root:
+            assert root is not None
+            trees.create(self._calls, self._durable, root, (thread_id,), contents, modified_ns)
+        self._note(thread_id)
+
+    def extend_thread(
+        self,
+        thread_id: str,
+        log_bytes: int,
+        messages: Sequence[bytes],
+        runs: Mapping[str, RunContents],
+        *,
+        modified_ns: int | None = None,
+    ) -> None:
+        """Adds runs, and the steps that a run has not yet, then messages, to a log of *log_bytes*.
+
+        All are checked before. A kill or a power cut before this returns may leave the first few of them,
+        each as a whole. The time of what is added, and of the log, is *modified_ns* since 1970, or now.
+
+        Raises:
+            ThreadNotFound: no such thread.
+            ModifiedSince: its log has another size by now.
+            InvalidDocument: with the place of the first wrong document.
+        """
+        addition = Addition.checked(names.checked(thread_id), messages, runs, modified_ns)
+        lock = locked_thread(self.open_threads, thread_id)
+        with lock as thread:
+            self._durable.ensure((thread_id,), thread.inode)
+            if not paths.exists(thread.directory, META):
+                raise self._gone(DocumentKey(thread_id))
+            if self.log_info(thread_id).size_bytes != log_bytes:
+                raise ModifiedSince(thread_id)
+            try:
+                addition.add_runs(self._calls, self._durable, thread.directory)
+                if addition.lines:
+                    open_log = self._open_log(thread)
+                    number = open_log.append(addition.lines)
+                    if modified_ns is not None:
+                        with storage_errors(thread_id):
+                            self._calls.set_modified(thread.directory, LOG, modified_ns)
+            finally:
+                self._touched(thread_id)
+                for run_id in runs:
+                    self._note(thread_id, run_id)
+            lock.unlock()
+            if addition.lines:
+                open_log.sync(number)
+
+    def get_thread(self, thread_id: str) -> Thread:
+        return self._get(DocumentKey(thread_id), Thread)
+
+    def list_thread_ids(self) -> list[str]:
+        """The ids of all threads, in no order."""
+        return self._listing.ids((), META)
+
+    def check_writable(self, thread_id: str) -> None:
+        """Says beforehand that the disk is read-only, or the thread somebody else's."""
+        with opened(self.root, names.checked(thread_id)) as thread:
+            if thread is None:
+                raise self._gone(DocumentKey(thread_id))
+            if not os.access(".", os.W_OK, dir_fd=thread):
+                is_read_only = os.fstatvfs(thread).f_flag & os.ST_RDONLY
+                raise StorageFailed(errno.EROFS if is_read_only else errno.EACCES, thread_id)
+
+    def thread_modified_ns(self, thread_id: str) -> int:
+        """When anything in the thread last changed, in nanoseconds since 1970."""
+        return self.thread_times(thread_id).modified_ns
+
+    def thread_times(self, thread_id: str) -> Times:
+        """The latest times of anything in the thread."""
+        index = self._index
+        if index is not None and (known := index.times(thread_id)) is not None:
+            return known
+        changes_heard, run_ids = 0, None
+        if index is not None:
+            changes_heard, run_ids = index.changes_heard, index.run_ids(thread_id, some_may_be_none=True)
+        latest = thread_times.thread_times(self.root, names.checked(thread_id), run_ids)
+        if latest is None:
+            # What is wrong is said by who looks at the document.
+            info = self.document_info(DocumentKey(thread_id))
+            return Times(info.modified_ns, info.changed_ns)
+        if index is not None:
+            index.remember_times(thread_id, latest, changes_heard)
+        return latest
+
+    def thread_touched_ns(self, thread_id: str) -> int:
+        """The later of `thread_modified_ns` and of when an entry of its own directory last came or went.
+
+        An import sets the times of all that is in the directory, and not that of the directory.
+        """
+        modified_ns = self.thread_modified_ns(thread_id)
+        with opened(self.root, thread_id) as directory:
+            return modified_ns if directory is None else max(modified_ns, os.fstat(directory).st_mtime_ns)
+
+    def set_thread_modified(self, thread_id: str, modified_ns: int) -> None:
+        """Forgets that runs and steps came or went later than that; documents have times of their own."""
+        self.document_info(DocumentKey(thread_id))
+        parents: list[tuple[Parts, str]] = [((thread_id,), RUNS)]
+        parents += [
+            ((thread_id, RUNS, run_id), STEPS) for run_id in self._listing.ids((thread_id, RUNS), STATUS)
+        ]
+        for parts, name in parents:
+            with opened(self.root, *parts, name) as directory:
+                is_later = directory is not None and os.fstat(directory).st_mtime_ns > modified_ns
+            if is_later:
+                self._set_modified(parts, name, modified_ns, ThreadNotFound(thread_id))
+
+    def delete_thread(
+        self,
+        thread_id: str,
+        *,
+        force: bool = False,
+        only_empty: bool = False,
+        unmodified_since_ns: int | None = None,
+        with_foreign: bool = False,
+        with_damaged: bool = False,
+    ) -> None:
+        """Deletes a thread with all that it holds; readers see all of it or nothing.
+
+        Raises:
+            RunInProgress: a run is in progress, and *force* is not given.
+            NotEmpty: it holds messages or runs, and *only_empty* was asked for.
+            ModifiedSince: it has changed, or come, after *unmodified_since_ns*, in nanoseconds since 1970.
+            Foreign: see `check_ours`, also for *with_foreign* and *with_damaged*.
+        """
+        key = DocumentKey(thread_id)
+        self.document_info(key)
+        with opened(self.root) as root, locked_thread(self.open_threads, thread_id) as thread:
+            assert root is not None
+            run_ids = self._listing.ids((thread_id, RUNS), STATUS)
+            if not force:
+                for run_id in run_ids:
+                    self._refuse_in_progress(thread_id, run_id)
+            if only_empty and (run_ids or self.log_info(thread_id).size_bytes):
+                raise NotEmpty(f"thread {thread_id!r} holds messages or runs")
+            if unmodified_since_ns is not None and self.thread_touched_ns(thread_id) > unmodified_since_ns:
+                raise ModifiedSince(thread_id)
+            foreign.check(root, thread_id, key, with_foreign=with_foreign, with_damaged=with_damaged)
+            check_again = None if with_foreign else partial(foreign.check_contents, key=key)
+            trees.delete(self._calls, root, thread_id, thread_id, check_again)
+            self.open_threads.forget(thread)
+            self._listing.forget((thread_id,))
+        self._note(thread_id)
