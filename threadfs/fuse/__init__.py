@@ -51,4 +51,4 @@ A name or attribute may be remembered for long where the store reports each chan
 | `following`, `forgetting`, `detached` | what the store reports; having the kernel forget; threads for that |
 | `ownership`, `errnos` | owner and modes as shown; errors of the store as errno |
 
-Sources: ``fs/fuse/dir.c``, ``inode.c`` and ``file.c`` of Linux; ``fuse_lowlevel.h`` of libfuse. """
+Sources: ``fs/fuse/dir.c``, ``inode.c`` and ``file.c`` of Linux; ``fuse_lowlevel.h`` of libfuse."""

@@ -56,7 +56,7 @@ class OpenFile:
     @property
     def owes(self) -> bool:
         """Whether something was written that has not been committed."""
-        return self.writer is not None and self.writer.owes
+        return self.writer is not None and self.writer.has_uncommitted
 
     async def __aenter__(self) -> None:
         try:

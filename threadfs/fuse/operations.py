@@ -535,7 +535,7 @@ class Operations(pyfuse3.Operations):
         assert file.writer is not None
         async with file:
             file.is_judged = False
-            if file.writer.is_patient:
+            if file.writer.only_buffers:
                 await asked(file.inode.node, file.writer.write, off, buf)
             else:
                 await self._committing(file.writer.write, off, buf)
