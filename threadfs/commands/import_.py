@@ -1,12 +1,12 @@
-"""Read an export from stdin into STORE, which is made when it is missing.
+"""Read an export from stdin into STORE, which is made if it is missing.
 
-Each thread is checked to its end, then stored in one step. One that is there already and equal is left as it
-is, so an import that was interrupted can be run again; one that differs is refused, and so is one whose
-end is missing because the export was cut off; the others go on.
+Each thread is checked to its end, then stored in one step. An equal thread that is in the store already is
+left alone, so an interrupted import can be run again. A thread that differs from the stored one is refused,
+and so is a thread whose end is missing because the export was cut off; the other threads are imported.
 
-An export of other origin is read too, if its lines are threads, messages, runs and steps of OpenAI in the
-order in which `threadfs export` writes them; whether such a one was cut off cannot be seen. Messages that
-come with the newest first, as OpenAI lists them, are stored with the oldest first.
+Exports by other programs are read too, if their lines are OpenAI's threads, messages, runs and steps in the
+order of `threadfs export`. Such an export does not show whether it was cut off. Messages that come newest
+first, as OpenAI lists them, are stored oldest first.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ def run(options: argparse.Namespace) -> int:
         raise CommandFailed(f"{error} (--create makes it one)") from None
     importing = Import(store, refuse)
     importing.read(_lines())
-    said = f"{importing.imported} imported, {importing.left} were there already"
+    summary = f"{importing.imported} imported, {importing.left} were there already"
     if refused:
-        raise CommandFailed(f"{said}, {refused} refused")
+        raise CommandFailed(f"{summary}, {refused} refused")
     if sys.stderr.isatty():
-        progress.complain(said)
+        progress.complain(summary)
     return 0
 
 
