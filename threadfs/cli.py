@@ -1,6 +1,6 @@
 """The command line: ``threadfs STORE MNT`` mounts, ``threadfs COMMAND`` looks after a store.
 
-Only what every start needs is imported here: ``--version`` answers as fast as Python starts.
+This imports only what every start needs: ``--version`` answers as fast as Python starts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read us has seen enough.
+        # The reader of our output has closed the pipe.
         _end_stdout()
         return 1
     except KeyboardInterrupt:
@@ -49,13 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given == ["--version"]:
-        # Scripts ask often, and it needs no parser.
+        # Scripts often call this, and it needs no parser.
         print(f"threadfs {__version__}")
         return 0
     from threadfs.commands.parser import command_parser, mount_parser
 
     if arguments is None and isinstance(sys.stdout, io.TextIOWrapper):
-        # Paths are bytes, in whatever encoding: they are written as they were given.
+        # Paths are bytes in any encoding: print them as they were given.
         sys.stdout.reconfigure(errors="surrogateescape")
     if arguments is None and any("://" in argument for argument in given):
         _hide_passwords()
@@ -70,7 +70,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _end_stdout() -> None:
-    """Python would complain once more, when it ends, about a stdout that cannot be written."""
+    """Replaces a stdout that cannot be written, as Python would report it again at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -78,7 +78,7 @@ def _end_stdout() -> None:
 
 
 def _hide_passwords() -> None:
-    """Starts anew without the password of a URL: everybody on the machine may read a command line."""
+    """Restarts without the password of a URL: every user of the machine can read a command line."""
     from threadfs import stores
 
     command = [*sys.orig_argv]

@@ -1,4 +1,4 @@
-"""What the mount remembers about itself: counters, and the last refusals in words."""
+"""The counters of a mount, and its last refusals in words."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Journal:
     def __init__(self) -> None:
         self.started_ns = time.time_ns()
         self.changed_ns = self.started_ns
-        self._started_s = time.monotonic()  # Which nobody sets back.
+        self._started_s = time.monotonic()
         self.counters: Counter[str] = Counter()
-        # What else ``stats`` tells: how much there is of something now.
+        # More lines of ``stats``: numbers of things that exist now.
         self.gauges: Callable[[], dict[str, int]] = dict
         self._errors: deque[bytes] = deque(maxlen=MAX_ERRORS)
         self._cancelled: set[tuple[str, str]] = set()
@@ -44,11 +44,11 @@ class Journal:
         self.counters["commits"] += 1
 
     def cancelled(self, thread_id: str, run_id: str) -> None:
-        """Notes a run that was cancelled here, to notice when another program overwrites that."""
+        """Notes a run that this mount has cancelled, to notice if another program overwrites that."""
         self._cancelled.add((thread_id, run_id))
 
     def forget_thread(self, thread_id: str, run_id: str | None = None) -> None:
-        """A thread, or a run of it, has gone, or is another one now."""
+        """A thread, or a run of it, was removed or replaced."""
         gone = {key for key in self._cancelled if key[0] == thread_id and run_id in (None, key[1])}
         self._cancelled -= gone
 
@@ -56,7 +56,7 @@ class Journal:
         return (thread_id, run_id) in self._cancelled
 
     def saw_status(self, thread_id: str, run_id: str, status: str) -> None:
-        """Reports, once, a run that was cancelled here and is no longer: nobody fights over it."""
+        """Reports once if a run that was cancelled here has another status. It does not cancel it again."""
         if status != "cancelled" and self.was_cancelled(thread_id, run_id):
             self._cancelled.discard((thread_id, run_id))
             reason = f"another program overwrote the cancel: the run is {status}"

@@ -1,4 +1,4 @@
-"""Which store a location names: a directory, or the URL of a database."""
+"""Opens the store at a location: a directory, or the URL of a database."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _SCHEMES = ("postgresql://", "postgres://")
 
 
 class CannotOpen(StoreError):
-    """The location names no store that can be opened; the text is one line for the user."""
+    """There is no store at the location, or it cannot be opened; the text is one line for the user."""
 
 
 class NoStore(CannotOpen):
-    """It is a directory of other things."""
+    """The directory holds other files."""
 
 
 def is_url(location: str) -> bool:
@@ -26,7 +26,7 @@ def is_url(location: str) -> bool:
 
 
 def absolute(location: str) -> str:
-    """The location as it is from any directory: a path is made absolute, in a URL those of certificates.
+    """The location, valid from any working directory: with an absolute path, or absolute paths in a URL.
 
     Raises:
         CannotOpen: as `open_store`, for a URL.
@@ -38,21 +38,21 @@ def absolute(location: str) -> str:
 
 
 def shown(location: str) -> str:
-    """The location as it may be seen by others: a URL without its password."""
+    """The location as other users may see it: a URL without its password."""
     return without_password(location)[0] if is_url(location) else absolute(location)
 
 
 def without_password(url: str) -> tuple[str, str | None]:
-    """The URL without its password, and that, if it holds one."""
+    """The URL without its password, and the password, if it has one."""
     shown, password = _postgres().without_password(url)
     return shown, password
 
 
 def resolved(location: str) -> str:
-    """What *location* stands for: a place where a store is mounted, for that store.
+    """*location*, or the location of the store if *location* is a mount point.
 
     Raises:
-        CannotOpen: somebody else has mounted it, who may say that it shows anything.
+        CannotOpen: another user has mounted it, whose mount may claim any location.
     """
     if is_url(location):
         return location
@@ -68,12 +68,12 @@ def open_store(location: str, *, create: bool = False, insist: bool = False) -> 
     """The store at *location*, or the one that is mounted there.
 
     Args:
-        create: make a directory that is missing, in one that is there. What reads a store does not: a
-            misspelt name is no empty store.
-        insist: make those above it, too, and take one for a store that holds other things and no thread.
+        create: make a missing directory, if its parent exists. Commands that read do not: a misspelt name
+            would be an empty store.
+        insist: make the parents too, and accept a directory with other files and no thread.
 
     Raises:
-        CannotOpen: there is none, it is no store, or what is needed to open it is not installed.
+        CannotOpen: there is none, it is not a store, or a library to open it is not installed.
         StoreError: it cannot be opened.
     """
     location = resolved(location)
@@ -102,7 +102,7 @@ def open_if_there(location: str, *, insist: bool = False) -> Store | None:
 
 
 def check_is_there(location: str, path: str, *, create: bool = False, insist: bool = False) -> None:
-    """That a store's directory is there, or may be made; see `open_store`. Raises CannotOpen."""
+    """Checks that a store's directory exists, or may be made; see `open_store`. Raises CannotOpen."""
     try:
         is_directory = stat.S_ISDIR(os.stat(path).st_mode)
     except FileNotFoundError as error:
@@ -118,7 +118,7 @@ def check_is_there(location: str, path: str, *, create: bool = False, insist: bo
 
 
 def _check_is_none_of_ours(location: str, path: str) -> None:
-    """Refuses what looks like a store, and is the tree that shows one, or a thread in one."""
+    """Refuses a directory inside a mount, and a single thread: both look like a store."""
     around = [mount for mount in mounts() if f"{path}/".startswith(f"{mount.mountpoint.rstrip('/')}/")]
     innermost = sorted(around, key=lambda mount: len(mount.mountpoint))[-1:]
     if innermost and innermost[0].is_threadfs:
@@ -130,7 +130,7 @@ def _check_is_none_of_ours(location: str, path: str) -> None:
 
 def _postgres() -> Any:
     try:
-        # Its libraries are an extra, which few install.
+        # Its libraries are an optional extra.
         from store import postgres
     except ImportError as error:
         raise CannotOpen(str(error)) from None

@@ -1,4 +1,4 @@
-"""How long ago, as people write it: ``90s``, ``15m``, ``12h``, ``30d``, ``8w``, ``1y``."""
+"""Ages on the command line: ``90s``, ``15m``, ``12h``, ``30d``, ``8w``, ``1y``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def age_s(text: str) -> int:
     """An age in seconds.
 
     Raises:
-        argparse.ArgumentTypeError: it cannot be read.
+        argparse.ArgumentTypeError: it is not an age.
     """
     if found := _AGE.fullmatch(text):
         return int(found[1]) * _SECONDS[found[2]]

@@ -1,4 +1,4 @@
-"""Serving a mount: in a process of its own that outlives the command, and where it logs."""
+"""Serves a mount in a background process that outlives the command, and sets up its log."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from threadfs.mounting.place import MountFailed, PlaceLock
 from threadfs.stores import is_url, open_store
 
 _LOG_BYTES = 10 << 20
-# What a process in the background says when its mount answers.
+# The background process sends this when its mount answers.
 _MOUNTED = "mounted"
-# What the journal reads at the beginning of a line: how urgent it is.
+# The journal reads a priority at the beginning of each line.
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What is to be served where. *lock* is held until the mount stands.
+    """A store and the place to mount it. *lock* is released when the mount answers.
 
-    *insist*: as for `open_store`; what is missing has been made before.
+    *insist*: as for `open_store`. A missing directory has been made before.
     """
 
     location: str
@@ -39,8 +39,8 @@ class Server:
     insist: bool = False
 
     def serve(self, on_mounted: Callable[[str], None]) -> None:
-        """Serves in this process, until the mount is gone. *on_mounted* gets what the user should know."""
-        # Not before: connections to a database and their threads do not survive a fork.
+        """Serves in this process until the mount is gone. *on_mounted* gets a warning for the user, or ""."""
+        # Opened after the fork, which database connections and their threads would not survive.
         store = open_store(self.location, create=is_url(self.location), insist=self.insist)
 
         def mounted(warning: str) -> None:
@@ -50,10 +50,10 @@ class Server:
         serving.serve(store, self.place, self.settings, on_mounted=mounted)
 
     def start(self, log_file: str) -> str:
-        """Serves in a process of its own; returns when it is mounted, with what the user should know.
+        """Serves in a background process. Returns when the mount answers, with a warning for the user, or "".
 
         Raises:
-            CommandFailed: it is not, and why.
+            CommandFailed: it could not mount; the text says why.
         """
         sys.stdout.flush()
         reading, writing = os.pipe()
@@ -62,19 +62,19 @@ class Server:
             os._exit(self._in_background(writing, log_file))
         os.close(writing)
         with os.fdopen(reading, "rb") as answer:
-            said = os.fsdecode(answer.read())
-        state, _, warning = said.partition("\n")
+            message = os.fsdecode(answer.read())
+        state, _, warning = message.partition("\n")
         if state != _MOUNTED:
-            raise CommandFailed(said or f"the mount ended before it answered: see {log_file}")
+            raise CommandFailed(message or f"the mount ended before it answered: see {log_file}")
         return warning
 
     def _in_background(self, writing: int, log_file: str) -> int:
         def mounted(warning: str) -> None:
-            # Not before: an automount point lets in only the process group of who is asked to mount on it.
+            # Only now: an automount point admits only the process group of the command that mounts on it.
             os.setsid()
-            say(f"{_MOUNTED}\n{warning}")
+            send(f"{_MOUNTED}\n{warning}")
 
-        def say(text: str) -> None:
+        def send(text: str) -> None:
             nonlocal writing
             if writing >= 0:
                 os.write(writing, os.fsencode(text))
@@ -91,24 +91,24 @@ class Server:
             self.serve(mounted)
         except (StoreError, MountFailed) as error:
             logging.getLogger("threadfs").error("%s", error)
-            say(str(error))
+            send(str(error))
             return 1
         except Exception as error:
             logging.getLogger("threadfs").exception("the mount ended")
-            say(str(error))
+            send(str(error))
             return 1
         return 0
 
 
-def log_file_for(place: str, asked: str | None) -> str:
-    """Where a mount in the background logs, which can be written.
+def log_file_for(place: str, given: str | None) -> str:
+    """The log file of a background mount: the *given* one, or the default one for *place*. It can be written.
 
     Raises:
-        OSError: what was asked for cannot.
-        CommandFailed: nor can what it would be otherwise.
+        OSError: the given file cannot be written.
+        CommandFailed: the default file cannot be written.
     """
-    if asked:
-        path = os.path.abspath(asked)
+    if given:
+        path = os.path.abspath(given)
         open(path, "a").close()
         return path
     directory = os.path.join(_state_home(), "threadfs")
@@ -123,19 +123,19 @@ def log_file_for(place: str, asked: str | None) -> str:
 
 
 def _state_home() -> str:
-    asked = os.environ.get("XDG_STATE_HOME", "")
-    if os.path.isabs(asked):  # As the XDG specification has it, a relative one counts as unset.
-        return asked
+    state_home = os.environ.get("XDG_STATE_HOME", "")
+    if os.path.isabs(state_home):  # A relative path counts as unset, says the XDG specification.
+        return state_home
     home = os.path.expanduser("~")
     with suppress(OSError, KeyError):
-        # When a user mounts what fstab lets users mount, mount(8) hands on the home of root.
+        # When a user mounts an entry of fstab with the option `user`, mount(8) passes on root's HOME.
         if os.stat(home).st_uid != os.getuid():
             home = pwd.getpwuid(os.getuid()).pw_dir
     return os.path.join(home, ".local", "state")
 
 
 def log_to(path: str | None) -> None:
-    """Logs to a file that never grows large; else to stderr, in the way of the journal if it is one."""
+    """Logs to a file with a size limit, or to stderr; with priorities if stderr is the journal."""
     form = "%(asctime)s %(levelname)s %(message)s"
     handler: logging.Handler
     if path:
@@ -149,7 +149,7 @@ def log_to(path: str | None) -> None:
 
 
 class _JournalFormatter(logging.Formatter):
-    """The journal knows the time; each line says how urgent it is."""
+    """Writes no time, which the journal adds, and the priority of each line."""
 
     def format(self, record: logging.LogRecord) -> str:
         priority = _PRIORITIES.get(record.levelno, 6)

@@ -1,8 +1,8 @@
-"""Expire the runs that nobody works on: those that have been queued or in progress for AGE without a change.
+"""Expire abandoned runs: those that have been queued or in progress for AGE without a change.
 
-Writes each to stdout, as RUN@THREAD, the name it has below runs/ in a mount. A run that changes in that
-moment is left to whoever changed it. What has a meta.json or a status.json that says something else than a
-thread's or run's is left, and named on stderr.
+The name of each expired run goes to stdout as RUN@THREAD, as in runs/ of a mount. A run that changes at the
+same moment is left alone. So is a directory whose meta.json or status.json is not that of a thread or run; it
+is named on stderr.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ examples:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_store(parser)
-    add_older_than(parser, "how long its status is the same: a number and s, m, h, d, w or y, like 2h")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be expired")
+    add_older_than(parser, "how long the run has not changed: a number and s, m, h, d, w or y, like 2h")
+    parser.add_argument("--dry-run", action="store_true", help="only name the runs that would be expired")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -41,14 +41,14 @@ def run(options: argparse.Namespace) -> int:
     stale = sorted(progress.tracked(store.stale_runs(options.older_than_s), "run"))
     for thread_id, run_id, status in stale:
         try:
-            # Nothing goes that lies in it.
+            # Expiring deletes nothing, so foreign files do not matter.
             store.check_ours(DocumentKey(thread_id, run_id), with_foreign=True)
             if not options.dry_run:
                 store.update_run_status(thread_id, run_id, RunStatus.expired, expected=status)
         except (NotFound, RunInTerminalState, StatusChanged):
             continue
         except Unreachable:
-            raise  # Nor could any other run be expired.
+            raise  # No other run could be expired either.
         except StoreError as error:
             progress.complain(f"run {run_id}@{thread_id} stays: {error}")
             failed = True

@@ -1,9 +1,9 @@
 """Write threads to stdout as OpenAI objects, one JSON document per line: each thread, followed by
 its messages, its runs and their steps.
 
-Every object is valid under the types of the `openai` package, and has all that those accept. What they
-cannot hold goes along in a field `threadfs`, so that `threadfs import` restores the documents as they were.
-The same store gives the same bytes.
+Every object is valid under the types of the `openai` package, and has all the fields that they accept. The
+rest is in a field `threadfs`, from which `threadfs import` restores the documents byte for byte. The same
+store always gives the same export.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict",
         action="store_true",
-        help="leave out the field threadfs: only what OpenAI has, which restores less",
+        help="leave out the field threadfs: OpenAI's fields only, which restore less",
     )
 
 
@@ -38,13 +38,13 @@ def run(options: argparse.Namespace) -> int:
 
     store = open_store(options.store)
     for thread_id in options.threads:
-        store.document_info(DocumentKey(thread_id))  # Says now that there is none.
+        store.document_info(DocumentKey(thread_id))  # Fails before any output if there is none.
     missing = 0
 
     def missed(what: str, error: StoreError) -> None:
         nonlocal missing
         if isinstance(error, StorageFailed) and is_url(store.location):
-            raise error  # A file can be unreadable; of a database it is the server, for all that follows too.
+            raise error  # One file may be unreadable, but a database fails for all threads.
         missing += 1
         progress.complain(f"{what}: {error}")
 

@@ -1,10 +1,10 @@
-"""Check every document, line, name and reference of a store, also one that is in use.
+"""Check every document, line, name and reference of a store. The store may be in use.
 
-Each finding is one line on stdout: the path in the store, how bad it is, and what is wrong. An error hides
-something from a program that reads the store, a warning does not; a note is no damage (a message whose run
-has been pruned), and changes nothing about the exit status. Damage is repaired only with --repair, and
-then nothing is lost: what cannot be mended where it is, and the old version of what can, goes into the
-directory .threadfs-aside of the store, which nothing reads.
+Each finding is one line on stdout: the path in the store, the severity, and the problem. An error hides
+something from programs that read the store; a warning does not. A note is not damage (for instance a message
+whose run has been pruned), and does not change the exit status. Only --repair repairs damage, and it loses
+nothing: files that cannot be repaired, and the old versions of those that can, go into .threadfs-aside, a
+directory of the store that no program reads.
 
 Exit status: 0 when nothing is wrong (any more), 1 otherwise.
 """
@@ -30,7 +30,7 @@ examples:
   threadfs fsck --repair ~/assistants
   threadfs fsck --json ~/assistants | jq -r 'select(.severity == "error").path'"""
 
-# A repair may bring to light what it hid: a run that goes aside leaves messages that name it.
+# A repair may reveal more damage: when a run goes aside, messages still name it.
 _ROUNDS = 5
 
 
@@ -67,17 +67,17 @@ class Report:
 
     def say(self, finding: Finding, repair: str = "") -> None:
         if self._as_json:
-            said = {"path": finding.path, "severity": finding.severity.value, "problem": finding.what}
+            fields = {"path": finding.path, "severity": finding.severity.value, "problem": finding.what}
             if repair:
-                said["repair"] = repair
-            progress.say(json.dumps(said))
+                fields["repair"] = repair
+            progress.say(json.dumps(fields))
         else:
             line = f"{finding.path}: {finding.severity.value}: {finding.what}"
             progress.say(f"{line} ({repair})" if repair else line)
 
 
 def is_damage(finding: Finding) -> bool:
-    """A note is none."""
+    """Whether it is an error or a warning; a note is not damage."""
     return finding.severity.value != "note"
 
 
@@ -88,7 +88,9 @@ def _check(store: Store, report: Report) -> None:
     for thread_id in progress.tracked(thread_ids, "thread", len(thread_ids)):
         for finding in check_thread(store, thread_id):
             if finding.problem is Problem.UNREADABLE:
-                raise CommandFailed(f"{finding.path}: {finding.what}")  # It is the server, and no damage.
+                raise CommandFailed(
+                    f"{finding.path}: {finding.what}"
+                )  # The server fails: that is not damage.
             report.say(finding)
             report.remaining += is_damage(finding)
 
@@ -107,14 +109,14 @@ def _check_directory(store: ThreadStore, report: Report, *, repair: bool) -> Non
 def _look(
     findings: Callable[[], Iterator[Finding]], report: Report, mend: Callable[[Finding], str] | None
 ) -> None:
-    """Reports what is found, and repairs it until nothing more can be repaired."""
-    said: set[tuple[str, str]] = set()
+    """Reports findings, and repairs damage until nothing more can be repaired."""
+    reported: set[tuple[str, str]] = set()
     for _ in range(_ROUNDS):
         mended = remaining = 0
         for finding in findings():
             if not is_damage(finding):
-                if (finding.path, finding.what) not in said:
-                    said.add((finding.path, finding.what))
+                if (finding.path, finding.what) not in reported:
+                    reported.add((finding.path, finding.what))
                     report.say(finding)
                 continue
             repair = _mended(finding, mend) if mend else ""
@@ -124,8 +126,8 @@ def _look(
                 remaining += 1
             if repair or not mend:
                 report.say(finding, repair)
-            elif (finding.path, finding.what) not in said:
-                said.add((finding.path, finding.what))
+            elif (finding.path, finding.what) not in reported:
+                reported.add((finding.path, finding.what))
                 report.say(finding, "cannot be repaired")
         if not mended:
             break

@@ -1,4 +1,4 @@
-"""List the mounts of threadfs: which store is where, and which of them a killed process left dead."""
+"""List the mounts of threadfs: the store and the place of each, and whether its process was killed (dead)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ANSWERS_S = 3.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """It takes none."""
+    """None."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -33,9 +33,8 @@ def run(options: argparse.Namespace) -> int:
         notes = [state]
         if "ro" in mount.options:
             notes.append("read-only")
-        said = ", ".join(filter(None, notes))
-        line = f"{mount.source} on {mount.mountpoint}" + (f" ({said})" if said else "")
-        progress.say(line)
+        note = ", ".join(filter(None, notes))
+        progress.say(f"{mount.source} on {mount.mountpoint}" + (f" ({note})" if note else ""))
     return 0
 
 
@@ -44,12 +43,12 @@ def state_of(mount: Mount) -> str:
 
 
 def states_of(mounts: list[Mount]) -> list[str]:
-    """What is wrong with each mount; nothing when it answers."""
+    """The problem with each mount; empty if it answers."""
     from threadfs.mounting import life_line
 
     states = ["does not answer" for _ in mounts]
 
-    def ask(index: int) -> None:
+    def check(index: int) -> None:
         try:
             if life_line.is_dead(mounts[index]):
                 states[index] = "dead"
@@ -59,11 +58,11 @@ def states_of(mounts: list[Mount]) -> list[str]:
             is_refused = error.errno in (errno.EACCES, errno.EPERM)
             states[index] = "of another user" if is_refused else str(error.strerror)
 
-    # All at once, in threads: a process that hangs would have us hang too.
-    asking = [threading.Thread(target=ask, args=(index,), daemon=True) for index in range(len(mounts))]
-    for thread in asking:
+    # All at once, in threads, as a call to a mount that hangs does not return.
+    checking = [threading.Thread(target=check, args=(index,), daemon=True) for index in range(len(mounts))]
+    for thread in checking:
         thread.start()
     until_s = time.monotonic() + _ANSWERS_S
-    for thread in asking:
+    for thread in checking:
         thread.join(max(0.0, until_s - time.monotonic()))
     return states

@@ -1,6 +1,6 @@
 """Mount a store, in the background unless told otherwise.
 
-The same form serves ``mount -t fuse.threadfs STORE MNT`` and ``/etc/fstab``, whose helper calls
+``mount -t fuse.threadfs STORE MNT`` and ``/etc/fstab`` use the same form: their helper runs
 ``threadfs STORE MNT -o OPTS``.
 """
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from threadfs.mounting.mount_table import Mount
     from threadfs.mounting.serving import Settings
 
-# What mount(8), systemd and their helpers hand on that says nothing to a file system like this one.
-# ("dev" and "suid" come from mount.fuse; a mount of ours never has them.)
+# Options that mount(8), systemd and their helpers pass on, and that mean nothing here.
+# ("dev" and "suid" come from mount.fuse; our mounts never have them.)
 _GENERIC = (
     "rw,defaults,auto,noauto,user,nouser,users,owner,group,nofail,_netdev,dev,nodev,suid,nosuid,exec,sync,async,"
     "dirsync,atime,noatime,diratime,nodiratime,relatime,norelatime,strictatime,nostrictatime,lazytime,nolazytime,"
     "mand,nomand,iversion,noiversion,silent,loud,default_permissions"
 )
-# Those of which mount(8) and its helper always hand on some. (A person says --read-only, or has a store.)
+# mount(8) and its helper always pass on some of these. (A person gives --read-only instead.)
 _OF_MOUNT = ("rw", "ro", "dev", "suid")
 _BY_MOUNT = "mount(8)"
 _GENERIC_PREFIXES = ("x-", "X-", "comment=", "user=", "fsname=", "subtype=")
@@ -57,11 +57,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=_mount_options,
-        help="options as in /etc/fstab: ro, allow_other, noexec, log=FILE; whose the files are shown to "
-        "be, and what nobody may: uid=, gid=, umask=, fmask=, dmask=; generic ones are accepted",
+        help="options as in /etc/fstab: ro, allow_other, noexec, log=FILE; the owner and the masks of the "
+        "permissions to show: uid=, gid=, umask=, fmask=, dmask=; generic ones are accepted",
     )
     add_create(options)
-    # What mount(8) may hand to a helper.
+    # Options that mount(8) may pass to a helper.
     for flag in ("-s", "-n", "-v", "-w"):
         options.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
     options.add_argument("-r", dest="read_only", action="store_true", help=argparse.SUPPRESS)
@@ -73,10 +73,10 @@ def places(parser: argparse.ArgumentParser) -> None:
 
 
 def _mount_options(text: str) -> dict[str, str]:
-    """The options of ``-o`` that mean something here, and `_BY_MOUNT`, if they are from mount(8).
+    """The options of ``-o`` that mean something here, and `_BY_MOUNT` if they come from mount(8).
 
     Raises:
-        argparse.ArgumentTypeError: one is unknown or has a bad value. What means nothing here is left out.
+        argparse.ArgumentTypeError: one is unknown or has a bad value.
     """
     found = {}
     for option in filter(None, text.split(",")):
@@ -102,17 +102,17 @@ def run(options: argparse.Namespace) -> int:
     from threadfs.mounting.place import MountFailed, check_apart, clear_dead, place_lock
     from threadfs.mounting.serving import Settings
 
-    asked: dict[str, str] = {}
+    mount_options: dict[str, str] = {}
     for some in options.mount_options:
-        asked |= some
+        mount_options |= some
     settings = Settings(
-        read_only=options.read_only or "ro" in asked,
-        allow_other=options.allow_other or "allow_other" in asked,
-        no_exec="noexec" in asked,
-        ownership=ownership.ownership_of(asked),
+        read_only=options.read_only or "ro" in mount_options,
+        allow_other=options.allow_other or "allow_other" in mount_options,
+        no_exec="noexec" in mount_options,
+        ownership=ownership.ownership_of(mount_options),
     )
-    if not options.create and (said := mistyped(options.store)):
-        raise UsedWrongly(f"{said}; see threadfs --help")
+    if not options.create and (mistake := mistyped(options.store)):
+        raise UsedWrongly(f"{mistake}; see threadfs --help")
     location = stores.absolute(stores.resolved(options.store))
     mountpoint = os.path.abspath(os.path.expanduser(options.mountpoint))
     directory = None if stores.is_url(location) else location
@@ -121,119 +121,125 @@ def run(options: argparse.Namespace) -> int:
         if clear_dead(mountpoint):
             print(f"cleared the dead mount that a killed process left on {mountpoint}")
         place = os.path.realpath(mountpoint)
-        if _is_there(place, shown, mountpoint, settings):
+        if _is_mounted(place, shown, mountpoint, settings):
             return 0
         if directory:
             check_apart(directory, place)
-        is_new = directory and _is_new(directory, is_unasked=_is_unasked(asked), insist=options.create)
-        if _stands(directory, place, shown, mountpoint, settings):
+        is_new = directory and _is_new(
+            directory, is_unattended=_is_unattended(mount_options), insist=options.create
+        )
+        if _is_mounted_or_free(directory, place, shown, mountpoint, settings):
             return 0
         if directory and is_new:
             stores.open_store(directory, create=True, insist=options.create)
             print(f"made a new store: {directory}")
         with place_lock(place) as lock:
-            if _stands(directory, place, shown, mountpoint, settings):
+            if _is_mounted_or_free(directory, place, shown, mountpoint, settings):
                 return 0
             server = background.Server(location, place, settings, lock, options.create)
+            log = mount_options.get("log") or options.log
             if options.foreground:
-                log = asked.get("log") or options.log
                 background.log_to(log)
-                server.serve(_warn if log else lambda warning: None)  # Else the log is there.
+                server.serve(_warn if log else lambda warning: None)  # A log on stderr has the warning.
                 return 0
-            log_file = background.log_file_for(place, asked.get("log") or options.log)
+            log_file = background.log_file_for(place, log)
             _warn(server.start(log_file))
-        os.stat(place)  # Answered by the mount itself.
+        os.stat(place)  # The mount itself answers this.
     except MountFailed as error:
         raise CommandFailed(str(error)) from None
     _welcome(shown, mountpoint, log_file)
     return 0
 
 
-def _is_there(place: str, shown: str, mountpoint: str, settings: Settings) -> bool:
-    """Whether the store is mounted there already, which is said.
+def _is_mounted(place: str, shown: str, mountpoint: str, settings: Settings) -> bool:
+    """Whether the store is mounted there already; prints so.
 
     Raises:
-        CommandFailed: it is, and otherwise than was asked for.
+        CommandFailed: it is, but with other settings.
     """
     from threadfs.mounting.mount_table import on_top
 
     there = on_top(place)
     if there is None or not there.is_threadfs or there.source != shown:
         return False
-    if lacking := _lacking(there, settings):
+    if missing := _missing_settings(there, settings):
         what_to_do = f"unmount it first (threadfs umount {mountpoint})"
-        raise CommandFailed(f"{mountpoint} is mounted already, and not {lacking}: {what_to_do}")
+        raise CommandFailed(f"{mountpoint} is mounted already, and not {missing}: {what_to_do}")
     is_read_only = "ro" in there.options
     print(f"already mounted{' (read-only)' if is_read_only else ''}: {shown} on {mountpoint}")
     return True
 
 
-def _stands(directory: str | None, place: str, shown: str, mountpoint: str, settings: Settings) -> bool:
-    """Whether the store is mounted there already; if not, that it can be.
+def _is_mounted_or_free(
+    directory: str | None, place: str, shown: str, mountpoint: str, settings: Settings
+) -> bool:
+    """Whether the store is mounted there already; if not, checks that it can be.
 
-    Somebody may be faster at any moment: two mounts of one store on one place never stack.
+    Another command may be faster at any moment: two mounts of one store never stack on one place.
 
     Raises:
-        CommandFailed, MountFailed: neither.
+        CommandFailed: as `_is_mounted`.
+        MountFailed: as `check_place`.
     """
     from threadfs.mounting.place import MountFailed, check_place
 
-    if _is_there(place, shown, mountpoint, settings):
+    if _is_mounted(place, shown, mountpoint, settings):
         return True
     try:
         check_place(directory, place)
     except MountFailed:
-        if _is_there(place, shown, mountpoint, settings):
+        if _is_mounted(place, shown, mountpoint, settings):
             return True
         raise
     return False
 
 
-def _lacking(there: Mount, settings: Settings) -> str:
-    """What was asked for of a mount and it has not, in words."""
-    asked = [
+def _missing_settings(there: Mount, settings: Settings) -> str:
+    """The requested settings that a mount does not have, in words."""
+    requested = [
         ("read-only", settings.read_only, "ro" in there.options),
         ("with --allow-other", settings.allow_other, "allow_other" in there.shared),
         ("noexec", settings.no_exec, "noexec" in there.options),
         ("with this owner and these masks", *_owners(there, settings.ownership)),
     ]
-    return ", nor ".join(words for words, is_asked, is_so in asked if is_asked and not is_so)
+    return ", nor ".join(words for words, is_requested, is_set in requested if is_requested and not is_set)
 
 
-def _owners(there: Mount, asked: ownership.Ownership) -> tuple[bool, bool]:
-    """Whether owner or masks are asked for, and whether what is mounted shows them."""
-    if asked == ownership.Ownership():
+def _owners(there: Mount, requested: ownership.Ownership) -> tuple[bool, bool]:
+    """Whether an owner or masks are requested, and whether the mount shows them."""
+    if requested == ownership.Ownership():
         return False, True
-    # Of each kind of file one; the mount answers, or the whole command would hang later.
+    # A directory and a file. If the mount hangs here, the command would hang later as well.
     for shown, mode in ((there.mountpoint, 0o40755), (f"{there.mountpoint}/README.md", 0o100444)):
         found = os.stat(shown)
-        if (found.st_uid, found.st_gid, found.st_mode) != (asked.uid, asked.gid, asked.shown(mode)):
+        expected = (requested.uid, requested.gid, requested.shown(mode))
+        if (found.st_uid, found.st_gid, found.st_mode) != expected:
             return True, False
     return True, True
 
 
-def _is_unasked(asked: dict[str, str]) -> bool:
-    """Whether no person has just named the store, but a line of fstab, or a unit, some day.
+def _is_unattended(mount_options: dict[str, str]) -> bool:
+    """Whether fstab or a unit has named the store, not a person at a terminal.
 
-    A directory that is missing then is on a disk that is not mounted yet.
+    The disk of a missing directory may not be mounted yet then.
     """
     from threadfs.commands.progress import is_journal
 
-    if _BY_MOUNT in asked or is_journal():
+    if _BY_MOUNT in mount_options or is_journal():
         return True
     return "NOTIFY_SOCKET" in os.environ or os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
 
 
-def _is_new(directory: str, *, is_unasked: bool, insist: bool) -> bool:
-    """Whether the store is missing, and to be made.
+def _is_new(directory: str, *, is_unattended: bool, insist: bool) -> bool:
+    """Whether the store is missing and has to be made.
 
     Raises:
-        CommandFailed, CannotOpen: it is not to be, or what is there is none or cannot be read.
+        CommandFailed, CannotOpen: it must not be made, is not a store, or cannot be read.
     """
     from threadfs.stores import NoStore, check_is_there, open_store
 
     if not os.path.lexists(directory):
-        if is_unasked and not insist:
+        if is_unattended and not insist:
             raise CommandFailed(f"{directory} is not there: mount its disk, or make it (mkdir, or --create)")
         check_is_there(directory, directory, create=True, insist=insist)
         return True

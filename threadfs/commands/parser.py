@@ -1,8 +1,8 @@
-"""The one definition of the command line, from which help, completion and the manual page are made.
+"""The one definition of the command line: help, completion and the manual page are made from it.
 
-A mount has no command word: ``threadfs STORE MNT``. So there are a parser for a mount, one for each command,
-and the whole one, which nothing is parsed with. Making a parser is quick; what makes it pretty is imported
-when it is asked for help.
+A mount has no command word: ``threadfs STORE MNT``. So there is a parser for a mount, one for each command,
+and one for the whole command line, which is only used for help and the like. Making a parser is fast: it
+imports the modules that format help only to print it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ DESCRIPTION = """\
 Mount STORE, a store of assistant conversations (threads, messages, runs and run steps), on the
 directory MNT as a tree of files; or look after a store.
 
-STORE is a directory, or a postgresql:// URL. A directory that is missing is made if its path is given
-(./NAME, in a directory that is there), but not from fstab or a unit, where its disk may not be mounted yet;
---create makes it anyway. A store that is named like a command is given as ./NAME.
+STORE is a directory, or a postgresql:// URL. A missing directory is made if it is given as a path (./NAME, in
+an existing directory), but not from fstab or a unit, where its disk may not be mounted yet; --create makes it
+anyway. Write ./NAME for a store that has the name of a command.
 
-`threadfs mount STORE MNT` is the same, and unmount is umount."""
+`threadfs mount STORE MNT` is the same, and `unmount` means `umount`."""
 EPILOG = """\
 examples:
   threadfs ~/assistants ~/mnt                   mount in the background
@@ -40,11 +40,11 @@ examples:
   threadfs export ~/assistants > backup.jsonl   and back: threadfs import ~/other < backup.jsonl
   threadfs prune ~/assistants --older-than 90d --dry-run
 
-Exit status: 0 done, 1 failed, 2 used wrongly. `threadfs COMMAND --help` tells the rest."""
+Exit status: 0 done, 1 failed, 2 used wrongly. `threadfs COMMAND --help` has the details."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and colours its help on a terminal."""
+    """Reports errors in one line, and colours help on a terminal."""
 
     def __init__(self, *, prog: str, **settings: Any) -> None:
         super().__init__(prog=prog, allow_abbrev=False, formatter_class=_any_formatter, **settings)
@@ -64,7 +64,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _any_formatter(prog: str) -> argparse.HelpFormatter:
-    """What argparse makes while arguments are added; with a width it need not ask the terminal for one."""
+    """A formatter for argparse while arguments are added; a fixed width saves a call to the terminal."""
     return argparse.HelpFormatter(prog, width=_HELP_COLUMNS)
 
 
@@ -84,12 +84,12 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 
 class _PrintCompletion(argparse.Action):
-    """Writes what a shell reads to complete our command line."""
+    """Writes a completion script for a shell."""
 
     def __call__(self, parser: argparse.ArgumentParser, *arguments: Any, **_: Any) -> None:
         from threadfs.commands.completion import script
 
-        print(script(arguments[1]))
+        print(script(whole_parser(is_brief=True), arguments[1]))
         parser.exit()
 
 
@@ -105,7 +105,7 @@ def _add_general(parser: argparse.ArgumentParser) -> None:
 
 
 def mount_parser(given: Sequence[str]) -> Parser:
-    """The parser of ``threadfs STORE MNT``, for these arguments."""
+    """The parser of ``threadfs STORE MNT``; its errors depend on the arguments *given*."""
     parser = _add_mounting(_MountParser(given))
     module_of("mount").places(parser)
     return parser
@@ -118,7 +118,7 @@ def _add_mounting(parser: Parser) -> Parser:
 
 
 class _MountParser(Parser):
-    """Parses a mount, and tells of the commands as well."""
+    """Parses a mount; its help and errors cover the commands as well."""
 
     def __init__(self, given: Sequence[str]) -> None:
         super().__init__(prog="threadfs")
@@ -131,11 +131,11 @@ class _MountParser(Parser):
         from threadfs.commands.places import did_you_mean, mistyped
 
         _, rest = _add_mounting(Parser(prog="threadfs")).parse_known_args(self._given)
-        if len(rest) > 1 and not rest[0].startswith("-") and (said := mistyped(rest[0])):
-            # Of a command that is none the arguments mean nothing.
-            message = said
+        if len(rest) > 1 and not rest[0].startswith("-") and (mistake := mistyped(rest[0])):
+            # The arguments of an unknown command mean nothing.
+            message = mistake
         elif "required" in message:
-            # argparse names what is missing, also when it is not what is wrong.
+            # argparse names a missing argument even when an unknown option is the mistake.
             unknown = [word for word in rest if word.startswith("-")]
             if unknown and "--" not in rest:
                 message = f"unrecognized arguments: {' '.join(unknown)}"
@@ -165,14 +165,14 @@ def whole_parser(*, is_brief: bool = False) -> Parser:
     parser = Parser(prog="threadfs", usage=USAGE, description=DESCRIPTION, epilog=EPILOG)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     for command, line in COMMANDS.items():
-        made = commands.add_parser(command, prog=f"threadfs {command}", help=line)
-        _define(made, command)
+        subparser = commands.add_parser(command, prog=f"threadfs {command}", help=line)
+        _define(subparser, command)
         if is_brief:
-            made.description = line
+            subparser.description = line
     if is_brief:
         for alias, command in ALIASES.items():
             line = COMMANDS.get(command, "mount STORE on MNT")
-            made = commands.add_parser(alias, prog=f"threadfs {alias}", help=line)
-            _define(made, command)
-            made.description = line
+            subparser = commands.add_parser(alias, prog=f"threadfs {alias}", help=line)
+            _define(subparser, command)
+            subparser.description = line
     return _add_mounting(parser)

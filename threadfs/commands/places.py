@@ -1,4 +1,4 @@
-"""Arguments that name a place, and what a shell offers for them."""
+"""Arguments that name a store or a mount point, and their completion."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from threadfs.commands import ALIASES, COMMANDS
 _SCHEMES = ("postgresql", "postgres")
 _URL = re.compile("([A-Za-z][A-Za-z0-9+.-]*)://")
 
-# How much of two words is the same, of 1.
+# How similar a command must be to be suggested, from 0 to 1.
 _NEAR = 0.5
 
-# As shtab has them, which is not imported to parse a command line.
+# As in shtab, which takes too long to import for each command line.
 FILE = {
     "bash": "_shtab_compgen_files",
     "zsh": "_files",
@@ -31,7 +31,7 @@ DIRECTORY = {
 
 
 def completes(action: argparse.Action, candidates: Mapping[str, str]) -> None:
-    """Has shells offer *candidates* for an argument."""
+    """Lets shells offer *candidates* for an argument."""
     action.complete = candidates  # type: ignore[attr-defined]
 
 
@@ -47,21 +47,21 @@ def add_create(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--create",
         action="store_true",
-        help="make STORE where it is missing, or holds other things and not one thread",
+        help="make STORE if it is missing, or if it holds other files and not one thread",
     )
 
 
 def store_location(given: str) -> str:
-    """What may name a store. Raises ArgumentTypeError for a URL of a kind that nobody knows."""
+    """A path or URL of a store. Raises ArgumentTypeError for a URL of an unknown kind."""
     scheme = _URL.match(given)
     if scheme and scheme[1] not in _SCHEMES:
-        # Not the whole of it, which may hold a password.
+        # Without the rest, which may hold a password.
         raise argparse.ArgumentTypeError(f"{scheme[0]} is no store: give a directory, or a postgresql:// URL")
     return not_empty(given)
 
 
 def mount_point(given: str) -> str:
-    """What may be a mount point. Raises ArgumentTypeError for a URL, which names a store."""
+    """A path of a mount point. Raises ArgumentTypeError for a URL, which can only be a store."""
     if scheme := _URL.match(given):
         raise argparse.ArgumentTypeError(f"{scheme[0]} is no directory to mount on")
     return not_empty(given)
@@ -70,7 +70,7 @@ def mount_point(given: str) -> str:
 def mistyped(word: str) -> str | None:
     """Why *word* is neither a command nor a store, in words; ``None`` when it may be one.
 
-    A new store is given with its directory, so that no mistyped command makes one.
+    A new store is given as a path with a `/`, so that a mistyped command makes none.
     """
     path = os.path.expanduser(word)
     if not word or "/" in path or os.path.lexists(path):
@@ -79,7 +79,7 @@ def mistyped(word: str) -> str | None:
 
 
 def did_you_mean(word: str) -> str:
-    """The command whose name is nearest to *word*, if one is near."""
+    """The command that is most similar to *word*, as a question; empty if none is similar."""
     from difflib import get_close_matches
 
     near = get_close_matches(word, [*COMMANDS, *ALIASES], n=1, cutoff=_NEAR)

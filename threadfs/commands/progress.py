@@ -1,4 +1,4 @@
-"""What commands print, and a progress bar on stderr for those who watch, which no pipe or log gets."""
+"""The output of commands, and a progress bar on stderr if that is a terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _NoBar:
 
 @contextmanager
 def bar(total: int | None, unit: str) -> Iterator[Bar]:
-    """Something to `update` as *unit* after *unit* is done; *total* is how many there will be, if known."""
+    """A progress bar to `update` after each *unit*; *total* is the number of units, if known."""
     if not sys.stderr.isatty():
         yield _NoBar()
         return
@@ -36,7 +36,7 @@ def bar(total: int | None, unit: str) -> Iterator[Bar]:
 
 
 def tracked(items: Iterable[T], unit: str, total: int | None = None) -> Iterator[T]:
-    """*items*, one by one, with a bar."""
+    """Yields *items* one by one, with a bar."""
     with bar(total, unit) as shown:
         for item in items:
             yield item
@@ -44,17 +44,17 @@ def tracked(items: Iterable[T], unit: str, total: int | None = None) -> Iterator
 
 
 def say(line: str) -> None:
-    """A line on stdout, also while a bar is on the terminal. It may hold text of a store."""
+    """Prints a line to stdout, also while a bar is shown. The line may hold text of a store."""
     _write(_printable(line), sys.stdout)
 
 
 def complain(line: str) -> None:
-    """A line on stderr, also while a bar is there."""
+    """Prints a line to stderr, also while a bar is shown."""
     _write(complaint(line), sys.stderr)
 
 
 def complaint(line: str) -> str:
-    """A reason as stderr shows it; the journal knows who speaks, and takes 3 for the priority of an error."""
+    """A reason as a line for stderr: with our name, or for the journal with the priority of an error."""
     shown = _printable(line)
     return f"<3>{shown}" if is_journal() else f"threadfs: {shown}"
 
@@ -62,14 +62,14 @@ def complaint(line: str) -> str:
 def _printable(line: str) -> str:
     if line.isprintable():
         return line
-    # Not at the top: what it belongs to takes a while to import, and most lines do without.
+    # Imported here, as `store` takes a while to import, and most lines do not need it.
     from store.printing import printable
 
     return printable(line)
 
 
 def is_journal() -> bool:
-    """stderr is the journal: systemd says which file that is."""
+    """Whether stderr is the journal; systemd puts the numbers of that file into the environment."""
     try:
         status = os.fstat(2)
     except OSError:

@@ -1,11 +1,11 @@
-"""Delete threads in which nothing has changed for AGE, and write the id of each to stdout. A thread that
-was imported is as young as its import, however old the conversation is.
+"""Delete threads that have not changed for AGE, and write the id of each to stdout. A thread that was
+imported is as young as its import, however old the conversation is.
 
-With --status, delete only runs that have had one of these statuses for AGE. What is in progress is never
-deleted, nor is a thread that holds a run in progress, or a damaged one, which may be.
+With --status, delete only runs that have had one of these statuses for AGE. A run in progress is never
+deleted, nor is its thread. A damaged run counts as in progress.
 
-Nor is a directory whose meta.json is no thread's, or that holds anything that is no part of a thread (but
-for what killed programs left): it is named on stderr, and the exit status is 1.
+A directory stays if its meta.json is not that of a thread, or if it holds files that do not belong to a
+thread (except those that killed programs have left): it is named on stderr, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from threadfs.commands.places import add_store
 if TYPE_CHECKING:
     from store import Store
 
-# All that are not in progress.
+# All statuses that are not in progress.
 _STATUSES = ("queued", "completed", "cancelled", "failed", "expired", "incomplete")
 
 EXAMPLES = """\
@@ -33,10 +33,10 @@ examples:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    # STORE comes first, since --status takes all that follow it.
+    # STORE comes first, since --status takes all words after it.
     parser.usage = "%(prog)s STORE --older-than AGE [--status STATUS ...] [--foreign] [--dry-run]"
     add_store(parser)
-    add_older_than(parser, "how long nothing has changed: a number and s, m, h, d, w or y, like 30d")
+    add_older_than(parser, "how long it has not changed: a number and s, m, h, d, w or y, like 30d")
     parser.add_argument(
         "--status",
         metavar="STATUS",
@@ -48,9 +48,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--foreign",
         action="store_true",
-        help="delete with a thread, or run, what lies in it and is no part of one",
+        help="delete a thread or run with files in it that do not belong to it",
     )
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+    parser.add_argument("--dry-run", action="store_true", help="only name what would be deleted")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 class _Prune:
-    """Deletes, and names what it deletes and what it leaves though it is old."""
+    """Deletes threads or runs and names them; also names old ones that it has to leave."""
 
     def __init__(self, store: Store, options: argparse.Namespace) -> None:
         self.store = store
@@ -79,7 +79,7 @@ class _Prune:
             for name in self._runs(thread_id) if self._options.status else self._thread(thread_id):
                 progress.say(name)
         except Unreachable:
-            raise  # Nor could anything else be deleted.
+            raise  # Nothing else could be deleted either.
         except StoreError as error:
             self._complain(str(error))
 
@@ -121,7 +121,7 @@ class _Prune:
         with suppress(NotFound):
             for run_id in sorted(store.list_run_ids(thread_id)):
                 key = DocumentKey(thread_id, run_id)
-                # Of a damaged run nobody knows the status.
+                # The status of a damaged run is unknown.
                 with suppress(NotFound, Damaged, RunInProgress):
                     if store.document_info(key).modified_ns > self._latest_ns:
                         continue

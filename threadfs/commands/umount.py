@@ -1,9 +1,9 @@
 """Unmount MNT. Returns when the mount is gone and the process that served it has ended.
 
-What is in drafts/ is gone with the mount. While there are files it stays, and some of them are named,
+Files in drafts/ are lost with the mount. While there are any, the mount stays and some of them are named,
 unless --force is given.
 
-A dead mount, which a killed process left, is cleared. What is no mount of threadfs is left alone.
+A dead mount of a killed process is cleared. Other mounts are left alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ examples:
   threadfs umount --lazy ~/mnt    out of sight at once, gone when nothing is open any more"""
 
 _ENDS_S = 30.0
-# How long a mount may take to say what is in its drafts, and how many of them are named.
+# How long a mount may take to list its drafts, and how many of them are named.
 _ANSWERS_S = 3.0
 _NAMED = 5
 
@@ -64,24 +64,24 @@ def run(options: argparse.Namespace) -> int:
         ["fusermount3", "-u", *lazy, "--", place], check=False, capture_output=True, text=True
     )
     if done.returncode:
-        said = " ".join(done.stderr.split()).removeprefix("fusermount3: ")
-        if "busy" in said:
+        reason = " ".join(done.stderr.split()).removeprefix("fusermount3: ")
+        if "busy" in reason:
             raise CommandFailed(f"{given} is busy: something in it is open (fuser -m {given} says what)")
-        raise CommandFailed(f"{given}: {said}")
+        raise CommandFailed(f"{given}: {reason}")
     if not options.lazy and not life_line.wait(_ENDS_S):
         raise CommandFailed(f"{given} is unmounted, but process {life_line.pid} has not ended yet")
     return 0
 
 
 def _drafts_of(mount: Mount) -> list[str]:
-    """What in ``drafts/`` of a mount is, or holds, a file; nothing when it does not say so in time.
+    """The entries of ``drafts/`` of a mount that are or hold a file; none if it does not answer in time.
 
-    A process of its own asks: one that waits for a mount may not end before it answers. And it asks as the
-    user who mounted, whom alone the mount may answer.
+    A separate process lists them, as a process that waits for a mount cannot end before it answers. It runs
+    as the user who mounted, as the mount may refuse all others.
     """
     drafts = f"{mount.mountpoint}/drafts/"
     user, group = mount.owner if os.geteuid() == 0 else (None, None)
-    asking = subprocess.Popen(
+    listing = subprocess.Popen(
         ["find", drafts, "-mindepth", "1", "!", "-type", "d", "-print0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -89,15 +89,15 @@ def _drafts_of(mount: Mount) -> list[str]:
         user=user,
         group=group,
     )
-    said = b""
+    output = b""
     try:
-        said, _ = asking.communicate(timeout=_ANSWERS_S)
+        output, _ = listing.communicate(timeout=_ANSWERS_S)
     except subprocess.TimeoutExpired as error:
-        said = error.stdout or b""
-        asking.kill()
+        output = error.stdout or b""
+        listing.kill()
         with suppress(subprocess.TimeoutExpired):
-            asking.wait(_ANSWERS_S / 10)
-    paths = [path.removeprefix(drafts) for path in os.fsdecode(said).split("\0")[:-1]]
+            listing.wait(_ANSWERS_S / 10)
+    paths = [path.removeprefix(drafts) for path in os.fsdecode(output).split("\0")[:-1]]
     return list(dict.fromkeys(path.partition("/")[0] for path in paths))
 
 

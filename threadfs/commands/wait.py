@@ -1,7 +1,7 @@
-"""Wait until a run has ended, and write its status to stdout. RUN@THREAD is what `runs/` in a mount,
-`prune` and `expire` call it.
+"""Wait until a run has ended, and write its status to stdout. RUN@THREAD is its name in `runs/` of a mount,
+and in the output of `prune` and `expire`.
 
-Exit status: 0 when it is completed, 1 when it has ended otherwise or is not there (any more).
+Exit status: 0 when it is completed, 1 when it has ended otherwise or does not exist (any more).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ examples:
   threadfs wait ~/assistants thread_1 run_1 && echo done
   threadfs wait ~/mnt run_1@thread_1"""
 
-# How often to look where the system reports no changes.
+# How often to look if no changes are reported.
 _LOOK_S = 2.0
 
 
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         while True:
             changed.clear()
-            # Before looking: what changes from now on is reported. Each time: a watch may have been lost.
+            # First follow, then look, so that no change is missed. Each time, as a watch may be lost.
             reported = watch.follow(DocumentKey(options.thread, options.run))
             reported &= watch.follow(DocumentKey(options.thread, ""))
             found = store.get_run(options.thread, options.run)

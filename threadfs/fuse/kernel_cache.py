@@ -97,7 +97,7 @@ class KernelCache:
         if isinstance(node, (ThreadDirectory, RunsDirectory)):
             # Their time is that of everything in the thread.
             return self._tree.store.reports_all_of(node.thread_id)
-        return node.scope in self._followed and not node.is_passing
+        return node.scope in self._followed and not node.may_vanish_unreported
 
     def covers_names_in(self, directory: Directory) -> bool:
         """Whether each name that comes or goes is going to be reported."""
@@ -106,7 +106,7 @@ class KernelCache:
     def entry_timeout_s(self, node: Node) -> float:
         if node.is_permanent:
             return WATCHED_S
-        if node.scope is None or node.is_passing:
+        if node.scope is None or node.may_vanish_unreported:
             return 0
         return WATCHED_S if node.listed_in in self._followed else UNWATCHED_S
 
@@ -118,7 +118,7 @@ class KernelCache:
             return UNWATCHED_S
         if node.is_permanent:
             return WATCHED_S
-        return 0 if node.scope is None or node.is_passing else UNWATCHED_S
+        return 0 if node.scope is None or node.may_vanish_unreported else UNWATCHED_S
 
     def stats(self) -> dict[str, int]:
         """What the kernel holds, and of the threads and runs in that, which a watch follows and which not."""

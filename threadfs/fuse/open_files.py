@@ -42,9 +42,9 @@ class OpenFile:
         self._lock = trio.Lock()
 
     @property
-    def owes(self) -> bool:
+    def has_uncommitted(self) -> bool:
         """Whether something was written that has not been committed."""
-        return self.writer is not None and self.writer.owes
+        return self.writer is not None and self.writer.has_uncommitted
 
     async def __aenter__(self) -> None:
         try:
@@ -158,7 +158,7 @@ class OpenFiles:
 
         # Of several opened by one program nobody sees which descriptor is whose, but one each that it needs.
         needed = sum(
-            other.inode is file.inode and other.opener == file.opener and other.owes
+            other.inode is file.inode and other.opener == file.opener and other.has_uncommitted
             for other in (self._files.values() if file.inode.writers > 1 else (file,))
         )
 

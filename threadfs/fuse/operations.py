@@ -355,7 +355,7 @@ class Operations(pyfuse3.Operations):
         assert file.writer is not None
         async with file:
             file.is_judged = False
-            if file.writer.is_patient:
+            if file.writer.only_buffers:
                 await run_inline_or_in_thread(file.inode.node, file.writer.write, off, buf)
             else:
                 await self.files.committing(file.writer.write, off, buf)
@@ -368,14 +368,14 @@ class Operations(pyfuse3.Operations):
         """Arrives at each close of a descriptor, also that of a child that has inherited it."""
         file = self.files[fh]
         async with file:
-            if file.writer is not None and file.owes:
+            if file.writer is not None and file.has_uncommitted:
                 await self.files.commit(file, file.writer, unless_open=True)
 
     @handler
     async def fsync(self, fh: int, datasync: bool) -> None:
         file = self.files[fh]
         async with file:
-            if file.writer is not None and file.owes:
+            if file.writer is not None and file.has_uncommitted:
                 await self.files.commit(file, file.writer)
 
     @handler
@@ -385,7 +385,7 @@ class Operations(pyfuse3.Operations):
     async def release(self, fh: int) -> None:
         """No descriptor is left. Nobody waits for this, so an error is in ``.threadfs/errors`` alone."""
         file = self.files[fh]
-        if file.writer is not None and file.owes and not file.is_judged:
+        if file.writer is not None and file.has_uncommitted and not file.is_judged:
             with suppress(pyfuse3.FUSEError):
                 await self._commit_at_last_close(fh, file.writer)
         self.files.close(fh)

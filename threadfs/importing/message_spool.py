@@ -1,4 +1,4 @@
-"""The messages of a thread that is being imported, until all of it has been read."""
+"""The messages of a thread to import, until all of the thread has been read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterator
 from typing import IO
 
-# Messages beyond this wait in a file without a name.
+# Larger logs go into a file without a name.
 _IN_MEMORY_BYTES = 16 << 20
 
 
@@ -16,9 +16,9 @@ def _spool() -> IO[bytes]:
 
 
 class MessageSpool:
-    """Lines of a log in the order of a file, or in the reverse of it where that one begins with the newest.
+    """Lines of a log in the order of the export, or reversed if that has the newest message first.
 
-    OpenAI lists messages so, and of those of one second the last one first as well.
+    OpenAI lists messages newest first, also those of the same second.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class MessageSpool:
         self._has_fallen = self._has_risen = False
 
     def add(self, line: bytes, created_at_s: object) -> None:
-        """Adds a *line* with its newline; its time says how the file is ordered, if it has one."""
+        """Adds a *line* with its newline. Its time, if it has one, shows the order of the export."""
         self._file.write(line)
         self._ends.append((self._ends[-1] if self._ends else 0) + len(line))
         if not isinstance(created_at_s, int):
@@ -44,7 +44,7 @@ class MessageSpool:
         return self._has_fallen and not self._has_risen
 
     def lines(self, *, as_added: bool) -> Iterator[bytes]:
-        """The lines, the oldest first unless they are wanted *as_added*."""
+        """The lines, oldest first; with *as_added*, in the order in which they were added."""
         if as_added or not self.is_newest_first:
             self._file.seek(0)
             yield from self._file

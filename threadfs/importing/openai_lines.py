@@ -1,9 +1,9 @@
 """Reading an export into a store, thread by thread.
 
-A thread is checked to its end before anything of it is stored, and is then stored in one step. One that is
-there already and equal is left, so that an import that was interrupted can be run again; one that differs is
-refused, as is one of our own exports whose end is missing. What is wrong with one thread does not stop the
-others. Messages of other origin that come with the newest first are stored with the oldest first.
+A thread is checked to its end, and then stored in one step. An equal thread that is in the store already is
+left alone, so that an interrupted import can be run again. A thread that differs from the stored one is
+refused, and so is a thread of our own exports without its end. The other threads are imported all the same.
+Messages of other programs' exports that come newest first are stored oldest first.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from threadfs.openai.translation import Fields
 
 @dataclass(slots=True)
 class _Thread:
-    """One thread of an export: laid out as it will be stored, until something is wrong with it."""
+    """One thread of an export, laid out as it will be stored."""
 
     thread_id: str
     line: int
@@ -51,14 +51,14 @@ class _Thread:
 
 @dataclass(slots=True)
 class Import:
-    """Imports threads; *refused* is told of each that is not imported, as one line that names the line."""
+    """Imports threads; calls *refused* for each refused one, with a reason that names the line."""
 
     store: Store
     refused: Callable[[str], None]
     imported: int = 0
     left: int = 0
     _thread: _Thread | None = None
-    # Lines that say of no thread that they are of it, and why, until what follows tells.
+    # Damaged lines whose thread is not known yet: number and reason. The next good line tells.
     _damage: list[tuple[int, str]] = field(default_factory=list)
 
     def read(self, export: Iterable[bytes]) -> None:
@@ -67,17 +67,17 @@ class Import:
             if not line.strip():
                 continue
             try:
-                made = objects.parsed(line)
-                is_thread = made["object"] == "thread"
-                thread_id = _id(made, "id" if is_thread else "thread_id")
+                fields = objects.parsed(line)
+                is_thread = fields["object"] == "thread"
+                thread_id = _id(fields, "id" if is_thread else "thread_id")
             except InvalidDocument as error:
                 self._damaged(number, str(error))
                 continue
             thread = self._begun(number, thread_id) if is_thread else self._continued(number, thread_id)
-            thread.has_ended |= objects.is_last(made)
+            thread.has_ended |= objects.is_last(fields)
             if not thread.is_refused:
                 try:
-                    _add(thread, made)
+                    _add(thread, fields)
                 except StoreError as error:
                     self._refuse(thread, number, str(error))
         self._finish()
@@ -86,8 +86,8 @@ class Import:
         if self._thread is not None and self._thread.has_ended:
             self._finish()
         if self._thread is None and self._damage:
-            self._refuse(None, *self._damage.pop())  # It is not the line of the next thread.
-        # Two are enough to know that they were not just the line of the next thread.
+            self._refuse(None, *self._damage.pop())  # It cannot be the first line of the next thread.
+        # Only the last can be the first line of the next thread, so two are enough.
         if len(self._damage) < 2:
             self._damage.append((number, reason))
 
@@ -97,7 +97,7 @@ class Import:
         return self._thread
 
     def _continued(self, number: int, thread_id: str) -> _Thread:
-        """The thread that a line of *thread_id* counts for."""
+        """The thread that a line with this *thread_id* belongs to."""
         thread = self._thread
         if thread is not None and thread.thread_id == thread_id:
             if self._damage:
@@ -105,7 +105,7 @@ class Import:
                 self._damage.clear()
             return thread
         if self._damage:
-            # The line before was the one of its thread.
+            # The damaged line was the first of this thread.
             where = self._damage.pop(-1 if thread else 0)
         elif thread is not None and not thread.has_ended:
             self._refuse(thread, number, f"it is of thread {thread_id!r}, which is not the one before")
@@ -128,7 +128,7 @@ class Import:
             thread.is_refused = True
 
     def _finish(self) -> None:
-        """Stores the thread that was read, if nothing is wrong with it."""
+        """Stores the thread, unless it was refused."""
         thread, self._thread = self._thread, None
         if self._damage:
             self._refuse(thread, *self._damage[0])
@@ -149,57 +149,57 @@ class Import:
                 else:
                     self.left += 1
             except Unreachable:
-                raise  # Nor would the next thread be stored. All can be imported once more later.
+                raise  # The next thread would fail too. The import can be run again later.
             except StoreError as error:
                 self._refuse(thread, thread.line, str(error))
             else:
                 self.imported += 1
 
 
-def _id(made: Fields, name: str) -> str:
-    """A field that says what an object is or belongs to. Raises InvalidDocument."""
-    value = made.get(name)
+def _id(fields: Fields, name: str) -> str:
+    """The field *name*, an id. Raises InvalidDocument."""
+    value = fields.get(name)
     if not isinstance(value, str):
-        raise InvalidDocument(f"{name}: must be a text" if name in made else f"{name}: missing")
+        raise InvalidDocument(f"{name}: must be a text" if name in fields else f"{name}: missing")
     return value
 
 
-def _laid_out(key: DocumentKey, made: Fields) -> bytes:
-    return transitions.laid_out(key, objects.restored(made, is_line=False))
+def _laid_out(key: DocumentKey, fields: Fields) -> bytes:
+    return transitions.laid_out(key, objects.restored(fields, is_line=False))
 
 
-def _add(thread: _Thread, made: Fields) -> None:
-    """Adds an object to the thread that it is or belongs to.
+def _add(thread: _Thread, fields: Fields) -> None:
+    """Adds an object of an export, which may be the thread itself.
 
     Raises:
-        InvalidDocument, InvalidName: it does not belong there, or is none.
+        InvalidDocument, InvalidName: it is not valid, or does not belong there.
     """
-    object_id = _id(made, "id")
-    if made["object"] == "thread":
-        thread.is_ours = objects.OWN_FIELD in made
-        thread.document = _laid_out(DocumentKey(names.checked(object_id)), made)
+    object_id = _id(fields, "id")
+    if fields["object"] == "thread":
+        thread.is_ours = objects.OWN_FIELD in fields
+        thread.document = _laid_out(DocumentKey(names.checked(object_id)), fields)
         return
-    if made["object"] == "thread.message":
-        restored = objects.restored(made, is_line=True)
-        thread.messages.add(transitions.laid_out_line(thread.thread_id, restored), made.get("created_at"))
+    if fields["object"] == "thread.message":
+        restored = objects.restored(fields, is_line=True)
+        thread.messages.add(transitions.laid_out_line(thread.thread_id, restored), fields.get("created_at"))
         return
-    if made["object"] == "thread.run":
+    if fields["object"] == "thread.run":
         run_id = names.checked(object_id)
         if run_id in thread.runs:
             raise InvalidDocument(f"there is a run {run_id!r} before")
-        thread.runs[run_id] = _laid_out(DocumentKey(thread.thread_id, run_id), made), {}
+        thread.runs[run_id] = _laid_out(DocumentKey(thread.thread_id, run_id), fields), {}
         return
-    run_id, step_id = _id(made, "run_id"), names.checked(object_id)
+    run_id, step_id = _id(fields, "run_id"), names.checked(object_id)
     if run_id not in thread.runs:
         raise InvalidDocument(f"there is no run {run_id!r} before")
     steps = thread.runs[run_id][1]
     if step_id in steps:
         raise InvalidDocument(f"there is a step {step_id!r} before")
-    steps[step_id] = _laid_out(DocumentKey(thread.thread_id, run_id, step_id), made)
+    steps[step_id] = _laid_out(DocumentKey(thread.thread_id, run_id, step_id), fields)
 
 
 def _difference(store: Store, thread: _Thread) -> str | None:
-    """What of a stored thread differs from one that is to be imported; ``None`` when nothing does."""
+    """How the stored thread differs from the one to import; ``None`` if they are equal."""
     key = DocumentKey(thread.thread_id)
     try:
         if _stored(store, key) != thread.document:

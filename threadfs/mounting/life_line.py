@@ -1,8 +1,8 @@
-"""Knowing from outside whether the process that serves a mount is still there.
+"""Tells other processes whether the process that serves a mount is alive.
 
-The process listens on a socket whose name says which file system it serves; nothing is ever said there. Who
-unmounts connects before, and waits for the connection to break: the kernel breaks it when the process has
-ended. The name is an abstract one, so that nothing is left behind, whatever the process dies of.
+The process listens on a socket that is named after the file system; no data is ever sent. `threadfs umount`
+connects before it unmounts, and waits for the connection to break: the kernel closes it when the process has
+ended. The name is in the abstract namespace (unix(7)), so nothing is left behind, however the process ends.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from threadfs.mounting.mount_table import Mount, on_top
 
 log = logging.getLogger("threadfs")
 
-# Not closed here while anybody is at the other end: the kernel does that, after all else that a process does.
-_held: list[socket.socket] = []
-# As many as may wait for an end at once; more are left in the queue.
-_MAX_KEPT = 64
+# Open until the process has ended: the kernel closes them last, after all other work of the process.
+_sockets: list[socket.socket] = []
+# How many connections are accepted at once; more stay in the queue.
+_MAX_CONNECTIONS = 64
 _QUEUE = 64
-# How long to try to get into a full queue.
+# How long to try to connect while the queue is full.
 _PATIENCE_S = 1.0
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
@@ -35,13 +35,13 @@ def _name(device: str) -> bytes:
 
 def _of_peer(line: socket.socket) -> tuple[int, int]:
     """The process and the user at the other end."""
-    said = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, uid, _ = _CREDENTIALS.unpack(said)
+    credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, _ = _CREDENTIALS.unpack(credentials)
     return pid, uid
 
 
 def hold(mountpoint: str) -> None:
-    """Tells who asks that the process serving *mountpoint*, which is this one, lives: from now to its end."""
+    """Listens for *mountpoint*, which this process serves, until the process ends."""
     mount = on_top(mountpoint)
     if mount is None:
         return
@@ -51,50 +51,50 @@ def hold(mountpoint: str) -> None:
         listening.bind(_name(mount.device))
         listening.listen(_QUEUE)
     except OSError as error:
-        # It serves all the same; `threadfs umount` will not wait for its end.
+        # The mount works without it, but `threadfs umount` will not wait for the process to end.
         log.info("no life line: %s", error.strerror)
         listening.close()
     else:
-        _held.append(listening)
+        _sockets.append(listening)
 
 
 async def keep_lines() -> None:
-    """Takes those who ask out of the queue, which would be full some day, and keeps them to their end."""
-    import trio  # Who only asks does not wait until this is imported.
+    """Accepts connections, so that the queue does not fill up, and keeps each until its peer closes it."""
+    import trio  # Imported here, as clients do not need it and it takes a while.
 
-    free = trio.Semaphore(_MAX_KEPT)
+    free = trio.Semaphore(_MAX_CONNECTIONS)
 
     async def keep(line: socket.socket) -> None:
         await trio.lowlevel.wait_readable(line)
-        _held.remove(line)
+        _sockets.remove(line)
         line.close()
         free.release()
 
     async with trio.open_nursery() as nursery:
-        for listening in list(_held):
+        for listening in list(_sockets):
             while True:
                 await free.acquire()
                 await trio.lowlevel.wait_readable(listening)
                 try:
                     line = listening.accept()[0]
-                except OSError:  # They have hung up already, or there are too many open files.
+                except OSError:  # The peer has closed it already, or there are too many open files.
                     free.release()
                     await trio.sleep(_PATIENCE_S)
                 else:
                     if _of_peer(line)[1] in (0, os.geteuid()):
-                        _held.append(line)
+                        _sockets.append(line)
                         nursery.start_soon(keep, line)
-                    else:  # Others could keep those out whom it concerns.
+                    else:  # Other users could use up the connections.
                         line.close()
                         free.release()
 
 
 class LifeLine:
-    """A connection to the process that serves *mount*; none when that is not there."""
+    """A connection to the process that serves *mount*."""
 
     def __init__(self, mount: Mount) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        # 0 when it is there, but more have asked than it could answer yet.
+        # None: no such process; 0: it is alive, but its queue is full.
         self.pid: int | None = None
         self._socket.setblocking(False)
         patient_until_s = time.monotonic() + _PATIENCE_S
@@ -107,7 +107,7 @@ class LifeLine:
         except OSError:
             return
         pid, uid = _of_peer(self._socket)
-        # Anybody may listen under any name: believe root, ourselves, and whom root asks about.
+        # Any user may listen on any name: trust only root and ourselves; root trusts all.
         if uid in (0, os.geteuid()) or os.geteuid() == 0:
             self.pid = pid
 
@@ -119,7 +119,7 @@ class LifeLine:
         return True
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether the process has ended in time; True when there was none."""
+        """Waits for the process to end; False on timeout, True if there was no process."""
         try:
             if not self.pid:
                 return self.pid is None
@@ -128,26 +128,28 @@ class LifeLine:
         except TimeoutError:
             return False
         except OSError:
-            return True  # reset: it ended without ever answering
+            return True  # A reset: it ended without accepting.
         finally:
             self._socket.close()
         return True
 
 
 def server_of(mount: Mount) -> int | None:
-    """The process that serves *mount*; none when it is not there, or when that is not ours to know."""
+    """The process that serves *mount*; ``None`` if it has ended, or belongs to another user."""
     life_line = LifeLine(mount)
     life_line.wait(0)
     return life_line.pid
 
 
 def is_kept_out(mount: Mount) -> bool:
-    """Whether the mount is another's, and not for us: FUSE tells those zeros. Raises OSError."""
-    return os.statvfs(mount.mountpoint).f_bsize == 0  # What os.stat asks for, the kernel may remember.
+    """Whether another user's mount keeps us out: FUSE answers statfs with zeros then. Raises OSError."""
+    return (
+        os.statvfs(mount.mountpoint).f_bsize == 0
+    )  # Not os.stat, which the kernel may answer from its cache.
 
 
 def is_dead(mount: Mount) -> bool:
-    """Whether nobody serves *mount* any more; of another's mount only root can tell. Raises OSError."""
+    """Whether the process that served *mount* has ended; only root sees that for all. Raises OSError."""
     try:
         return is_kept_out(mount) and os.geteuid() == 0 and server_of(mount) is None
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What is mounted, as ``/proc/self/mountinfo`` tells, which asks no mount and so never hangs."""
+"""The mounts in ``/proc/self/mountinfo``. Reading it calls no mount, so it never hangs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ _MOST_LINKS = 40
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """*device* is the number of the file system, ``major:minor``: no two that are mounted share it.
+    """A mounted file system.
 
-    *options* are those of the mount, *shared* those of the file system, wherever it is mounted.
+    *device* is the number of the file system, ``major:minor``, which is unique among mounted ones. *options*
+    are the options of this mount, *shared* those of the file system in all places where it is mounted.
     """
 
     mountpoint: str
@@ -30,13 +31,13 @@ class Mount:
 
     @property
     def owner(self) -> tuple[int, int]:
-        """The user and group that mounted it, where it is FUSE's; another's may claim to show anything."""
-        said = dict(option.partition("=")[::2] for option in self.shared)
-        return int(said.get("user_id", 0)), int(said.get("group_id", 0))
+        """The user and group that mounted it, if it is a FUSE mount. Its *source* is only their claim."""
+        values = dict(option.partition("=")[::2] for option in self.shared)
+        return int(values.get("user_id", 0)), int(values.get("group_id", 0))
 
 
 def mounts() -> Iterator[Mount]:
-    """All mounts, of those on one place the one on top last."""
+    """All mounts; of several on one place, the one on top comes last."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             before, _, after = line.rstrip("\n").partition(" - ")
@@ -53,13 +54,13 @@ def mounts() -> Iterator[Mount]:
 
 
 def on_top(mountpoint: str) -> Mount | None:
-    """What is mounted on *mountpoint*, which is a real path."""
+    """The visible mount on *mountpoint*, a real path; ``None`` if nothing is mounted there."""
     found = [mount for mount in mounts() if mount.mountpoint == mountpoint]
     return found[-1] if found else None
 
 
 def place_of(path: str) -> str:
-    """The real path of *path*, found without a question to a mount that stands there: it may not answer."""
+    """The real path of *path*, found without a call to a mount on it, which may hang."""
     place = os.path.expanduser(path)
     for _ in range(_MOST_LINKS):
         above, name = os.path.split(place.rstrip("/"))

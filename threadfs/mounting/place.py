@@ -1,4 +1,4 @@
-"""The place of a mount: whether a store can be mounted there, and what a killed process left."""
+"""The place of a mount: checks that a store can be mounted there, and clears dead mounts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from threadfs.mounting.mount_table import mounts, on_top
 
 log = logging.getLogger("threadfs")
 
-# How long a mount whose process is not there may take to answer before that is known for sure.
+# How long a mount without a process may take to answer before its callers are failed.
 _ANSWERS_S = 2.0
 _MNT_FORCE = 1
 
 
 class MountFailed(Exception):
-    """The mount cannot be made; the text is one line for the user."""
+    """The store could not be mounted; the text is one line for the user."""
 
 
 def mounted_at(mountpoint: str) -> tuple[str, str] | None:
@@ -33,9 +33,9 @@ def mounted_at(mountpoint: str) -> tuple[str, str] | None:
 
 
 def clear_dead(mountpoint: str) -> bool:
-    """Unmounts what a killed process left at *mountpoint*; whether there was such a thing."""
+    """Unmounts a mount of a killed process at *mountpoint*, and returns whether there was one."""
     cleared = False
-    _end_what_nobody_answers(mountpoint)
+    _fail_waiting_callers(mountpoint)
     # One by one: an older version may have stacked several.
     while (mounted := on_top(os.path.realpath(mountpoint))) and mounted.is_threadfs:
         try:
@@ -52,39 +52,39 @@ def clear_dead(mountpoint: str) -> bool:
     return cleared
 
 
-def _end_what_nobody_answers(mountpoint: str) -> None:
-    """Fails what waits for the answer of a killed process, where the kernel has not noticed its death.
+def _fail_waiting_callers(mountpoint: str) -> None:
+    """Fails calls that wait for a killed process, if the kernel has not noticed its death.
 
-    That can be when it was killed while a thread of it waited for a lock (`detached`).
+    This happens when it was killed while one of its threads waited for a lock (`detached`).
     """
     parent, name = os.path.split(os.path.abspath(mountpoint))
-    place = os.path.join(os.path.realpath(parent), name)  # Without a question to the mount itself.
+    place = os.path.join(os.path.realpath(parent), name)  # Without a call to the mount itself.
     mounted = on_top(place)
     if mounted is None or not mounted.is_threadfs:
         return
     if life_line.server_of(mounted) is not None:
         return
-    asking = subprocess.Popen(
+    probe = subprocess.Popen(
         ["stat", "-f", "--", place], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        asking.wait(_ANSWERS_S)
+        probe.wait(_ANSWERS_S)
     except subprocess.TimeoutExpired:
         log.warning("nobody answers on %s: its callers are failed", place)
         with suppress(OSError), open(f"/sys/fs/fuse/connections/{mounted.device[2:]}/abort", "w") as abort:
             abort.write("1")
         ctypes.CDLL(None).umount2(os.fsencode(place), _MNT_FORCE)
     finally:
-        asking.kill()
-        asking.wait()
+        probe.kill()
+        probe.wait()
 
 
-def _one_line(said: str) -> str:
-    return printable(" ".join(said.split()))
+def _one_line(text: str) -> str:
+    return printable(" ".join(text.split()))
 
 
 class PlaceLock:
-    """Held by who is about to mount on a directory, from looking at it until the mount stands."""
+    """The lock of a mount point, from the first look at the directory until the mount answers."""
 
     def __init__(self, place: str) -> None:
         self._directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -92,7 +92,7 @@ class PlaceLock:
 
     def release(self) -> None:
         if self._directory >= 0:
-            # For all who share it since a fork.
+            # Explicitly, as a forked process shares the descriptor.
             fcntl.flock(self._directory, fcntl.LOCK_UN)
             os.close(self._directory)
             self._directory = -1
@@ -100,7 +100,7 @@ class PlaceLock:
 
 @contextmanager
 def place_lock(place: str) -> Iterator[PlaceLock]:
-    """The lock of a mount point: of two who mount there at once, the second waits and then looks."""
+    """Holds the lock of a mount point: if two commands mount there at once, the second waits, then looks."""
     lock = PlaceLock(place)
     try:
         yield lock
@@ -109,10 +109,10 @@ def place_lock(place: str) -> Iterator[PlaceLock]:
 
 
 def check_place(location: str | None, mountpoint: str) -> None:
-    """Makes a missing mount point, and refuses one that would hide something.
+    """Makes a missing mount point, and refuses one whose mount would hide something.
 
     Args:
-        location: the store's directory, if it is one.
+        location: the store's directory; ``None`` if it is a database.
 
     Raises:
         MountFailed: with what to do instead.
@@ -142,7 +142,7 @@ def check_place(location: str | None, mountpoint: str) -> None:
 
 
 def check_apart(location: str, mountpoint: str) -> None:
-    """That neither of the store's directory and the mount point is in the other. Raises MountFailed."""
+    """Checks that the store's directory and the mount point are not inside each other. Raises MountFailed."""
     store, place = os.path.realpath(location), os.path.realpath(mountpoint)
     if place == store or place.startswith(store.rstrip("/") + "/"):
         raise MountFailed(f"{mountpoint} is inside the store: choose a mount point outside {location}")

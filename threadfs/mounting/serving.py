@@ -1,8 +1,7 @@
-"""Serving a mount, from the moment in which it stands until it is gone.
+"""Serves a mount until it is gone.
 
-A mount ends when it is unmounted from outside (``fusermount3 -u``), or by signals (`unmounting`).
-While its process lives it holds its `life_line`, and tells systemd, if that started it, when it is ready and
-when it goes.
+A mount ends when a program unmounts it (``fusermount3 -u``), or by signals (`unmounting`). The process holds
+its `life_line` until it ends. If systemd has started it, it reports when it is ready and when it stops.
 """
 
 from __future__ import annotations
@@ -32,21 +31,21 @@ from threadfs.nodes.root import root_of
 
 log = logging.getLogger("threadfs")
 
-# What reading from the kernel fails with when the mount is gone, or its connection was aborted.
+# Reading from the kernel fails with these when the mount is gone, or its connection was aborted.
 _GONE = (errno.ECONNABORTED, errno.ENODEV)
-# How long a thread that computes keeps others waiting: with Python's 5 ms, all of a request's time.
+# How long a thread that computes may keep others waiting. Python's 5 ms are longer than most requests take.
 _SWITCH_S = 50e-6
 # Nodes and inodes are in no cycles; a full collection of 100,000 of them would stop everything for long.
 _GARBAGE = (20_000, 50, 1_000)
-# Of glibc's malloc (mallopt(3)): what is larger than this goes back to the system as soon as it is freed. By
-# itself malloc raises that to 32 MiB, and keeps as much for each of 8 threads a processor.
+# For glibc's malloc (mallopt(3)): larger blocks go back to the system as soon as they are freed. By default
+# malloc raises the threshold to 32 MiB, and caches as much for each of up to 8 arenas per processor.
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 _GIVEN_BACK_BYTES, _ARENAS = 1 << 20, 2
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a store is mounted."""
+    """The options of a mount."""
 
     read_only: bool = False
     allow_other: bool = False
@@ -55,7 +54,7 @@ class Settings:
 
 
 class _FileSystemName(str):
-    """An option that holds a path: bytes of any kind, and not the ASCII that pyfuse3 asks for."""
+    """A mount option with a path: any bytes, where pyfuse3 would encode ASCII."""
 
     __slots__ = ()
 
@@ -69,8 +68,8 @@ def _options(location: str, settings: Settings) -> set[str]:
     if settings.read_only:
         options.add("ro")
     if settings.allow_other:
-        # Where only one user comes in, the kernel would ask for the attributes of each directory on the way
-        # to what is written, after each change in it, to check what is always permitted.
+        # Not for a mount of one user, who may do everything anyway: to check permissions, the kernel would
+        # ask for the attributes of each directory on a path, after each change in it.
         options |= {"allow_other", "default_permissions"}
     if settings.no_exec:
         options.add("noexec")
@@ -81,7 +80,7 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
     """Mounts *store* and answers the kernel until the mount is gone.
 
     Args:
-        on_mounted: called when the mount answers, with what the user should know; most often nothing.
+        on_mounted: called when the mount answers, with a warning for the user, most often "".
 
     Raises:
         MountFailed: FUSE refuses the mount.
@@ -104,15 +103,15 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
         unmounting.tell_systemd("STOPPING=1")
         operations.kernel_cache.close()
         store.close()
-        # After a clean end the mount is gone already; after a crash it must not stay behind dead.
+        # After a clean end the mount is gone already; after an error it must not stay behind dead.
         pyfuse3.close(unmount=not clean)
-    # Nor after its connection was aborted, which libfuse takes for an unmounting.
+    # libfuse takes an aborted connection for an unmount, but the mount is still there, dead.
     clear_dead(mountpoint)
     log.info("unmounted %s", mountpoint)
 
 
 def _favour_the_loop() -> None:
-    """What answers the kernel shall wait neither for a thread that computes nor for the garbage collector."""
+    """Lets the loop, which answers the kernel, wait little for computing threads and the collector."""
     sys.setswitchinterval(_SWITCH_S)
     gc.collect()
     gc.freeze()
@@ -120,11 +119,11 @@ def _favour_the_loop() -> None:
 
 
 def _settle() -> None:
-    """As many descriptors as there may be, and no memory kept that is not in use."""
+    """Allows as many descriptors as possible, and returns unused memory to the system."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     libc = ctypes.CDLL(None)
-    with suppress(AttributeError):  # Another C library keeps less.
+    with suppress(AttributeError):  # Other C libraries cache less.
         libc.mallopt(_M_MMAP_THRESHOLD, _GIVEN_BACK_BYTES)
         libc.mallopt(_M_ARENA_MAX, _ARENAS)
 
@@ -136,8 +135,8 @@ def _ready(operations: Operations, mountpoint: str, on_mounted: Callable[[str], 
 
 
 def _init(operations: Operations, mountpoint: str, options: set[str]) -> None:
-    """`pyfuse3.init`, with the reason of a failure, which libfuse and fusermount3 tell stderr alone."""
-    # No file: when the disk is full, people want to mount and see.
+    """`pyfuse3.init`, with the reason of a failure, which libfuse and fusermount3 only print to stderr."""
+    # A pipe and not a file: mounting must work on a full disk.
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     os.set_blocking(writing, False)
@@ -146,10 +145,10 @@ def _init(operations: Operations, mountpoint: str, options: set[str]) -> None:
     try:
         pyfuse3.init(operations, mountpoint, options)
     except RuntimeError:
-        said = b""
-        with suppress(BlockingIOError):  # Nothing was said.
-            said = os.read(reading, 1000)
-        reason = printable(" ".join(said.decode(errors="replace").split()))
+        output = b""
+        with suppress(BlockingIOError):  # Nothing was printed.
+            output = os.read(reading, 1000)
+        reason = printable(" ".join(output.decode(errors="replace").split()))
         raise MountFailed(reason or f"FUSE refuses to mount on {mountpoint}") from None
     finally:
         os.dup2(stderr, 2)
@@ -167,11 +166,11 @@ async def _main(operations: Operations, mountpoint: str, on_mounted: Callable[[]
             try:
                 await pyfuse3.main()
             except BaseExceptionGroup as errors:
-                if errors.split(_says_gone)[1] is not None:
+                if errors.split(_is_gone)[1] is not None:
                     raise
                 log.info("the kernel has ended the connection")
             nursery.cancel_scope.cancel()
 
 
-def _says_gone(error: BaseException) -> bool:
+def _is_gone(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _GONE

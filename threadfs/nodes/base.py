@@ -1,11 +1,11 @@
 """What a node is, and what nodes can do.
 
-A *node* is what a path leads to. A directory looks names up and lists them; a file is opened for reading
-(a `Reader`: one version of its bytes) or for writing (a `Writer`: what is written, and when it counts); a
-link has a target. Nodes are compared by what they name, so that the same path always is an equal node, and
-they hold no state: what must be remembered is in the store, or in an open reader or writer.
+A *node* is what a path leads to. A directory looks names up and lists them. A file is opened for reading
+(a `Reader`: one version of its bytes) or for writing (a `Writer`: it decides when a write counts). A link
+has a target. Nodes compare equal when they name the same thing, so the same path always gives an equal
+node. They have no state: state is in the store, or in an open reader or writer.
 
-Nodes raise `StoreError`, or `Refused` for what no store has a word for.
+Nodes raise `StoreError`, or `Refused` where the store has no error of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ALL_THREADS = DocumentKey("")
 
 
 class Refused(Exception):
-    """The tree says no: with the errno that the caller gets, and the reason in words."""
+    """The tree refuses an operation: with the errno for the caller, and the reason in words."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -43,10 +43,10 @@ class NoSuchName(Refused):
 
 
 class Attributes(NamedTuple):
-    """As in stat(2): type and permissions, bytes, nanoseconds since 1970, how many names it has.
+    """As in stat(2): type and permissions, bytes, nanoseconds since 1970, number of names.
 
-    Two equal ``version``s that are not ``None`` are the same contents. ``changed_ns`` is when anything of it
-    last changed, which nobody can set; ``None`` where ``modified_ns`` is that.
+    Equal ``version``s, unless ``None``, mean equal contents. ``changed_ns`` is the ctime, which no caller can
+    set; ``None`` where it is the same as ``modified_ns``.
     """
 
     mode: int
@@ -58,9 +58,9 @@ class Attributes(NamedTuple):
 
 
 class Reader(Protocol):
-    """An open file. `version` tells contents apart: equal versions are equal bytes.
+    """An open file. Equal `version`s mean equal bytes.
 
-    A reader without a version is alive: what it reads may grow, and must not be kept by the kernel.
+    A reader without a version reads a file that may grow: the kernel must not cache its bytes.
     """
 
     version: object
@@ -71,15 +71,15 @@ class Reader(Protocol):
 
 
 class Writer(Protocol):
-    """What one open file has been given. Refusals change nothing, and the writer lives on."""
+    """A file that is open for writing. A refused call changes nothing, and the writer can go on."""
 
     @property
-    def is_patient(self) -> bool:
-        """Whether ``write`` only keeps what it is given, and never waits for a disk."""
+    def only_buffers(self) -> bool:
+        """Whether ``write`` only buffers its bytes, and never waits for a disk."""
 
     @property
-    def owes(self) -> bool:
-        """Whether ``flush`` has anything to do."""
+    def has_uncommitted(self) -> bool:
+        """Whether something was written that ``flush`` has yet to commit."""
 
     def write(self, offset: int, data: bytes) -> None: ...
     def truncate(self, size: int) -> None: ...
@@ -90,15 +90,15 @@ class Writer(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Tree:
-    """What all nodes of a mount share."""
+    """Shared by all nodes of a mount."""
 
     store: Store
     journal: Journal
     scratch: Scratch
-    # When threads and runs that were looked at were made, in nanoseconds since 1970, with the version of the
-    # document that says so.
-    made: dict[DocumentKey, tuple[object, int]] = field(default_factory=dict)
-    # Told of each change that this mount has made in the store, before it is acknowledged.
+    # A cache: when a thread or run was created, in nanoseconds since 1970, and the version of the document
+    # with that time.
+    creation_times: dict[DocumentKey, tuple[object, int]] = field(default_factory=dict)
+    # Called with each change that this mount makes in the store, before the change is acknowledged.
     on_change: Callable[[Change], None] | None = None
 
     def changed(self, part: Part, key: DocumentKey) -> None:
@@ -107,7 +107,7 @@ class Tree:
         self.touched(part, key)
 
     def touched(self, part: Part, key: DocumentKey) -> None:
-        """A change that no caller waits for, such as that of a time."""
+        """A change that counts as no commit, such as a new time."""
         if self.on_change is not None:
             self.on_change(Change(part, key.thread_id, key.run_id, key.step_id))
 
@@ -116,21 +116,21 @@ class Tree:
 class Node:
     tree: Tree = field(compare=False, repr=False)
 
-    # What it is, as in stat(2).
+    # The file type, as in stat(2).
     kind: ClassVar[int] = stat.S_IFREG
-    # Listing, rendering or scanning: worth a thread of its own, where other nodes answer at once.
+    # Lists, renders or scans, so it is called in a thread; other nodes answer at once.
     is_slow: ClassVar[bool] = False
-    # Whether a listing may ask for the attributes of each child.
+    # Whether a listing may read the attributes of each child.
     has_cheap_attributes: ClassVar[bool] = True
-    # Whether it has the permissions that somebody gave it.
+    # Whether chmod changes its permissions.
     keeps_permissions: ClassVar[bool] = False
-    # Whether it is in a thread, and so another one when that is.
+    # Whether it is inside a thread: when the thread is replaced, this is another file too.
     is_within_thread: ClassVar[bool] = False
     # Whether its time is that of a list which others change, and which no watch of its own may cover.
     is_list: ClassVar[bool] = False
-    # Whether what is written to it comes after what is there, which stays as who reads it knows it.
+    # Whether a write only adds bytes at the end, so that open readers stay right.
     is_append_only: ClassVar[bool] = False
-    # Whether what is written to it can be read from it.
+    # Whether bytes written to it can be read back.
     shows_what_is_written: ClassVar[bool] = True
 
     @property
@@ -139,22 +139,22 @@ class Node:
 
     @property
     def scope(self) -> DocumentKey | None:
-        """What of the store this shows, as a `Watch` follows it; ``None`` if it is nothing of that alone."""
+        """The scope that a `Watch` has to follow for this node; ``None`` if there is no single one."""
         return None
 
     @property
     def listed_in(self) -> DocumentKey | None:
-        """With what its name comes and goes, as a `Watch` follows it."""
+        """The scope that a `Watch` has to follow for its name."""
         return self.scope
 
     @property
     def is_permanent(self) -> bool:
-        """Its name is there as long as the mount."""
+        """Its name exists as long as the mount."""
         return False
 
     @property
-    def is_passing(self) -> bool:
-        """Its name may go without any change in the store."""
+    def may_vanish_unreported(self) -> bool:
+        """Its name may vanish without any change in the store."""
         return False
 
     @property
@@ -166,13 +166,13 @@ class Node:
         raise NotImplementedError
 
     def set_modified(self, modified_ns: int) -> None:
-        """Sets the time of the last change where it is stored; elsewhere it changes nothing."""
+        """Sets the mtime if the store has one for it, and does nothing otherwise."""
 
     def set_permissions(self, mode: int) -> None:
-        """As chmod(2), where permissions are kept; elsewhere it changes nothing."""
+        """As chmod(2) if the node `keeps_permissions`; does nothing otherwise."""
 
     def truncate(self, size: int) -> None:
-        """As truncate(2), by path: to nothing is the start of a rewrite, which changes nothing itself."""
+        """As truncate(2), by path. Truncating to 0 begins a rewrite, and by itself changes nothing."""
         node: Node = self
         if not is_writable(node):
             raise Refused(errno.EACCES, "this cannot be written")
@@ -193,7 +193,7 @@ class Directory(Node):
 
     @property
     def lists_store(self) -> bool:
-        """Whether its entries are now what the store holds, and nothing else."""
+        """Whether its entries are now exactly those in the store."""
         return False
 
     def lookup(self, name: str) -> Node:
@@ -208,11 +208,11 @@ class Directory(Node):
         raise Refused(errno.EACCES, f"no directory can be made here: {name!r}")
 
     def make_file(self, name: str, *, is_exclusive: bool = False) -> Node:
-        """What a new file of this name is, to be opened for writing; *is_exclusive* as with O_EXCL."""
+        """A new file of this name, to be opened for writing; *is_exclusive* as with O_EXCL."""
         raise Refused(errno.EACCES, f"no file can be made here: {name!r}")
 
     def make_closed_file(self, name: str) -> Node:
-        """As mknod(2): a new file that nobody opens yet."""
+        """As mknod(2): a new file that is not opened yet."""
         return self.make_file(name)
 
     def make_link(self, name: str, target: str) -> Node:
@@ -227,7 +227,7 @@ class Directory(Node):
         raise Refused(errno.EACCES, f"this is part of the tree and cannot be removed: {name!r}")
 
     def rename(self, name: str, target: Directory, new_name: str, *, replace: bool) -> None:
-        """Moves the child *name* to *target*; with *replace*, over what has the new name."""
+        """Moves the child *name* to *target*; with *replace*, over a child that has the new name."""
         raise Refused(errno.EACCES, "the path is the identity: this cannot be renamed")
 
     def holds(self, name: str) -> bool:
@@ -240,7 +240,7 @@ class Directory(Node):
 
 @dataclass(frozen=True, slots=True)
 class ListDirectory(Directory):
-    """A list of the threads, or of the runs in a status: its time is that of the last that came or went."""
+    """A list of threads, or of runs by status. Its time is when an entry last came or went."""
 
     is_slow: ClassVar[bool] = True
     is_list: ClassVar[bool] = True
@@ -258,7 +258,7 @@ class ListDirectory(Directory):
 
 @dataclass(frozen=True, slots=True)
 class FixedDirectory(Directory):
-    """A directory whose children are always the same: a table in one place."""
+    """A directory that always has the same children: one table."""
 
     def children(self) -> dict[str, Node]:
         raise NotImplementedError
@@ -289,7 +289,7 @@ class Linked(Protocol):
 
 
 def is_readable(node: Node) -> TypeGuard[Readable]:
-    """As isinstance, which of a protocol takes as long as a third of a request."""
+    """As isinstance, which takes a third of the time of a request for a protocol."""
     return hasattr(node, "open_for_reading")
 
 
@@ -298,7 +298,7 @@ def is_writable(node: Node) -> TypeGuard[Writable]:
 
 
 class BytesReader:
-    """A reader of bytes that are all there."""
+    """A reader of bytes in memory."""
 
     def __init__(self, data: bytes, attributes: Attributes, version: object = None) -> None:
         self._data = data

@@ -1,6 +1,6 @@
-"""The directories that are data: of a thread, of a run, of its steps.
+"""The directories that are data: a thread, a run, its steps.
 
-Besides what the store holds they show scratch files, and hide what is staged for removal (`scratch`).
+They show what the store has and scratch files, and hide files that are staged for removal (`scratch`).
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ _PIECE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class CanonicalDirectory(Directory):
-    """A directory whose own names mean something, beside which programs may make temporary ones."""
+    """A directory of stored files, in which programs may make temporary files as well."""
 
-    # What the names of documents in it are, or what is in all of them.
+    # The names of the documents in it, or a part that all these names have.
     documents: ClassVar[tuple[str, ...]] = ()
 
-    def part(self, name: str) -> Node:
-        """What is stored under this name. Raises NoSuchName, or a NotFound of the store."""
+    def stored_child(self, name: str) -> Node:
+        """The child in the store. Raises NoSuchName, or a NotFound of the store."""
         raise NotImplementedError
 
-    def parts(self) -> Iterable[tuple[str, Node]]:
-        """All that is stored. Raises a NotFound of the store when the directory itself is not."""
+    def stored_entries(self) -> Iterable[tuple[str, Node]]:
+        """All children in the store. Raises a NotFound of the store if the directory itself is missing."""
         raise NotImplementedError
 
-    def new_part(self, name: str) -> Node | None:
-        """What this name would be, if a file of this name is part of the data."""
+    def new_document(self, name: str) -> Node | None:
+        """The document that a new file of this name becomes; ``None`` if that is no document's name."""
         return None
 
     def is_hidden(self, name: str) -> bool:
@@ -51,42 +51,42 @@ class CanonicalDirectory(Directory):
     def lookup(self, name: str) -> Node:
         if scratch := self.tree.scratch.file(self.path, name):
             return scratch
-        part = self.part(name)
+        stored = self.stored_child(name)
         if self.is_hidden(name):
             raise NoSuchName(name)
-        return part
+        return stored
 
     def entries(self) -> Iterable[tuple[str, Node]]:
-        for name, node in self.parts():
+        for name, node in self.stored_entries():
             if not self.is_hidden(name):
                 yield name, node
         yield from self.tree.scratch.files(self.path).items()
 
     def make_directory(self, name: str) -> Node:
         with suppress(NoSuchName):
-            part = self.part(name)
-            if isinstance(part, Directory) and self.is_hidden(name):
+            stored = self.stored_child(name)
+            if isinstance(stored, Directory) and self.is_hidden(name):
                 self.tree.scratch.unstage(self.path, name)
-                return part
+                return stored
             raise Refused(errno.EEXIST, f"there is a {name!r} already")
         return Directory.make_directory(self, name)
 
     def make_file(self, name: str, *, is_exclusive: bool = False) -> Node:
-        part: Node | None = None
+        stored: Node | None = None
         with suppress(NoSuchName, NotFound):
-            part = self.part(name)
-        if part is not None:
+            stored = self.stored_child(name)
+        if stored is not None:
             self.tree.scratch.unstage(self.path, name)
-            return part
-        next(iter(self.parts()), None)  # Refuses when the directory has gone.
-        if part := self.new_part(name):
+            return stored
+        next(iter(self.stored_entries()), None)  # Raises NotFound when the directory has gone.
+        if stored := self.new_document(name):
             self.tree.scratch.appears(self.path, name)
-            return part
+            return stored
         refuse_unless_scratch(name, self.documents, is_exclusive=is_exclusive)
         return self._add_scratch(name, LooseFile(self.tree, self.tree.scratch.quota, self.path, name))
 
     def make_closed_file(self, name: str) -> Node:
-        if not self.holds(name) and self.new_part(name):
+        if not self.holds(name) and self.new_document(name):
             raise Refused(errno.EACCES, f"{name!r} is made by writing it: open it for that")
         return self.make_file(name, is_exclusive=True)
 
@@ -94,7 +94,7 @@ class CanonicalDirectory(Directory):
         if self.holds(name):
             raise Refused(errno.EEXIST, f"there is a {name!r} already")
         with suppress(NoSuchName):
-            self.part(name)
+            self.stored_child(name)
             raise Refused(errno.EACCES, f"{name!r} is part of the data and cannot be a link")
         refuse_unless_scratch(name, self.documents)
         return self._add_scratch(name, LooseLink(self.tree, self.tree.scratch.quota, self.path, name, target))
@@ -139,39 +139,39 @@ class CanonicalDirectory(Directory):
                     node.removed()
 
     def _accept(self, node: LooseFile | LooseLink, name: str) -> None:
-        """A scratch file gets another name: it replaces what that is, or is one still."""
-        part: Node | None = None
+        """Renames a scratch file to *name*: it replaces a document of that name, or stays a scratch file."""
+        stored: Node | None = None
         with suppress(NoSuchName, NotFound):
-            part = self.part(name)
-        if part is None and (part := self.new_part(name)) is not None:
+            stored = self.stored_child(name)
+        if stored is None and (stored := self.new_document(name)) is not None:
             self.tree.scratch.appears(self.path, name)
-        if part is None:
-            next(iter(self.parts()), None)
+        if stored is None:
+            next(iter(self.stored_entries()), None)
             refuse_unless_scratch(name, self.documents)
             self.tree.scratch.put(self.path, name, node)
             return
-        if not isinstance(node, LooseFile) or not isinstance(part, Writable):
+        if not isinstance(node, LooseFile) or not isinstance(stored, Writable):
             raise Refused(errno.EACCES, f"{name!r} is part of the data: only a file's text can replace it")
         try:
-            _write_whole(node, part)
+            _write_whole(node, stored)
         finally:
-            # Refused or not, the name is there again.
+            # The name is visible again, even after a refusal.
             self.tree.scratch.unstage(self.path, name)
         with suppress(StoreError):
             if node.has_given_time:
-                part.set_modified(node.attributes().modified_ns)
-            # Who has it open still sees the time that the document has: GIO, and all that save with it,
-            # take another time for a change made by somebody else.
-            node.set_modified(part.attributes().modified_ns)
+                stored.set_modified(node.attributes().modified_ns)
+            # The open scratch file shows the document's time too: GIO, and every program that saves with it,
+            # takes another time for a change by another program.
+            node.set_modified(stored.attributes().modified_ns)
 
     def _back_up(self, name: str, node: Node, target: Directory, new_name: str) -> None:
-        """A file of the data gets a backup name, as editors do: the store keeps it where it was."""
+        """Renames a stored file to a backup name, as editors do. The store keeps the file."""
         if target != self:
             raise Refused(errno.EXDEV, "a file of a thread is copied, not moved")
         if not isinstance(node, Readable):
             raise Refused(errno.EACCES, "this cannot be renamed")
         with suppress(NoSuchName, NotFound):
-            self.part(new_name)
+            self.stored_child(new_name)
             raise Refused(errno.EACCES, f"{new_name!r} is part of the data, and so is {name!r}")
         refuse_unless_scratch(new_name, self.documents)
         copy = LooseFile(self.tree, self.tree.scratch.quota, self.path, new_name)
@@ -192,25 +192,25 @@ class CanonicalDirectory(Directory):
         self.tree.scratch.stage(self.path, name)
 
 
-def _write_whole(file: LooseFile, part: Node) -> None:
-    """Writes the content of a loose file as a program would, and commits it."""
-    assert isinstance(part, Writable)
-    writer = part.open_for_writing(truncate=True, append=False)
+def _write_whole(file: LooseFile, stored: Node) -> None:
+    """Writes the content of a loose file as a program does, and commits it."""
+    assert isinstance(stored, Writable)
+    writer = stored.open_for_writing(truncate=True, append=False)
     try:
         offset = 0
         while piece := file.read(offset, min(_PIECE_BYTES, MAX_DOCUMENT_BYTES)):
             writer.write(offset, piece)
             offset += len(piece)
-        if not offset and not _is_empty(part):
+        if not offset and not _is_empty(stored):
             raise Refused(errno.EBADMSG, "an empty file cannot replace this")
         writer.flush()
     finally:
         writer.close()
 
 
-def _is_empty(part: Node) -> bool:
-    """Control files, and a log without messages."""
+def _is_empty(stored: Node) -> bool:
+    """True for control files, and for a log without messages."""
     try:
-        return part.attributes().size_bytes == 0
+        return stored.attributes().size_bytes == 0
     except NotFound:
         return False

@@ -1,4 +1,4 @@
-"""Control files: they read as empty, and what is written to them is done."""
+"""Control files: they read as empty, and writing to them does something."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from threadfs.nodes.writers import TextWriter, check_beginning, decoded
 
 _SECOND_NS = 1_000_000_000
 MAX_START_BYTES = 1 << 20
-_MAX_MADE = 4096
-# What all of them read as. Of its attributes nobody asks the reader but for the version.
+_MAX_CREATION_TIMES = 4096
+# The reader of all of them. Only the version of its attributes is used.
 _EMPTY = BytesReader(b"", regular(0o644, 0, 0), version="always empty")
 
 
 @dataclass(frozen=True, slots=True)
 class ControlFile(Node):
-    # Its time is told by a document, which would be read for each.
+    # Its time is in a document, which a listing would have to read.
     has_cheap_attributes: ClassVar[bool] = False
     is_within_thread: ClassVar[bool] = True
     shows_what_is_written: ClassVar[bool] = False
@@ -42,7 +42,7 @@ class ControlFile(Node):
     thread_id: str
 
     def created_at(self) -> int:
-        """When the thread or run was made, in Unix seconds."""
+        """When the thread or run was created, in Unix seconds."""
         return self.store.get_thread(self.thread_id).created_at
 
     def key(self) -> DocumentKey:
@@ -54,23 +54,23 @@ class ControlFile(Node):
 
     def attributes(self) -> Attributes:
         info = self.store.document_info(self.key())
-        known = self.tree.made.get(self.key())
+        known = self.tree.creation_times.get(self.key())
         if known is not None and known[0] == info.version:
             return regular(0o644, 0, known[1])
         try:
             modified_ns = self.created_at() * _SECOND_NS
         except Damaged:
             modified_ns = info.modified_ns
-        # What a document may claim, and a file's time cannot be.
+        # A document may hold any number, also one that is no valid file time.
         modified_ns = modified_ns if 0 <= modified_ns < 1 << 62 else 0
-        if len(self.tree.made) >= _MAX_MADE:
-            self.tree.made.clear()
-        # If the document was replaced in between, the version is the old one, and it is read again next time.
-        self.tree.made[self.key()] = info.version, modified_ns
+        if len(self.tree.creation_times) >= _MAX_CREATION_TIMES:
+            self.tree.creation_times.clear()
+        # If the document was replaced in between, this version is the old one: the next call reads it again.
+        self.tree.creation_times[self.key()] = info.version, modified_ns
         return regular(0o644, 0, modified_ns)
 
     def _check_writable(self) -> None:
-        """What is refused at close, a shell's ``echo`` does not report: better here."""
+        """Refuses early: a shell's ``echo`` does not report an error from close."""
         self.store.document_info(self.key())
         self.store.check_writable(self.thread_id)
 
@@ -138,15 +138,15 @@ class StartFile(ControlFile):
 
 
 class _Requests:
-    """The requests for runs in what is written to ``start``: lines, and objects of one or more lines."""
+    """Splits the text written to ``start`` into requests: lines, and objects of one or more lines."""
 
     def __init__(self, commit: Callable[[bytes], None]) -> None:
         self._commit = commit
-        # Blanks behind an object end it; anywhere else an empty line asks for the default model.
+        # An empty line after an object means nothing; anywhere else it asks for the default model.
         self._follows_object = False
 
     def take(self, text: bytes) -> bool:
-        """Commits *text* if it is a whole request; whether it was. Refuses what cannot become one."""
+        """Commits *text* and returns True if it is a whole request. Refuses text that cannot become one."""
         start = text.lstrip()
         if not start:
             if self._follows_object:

@@ -60,7 +60,7 @@ class DocumentFile(Node):
 
     def _commit(self, data: bytes) -> None:
         if not data.lstrip().startswith(b"{"):
-            # Words are dealt with in `_word`, except an unknown one that nothing followed.
+            # `_word` has done every known word: this one is unknown, and incomplete until now.
             return self._refuse_word(data)
         fields = documents.parse(data)
         if "id" in fields or not self._exists():
@@ -77,11 +77,11 @@ class DocumentFile(Node):
         return True
 
     def words(self) -> dict[str, Callable[[], object]]:
-        """What a bare word written here does."""
+        """The words that may be written here, and their actions."""
         return {}
 
     def _word(self, data: bytes) -> bool:
-        """Whether *data* is a word, which is done then; False for the beginning of one."""
+        """Does the action of a word and returns True; returns False for the beginning of a word."""
         text = decoded(data) if data.endswith(b"\n") else data.decode(errors="ignore")
         word = text.strip()
         if action := self.words().get(word):
@@ -154,8 +154,8 @@ class StepFile(DocumentFile):
         return DocumentKey(self.key.thread_id, self.key.run_id, "")
 
     @property
-    def is_passing(self) -> bool:
-        """A new step that is refused never was there."""
+    def may_vanish_unreported(self) -> bool:
+        """A new step vanishes if its document is refused."""
         return self.tree.scratch.is_appearing(self._directory, self._name)
 
     def _changed(self) -> None:
@@ -173,7 +173,7 @@ class StepFile(DocumentFile):
         try:
             return DocumentFile.attributes(self)
         except NotFound:
-            if not self.is_passing:
+            if not self.may_vanish_unreported:
                 raise
             return regular(0o644, 0, time.time_ns())
 

@@ -20,8 +20,8 @@ from threadfs.nodes.scratch import refuse_trash
 MAX_FILES = 200_000
 MAX_BYTES = 8 * 1024 * 1024 * 1024
 
-# What holds nothing of its own where it is empty; what is taken as nothing whatever it holds, which a copy
-# of a later version's tree has.
+# Empty control files hold no data of a thread. A copy of a later version's tree also has tools and answers,
+# which never hold any.
 _CONTROLS = ("say", "start", "ask", "cancel")
 _TOOLS = "tools"
 _ANSWER = ".threadfs-answer-"
@@ -36,7 +36,7 @@ class DraftsDirectory(LooseDirectory):
         super().__init__(tree, Quota(MAX_FILES, MAX_BYTES), "", "drafts")
 
     def set_permissions(self, mode: int) -> None:
-        """It is part of the tree, and stays as it is."""
+        """Does nothing: the directory is part of the tree."""
 
     def make_directory(self, name: str) -> LooseNode:
         refuse_trash(name)
@@ -44,15 +44,15 @@ class DraftsDirectory(LooseDirectory):
 
 
 def make_thread(draft: LooseDirectory, name: str, source: LooseDirectory, thread_id: str) -> None:
-    """Makes a thread of the directory *draft*, the child *name* of *source*, in one step.
+    """Makes a thread from the directory *draft*, the child *name* of *source*, in one step.
 
     Raises:
-        InvalidDocument: something in it is wrong; with its place.
+        InvalidDocument: something in it is wrong; the message has the path.
         AlreadyExists: the id is taken.
         Refused: a file in it is open for writing.
     """
     names.checked(thread_id)
-    source.take(name)  # Nobody can open what is in it while we read it.
+    source.take(name)  # So that no program opens a file in it while we read.
     try:
         _refuse_open(draft)
         _import(draft, thread_id)
@@ -64,7 +64,7 @@ def make_thread(draft: LooseDirectory, name: str, source: LooseDirectory, thread
 
 
 def _keep_times(draft: LooseDirectory, thread_id: str) -> None:
-    """What was restored with its times has them in the store, too."""
+    """Gives the stored files the times that were set in the draft, as by a restore."""
     store = draft.tree.store
 
     def keep(node: LooseNode | None, set_modified: Callable[[int], None]) -> None:
@@ -79,7 +79,7 @@ def _keep_times(draft: LooseDirectory, thread_id: str) -> None:
             for name, step in _children(parts.get("steps")).items():
                 yield step, DocumentKey(thread_id, run_id, name.removesuffix(".json"))
 
-    with suppress(StoreError):  # Somebody has deleted it again already.
+    with suppress(StoreError):  # It may have been deleted again.
         for node, key in documents():
             keep(node, partial(store.set_document_modified, key))
         keep(draft.children.get("messages.jsonl"), partial(store.set_log_modified, thread_id))
@@ -142,7 +142,7 @@ def _steps(key: DocumentKey, directory: LooseDirectory) -> Iterator[tuple[str, b
 
 
 def _document(key: DocumentKey, node: LooseNode) -> bytes:
-    """The whole document: what was written by hand may leave out what can be filled in."""
+    """The whole document: fields that can be filled in may be missing from the file."""
     if not isinstance(node, LooseFile):
         _misplaced(node)
     try:
@@ -158,7 +158,7 @@ def _lines(node: LooseNode) -> Iterator[bytes]:
 
 
 def _refuse_misplaced(name: str, node: LooseNode) -> None:
-    """All but what holds no data of a thread."""
+    """Accepts only files that hold no data of a thread."""
     is_empty_control = name in _CONTROLS and isinstance(node, LooseFile) and node.size() == 0
     is_tools = name == _TOOLS and isinstance(node, LooseDirectory)
     if not (is_empty_control or is_tools or name.startswith(_ANSWER)):

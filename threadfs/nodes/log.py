@@ -1,8 +1,8 @@
 """``messages.jsonl``: the message log, which behaves like a file with ``chattr +a``.
 
 Programs write a log in two ways. *Appending* adds messages. *Rewriting* from the start, as editors, ``cp``
-and ``rsync`` do, must repeat what is there, and appends what follows. Both are told apart by where the
-first write begins; the kernel's idea of the end of the file is not trusted.
+and ``rsync`` do, has to repeat the stored lines, and appends the lines after them. The offset of the first
+write says which of the two it is. The kernel's idea of the end of the file may be old, and is not used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from store.documents import MAX_LINE_BYTES
 from store.transitions import laid_out_line, repeats_line
 from threadfs.nodes.base import Attributes, Node, Reader, Refused, Tree, Writer, regular
 from threadfs.nodes.object_end import object_end
-from threadfs.nodes.writers import check_beginning, not_again
+from threadfs.nodes.writers import check_beginning, committed_once
 
 _CHUNK_BYTES = 1 << 18
 # Longer pieces of a line are not checked before the line is complete.
@@ -66,15 +66,15 @@ def _attributes(info: Info) -> Attributes:
 
 
 class _LogReader:
-    """Reads on as the log grows; a log without a message is looked for again at each read."""
+    """Follows the log as it grows. A log without messages has no file yet: each read opens it again."""
 
     def __init__(self, node: LogFile) -> None:
         self._node = node
         self._log = node.store.open_log(node.thread_id)
-        # One version for as long as it only grows: the file that it is.
+        # The version is the identity of the file: it stays the same while the log grows.
         try:
             self.version: object = self._log.info().version[:1]
-        except BaseException:  # It would have to wait, say.
+        except BaseException:  # For instance WouldWait.
             self._log.close()
             raise
 
@@ -93,7 +93,7 @@ class _LogReader:
 
 
 class _StoredLines:
-    """The lines of a log, one after the other."""
+    """Reads the lines of a log one after the other."""
 
     def __init__(self, log: LogReader) -> None:
         self._log = log
@@ -117,12 +117,14 @@ class _StoredLines:
 
 
 class LogWriter:
-    """What one open file writes to a log. Each complete line counts in the write that completes it.
+    """Writes to a log. Each line is committed by the write that completes it.
 
     Raises:
-        InvalidDocument: a line that is to be appended is no message.
-        Refused: with EPERM, a rewrite that does not repeat what is there.
+        InvalidDocument: a new line is not a message.
+        Refused: with EPERM, a rewrite that does not repeat the stored lines.
     """
+
+    only_buffers = False
 
     def __init__(self, tree: Tree, thread_id: str, *, truncate: bool, append: bool) -> None:
         self._tree = tree
@@ -130,19 +132,16 @@ class LogWriter:
         self._append = append
         self._log = tree.store.open_log(thread_id)
         self._stored = _StoredLines(self._log)
-        # Rewriting: how far the log has been repeated. Appending: None.
+        # Rewriting: how many bytes of the log have been repeated. Appending: None.
         self._repeated: int | None = 0 if truncate else None
-        # Where the next write of a sequence begins; None before the first.
+        # The offset at which the next write continues this one; None before the first.
         self._expected: int | None = 0 if truncate else None
+        # The last line, while it has no newline.
         self._rest = b""
         self.is_new = False
 
     @property
-    def is_patient(self) -> bool:
-        return False
-
-    @property
-    def owes(self) -> bool:
+    def has_uncommitted(self) -> bool:
         return self.is_new and (bool(self._rest) or self._repeated is not None)
 
     def write(self, offset: int, data: bytes) -> None:
@@ -160,7 +159,7 @@ class LogWriter:
         self._expected = offset + len(data)
 
     def _begins(self, offset: int, data: bytes) -> bool:
-        """A write that does not continue the one before; False when it repeats a piece of the log."""
+        """Starts a new sequence of writes; False if the write only repeats a piece of the log."""
         size = self._refreshed().info().size_bytes
         if offset == 0 or offset == size:
             self._repeated = 0 if offset == 0 else None
@@ -168,11 +167,11 @@ class LogWriter:
             return True
         if self._log.read(offset, len(data)) != data:
             raise Refused(errno.EPERM, "the log is append only: what is there cannot be changed")
-        self._expected = None  # What follows is no continuation of anything that counts.
+        self._expected = None  # The next write does not continue a sequence.
         return False
 
     def _refreshed(self) -> LogReader:
-        """The log, also when it has been made, or replaced, since this file was opened."""
+        """The log, opened again if its file was created or replaced since."""
         current = self._tree.store.open_log(self._thread_id)
         try:
             is_same = current.info().version[:1] == self._log.info().version[:1]
@@ -187,10 +186,10 @@ class LogWriter:
         return self._log
 
     def _take(self, lines: list[bytes]) -> int | None:
-        """Removes from *lines* those that repeat stored ones; how far the log is repeated then.
+        """Removes from *lines* those that repeat stored lines; returns how many bytes are repeated now.
 
         Raises:
-            Refused: a line is another one than the stored one.
+            Refused: a line differs from the stored line.
         """
         repeated = self._repeated
         while repeated is not None and lines:
@@ -205,10 +204,7 @@ class LogWriter:
         return repeated
 
     def _check_rest(self, rest: bytes, repeated: int | None, number: int) -> None:
-        """Refuses now what the last line, which has no newline yet, would be refused for at ``flush``.
-
-        A shell would not say so then.
-        """
+        """Refuses an unfinished last line that ``flush`` would refuse: a shell ignores errors of close."""
         is_whole = len(rest) <= _CHECK_BYTES and object_end(rest) is not None
         stored = self._stored.at(repeated) if repeated is not None else None
         if stored is not None:
@@ -240,7 +236,7 @@ class LogWriter:
     def flush(self) -> None:
         if not self.is_new:
             return
-        with not_again(self):
+        with committed_once(self):
             if self._rest:
                 lines = [self._rest]
                 self._commit(lines, self._take(lines))

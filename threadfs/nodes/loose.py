@@ -1,7 +1,7 @@
-"""Loose nodes: what is in the tree but in no store, such as editors' temporary files and drafts.
+"""Loose nodes: files of the tree that are in no store, such as editors' temporary files and drafts.
 
-They behave as on any disk, and are gone with the mount, however it ends. Unlike other nodes each is itself,
-wherever it is moved to. `loose_files` and `loose_directories` are the other two kinds.
+They behave as on any disk, and end with the mount, even when it is killed. Unlike other nodes, a loose node
+keeps its identity when it is moved. `loose_files` and `loose_directories` have the other two kinds.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from threadfs.nodes.base import Attributes, Node, Refused, Tree
 from threadfs.nodes.temporary import TemporarySpace
 
-# Of a longer path, messages show the end.
+# Messages show only the end of a longer path.
 _SHOWN_PATH = 4096
 
 
 class Quota:
-    """How many loose files there may be, how large all of them together, and the space that they are in."""
+    """A limit for the number of loose files and for their total size, and the space for their contents."""
 
     def __init__(self, files: int, size_bytes: int) -> None:
         self.space = TemporarySpace()
@@ -31,7 +31,7 @@ class Quota:
         self._free_bytes = size_bytes
 
     def charge(self, files: int, size_bytes: int) -> None:
-        """Takes that much, or gives it back when negative. Refuses with ENOSPC."""
+        """Takes from the quota; negative numbers give back. Refuses with ENOSPC."""
         with self._lock:
             if files > self._free_files or size_bytes > max(0, self._free_bytes):
                 raise Refused(errno.ENOSPC, "no more room for files that are not part of a thread")
@@ -40,7 +40,7 @@ class Quota:
 
     @contextmanager
     def charged(self, size_bytes: int) -> Iterator[None]:
-        """Takes that much, and gives it back when what is done in the block fails."""
+        """Takes from the quota, and gives back if the block fails."""
         self.charge(0, size_bytes)
         try:
             yield
@@ -50,7 +50,7 @@ class Quota:
 
 
 class LooseNode(Node):
-    """A node with a life of its own. *parent* is the directory that it is in, or the path of that."""
+    """A node that lives in memory. *parent* is its directory, or the path of its directory."""
 
     keeps_permissions = True
 
@@ -66,9 +66,9 @@ class LooseNode(Node):
         self._mode = mode
         self._modified_ns = self._changed_ns = time.time_ns()
         self.has_name = True
-        # Whether somebody asked for this very time, which then moves with the file.
+        # Whether a program set its mtime, which then moves with the file.
         self.has_given_time = False
-        # When it was made, or closed for the last time, on the monotonic clock.
+        # When it was created, or last closed, on the monotonic clock.
         self.used_s = time.monotonic()
 
     def __eq__(self, other: object) -> bool:
@@ -106,7 +106,7 @@ class LooseNode(Node):
         return False
 
     def modified(self) -> None:
-        """What it holds is another."""
+        """Its content has changed."""
         self._modified_ns = self._changed_ns = time.time_ns()
         self.has_given_time = False
 
@@ -124,7 +124,7 @@ class LooseNode(Node):
         self._changed_ns = time.time_ns()
 
     def removed(self) -> None:
-        """It has no name any more."""
+        """Its name has been removed."""
         self._quota.charge(-1, 0)
         self._changed_ns = time.time_ns()
         self.has_name = False

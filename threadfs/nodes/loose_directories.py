@@ -1,4 +1,4 @@
-"""Loose directories: of loose files, links and directories, as on any disk."""
+"""Loose directories, with loose files, links and directories in them, as on any disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from threadfs.nodes.loose_files import LooseFile
 
 @runtime_checkable
 class AcceptsDrafts(Protocol):
-    """A directory that makes something of a loose directory that is moved into it."""
+    """A directory that turns a loose directory into a thread when it is moved here."""
 
     def accept_draft(
         self, draft: LooseDirectory, name: str, source: LooseDirectory, new_name: str
@@ -22,7 +22,7 @@ class AcceptsDrafts(Protocol):
 
 
 class LooseDirectory(LooseNode, Directory):
-    """A directory that may be of any depth: nothing here calls itself for what is in it."""
+    """A loose directory. Trees may be of any depth, so no method here is recursive."""
 
     kind = stat.S_IFDIR
     has_cheap_attributes = True
@@ -44,7 +44,7 @@ class LooseDirectory(LooseNode, Directory):
         return list(self.children.items())
 
     def below(self) -> Iterable[LooseNode]:
-        """All that is in it, and in what is in it."""
+        """All nodes below it, at any depth."""
         directories = [self]
         while directories:
             for child in directories.pop().children.values():
@@ -65,7 +65,7 @@ class LooseDirectory(LooseNode, Directory):
         return self._add(name, LooseLink(self.tree, self._quota, self, name, target))
 
     def _refuse_taken(self, name: str) -> None:
-        if not self.has_name:  # Somebody stands in it still.
+        if not self.has_name:  # It may still be a working directory.
             raise Refused(errno.ENOENT, "this directory has gone")
         if name in self.children:
             raise Refused(errno.EEXIST, f"there is a {name!r} already")
@@ -90,7 +90,7 @@ class LooseDirectory(LooseNode, Directory):
         self.take(name).removed()
 
     def take(self, name: str) -> LooseNode:
-        """The child, which is here no longer."""
+        """Removes a child from this directory and returns it."""
         node = self.children.pop(name)
         self.modified()
         return node
@@ -100,7 +100,7 @@ class LooseDirectory(LooseNode, Directory):
         self._add(name, node)
 
     def removed(self) -> None:
-        """With all that is in it, which lets go of one another."""
+        """Removes the nodes below it too, and drops the references between them."""
         for node in list(self.below()):
             if isinstance(node, LooseDirectory):
                 node.children = {}
@@ -111,7 +111,7 @@ class LooseDirectory(LooseNode, Directory):
         super().removed()
 
     def is_above(self, node: LooseNode | str) -> bool:
-        """Whether *node* is this directory, or in it, or in what is in it."""
+        """Whether *node* is this directory, or below it at any depth."""
         while isinstance(node, LooseNode) and node is not self:
             node = node.parent
         return node is self

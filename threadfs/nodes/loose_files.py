@@ -1,4 +1,4 @@
-"""Loose files: what is written to them can be read again, while the mount lives."""
+"""Loose files: ordinary files that end with the mount."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PIECE_BYTES = 1 << 20
 
 
 class LooseFile(LooseNode):
-    """A file that holds what is written to it."""
+    """An ordinary file: it reads back what was written."""
 
     def __init__(
         self, tree: Tree, quota: Quota, parent: LooseNode | str, name: str, mode: int = 0o644
@@ -37,14 +37,14 @@ class LooseFile(LooseNode):
         return self._handles > 0
 
     def read(self, offset: int, size: int) -> bytes:
-        # What is not in memory, or is being written, is nothing to be waited for in the loop.
+        # The loop must wait neither for the disk nor for a writer.
         if self._content.is_on_disk or self._lock.locked():
             waits()
         with self._lock, _disk_errors():
             return self._content.read(offset, size)
 
     def write(self, offset: int | None, data: bytes) -> None:
-        """Writes at *offset*, or at the end; all of it, or nothing of what makes it longer."""
+        """Writes at *offset*, or at the end if ``None``. A write that fails leaves the size as it was."""
         with self._lock, _disk_errors():
             size = self._content.size
             start = size if offset is None else offset
@@ -63,13 +63,13 @@ class LooseFile(LooseNode):
             self.modified()
 
     def whole(self, limit_bytes: int) -> bytes:
-        """All of it. Refuses with EFBIG what is larger than *limit_bytes*."""
+        """All its bytes. Refuses with EFBIG a file larger than *limit_bytes*."""
         if self.size() > limit_bytes:
             raise Refused(errno.EFBIG, f"{self.name}: larger than {limit_bytes} bytes")
         return self.read(0, self.size())
 
     def lines(self, limit_bytes: int) -> Iterator[bytes]:
-        """Its lines without their newlines, of which none may be longer than *limit_bytes*."""
+        """Its lines without newlines. Refuses with EFBIG a line longer than *limit_bytes*."""
         rest, offset = b"", 0
         while piece := self.read(offset, _PIECE_BYTES):
             offset += len(piece)
@@ -89,7 +89,7 @@ class LooseFile(LooseNode):
         return LooseHandle(self, append=append, writes=True)
 
     def opened(self, *, writes: bool) -> None:
-        if self._is_gone:  # By a descriptor of its name, which open(2) with O_PATH gives.
+        if self._is_gone:  # A descriptor from open(2) with O_PATH can still lead here.
             raise Refused(errno.ENOENT, f"{self.name!r} has gone")
         self._handles += 1
         self.writers += writes
@@ -110,8 +110,8 @@ class LooseFile(LooseNode):
         with self._lock:
             self._is_gone = True
         self._quota.charge(0, -self._content.size)
-        if self._content.is_large:  # Freeing gigabytes takes a while, which the loop has not.
-            with suppress(RuntimeError):  # No thread is to be had.
+        if self._content.is_large:  # Freeing gigabytes would block the loop.
+            with suppress(RuntimeError):  # No thread could be started.
                 threading.Thread(target=self._content.clear, name="free").start()
                 return
         self._content.clear()
@@ -121,20 +121,15 @@ class LooseHandle:
     """An open loose file, for reading and writing."""
 
     version: object = None
+    only_buffers = False
+    # Loose files are not durable, so there is nothing to commit.
+    has_uncommitted = False
 
     def __init__(self, file: LooseFile, *, append: bool, writes: bool) -> None:
         self._file = file
         self._append = append
         self._writes = writes
         file.opened(writes=writes)
-
-    @property
-    def is_patient(self) -> bool:
-        return False
-
-    @property
-    def owes(self) -> bool:
-        return False
 
     def read(self, offset: int, size: int) -> bytes:
         return self._file.read(offset, size)
@@ -146,7 +141,7 @@ class LooseHandle:
         self._file.truncate(size)
 
     def flush(self) -> None:
-        """Nothing is owed: what is loose is not durable."""
+        """Does nothing: see `has_uncommitted`."""
 
     def attributes(self) -> Attributes:
         return self._file.attributes()

@@ -1,6 +1,6 @@
-"""A conversation as Markdown: how its head, a message and the end of a run are written. Pure functions.
+"""A conversation as Markdown: its head, a message, the end of a run. Pure functions.
 
-None of it is a stored byte, so nothing in it drives a terminal: see `store.printing`.
+A transcript is not stored text, so control characters in it are escaped: see `store.printing`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from store.printing import printable, printable_lines
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 _BLANKS = re.compile(r"[ \t\n]+")
-# Lines of a message that would look like ours.
+# Lines in a message that look like our own headings.
 _OURS = re.compile(r" {0,3}(## |> Run `)")
-# How much of an image that is in its own URL is shown: enough to see of what type it is.
+# How much of a data: URL is shown: enough to see its type.
 _DATA_URL_CHARACTERS = 64
 
 
 def title_of(metadata: object) -> str:
-    """What a thread is called, on one line; empty when its metadata do not say."""
+    """The title of a thread on one line; empty if its metadata have none."""
     title = metadata.get("title") if isinstance(metadata, dict) else None
     return _BLANKS.sub(" ", title).strip() if isinstance(title, str) else ""
 
 
 def head(thread_id: str, title: str) -> str:
-    """The title as the heading, and the id under it; without a title the id is the heading."""
+    """The title as a heading, with the id below; without a title the id is the heading."""
     return f"# {printable(title)}\n\n`{printable(thread_id)}`\n" if title else f"# {printable(thread_id)}\n"
 
 
@@ -61,7 +61,7 @@ def outcome(run: Run) -> str:
 
 
 def ended_at(run: Run) -> int:
-    """When a run that has ended did, in Unix seconds, or the latest time that is known of it."""
+    """When a run ended, in Unix seconds; if that is unknown, the latest time in its document."""
     times = (run.cancelled_at, run.failed_at, run.completed_at, run.started_at, run.created_at)
     return next(at for at in times if at is not None)
 
@@ -73,7 +73,7 @@ def _time(seconds: int) -> str:
 
 
 def _contained(text: str) -> str:
-    """*text* such that it cannot pass for another message: our headings escaped, code blocks closed."""
+    """*text* with our headings escaped and code blocks closed: it cannot look like another message."""
     lines = []
     fence = ""
     for line in printable_lines(text).split("\n"):

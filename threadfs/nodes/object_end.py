@@ -1,19 +1,19 @@
-"""Where the object of a JSON text ends that arrives in pieces."""
+"""Finds the end of a JSON object that arrives in pieces."""
 
 from __future__ import annotations
 
 import re
 
-# What a text holds, up to its end or to a backslash whose other half has not arrived.
+# The inside of a string, up to its end or to a backslash at the end of the piece.
 _IN_TEXT = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
-# A whole text, what begins one, or what opens or closes an object or a list.
+# A whole string, the start of a string, or a bracket of an object or list.
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["{}\[\]]', re.DOTALL)
 
 
 class ObjectEnd:
-    """Looks at each byte once.
+    """Scans each byte once.
 
-    It knows texts, and counts what opens and closes; whether the rest is JSON is for a parser to say.
+    It skips strings and counts brackets; a parser checks whether the rest is JSON.
     """
 
     __slots__ = ("_depth", "_is_escaped", "_is_in_text")
@@ -21,7 +21,7 @@ class ObjectEnd:
     def __init__(self) -> None:
         self._depth = 0
         self._is_in_text = False
-        # Whether the last byte of a text was a backslash, so that the next byte does not end the text.
+        # Whether the piece ended with a backslash in a string, so that the next byte does not end the string.
         self._is_escaped = False
 
     def copy(self) -> ObjectEnd:
@@ -31,7 +31,7 @@ class ObjectEnd:
         return other
 
     def find(self, piece: bytes) -> int | None:
-        """Where in *piece*, which continues the pieces before, the object has ended; None if it has not."""
+        """The end of the object in *piece*, which continues the earlier ones; None if it goes on."""
         at = 0
         if self._is_in_text:
             if not piece:
@@ -53,7 +53,7 @@ class ObjectEnd:
         return None
 
     def _skip_text(self, piece: bytes, start: int) -> int:
-        """Behind the text that goes on at *start*; notes whether it goes on in the next piece, too."""
+        """The offset after the string that continues at *start*; notes whether the piece ends in it."""
         found = _IN_TEXT.match(piece, start)
         end = found.end() if found else start
         self._is_in_text = piece[end : end + 1] != b'"'
@@ -62,5 +62,5 @@ class ObjectEnd:
 
 
 def object_end(text: bytes) -> int | None:
-    """Where the object ends that *text* begins with; None while it has not ended."""
+    """The end of the object at the start of *text*; None if it does not end in *text*."""
     return ObjectEnd().find(text)

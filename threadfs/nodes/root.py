@@ -1,4 +1,4 @@
-"""The top of the tree, its README, and ``.threadfs/``, where the mount tells of itself."""
+"""The top of the tree, its README, and ``.threadfs/``, with the version, counters and errors of the mount."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ class ServiceDirectory(FixedDirectory):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextFile(Node):
-    """A read-only text, made when it is looked at."""
+    """A read-only text, made at each read."""
 
     name: str
     text: Callable[[], bytes]
-    # When it last changed, in nanoseconds since 1970; without, it never does.
+    # When it last changed, in nanoseconds since 1970; ``None`` if it never changes.
     changed_ns: Callable[[], int] | None = None
 
     def __eq__(self, other: object) -> bool:

@@ -1,4 +1,4 @@
-"""``runs/``: every run of every thread, as links, by status. Derived: nothing is made here."""
+"""``runs/``: every run of every thread, as links, by status. All of it is derived from the store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import ClassVar
 from store import DocumentKey, Part, RunStatus, Times, names
 from threadfs.nodes.base import Attributes, Directory, ListDirectory, Node, NoSuchName, Refused
 
-# These are always there; the others while a run is in them.
+# These directories always exist; one for another status exists while a run has that status.
 _ALWAYS = (
     RunStatus.queued,
     RunStatus.in_progress,
@@ -24,7 +24,7 @@ _ALWAYS = (
 
 @dataclass(frozen=True, slots=True)
 class RunsByStatusDirectory(ListDirectory):
-    """``runs/``: a directory for each status that is in use, and for some that may not be."""
+    """``runs/``: a directory for each status in `_ALWAYS`, and for each other one in use."""
 
     @property
     def is_permanent(self) -> bool:
@@ -43,7 +43,7 @@ class RunsByStatusDirectory(ListDirectory):
         return StatusDirectory(self.tree, status)
 
     def times(self) -> Times:
-        """When a status may have come into use, or gone out of it."""
+        """The last time at which a status may have come into use, or gone out of use."""
         others = [status for status in RunStatus if status not in _ALWAYS]
         return max(StatusDirectory(self.tree, status).times() for status in others)
 
@@ -83,13 +83,13 @@ class StatusDirectory(ListDirectory):
         return RunLink(self.tree, thread_id, run_id, self.status)
 
     def rename(self, name: str, target: Directory, new_name: str, *, replace: bool) -> None:
-        """Gives a run the status of another directory; of two who do it at once, one wins."""
+        """Gives a run the status of another directory; if two programs do it at once, one wins."""
         link = self.lookup(name)
         assert isinstance(link, RunLink)
         if not isinstance(target, StatusDirectory):
             raise Refused(errno.EACCES, "a run's link can be moved into the directory of another status only")
         if new_name != name:
-            raise Refused(errno.EACCES, "a link keeps its name, which says the run and the thread")
+            raise Refused(errno.EACCES, "a link keeps its name, which is that of the run and the thread")
         if target.status is not self.status:
             self.store.update_run_status(link.thread_id, link.run_id, target.status, expected=self.status)
             self.tree.changed(Part.DOCUMENT, DocumentKey(link.thread_id, link.run_id))
@@ -102,7 +102,10 @@ class StatusDirectory(ListDirectory):
 
 @dataclass(frozen=True, slots=True)
 class RunLink(Node):
-    """A link to the run. One for each status, so that a rename between two statuses is asked for."""
+    """A link to the run.
+
+    Links in two statuses are two nodes, as rename(2) does nothing if both names lead to the same inode.
+    """
 
     kind: ClassVar[int] = stat.S_IFLNK
     has_cheap_attributes: ClassVar[bool] = False

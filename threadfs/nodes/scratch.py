@@ -1,10 +1,10 @@
-"""What programs do beside the data in a canonical directory, which the store never hears of.
+"""Temporary files and unfinished removals in canonical directories, which never reach the store.
 
-*Scratch files* have names that mean nothing in a thread, run or ``steps`` directory, and that programs give
-to their swap and temporary files. A file of any other name is refused, as it would be lost.
+*Scratch files* are swap and temporary files of programs, in a thread, run or ``steps`` directory. Their
+names show it. A file of any other name is refused, as it would look saved and be lost.
 
-*Staged removals* hide a file that is part of a thread, until it is written again or its directory is removed;
-when neither happens it is back after a minute. Both are kept by the directory's path.
+*Staged removals* hide a file of a thread until it is written again or its directory is removed. Otherwise it
+comes back after a minute. Both are stored by the path of their directory.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from threadfs.nodes.base import Refused
 from threadfs.nodes.loose import LooseNode, Quota
 
 STAGED_S = 60.0
-# A scratch file (or link) that nobody has open or touched for this long was left behind.
+# A scratch file or link that has not been open for this long was left behind.
 UNUSED_S = 3600.0
-# An editor's backup of a document (``status~``): some keep it, but what was saved is in the store.
+# An editor's backup of a document (``status~``) may go sooner: the saved document is in the store.
 UNUSED_BACKUP_S = 2.0
 MAX_FILES = 10_000
 MAX_BYTES = 256 * 1024 * 1024
 
 
-# What programs begin and end the names of their temporary files with, and vim's probe.
+# The beginnings and ends of names that programs give to temporary files, and the file that vim probes with.
 _BEGINNINGS = (".", "#", "tmp", "sed")
 _ENDS = ("~", ".tmp", ".swp", ".bak", ".orig", ".part", ".new")
 _PROBE = "4913"
-# What mkstemp(3) makes of perl's template of eight X: glibc replaces the last six of them, others all.
+# A name that mkstemp(3) makes from perl's template of eight X: glibc replaces the last six, others all.
 _PERL = re.compile(r"XX[A-Za-z0-9]{6}|(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[A-Za-z0-9]{8}")
 
 
 def refuse_unless_scratch(name: str, documents: Iterable[str], *, is_exclusive: bool = False) -> None:
-    """Refuses a name that no program gives to a temporary file, in a directory that holds *documents*.
+    """Refuses a name that no program gives to a temporary file, in a directory with these *documents*.
 
-    Some names are those of temporary files only where nobody else's file is taken (*is_exclusive*).
+    A random name counts as one of a temporary file only if it is created with O_EXCL (*is_exclusive*).
     """
     refuse_trash(name)
     if (
@@ -62,10 +62,11 @@ class Scratch:
         self.quota = Quota(MAX_FILES, MAX_BYTES)
         self._lock = threading.Lock()
         self._files: defaultdict[str, dict[str, LooseNode]] = defaultdict(dict)
-        # When all are looked through again for those that are unused, on the monotonic clock.
+        # When to look next for unused files in all directories, on the monotonic clock.
         self._look_again_s = 0.0
-        # When each staged name is back, and until when a name that is being made is shown.
+        # When each staged name comes back, on the monotonic clock.
         self._staged: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        # (directory, name) of documents that are open for their first write.
         self._appearing: set[tuple[str, str]] = set()
 
     # ── Scratch files ───────────────────────────────────────────────────────────────────────────────
@@ -82,7 +83,7 @@ class Scratch:
 
     def put(self, directory: str, name: str, node: LooseNode) -> None:
         with self._lock:
-            if self._look_again_s <= time.monotonic():  # Not at each of thousands.
+            if self._look_again_s <= time.monotonic():  # Not for each of thousands of files.
                 self._look_again_s = time.monotonic() + UNUSED_BACKUP_S
                 for other in list(self._files):
                     self._drop_unused(other, list(self._files[other]))
@@ -106,8 +107,8 @@ class Scratch:
         files = self._files.get(directory, {})
         for name in names:
             node = files.get(name)
-            kept_s = UNUSED_BACKUP_S if name.endswith("~") else UNUSED_S
-            if node is not None and not node.is_open and node.used_s < now_s - kept_s:
+            unused_s = UNUSED_BACKUP_S if name.endswith("~") else UNUSED_S
+            if node is not None and not node.is_open and node.used_s < now_s - unused_s:
                 del files[name]
                 node.removed()
         if directory in self._files and not files:
@@ -135,17 +136,17 @@ class Scratch:
             return back_s is not None
 
     def is_unused(self, directory: str) -> bool:
-        """Whether nothing is added to what the store holds there, and nothing hidden."""
+        """Whether *directory* has no scratch files and no staged removals."""
         return directory not in self._files and not self._staged.get(directory)
 
     def unstage_below(self, directory: str) -> None:
-        """All is back in *directory* and below: it could not be removed."""
+        """Shows all names in *directory* and below again, as after a failed removal."""
         with self._lock:
             for path in [path for path in self._staged if _is_below(path, directory)]:
                 del self._staged[path]
 
     def forget_below(self, directory: str) -> None:
-        """*directory* has gone, or is another one now."""
+        """*directory* was removed or replaced."""
         self.unstage_below(directory)
         with self._lock:
             gone = [self._files.pop(path) for path in list(self._files) if _is_below(path, directory)]
@@ -153,10 +154,10 @@ class Scratch:
             for node in files.values():
                 node.removed()
 
-    # ── Documents that are being made ───────────────────────────────────────────────────────────────
+    # ── New documents ───────────────────────────────────────────────────────────────────────────────
 
     def appears(self, directory: str, name: str) -> None:
-        """A document that is open for its first writing shows as empty, until it is closed."""
+        """Shows a document that is open for its first write as an empty file, until it is closed."""
         with self._lock:
             self._appearing.add((directory, name))
 
@@ -169,7 +170,7 @@ class Scratch:
 
 
 def refuse_trash(name: str) -> None:
-    """A trash in here would move data into the scratch space, instead of deleting it."""
+    """Refuses a trash directory: it would move data into the scratch space instead of deleting it."""
     if name.startswith((".Trash", ".trash")):
         raise Refused(errno.EACCES, "there is no trash here: delete permanently")
 

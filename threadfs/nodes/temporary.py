@@ -1,8 +1,8 @@
-"""Where the contents of loose files are: little in memory, all else in the system's temporary directory.
+"""The contents of loose files: small ones in memory, larger ones in the system's temporary directory.
 
-There they are in files without a name, of which nothing is left when the process has ended, however it ends.
-Contents of up to 1 MiB have a *slot* each in one file that they share, so that thousands of them take one
-descriptor; larger ones have a file of their own. Both are sparse: what was never written takes no room.
+Files there have no name, so nothing is left when the process has ended, even when it was killed. Contents of
+up to 1 MiB have a *slot* each in one shared file, so that thousands of them take one descriptor. Larger
+contents have a file each. Both kinds of file are sparse: ranges that were never written take no room.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import suppress
 from heapq import heappop, heappush
 from io import FileIO
 
-# What is larger is on the disk, and so is what would make all that is in memory larger than that.
+# The largest content in memory, and the limit for all of them together. Others go to the disk.
 IN_MEMORY_BYTES = 64 << 10
 ALL_IN_MEMORY_BYTES = 8 << 20
 SLOT_BYTES = 1 << 20
@@ -29,18 +29,18 @@ class TemporarySpace:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._free_memory_bytes = ALL_IN_MEMORY_BYTES
-        # The store needs descriptors, too.
+        # At most a quarter: the store needs descriptors too.
         soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._free_files = _MANY if soft_limit == resource.RLIM_INFINITY else soft_limit // 4
         self._shared: FileIO | None = None
         self._free_slots: list[int] = []
         self._slots = 0
-        # Chosen now, and not when it may be full. Where there is none, small files do without.
+        # Python chooses the directory now, and not when it may be full. Small files do not need one.
         with suppress(OSError):
             tempfile.gettempdir()
 
     def takes_memory(self, size_bytes: int) -> bool:
-        """Whether there is so much left, which is taken then; given back when negative."""
+        """Takes memory if enough is left, and returns whether it was; a negative size gives back."""
         with self._lock:
             if size_bytes > max(0, self._free_memory_bytes):
                 return False
@@ -48,7 +48,7 @@ class TemporarySpace:
             return True
 
     def place(self, size_bytes: int) -> Place:
-        """Room for so many bytes on the disk. Raises OSError."""
+        """Room on the disk for *size_bytes*. Raises OSError."""
         with self._lock:
             if size_bytes > SLOT_BYTES:
                 if self._free_files <= 0:
@@ -71,7 +71,7 @@ class TemporarySpace:
                 return
             heappush(self._free_slots, start // SLOT_BYTES)
             if len(self._free_slots) == self._slots:
-                # None is in use: the disk gets all of them back.
+                # No slot is in use: closing the file frees its disk space.
                 self._shared, self._free_slots, self._slots = None, [], 0
 
 
@@ -79,12 +79,12 @@ def _unnamed_file() -> FileIO:
     try:
         return tempfile.TemporaryFile(buffering=0)
     except FileNotFoundError as error:
-        # No directory takes a file, most often as all of them are full.
+        # No directory takes a file, most often because all of them are full.
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
 
 
 class Place:
-    """A part of a temporary file: all of one, or a slot. What is in it at first is not known."""
+    """A temporary file, or one slot of it. Its first bytes are undefined: write before you read."""
 
     __slots__ = ("_file", "_is_slot", "_space", "_start")
 
@@ -98,7 +98,7 @@ class Place:
         return not self._is_slot or size_bytes <= SLOT_BYTES
 
     def read(self, offset: int, size: int) -> bytes:
-        """So many bytes, of which all have been written, or stretched over."""
+        """*size* bytes, all of which have been written or are in a hole."""
         descriptor, pieces = self._file.fileno(), []
         while size > 0 and (piece := os.pread(descriptor, size, self._start + offset)):
             pieces.append(piece)
@@ -125,16 +125,16 @@ class Place:
 
 
 class Content:
-    """The bytes of a loose file, as on any disk. Its caller makes one call at a time.
+    """The bytes of a loose file, as on any disk. The caller makes one call at a time.
 
-    All raise OSError, and have changed neither size nor what is taken then.
+    A method that raises OSError has changed neither the size nor the room taken.
     """
 
     __slots__ = ("_memory", "_place", "_space", "size")
 
     def __init__(self, space: TemporarySpace) -> None:
         self._space = space
-        # One of them: in memory, or in a place on the disk.
+        # The content is in memory, or in a place on the disk; never in both.
         self._memory = bytearray()
         self._place: Place | None = None
         self.size = 0
@@ -145,11 +145,11 @@ class Content:
 
     @property
     def is_large(self) -> bool:
-        """Whether giving it back takes a while."""
+        """Whether freeing it takes a while."""
         return self.size > SLOT_BYTES
 
     def stays_in_memory(self, size: int) -> bool:
-        """Whether it is in memory, and with *size* bytes still would be, as far as is known before."""
+        """Whether it is in memory and small enough to stay there with *size* bytes."""
         return self._place is None and size <= IN_MEMORY_BYTES
 
     def read(self, offset: int, size: int) -> bytes:
@@ -189,7 +189,7 @@ class Content:
         return None
 
     def clear(self) -> None:
-        """Nothing is left, and nothing taken."""
+        """Cuts to nothing, and frees all room."""
         if self._place is not None:
             self._place.close()
             self._place = None
@@ -199,7 +199,7 @@ class Content:
         self.size = 0
 
     def _place_for(self, size: int) -> Place | None:
-        """Where there is room for so many bytes on the disk, if that is where they go."""
+        """A place on the disk with room for *size* bytes; ``None`` if they fit in memory."""
         if self._place is None and size <= IN_MEMORY_BYTES and self._space.takes_memory(size - self.size):
             return None
         if self._place is not None and self._place.holds(size):

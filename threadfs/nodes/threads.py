@@ -1,4 +1,4 @@
-"""``threads/`` and what is in it: the canonical part of the tree, everything that is data."""
+"""``threads/`` and the directories in it: the canonical part of the tree, with all data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from threadfs.nodes.drafts import make_thread
 from threadfs.nodes.log import LogFile
 from threadfs.nodes.loose_directories import LooseDirectory
 
-# The store's own names for what has another one in the tree.
+# What the tree adds to the id of a step.
 _STEP_SUFFIX = ".json"
 
 _LONG_LIST = 1000
@@ -37,7 +37,7 @@ _TAKES_ALONG = ": rm -r takes it along"
 
 
 def _located(error: StoreError, location: str, what_to_do: str) -> StoreError:
-    """What is not of the format is not in the tree: its path is the one in the store."""
+    """Adds the store's location: a foreign file is not in the tree, so its path is the one in the store."""
     return NotEmpty(f"{location}/{error}{what_to_do}") if isinstance(error, Foreign) else error
 
 
@@ -49,7 +49,7 @@ def _named(table: dict[str, Node], name: str) -> Node:
 
 
 def _id(name: str) -> str:
-    """*name* as an id that can be looked up: what cannot be one is not there."""
+    """*name*, if it is a valid id. Raises NoSuchName otherwise."""
     if not names.is_id(name):
         raise NoSuchName(name)
     return name
@@ -94,7 +94,7 @@ class ThreadsDirectory(ListDirectory):
         return thread
 
     def _forget(self, thread: ThreadDirectory) -> None:
-        """What was remembered of a thread that has gone, or is another one now."""
+        """Drops all state about a thread that was removed or replaced."""
         self.tree.scratch.forget_below(thread.path)
         self.tree.journal.forget_thread(thread.thread_id)
         self.tree.changed(Part.THREADS, thread.scope)
@@ -104,7 +104,7 @@ class ThreadsDirectory(ListDirectory):
         self._came(new_name)
 
     def remove_directory(self, name: str) -> None:
-        """Takes a thread back that holds nothing, or whose messages are removed as well."""
+        """Deletes a thread that is empty, or whose messages have been removed as well."""
         self.store.document_info(DocumentKey(_id(name)))
         thread = ThreadDirectory(self.tree, name)
         scratch = self.tree.scratch
@@ -128,7 +128,7 @@ class ThreadsDirectory(ListDirectory):
 
 @dataclass(frozen=True, slots=True)
 class ThreadDirectory(CanonicalDirectory):
-    """``threads/<thread>/``: its time is that of the last change of anything in it."""
+    """``threads/<thread>/``: its time is that of the last change in the thread."""
 
     has_cheap_attributes: ClassVar[bool] = False
     documents: ClassVar[tuple[str, ...]] = ("meta.json", "messages.jsonl")
@@ -155,7 +155,7 @@ class ThreadDirectory(CanonicalDirectory):
         self.tree.touched(Part.RUNS, self.scope)
 
     def _table(self) -> dict[str, Node]:
-        # `runs` is last: `rm -r` removes in the order of the listing, and fails where a run is in progress.
+        # `runs` is last: `rm -r` removes in the order of the listing, and fails if a run is in progress.
         return {
             "meta.json": MetaFile(self.tree, DocumentKey(self.thread_id)),
             "messages.jsonl": LogFile(self.tree, self.thread_id),
@@ -164,16 +164,16 @@ class ThreadDirectory(CanonicalDirectory):
             "runs": RunsDirectory(self.tree, self.thread_id),
         }
 
-    def part(self, name: str) -> Node:
+    def stored_child(self, name: str) -> Node:
         self.store.document_info(DocumentKey(self.thread_id))
         return _named(self._table(), name)
 
-    def parts(self) -> Iterable[tuple[str, Node]]:
+    def stored_entries(self) -> Iterable[tuple[str, Node]]:
         self.store.document_info(DocumentKey(self.thread_id))
         return self._table().items()
 
     def is_hidden(self, name: str) -> bool:
-        # Runs that came after their directory was removed are there.
+        # A run that was added after `runs` was removed shows it again.
         return CanonicalDirectory.is_hidden(self, name) and not (
             name == "runs" and self.store.list_run_ids(self.thread_id)
         )
@@ -217,7 +217,7 @@ class RunsDirectory(Directory):
     def entries(self) -> Iterable[tuple[str, Node]]:
         run_ids = self.store.list_run_ids(self.thread_id)
         if len(run_ids) > _LONG_LIST:
-            waits()  # For a thread of its own: others would wait for this one.
+            waits()  # A long list is made in a thread, so that other requests go on.
         return ((run_id, RunDirectory(self.tree, self.thread_id, run_id)) for run_id in run_ids)
 
     def make_directory(self, name: str) -> Node:
@@ -227,13 +227,13 @@ class RunsDirectory(Directory):
         return run
 
     def _forget(self, run: RunDirectory) -> None:
-        """What was remembered of a run that has gone, or is another one now."""
+        """Drops all state about a run that was removed or replaced."""
         self.tree.scratch.forget_below(run.path)
         self.tree.journal.forget_thread(run.thread_id, run.run_id)
         self.tree.changed(Part.RUNS, run.key)
 
     def remove_directory(self, name: str) -> None:
-        """Takes back a queued run without steps, or one whose status is removed as well."""
+        """Deletes a queued run without steps, or a run whose status has been removed as well."""
         self.store.document_info(DocumentKey(self.thread_id, _id(name)))
         run = RunDirectory(self.tree, self.thread_id, name)
         scratch = self.tree.scratch
@@ -252,7 +252,7 @@ class RunsDirectory(Directory):
                 with_damaged=not only_empty,
             )
         except RunInProgress:
-            # `rm -r` of the thread ends here, and has staged all else.
+            # `rm -r` of the thread ends here, after it has staged the other files.
             scratch.unstage_below(f"threads/{self.thread_id}")
             raise
         except StoreError as error:
@@ -263,7 +263,7 @@ class RunsDirectory(Directory):
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory(CanonicalDirectory):
-    """``runs/<run>/``: its time is that of the last change of its status."""
+    """``runs/<run>/``: its time is that of its document."""
 
     is_within_thread: ClassVar[bool] = True
     documents: ClassVar[tuple[str, ...]] = ("status",)
@@ -298,11 +298,11 @@ class RunDirectory(CanonicalDirectory):
             "steps": StepsDirectory(self.tree, self.thread_id, self.run_id),
         }
 
-    def part(self, name: str) -> Node:
+    def stored_child(self, name: str) -> Node:
         self.store.document_info(self.key)
         return _named(self._table(), name)
 
-    def parts(self) -> Iterable[tuple[str, Node]]:
+    def stored_entries(self) -> Iterable[tuple[str, Node]]:
         self.store.document_info(self.key)
         return self._table().items()
 
@@ -341,17 +341,17 @@ class StepsDirectory(CanonicalDirectory):
                 continue
         return Times(max(info.modified_ns for info in infos), max(info.changed_ns for info in infos))
 
-    def new_part(self, name: str) -> Node | None:
+    def new_document(self, name: str) -> Node | None:
         step_id = name.removesuffix(_STEP_SUFFIX)
         return StepFile(self.tree, self._key(step_id)) if step_id != name and names.is_id(step_id) else None
 
-    def part(self, name: str) -> Node:
-        step = self.new_part(name)
+    def stored_child(self, name: str) -> Node:
+        step = self.new_document(name)
         if not isinstance(step, StepFile):
             raise NoSuchName(name)
         step.attributes()
         return step
 
-    def parts(self) -> Iterable[tuple[str, Node]]:
+    def stored_entries(self) -> Iterable[tuple[str, Node]]:
         step_ids = self.store.list_step_ids(self.thread_id, self.run_id)
         return ((step_id + _STEP_SUFFIX, StepFile(self.tree, self._key(step_id))) for step_id in step_ids)

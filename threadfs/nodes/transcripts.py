@@ -1,4 +1,4 @@
-"""``transcripts/``: each conversation as Markdown, rendered when it is looked at, and then what is new."""
+"""``transcripts/``: each conversation as Markdown, rendered on demand, and then only what is new."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from threadfs.nodes import markdown
 from threadfs.nodes.base import Attributes, ListDirectory, Node, NoSuchName, Reader, regular
 
 _SUFFIX = ".md"
-# How many conversations stay rendered, and how much of each in memory.
+# How many rendered conversations stay in memory, and how many bytes of each.
 _MAX_RENDERED = 32
 _IN_MEMORY_BYTES = 1 << 20
 _COMPARED_BYTES = 4096
 
-# When, in Unix seconds; messages before the end of a run in the same second; the text.
+# A time in Unix seconds; 0 for a message and 1 for the end of a run, which comes after it; the text.
 _Part = tuple[int, int, str]
 
 
-class _Another(Exception):
-    """The thread is not the one that was rendered: it was deleted and made again, or its log was replaced."""
+class _Replaced(Exception):
+    """Another thread than the rendered one: it was deleted and created again, or its log was replaced."""
 
 
 class Rendered:
-    """The text of one conversation. It only grows: what is new comes at its end, and its heading stays."""
+    """The text of one conversation. It only grows at the end; its heading stays."""
 
     def __init__(self, thread_id: str) -> None:
         self._thread_id = thread_id
-        # What the heading says, and a version of the thread's document that says it.
+        # The title in the heading, and a version of the thread's document that has it.
         self._title = ""
         self._document_version: object = None
         self._lock = threading.Lock()
@@ -45,17 +45,17 @@ class Rendered:
         self._size = 0
         self._log_version: object = None
         self._log_bytes = 0
-        # Where the last message begins, and with what: in that is its id. The inode number may well be the
-        # one of a deleted thread's log.
+        # Where the last message begins, and its first bytes, which hold its id. The inode number alone is not
+        # enough: the system may reuse that of a deleted thread's log.
         self._last_at = 0
         self._last = b""
         self._latest_s: int | None = None
-        # Of each run: the version of its document, its status, when it was made.
+        # For each run: the version of its document, its status, when it was created.
         self._runs: dict[str, tuple[object, RunStatus, int | None]] = {}
 
     def has_title_of(self, store: Store, document_version: object) -> bool:
-        """Whether the thread is still called what the heading says, in this version of its document."""
-        # Without the lock, which is held while a long conversation is rendered.
+        """Whether the heading still has the thread's title, in this version of its document."""
+        # Without the lock: rendering a long conversation holds it for long.
         if self._size and document_version != self._document_version:
             if _title_of(store, self._thread_id) != self._title:
                 return False
@@ -63,12 +63,12 @@ class Rendered:
         return True
 
     def update(self, store: Store) -> bool:
-        """Renders what is new. False when it cannot grow into what is stored: that is something else."""
+        """Renders what is new. False if the stored conversation is another one, which needs a new text."""
         with self._lock:
             log = store.open_log(self._thread_id)
             try:
                 self._render_new(store, log)
-            except _Another:
+            except _Replaced:
                 return False
             finally:
                 log.close()
@@ -78,9 +78,9 @@ class Rendered:
         info = log.info()
         version = info.version[:1]
         if self._log_bytes and (version != self._log_version or self._last_of(log) != self._last):
-            raise _Another
+            raise _Replaced
         if self._runs and self._runs.keys().isdisjoint(store.list_run_ids(self._thread_id)):
-            raise _Another
+            raise _Replaced
         if not self._size:
             self._document_version = store.document_info(DocumentKey(self._thread_id)).version
             self._title = _title_of(store, self._thread_id)
@@ -101,7 +101,7 @@ class Rendered:
         self._size += len(data)
 
     def _messages(self, log: LogReader) -> Iterator[_Part]:
-        """In the log's order, whatever the clocks said: none is older than the one before it."""
+        """In the order of the log: a message counts as no older than the one before it."""
         for line, end in iter_lines(log.read, self._log_bytes):
             if message := message_of(line, self._thread_id):
                 self._latest_s = max(message.created_at, self._latest_s or message.created_at)
@@ -110,7 +110,7 @@ class Rendered:
             self._log_bytes = end
 
     def _outcomes(self, store: Store) -> Iterator[_Part]:
-        """The runs that have ended, or ended otherwise, since the last time."""
+        """The runs that have ended, or ended differently, since the last call."""
         for run_id in store.list_run_ids(self._thread_id):
             with suppress(NotFound, Damaged):
                 key = DocumentKey(self._thread_id, run_id)
@@ -120,7 +120,7 @@ class Rendered:
                     run: Run = store.get_run(self._thread_id, run_id)
                     has_begun_again = known_status.is_terminal and not run.status.is_terminal
                     if known_version and (has_begun_again or made_s != run.created_at):
-                        raise _Another
+                        raise _Replaced
                     self._runs[run_id] = version, run.status, run.created_at
                     if run.status.is_terminal and run.status is not known_status:
                         yield markdown.ended_at(run), 1, markdown.outcome(run)
@@ -142,25 +142,25 @@ def _title_of(store: Store, thread_id: str) -> str:
 
 
 class Renderer:
-    """Keeps the conversations that were looked at last, and those that somebody reads.
+    """Keeps the conversations that were rendered last, and those that are open.
 
-    With another title a conversation is another edition, with an inode number of its own: those who read the
-    one before are told the size of what they can read.
+    When the title changes, the conversation gets a new edition, with an inode number of its own. Readers of
+    the old edition see the size of the text that they read.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last: OrderedDict[str, Rendered] = OrderedDict()
         self._read: WeakValueDictionary[tuple[str, int], Rendered] = WeakValueDictionary()
-        # Of the conversations of which there was more than one.
+        # The latest edition of each conversation that has had more than one.
         self._editions: dict[str, int] = {}
 
     def known_edition(self, thread_id: str) -> int:
-        """The latest that anybody has looked at."""
+        """The latest edition that was rendered."""
         return self._editions.get(thread_id, 0)
 
     def edition(self, store: Store, thread_id: str) -> int:
-        """The present one. Raises NotFound."""
+        """The current edition, which is a new one if the title has changed. Raises NotFound."""
         version = store.document_info(DocumentKey(thread_id)).version
         edition = self.known_edition(thread_id)
         rendered = self._read.get((thread_id, edition))
@@ -171,7 +171,10 @@ class Renderer:
         return self.known_edition(thread_id)
 
     def rendered(self, store: Store, thread_id: str, edition: int) -> Rendered:
-        """The conversation as it is now, in this edition if somebody reads that. Raises NotFound."""
+        """The conversation as it is now: in *edition* while that is open, else in the current one.
+
+        Raises NotFound.
+        """
         present = self.edition(store, thread_id)
         if edition != present:
             earlier = self._read.get((thread_id, edition))
@@ -179,7 +182,7 @@ class Renderer:
                 return earlier
         rendered = self._begun(thread_id, present, instead_of=None)
         if not rendered.update(store):
-            # Who reads the old text goes on with it.
+            # Open readers of the old text go on with it.
             rendered = self._begun(thread_id, present, instead_of=rendered)
             rendered.update(store)
         with self._lock:
@@ -190,7 +193,7 @@ class Renderer:
         return rendered
 
     def _begun(self, thread_id: str, edition: int, *, instead_of: Rendered | None) -> Rendered:
-        """What there is already, else a new one: found before it is rendered, it is rendered once."""
+        """The existing text, else a new one, registered before it is rendered so that it is rendered once."""
         with self._lock:
             rendered = self._read.get((thread_id, edition))
             if rendered is instead_of or rendered is None:
@@ -229,7 +232,7 @@ class TranscriptsDirectory(ListDirectory):
 
 @dataclass(frozen=True, slots=True)
 class Transcript(Node):
-    """A conversation, ordered by time, with a line where a run ends."""
+    """A conversation, ordered by time, with a line for the end of each run."""
 
     is_slow: ClassVar[bool] = True
     has_cheap_attributes: ClassVar[bool] = False
@@ -257,7 +260,7 @@ class Transcript(Node):
 
 
 class _TranscriptReader:
-    """Reads on when the conversation has grown: what ``tail -f`` waits for."""
+    """Follows the conversation as it grows, for ``tail -f``."""
 
     version: object = None
 

@@ -1,15 +1,15 @@
 """When a write counts.
 
-Two kinds of writers. A *text* writer (``say``, ``start``, ``cancel``) is like a pipe: offsets mean
-nothing, what arrives is put together. A *document* writer is a file's worth of bytes that becomes the
-document: a word at once, JSON in the ``write`` in which its object closes, because a shell ignores what
-``close`` says. What is not whole by then, or was changed in the middle, is judged at ``flush``.
+There are two kinds of writers. A *text* writer (``say``, ``start``, ``cancel``) is like a pipe: it ignores
+offsets and joins the pieces. A *document* writer collects the bytes of a file, which become the document. It
+commits a word at once, and JSON in the ``write`` that closes its object, because a shell ignores an error of
+``close``. Half a document, or a change in the middle, is checked at ``flush``.
 
-What is refused in ``write`` is not kept: the kernel does not advance the caller's offset either. What came
-before stays, so that later writes continue it, but does not count unless one does: the caller knows that
-something was refused. What is refused in ``flush`` is refused again by the next one: some programs (emacs)
-take EINVAL from fsync for "not supported here" and trust what close says. A flush with nothing new commits
-nothing, nor does one after a failure of the disk, which may have kept what was written.
+A refused ``write`` adds nothing, and the kernel does not advance the caller's offset either. Earlier bytes
+stay, so that later writes can continue them, but count only if one does: the caller knows of the refusal. A
+refused ``flush`` is refused again the next time: some programs (emacs) take EINVAL from fsync for "not
+supported here" and rely on close. A flush without new bytes commits nothing. Nor does a flush after a failure
+of the disk, which may have stored the bytes all the same.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from store.documents import MAX_DOCUMENT_BYTES, why_no_beginning
 from threadfs.nodes.base import Refused
 from threadfs.nodes.object_end import ObjectEnd
 
-# Up to this size every piece is checked to be a beginning of JSON; beyond it, each doubling.
+# Up to this size each write is checked to be the beginning of JSON; beyond it, each doubling of the size.
 _CHECK_ALWAYS_BYTES = 1 << 20
 
 
@@ -39,12 +39,13 @@ def decoded(data: bytes) -> str:
 
 
 class Flushed(Protocol):
+    # Whether something was written since the last commit or refused write.
     is_new: bool
 
 
 @contextmanager
-def not_again(writer: Flushed) -> Iterator[None]:
-    """What is committed in the block is not new any more, unless it is refused, which changes nothing."""
+def committed_once(writer: Flushed) -> Iterator[None]:
+    """Clears *is_new* when the block has committed, or the storage has failed; a refusal leaves it set."""
     try:
         yield
     except StorageFailed:
@@ -54,11 +55,11 @@ def not_again(writer: Flushed) -> Iterator[None]:
 
 
 class TextWriter:
-    """Puts together what arrives and hands it to *commit* at ``flush``.
+    """Joins the text of all writes and passes it to *commit* at ``flush``.
 
-    With *at_once*, all that has arrived is offered to it with each write: it returns whether it has dealt
-    with that. *check* is given how many bytes there would be with a write, before the write is taken; it may
-    raise WouldWait.
+    Each write passes all text so far to *at_once*, if given, which returns whether it has committed it.
+    Before a write is accepted, *check* gets the size in bytes that the text would have; it may raise
+    WouldWait.
     """
 
     def __init__(
@@ -77,18 +78,15 @@ class TextWriter:
         self._characters = codecs.getincrementaldecoder("utf-8")()
         self.is_new = False
         self._is_too_large = False
+        self.only_buffers = at_once is None
 
     @property
-    def is_patient(self) -> bool:
-        return self._at_once is None
-
-    @property
-    def owes(self) -> bool:
+    def has_uncommitted(self) -> bool:
         return self.is_new
 
     def write(self, offset: int, data: bytes) -> None:
         if self._is_too_large or len(self._text) + len(data) > self._limit:
-            # Its beginning must not count as the whole of it, nor must its end.
+            # Neither its beginning nor its end may count as the whole text.
             self._begin()
             self._is_too_large = True
             raise Refused(errno.EFBIG, f"at most {self._limit} bytes can be written here")
@@ -107,7 +105,7 @@ class TextWriter:
         self.is_new = True
 
     def _decode(self, data: bytes) -> None:
-        """Refuses what is no UTF-8; a character may be split between two writes."""
+        """Refuses bytes that are not UTF-8; a character may be split between two writes."""
         pending, _ = self._characters.getstate()
         try:
             self._characters.decode(data)
@@ -117,7 +115,7 @@ class TextWriter:
             raise InvalidDocument(f"not UTF-8 at byte {at}{lost}") from None
 
     def _begin(self) -> None:
-        """Nothing of what has arrived is left to be committed."""
+        """Drops the text so far."""
         self._text.clear()
         self._characters.reset()
         self.is_new = False
@@ -130,7 +128,7 @@ class TextWriter:
 
     def flush(self) -> None:
         if self.is_new:
-            with not_again(self):
+            with committed_once(self):
                 self._commit(bytes(self._text))
             self._begin()
 
@@ -144,10 +142,12 @@ class TextWriter:
 class DocumentWriter:
     """Bytes that become a document.
 
-    *stored* gives the bytes to start from, when the file was opened without truncating it. *word* is
-    offered the text while it does not begin like JSON: it commits it and returns true, or returns false
-    when more may come, or refuses. *on_close* is called when the file is closed for good.
+    *stored* returns the bytes to start from if the file was opened without O_TRUNC. *word* gets the text
+    while it does not begin like JSON: it commits it and returns True, returns False if more may follow, or
+    refuses. *on_close* is called at the last close.
     """
+
+    only_buffers = False
 
     def __init__(
         self,
@@ -164,25 +164,23 @@ class DocumentWriter:
         self._commit = commit
         self._word = word
         self._append = append
-        # None: nothing written yet, so the file reads as stored.
+        # None: nothing was written yet, and the file reads as stored.
         self._content: bytearray | None = bytearray() if truncate or append else None
-        # How much was written from the start without a gap: what stands behind it is of the document before.
+        # How many bytes were written from the start without a gap. Bytes after them are of the old document.
         self._fresh_bytes = 0
-        # Where the object in that ends; None after a write in the middle of it, which may change where.
+        # Finds the end of the object in them; None after a write in the middle, which may move the end.
         self._end: ObjectEnd | None = ObjectEnd()
         self._starts_empty = self._content is not None
         self.is_new = False
-        # Where the document ends that was committed last, while nothing else has been written.
+        # The end of the last committed document, until something else is written.
         self._committed_to: int | None = None
+        # The file offset at which the current document begins.
         self._base = 0
+        # The size at the last check that this may become JSON.
         self._checked = 0
 
     @property
-    def is_patient(self) -> bool:
-        return False
-
-    @property
-    def owes(self) -> bool:
+    def has_uncommitted(self) -> bool:
         return self.is_new
 
     def write(self, offset: int, data: bytes) -> None:
@@ -191,7 +189,7 @@ class DocumentWriter:
         fresh_bytes, end = self._fresh_bytes, self._end
         if start == self._committed_to:
             if not data.strip():
-                # It stands behind the document, and says nothing.
+                # Blanks after the document mean nothing.
                 content[start : start + len(data)] = data
                 self._fresh_bytes = self._committed_to = start + len(data)
                 return
@@ -210,7 +208,7 @@ class DocumentWriter:
             end = end.copy() if end is not None else None
         else:
             end = None
-        # Written in place, and taken back when it is refused.
+        # Write in place, and undo it if it is refused.
         length = len(content)
         content.extend(bytes(max(0, start - length)))
         before = bytes(content[start : start + len(data)])
@@ -226,7 +224,7 @@ class DocumentWriter:
         self.is_new, self._committed_to = not done, fresh_bytes if done else None
 
     def _accept(self, content: bytearray, fresh_bytes: int, end: ObjectEnd | None, data: bytes) -> bool:
-        """Whether a word or document has been committed. Refuses what can be no document any more."""
+        """Commits a word or a document and returns True. Refuses text that cannot become a document."""
         if not content[: min(fresh_bytes, 64)].lstrip().startswith(b"{"):
             fresh = bytes(content[:fresh_bytes])
             is_line = self._starts_empty and fresh.endswith(b"\n")
@@ -256,7 +254,7 @@ class DocumentWriter:
             return
         del self._content[size:]
         if size == self._committed_to:
-            return  # That was the rest of a longer document, in whose place this one was written.
+            return  # It cuts off the rest of a longer document, over which this one was written.
         self._content.extend(bytes(size - len(self._content)))
         self._fresh_bytes, self._end = min(size, self._fresh_bytes), None
         self.is_new, self._committed_to = True, None
@@ -264,7 +262,7 @@ class DocumentWriter:
     def flush(self) -> None:
         if not self.is_new or self._content is None:
             return
-        with not_again(self):
+        with committed_once(self):
             if not self._content.strip():
                 raise InvalidDocument("nothing but blanks was written, which is no document")
             whole = self._whole()
@@ -272,7 +270,7 @@ class DocumentWriter:
         self._committed_to = len(whole)
 
     def _whole(self) -> bytes:
-        """All that is there; or what was written from the start, if only that is JSON."""
+        """All bytes; or only those written from the start, if all of them are not JSON."""
         content = bytes(self._content or b"")
         fresh = content[: self._fresh_bytes]
         if fresh and fresh != content:
@@ -291,7 +289,7 @@ class DocumentWriter:
 
 
 def check_beginning(data: bytes) -> None:
-    """Refuses what no continuation makes a JSON document.
+    """Refuses bytes that cannot become a JSON document by adding more.
 
     Raises:
         InvalidDocument: with the place of the first wrong byte.

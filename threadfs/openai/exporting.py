@@ -1,7 +1,7 @@
 """A store as lines of OpenAI objects: each thread, then its messages, its runs, and their steps.
 
-Threads come by id, messages as in the log, runs and steps by time and id, so that a store always gives the
-same bytes. A store in use may be exported: of what changes meanwhile, each document is one version of it.
+Threads are sorted by id, messages as in the log, runs and steps by time and id: a store always gives the same
+bytes. The store may be in use: each document is exported in one version.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from threadfs.openai import objects
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """Exports threads; *missed* is told of what is too damaged for it, and why."""
+    """Exports threads; calls *missed* with the name of each damaged object, and the error."""
 
     store: Store
     strict: bool
     missed: Callable[[str, StoreError], None]
 
     def thread(self, thread_id: str) -> Iterator[bytes]:
-        """The lines for a thread and all in it; none when it is not there.
+        """The lines for a thread and everything in it; none if it does not exist.
 
-        The last is marked as such, so that whoever reads them knows that none is missing.
+        The last line has a mark, which shows a reader that no line is missing.
         """
         last: bytes | None = None
         try:
@@ -36,7 +36,7 @@ class Export:
                     yield last
                 last = line
         except NotFound:
-            return  # Deleted meanwhile: what has come of it gets no mark.
+            return  # Deleted meanwhile: without the mark, an import refuses what was exported of it.
         if last is not None:
             yield last if self.strict else objects.marked_as_last(last)
 
@@ -64,7 +64,7 @@ class Export:
         return [DocumentKey(run.thread_id, run.run_id, step_id) for step_id in step_ids]
 
     def _sorted(self, keys: list[DocumentKey]) -> list[tuple[DocumentKey, bytes]]:
-        """The lines of runs or steps, the oldest first, without those that cannot be read or have gone."""
+        """The lines of runs or steps, oldest first, without those that are unreadable or gone."""
         found: list[tuple[int, str, DocumentKey, bytes]] = []
         for key in keys:
             try:
@@ -82,11 +82,10 @@ class Export:
     def _document(self, key: DocumentKey) -> bytes:
         data, _ = self.store.read_document(key)
         fields = documents.parse(data)
-        transitions.document_at(key, fields)  # Says what is wrong.
-        said = transitions.with_identity(key, fields)
-        text = data.decode() if said == fields else json.dumps(said, ensure_ascii=False, indent=2)
-        made = objects.exported(said, text, is_line=False, strict=self.strict)
-        return objects.line_of(made)
+        transitions.document_at(key, fields)  # Raises InvalidDocument if it is damaged.
+        identified = transitions.with_identity(key, fields)
+        text = data.decode() if identified == fields else json.dumps(identified, ensure_ascii=False, indent=2)
+        return objects.line_of(objects.exported(identified, text, is_line=False, strict=self.strict))
 
     def _messages(self, thread_id: str) -> Iterator[bytes]:
         with closing(self.store.open_log(thread_id)) as log:
@@ -99,10 +98,9 @@ class Export:
 
     def _message(self, thread_id: str, line: bytes) -> bytes:
         fields = documents.parse(line)
-        said = {**fields, "object": "thread.message", "thread_id": thread_id}
-        ThreadMessage.of(said)
+        identified = {**fields, "object": "thread.message", "thread_id": thread_id}
+        ThreadMessage.of(identified)  # Raises InvalidDocument if it is damaged.
         text = line.decode()
-        if said != fields:
-            text = json.dumps(said, ensure_ascii=False, separators=(",", ":"))
-        made = objects.exported(said, text, is_line=True, strict=self.strict)
-        return objects.line_of(made)
+        if identified != fields:
+            text = json.dumps(identified, ensure_ascii=False, separators=(",", ":"))
+        return objects.line_of(objects.exported(identified, text, is_line=True, strict=self.strict))

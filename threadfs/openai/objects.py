@@ -1,15 +1,15 @@
 """The documents of a store as objects that OpenAI's own types accept, and back without loss.
 
-A stored document may say less than OpenAI's types ask for (no ``instructions`` of a run), say it otherwise
-(``step_type``), or more (fields of its own, metadata that are no texts). `exported` fills in, translates and
-leaves out until OpenAI's types hold it; what gets lost on the way goes along in a field ``threadfs``:
+A stored document may have fewer fields than OpenAI's types need (a run without ``instructions``), other names
+(``step_type``), or more (its own fields, metadata that are not strings). `exported` fills in, translates and
+leaves out until OpenAI's types accept it. A field ``threadfs`` holds the rest:
 
     {"id": "run_1", …, "instructions": "", …,
      "threadfs": {"fields": ["id", "object", "created_at", …], "as_stored": {"priority": 3}}}
 
-``fields`` are the fields of the stored document, in their order; those that differ are in ``as_stored``.
-Where that would not give the same bytes (numbers like ``1e2``), ``text`` is the document itself. In the last
-object of a thread there is ``"last": true`` as well: an export without it was cut off.
+``fields`` lists the fields of the stored document in their order; values that differ are in ``as_stored``.
+If these do not restore the same bytes (numbers like ``1e2``), ``text`` is the document itself. The last
+object of a thread also has ``"last": true``: an export without it was cut off.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ def exported(fields: Fields, text: str, *, is_line: bool, strict: bool = False) 
         is_line: it is a line of a log, not a document of its own.
         strict: leave out what OpenAI's types do not have.
     """
-    made = translated(fields)
+    theirs = translated(fields)
     if strict:
-        return made
+        return theirs
     as_stored = {
         name: value
         for name, value in fields.items()
-        if name not in made or compact(made[name]) != compact(value)
+        if name not in theirs or compact(theirs[name]) != compact(value)
     }
-    whole = {**made, OWN_FIELD: {"fields": list(fields), "as_stored": as_stored}}
+    whole = {**theirs, OWN_FIELD: {"fields": list(fields), "as_stored": as_stored}}
     if _is_too_deep(whole) or restored(whole, is_line=is_line) != text.encode(errors="surrogatepass"):
-        return {**made, OWN_FIELD: {"text": text}}
+        return {**theirs, OWN_FIELD: {"text": text}}
     return whole
 
 
-def _is_too_deep(made: Fields) -> bool:
-    """What was as deep as a document may be is deeper in ``as_stored``."""
-    line = compact(made).encode(errors="surrogatepass")
+def _is_too_deep(exported: Fields) -> bool:
+    """Whether ``as_stored`` nests a document beyond the limit for documents."""
+    line = compact(exported).encode(errors="surrogatepass")
     if line.count(b"[") + line.count(b"{") <= documents.MAX_NESTING:
         return False
     try:
@@ -57,13 +57,13 @@ def _is_too_deep(made: Fields) -> bool:
     return False
 
 
-def restored(made: Fields, *, is_line: bool) -> bytes:
-    """The document that an object was made of; an object of other origin is a document as it is.
+def restored(exported: Fields, *, is_line: bool) -> bytes:
+    """The document from which an object was exported; another program's object is a document itself.
 
     Raises:
-        InvalidDocument: the field ``threadfs`` is not as we write it.
+        InvalidDocument: the field ``threadfs`` is not as an export writes it.
     """
-    fields = dict(made)
+    fields = dict(exported)
     own = fields.pop(OWN_FIELD, None)
     if isinstance(own, dict) and isinstance(own.get("text"), str):
         return str(own["text"]).encode(errors="surrogatepass")
@@ -77,10 +77,11 @@ def restored(made: Fields, *, is_line: bool) -> bytes:
     return json.dumps(fields, ensure_ascii=False, **layout).encode(errors="surrogatepass")
 
 
-def line_of(made: Fields) -> bytes:
+def line_of(exported: Fields) -> bytes:
     """An object as a line of JSON Lines. Raises InvalidDocument."""
     try:
-        return json.dumps(made, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        text = json.dumps(exported, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode() + b"\n"
     except UnicodeEncodeError:
         raise InvalidDocument("a text holds half of a surrogate pair, which is not UTF-8") from None
     except RecursionError:
@@ -88,19 +89,19 @@ def line_of(made: Fields) -> bytes:
 
 
 def marked_as_last(line: bytes) -> bytes:
-    """The line, not a strict one, with the mark of the last of a thread; `OWN_FIELD` is at its end."""
+    """The line of a thread's last object, which ends with `OWN_FIELD` (it is not strict), with its mark."""
     return line.removesuffix(b"}}\n") + b',"last":true}}\n'
 
 
-def is_last(made: Fields) -> bool:
-    own = made.get(OWN_FIELD)
+def is_last(exported: Fields) -> bool:
+    own = exported.get(OWN_FIELD)
     return isinstance(own, dict) and own.get("last") is True
 
 
 def parsed(line: bytes) -> Fields:
     """The object in a line of an export. Raises InvalidDocument."""
-    made = documents.parse(line)
-    kind = made.get("object")
+    fields = documents.parse(line)
+    kind = fields.get("object")
     if not isinstance(kind, str) or kind not in KINDS:
         raise InvalidDocument(f"object: {kind!r:.80} is none of {', '.join(KINDS)}")
-    return made
+    return fields

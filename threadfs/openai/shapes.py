@@ -1,8 +1,8 @@
-"""What OpenAI's types accept, as far as a stored document may hold it.
+"""The types of the ``openai`` package, as far as stored documents need them.
 
-A shape makes of a value of JSON what a type of the ``openai`` package accepts, strictly and with no field
-that it does not have: the value itself where it can, less what does not fit, or `UNFIT`. That package is too
-large to need for an export; the tests compare with it.
+A shape converts a JSON value to one that a type of that package accepts in strict mode: it returns the value
+itself, the value without the parts that do not fit, or `UNFIT`. The package is too large a dependency for an
+export; the tests compare the shapes with it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 Shape: TypeAlias = Callable[[Any], Any]
 
-# What a shape gives for a value of which nothing can be kept.
+# The result of a shape for a value that does not fit at all.
 UNFIT: Final = object()
 
 
@@ -27,7 +27,7 @@ any_object = _of_type(dict)
 
 
 def number(value: Any) -> Any:
-    """A number that is the same as a float."""
+    """A number that a float can represent exactly."""
     return value if type(value) is float or (type(value) is int and abs(value) <= 2**53) else UNFIT
 
 
@@ -36,8 +36,8 @@ def one_of(*words: str) -> Shape:
 
 
 def any_of(*shapes: Shape) -> Shape:
-    """What the first shape that fits makes of a value."""
-    return lambda value: next((made for shape in shapes if (made := shape(value)) is not UNFIT), UNFIT)
+    """The result of the first shape that fits."""
+    return lambda value: next((result for shape in shapes if (result := shape(value)) is not UNFIT), UNFIT)
 
 
 def or_null(shape: Shape) -> Shape:
@@ -50,21 +50,21 @@ def list_of(shape: Shape) -> Shape:
     def fitted(value: Any) -> Any:
         if type(value) is not list:
             return UNFIT
-        return [made for item in value if (made := shape(item)) is not UNFIT]
+        return [result for item in value if (result := shape(item)) is not UNFIT]
 
     return fitted
 
 
 def record(needed: dict[str, Shape], **optional: Shape) -> Shape:
-    """An object with the *needed* fields, those of the *optional* ones that fit, and no others."""
+    """An object with the *needed* fields, the *optional* fields that fit, and no others."""
     fields = needed | optional
 
     def fitted(value: Any) -> Any:
         if type(value) is not dict:
             return UNFIT
-        made = {name: fields[name](item) for name, item in value.items() if name in fields}
-        made = {name: item for name, item in made.items() if item is not UNFIT}
-        return made if needed.keys() <= made.keys() else UNFIT
+        results = {name: fields[name](item) for name, item in value.items() if name in fields}
+        fitting = {name: item for name, item in results.items() if item is not UNFIT}
+        return fitting if needed.keys() <= fitting.keys() else UNFIT
 
     return fitted
 
@@ -106,7 +106,7 @@ TOOL_RESOURCES = record(
     code_interpreter=or_null(record({}, file_ids=_TEXTS)),
     file_search=or_null(record({}, vector_store_ids=_TEXTS)),
 )
-# The details are in the answers of OpenAI's server, under either name, and no type has them as a field.
+# OpenAI's server sends the details under either name; no type declares them.
 USAGE = record(
     {"completion_tokens": whole, "prompt_tokens": whole, "total_tokens": whole},
     prompt_token_details=or_null(any_object),

@@ -1,6 +1,7 @@
-"""What of a stored document OpenAI's types are told: filled in, said in their words, or left out.
+"""Translates the fields of stored documents to those of OpenAI's types.
 
-Each kind of object is a table: for each field of OpenAI's type, what makes a valid value of the stored one.
+Each kind of object has a table: for each field of OpenAI's type, a function that makes a valid value from the
+stored one.
 """
 
 from __future__ import annotations
@@ -33,20 +34,20 @@ from threadfs.openai.shapes import (
 )
 
 Fields: TypeAlias = dict[str, Any]
-# Makes of a stored value (None: there is none) one that OpenAI's type accepts.
+# Converts a stored value (None: there is none) to one that OpenAI's type accepts.
 _Translation: TypeAlias = Callable[[Any], Any]
 
 
 def _or(shape: Shape, default: Any = None) -> _Translation:
     def translate(value: Any) -> Any:
-        made = shape(value)
-        return default if made is UNFIT else made
+        result = shape(value)
+        return default if result is UNFIT else result
 
     return translate
 
 
 def _metadata(value: Any) -> Fields:
-    """OpenAI's metadata are texts; other values are given as JSON."""
+    """OpenAI's metadata are strings; other values become JSON text."""
     if not isinstance(value, dict):
         return {}
     return {name: _as_text(item) for name, item in value.items()}
@@ -61,7 +62,7 @@ def compact(value: Any) -> str:
 
 
 def _last_error(*codes: str) -> _Translation:
-    """An error with a code that OpenAI knows; any other is the server's."""
+    """An error with one of OpenAI's *codes*; any other code becomes ``server_error``."""
 
     def translate(value: Any) -> Fields | None:
         if value is None:
@@ -82,10 +83,12 @@ def _content(blocks: Any) -> list[Any]:
 
 
 def _block(block: Fields) -> Fields:
-    """A block of a message; one that OpenAI does not know becomes a text that shows it."""
+    """A block of a message; a kind that OpenAI does not have becomes a text block with its JSON."""
     shown = block["text"]["value"] if block.get("type", "text") == "text" else compact(block)
-    made: Fields = _or(BLOCK, {"type": "text", "text": {"value": shown, "annotations": []}})(block)
-    return made
+    translated_block: Fields = _or(BLOCK, {"type": "text", "text": {"value": shown, "annotations": []}})(
+        block
+    )
+    return translated_block
 
 
 _TIME = _or(whole)
@@ -164,7 +167,7 @@ _STEP: dict[str, _Translation] = {
 KINDS = {"thread": _THREAD, "thread.message": _MESSAGE, "thread.run": _RUN, "thread.run.step": _STEP}
 
 
-def _step_in_openais_words(fields: Fields) -> Fields:
+def _with_openais_step_names(fields: Fields) -> Fields:
     kind = fields.get("step_type", fields.get("type"))
     details = fields.get("step_details")
     details = details if isinstance(details, dict) else {}
@@ -175,17 +178,17 @@ def _step_in_openais_words(fields: Fields) -> Fields:
         given = {"message_creation": {"message_id": message_id if isinstance(message_id, str) else ""}}
     else:
         given = {"tool_calls": _or(list_of(TOOL_CALL), [])(details.get("tool_calls"))}
-    said = {**fields, "type": kind, "step_details": {"type": kind, **given}}
-    if said.get("last_error") is None:
-        said["last_error"] = fields.get("error")
-    return said
+    renamed = {**fields, "type": kind, "step_details": {"type": kind, **given}}
+    if renamed.get("last_error") is None:
+        renamed["last_error"] = fields.get("error")
+    return renamed
 
 
 def translated(fields: Fields) -> Fields:
     """The object that OpenAI's type accepts, for a stored document."""
     table = KINDS[fields["object"]]
-    said = _step_in_openais_words(fields) if table is _STEP else fields
-    made = {name: translate(said.get(name)) for name, translate in table.items()}
-    if said.get("metadata", {}) is None:
-        made["metadata"] = None  # Which OpenAI's types accept, as they do none at all.
-    return made
+    source = _with_openais_step_names(fields) if table is _STEP else fields
+    result = {name: translate(source.get(name)) for name, translate in table.items()}
+    if source.get("metadata", {}) is None:
+        result["metadata"] = None  # OpenAI's types accept null.
+    return result
