@@ -20,11 +20,12 @@ from store import (
     names,
 )
 from store.waiting import waits
-from threadfs.nodes.base import ALL_THREADS, Directory, ListDirectory, Node, NoSuchName
+from threadfs.nodes.base import ALL_THREADS, Directory, ListDirectory, Node, NoSuchName, PathNode
 from threadfs.nodes.canonical import CanonicalDirectory
 from threadfs.nodes.controls import CancelFile, SayFile, StartFile
 from threadfs.nodes.documents import MetaFile, StatusFile, StepFile
 from threadfs.nodes.drafts import make_thread
+from threadfs.nodes.lives import Life
 from threadfs.nodes.log import LogFile
 from threadfs.nodes.loose_directories import LooseDirectory
 
@@ -59,13 +60,11 @@ def _id(name: str) -> str:
 class ThreadsDirectory(ListDirectory):
     """``threads/``: ``mkdir`` makes a thread."""
 
+    life = Life.MOUNT
+
     @property
     def scope(self) -> DocumentKey:
         return ALL_THREADS
-
-    @property
-    def is_permanent(self) -> bool:
-        return True
 
     @property
     def lists_store(self) -> bool:
@@ -180,9 +179,10 @@ class ThreadDirectory(CanonicalDirectory):
 
 
 @dataclass(frozen=True, slots=True)
-class RunsDirectory(Directory):
+class RunsDirectory(PathNode, Directory):
     """``threads/<thread>/runs/``: ``mkdir`` queues a run."""
 
+    life = Life.REPORTED
     is_within_thread: ClassVar[bool] = True
 
     thread_id: str

@@ -16,7 +16,8 @@ from store import Damaged, DocumentKey, NotFound, Run, RunStatus, Store, names
 from store.api import LogReader
 from store.lines import iter_lines, message_of
 from threadfs.nodes import markdown
-from threadfs.nodes.base import Attributes, ListDirectory, Node, NoSuchName, Reader, regular
+from threadfs.nodes.base import Attributes, ListDirectory, Node, NoSuchName, PathNode, Reader, regular
+from threadfs.nodes.lives import Life
 
 _SUFFIX = ".md"
 # How many rendered conversations stay in memory, and how many bytes of each.
@@ -203,11 +204,9 @@ class Renderer:
 
 @dataclass(frozen=True, slots=True)
 class TranscriptsDirectory(ListDirectory):
-    renderer: Renderer
+    life = Life.MOUNT
 
-    @property
-    def is_permanent(self) -> bool:
-        return True
+    renderer: Renderer
 
     @property
     def path(self) -> str:
@@ -231,7 +230,7 @@ class TranscriptsDirectory(ListDirectory):
 
 
 @dataclass(frozen=True, slots=True)
-class Transcript(Node):
+class Transcript(PathNode):
     """A conversation, ordered by time, with a line for the end of each run."""
 
     is_slow: ClassVar[bool] = True
