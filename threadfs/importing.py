@@ -58,7 +58,7 @@ class Import:
     imported: int = 0
     left: int = 0
     _thread: _Thread | None = None
-    # Damaged lines whose thread is not known yet: number and reason. The next good line tells.
+    # Damaged lines whose thread is not known until the next good line: number and reason.
     _damage: list[tuple[int, str]] = field(default_factory=list)
 
     def read(self, export: Iterable[bytes]) -> None:

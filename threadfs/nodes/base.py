@@ -98,6 +98,8 @@ class Tree:
 
 
 class Node:
+    """What a path leads to. Classes override the facts below."""
+
     __slots__ = ()
 
     tree: Tree
@@ -133,7 +135,7 @@ class Node:
 
     @property
     def life(self) -> Life:
-        """How long its name, and what it shows, may be remembered."""
+        """How long its name and attributes may be remembered."""
         return Life.UNREPORTED
 
     @property
