@@ -85,14 +85,14 @@ class ThreadsDirectory(ListDirectory):
 
     def make_directory(self, name: str) -> Node:
         self.store.create_thread(Thread(id=names.checked(name)))
-        return self._came(name)
+        return self._new_thread(name)
 
-    def _came(self, name: str) -> Node:
+    def _new_thread(self, name: str) -> Node:
         thread = ThreadDirectory(self.tree, name)
-        self._forget(thread)
+        self._drop_state(thread)
         return thread
 
-    def _forget(self, thread: ThreadDirectory) -> None:
+    def _drop_state(self, thread: ThreadDirectory) -> None:
         """Drops all state about a thread that was removed or replaced."""
         self.tree.scratch.forget_below(thread.path)
         self.tree.journal.forget_thread(thread.thread_id)
@@ -100,7 +100,7 @@ class ThreadsDirectory(ListDirectory):
 
     def accept_draft(self, draft: LooseDirectory, name: str, source: LooseDirectory, new_name: str) -> None:
         make_thread(draft, name, source, new_name)
-        self._came(new_name)
+        self._new_thread(new_name)
 
     def remove_directory(self, name: str) -> None:
         """Deletes a thread that is empty, or whose messages have been removed as well."""
@@ -122,7 +122,7 @@ class ThreadsDirectory(ListDirectory):
         except StoreError as error:
             scratch.unstage_below(thread.path)
             raise _located(error, self.store.location, "" if with_messages else _TAKES_ALONG) from None
-        self._forget(thread)
+        self._drop_state(thread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,10 +223,10 @@ class RunsDirectory(PathNode, Directory):
     def make_directory(self, name: str) -> Node:
         self.store.create_run(self.thread_id, Run(id=names.checked(name)))
         run = RunDirectory(self.tree, self.thread_id, name)
-        self._forget(run)
+        self._drop_state(run)
         return run
 
-    def _forget(self, run: RunDirectory) -> None:
+    def _drop_state(self, run: RunDirectory) -> None:
         """Drops all state about a run that was removed or replaced."""
         self.tree.scratch.forget_below(run.path)
         self.tree.journal.forget_thread(run.thread_id, run.run_id)
@@ -258,7 +258,7 @@ class RunsDirectory(PathNode, Directory):
         except StoreError as error:
             scratch.unstage_below(run.path)
             raise _located(error, self.store.location, _TAKES_ALONG if only_empty else "") from None
-        self._forget(run)
+        self._drop_state(run)
 
 
 @dataclass(frozen=True, slots=True)
