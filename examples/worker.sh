@@ -6,11 +6,11 @@
 #   examples/worker.sh MNT COMMAND...         asks a command, with the transcript on its input, and MODEL and
 #                                             INSTRUCTIONS in its environment
 #
-# $MODEL is the model of runs that name none. Goes once through what is queued; for one that stays:
+# $MODEL is the model for runs without one. The worker goes through the queue once; to keep it running:
 #   while sleep 1; do examples/worker.sh MNT URL; done
 # Any number of workers may run at once, on any number of mounts. A run that is cancelled is dropped within a second.
-# On Ctrl-C the run goes back to the queue. When the worker itself is killed, its run stays in progress until
-# somebody moves or expires it.
+# On Ctrl-C the run goes back to the queue. When the worker itself is killed, its run stays in progress until it is
+# moved or expired.
 #
 # shellcheck disable=SC2016 # in single quotes are the variables of jq
 case ${2-} in
@@ -33,22 +33,22 @@ signal=''
 trap 'signal=INT' INT
 trap 'signal=TERM' TERM
 trap 'signal=HUP' HUP
-# Of Ctrl-C every program in the terminal hears. What must not stop half-way does not.
+# Ctrl-C signals every program in the terminal. This runs one that must not stop half-way.
 undisturbed() (
     trap '' INT TERM HUP
     "$@"
 )
 
-# Whether the run is still in progress. A mount that does not answer for a moment does not say that it is not.
+# Whether the run is still in progress. It counts as such while the mount does not answer.
 is_wanted() { [ -L "$claimed" ] || ! ls "$mnt/runs/in_progress" >/dev/null 2>&1 || [ -L "$claimed" ]; }
 
-# What to ask: the conversation as a request of chat completions, or as people read it.
+# The input: the conversation as a request for chat completions, or as a transcript.
 question() {
     if [ ! "$is_chat" ]; then
         cat "$mnt/transcripts/$thread.md"
         return
     fi
-    # Line by line: one that is no message is skipped.
+    # Line by line, so that a line that is not a message is skipped.
     jq -Rn '{
         model: env.MODEL,
         messages: [
@@ -58,10 +58,10 @@ question() {
     } | if .model == "" then del(.model) else . end' "$mnt/threads/$thread/messages.jsonl"
 }
 
-# Shells say on stderr which signal has ended what they wait for.
+# Without stderr, where shells report the signal that has ended a child.
 pause() { sleep 0.2; } 2>/dev/null
 
-# The job is a group of processes of its own, so that nothing of it stays.
+# The job has its own process group, so that all its processes end.
 stop_job() {
     kill -s TERM -- "-$job" || kill -s TERM "$job"
     pause
@@ -97,11 +97,11 @@ last_error() {
 
 finish() {
     if [ "$1" = 0 ] && store_answer; then echo completed; else last_error "$1"; fi >"$work/status"
-    # Refused when the run was cancelled in between, which then stands.
+    # Refused if the run was cancelled meanwhile; it stays cancelled.
     cat "$work/status" 2>/dev/null >"$status" || echo "worker: $run was cancelled" >&2
 }
 
-# (Others claim meanwhile, which ls would complain of.)
+# (Other workers claim runs meanwhile, and ls would report those as missing.)
 # shellcheck disable=SC2012 # no name there has a newline
 ls -tr "$mnt/runs/queued" 2>/dev/null >"$work/queued"
 while [ ! "$signal" ] && IFS= read -r run <&3; do
@@ -130,5 +130,5 @@ while [ ! "$signal" ] && IFS= read -r run <&3; do
 done 3<"$work/queued"
 
 rm -r "$work"
-# A loop around this ends too when it sees which signal it was.
+# End by the same signal, so that a loop around this ends too.
 [ ! "$signal" ] || { trap - "$signal" && kill -s "$signal" $$; }

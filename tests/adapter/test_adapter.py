@@ -11,7 +11,7 @@ import store
 from store import Run, Thread, ThreadStore
 from threadfs.fuse.errnos import errno_of
 from threadfs.fuse.inodes import Inodes
-from threadfs.mounting.place import mounted_at
+from threadfs.mounting.mount_table import on_top
 from threadfs.nodes.base import Readable
 from threadfs.nodes.root import Root, root_of
 
@@ -92,5 +92,7 @@ def test_each_error_of_a_store_has_its_errno(error: store.StoreError, code: int)
 
 
 def test_what_is_mounted_is_read_from_the_mount_table() -> None:
-    assert mounted_at("/proc") == ("proc", "proc")
-    assert mounted_at("/nowhere at all") is None
+    proc = on_top("/proc")
+    assert proc is not None
+    assert (proc.kind, proc.source) == ("proc", "proc")
+    assert on_top("/nowhere at all") is None

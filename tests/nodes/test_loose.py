@@ -14,8 +14,8 @@ from store import Thread, ThreadStore
 from tests.nodes.driving import Programs, outcome
 from threadfs.nodes import drafts, scratch, temporary
 from threadfs.nodes.drafts import DraftsDirectory
-from threadfs.nodes.loose import Quota
 from threadfs.nodes.loose_files import LooseFile
+from threadfs.nodes.quota import Quota
 from threadfs.nodes.root import root_of
 
 MANY = 1 << 40

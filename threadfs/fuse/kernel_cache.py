@@ -21,8 +21,9 @@ from store import Change, DocumentKey, Part, RunStatus, StoreError
 from threadfs.fuse.following import Following
 from threadfs.fuse.forgetting import Forgetting
 from threadfs.fuse.inodes import Inode, Inodes
-from threadfs.nodes.base import Directory, Node, Tree
+from threadfs.nodes.base import Directory, ListDirectory, Node, Tree
 from threadfs.nodes.documents import DocumentFile, MetaFile, StatusFile, StepFile
+from threadfs.nodes.lives import Life
 from threadfs.nodes.log import LogFile
 from threadfs.nodes.runs_by_status import RunsByStatusDirectory, StatusDirectory
 from threadfs.nodes.threads import (
@@ -97,16 +98,16 @@ class KernelCache:
         if isinstance(node, (ThreadDirectory, RunsDirectory)):
             # Their time is that of everything in the thread.
             return self._tree.store.reports_all_of(node.thread_id)
-        return node.scope in self._followed and not node.may_vanish_unreported
+        return node.scope in self._followed and node.life is not Life.UNREPORTED
 
     def covers_names_in(self, directory: Directory) -> bool:
         """Whether each name that comes or goes is going to be reported."""
         return directory.scope in self._followed
 
     def entry_timeout_s(self, node: Node) -> float:
-        if node.is_permanent:
+        if node.life is Life.MOUNT:
             return WATCHED_S
-        if node.scope is None or node.may_vanish_unreported:
+        if node.life is Life.UNREPORTED:
             return 0
         return WATCHED_S if node.listed_in in self._followed else UNWATCHED_S
 
@@ -114,11 +115,11 @@ class KernelCache:
         """Of what was read while *node* was not covered."""
         if not isinstance(node, Directory):
             return 0
-        if node.is_list:
-            return UNWATCHED_S
-        if node.is_permanent:
+        if isinstance(node, ListDirectory):
+            return UNWATCHED_S  # Others change the list.
+        if node.life is Life.MOUNT:
             return WATCHED_S
-        return 0 if node.scope is None or node.may_vanish_unreported else UNWATCHED_S
+        return UNWATCHED_S if node.life is Life.REPORTED else 0
 
     def stats(self) -> dict[str, int]:
         """What the kernel holds, and of the threads and runs in that, which a watch follows and which not."""

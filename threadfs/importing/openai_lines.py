@@ -58,7 +58,7 @@ class Import:
     imported: int = 0
     left: int = 0
     _thread: _Thread | None = None
-    # Damaged lines whose thread is not known yet: number and reason. The next good line tells.
+    # Damaged lines whose thread is not known until the next good line: number and reason.
     _damage: list[tuple[int, str]] = field(default_factory=list)
 
     def read(self, export: Iterable[bytes]) -> None:
@@ -71,9 +71,13 @@ class Import:
                 is_thread = fields["object"] == "thread"
                 thread_id = _id(fields, "id" if is_thread else "thread_id")
             except InvalidDocument as error:
-                self._damaged(number, str(error))
+                self._note_damage(number, str(error))
                 continue
-            thread = self._begun(number, thread_id) if is_thread else self._continued(number, thread_id)
+            thread = (
+                self._begin_thread(number, thread_id)
+                if is_thread
+                else self._thread_of_line(number, thread_id)
+            )
             thread.has_ended |= objects.is_last(fields)
             if not thread.is_refused:
                 try:
@@ -82,7 +86,7 @@ class Import:
                     self._refuse(thread, number, str(error))
         self._finish()
 
-    def _damaged(self, number: int, reason: str) -> None:
+    def _note_damage(self, number: int, reason: str) -> None:
         if self._thread is not None and self._thread.has_ended:
             self._finish()
         if self._thread is None and self._damage:
@@ -91,12 +95,12 @@ class Import:
         if len(self._damage) < 2:
             self._damage.append((number, reason))
 
-    def _begun(self, number: int, thread_id: str) -> _Thread:
+    def _begin_thread(self, number: int, thread_id: str) -> _Thread:
         self._finish()
         self._thread = _Thread(thread_id, number)
         return self._thread
 
-    def _continued(self, number: int, thread_id: str) -> _Thread:
+    def _thread_of_line(self, number: int, thread_id: str) -> _Thread:
         """The thread that a line with this *thread_id* belongs to."""
         thread = self._thread
         if thread is not None and thread.thread_id == thread_id:
@@ -116,7 +120,7 @@ class Import:
             where = number, "the export does not begin with a thread"
         if thread is None:
             self._damage.clear()
-        thread = self._begun(number, thread_id)
+        thread = self._begin_thread(number, thread_id)
         self._refuse(thread, *where)
         return thread
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 
 from store.printing import printable
 from threadfs.mounting import life_line
-from threadfs.mounting.mount_table import mounts, on_top
+from threadfs.mounting.mount_table import on_top
 
 log = logging.getLogger("threadfs")
 
@@ -24,12 +24,6 @@ _MNT_FORCE = 1
 
 class MountFailed(Exception):
     """The store could not be mounted; the text is one line for the user."""
-
-
-def mounted_at(mountpoint: str) -> tuple[str, str] | None:
-    """(type, source) of what is mounted on *mountpoint*; of several, the one on top."""
-    found = [mount for mount in mounts() if mount.mountpoint == mountpoint]
-    return (found[-1].kind, found[-1].source) if found else None
 
 
 def clear_dead(mountpoint: str) -> bool:
@@ -129,8 +123,8 @@ def check_place(location: str | None, mountpoint: str) -> None:
     try:
         os.makedirs(mountpoint, exist_ok=True)
         # An automount point is there to be mounted on.
-        if (mounted := mounted_at(place)) and mounted[0] != "autofs":
-            raise MountFailed(f"{mountpoint} is in use: {mounted[1]} ({mounted[0]}) is mounted there")
+        if (mounted := on_top(place)) and mounted.kind != "autofs":
+            raise MountFailed(f"{mountpoint} is in use: {mounted.source} ({mounted.kind}) is mounted there")
         if os.listdir(mountpoint):
             raise MountFailed(
                 f"{mountpoint} is not empty: choose an empty directory, or one that is not there yet"

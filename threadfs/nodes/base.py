@@ -14,32 +14,17 @@ import errno
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, TypeGuard, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 from store import Change, DocumentKey, NotFound, Part, RunStatus, Store, Times
 from threadfs.journal import Journal
-
-if TYPE_CHECKING:
-    from threadfs.nodes.scratch import Scratch
-
+from threadfs.nodes.lives import Life
+from threadfs.nodes.refusals import NoSuchName as NoSuchName
+from threadfs.nodes.refusals import Refused as Refused
+from threadfs.nodes.scratch import Scratch
 
 # The scope of the list of threads.
 ALL_THREADS = DocumentKey("")
-
-
-class Refused(Exception):
-    """The tree refuses an operation: with the errno for the caller, and the reason in words."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.errno = code
-
-
-class NoSuchName(Refused):
-    """A failed lookup: too common to be worth a line in ``.threadfs/errors``."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(errno.ENOENT, f"nothing is named {name!r} here")
 
 
 class Attributes(NamedTuple):
@@ -94,7 +79,7 @@ class Tree:
 
     store: Store
     journal: Journal
-    scratch: Scratch
+    scratch: Scratch[Any]
     # A cache: when a thread or run was created, in nanoseconds since 1970, and the version of the document
     # with that time.
     creation_times: dict[DocumentKey, tuple[object, int]] = field(default_factory=dict)
@@ -112,9 +97,12 @@ class Tree:
             self.on_change(Change(part, key.thread_id, key.run_id, key.step_id))
 
 
-@dataclass(frozen=True, slots=True)
 class Node:
-    tree: Tree = field(compare=False, repr=False)
+    """What a path leads to. Classes override the facts below."""
+
+    __slots__ = ()
+
+    tree: Tree
 
     # The file type, as in stat(2).
     kind: ClassVar[int] = stat.S_IFREG
@@ -126,8 +114,6 @@ class Node:
     keeps_permissions: ClassVar[bool] = False
     # Whether it is inside a thread: when the thread is replaced, this is another file too.
     is_within_thread: ClassVar[bool] = False
-    # Whether its time is that of a list which others change, and which no watch of its own may cover.
-    is_list: ClassVar[bool] = False
     # Whether a write only adds bytes at the end, so that open readers stay right.
     is_append_only: ClassVar[bool] = False
     # Whether bytes written to it can be read back.
@@ -148,14 +134,9 @@ class Node:
         return self.scope
 
     @property
-    def is_permanent(self) -> bool:
-        """Its name exists as long as the mount."""
-        return False
-
-    @property
-    def may_vanish_unreported(self) -> bool:
-        """Its name may vanish without any change in the store."""
-        return False
+    def life(self) -> Life:
+        """How long its name and attributes may be remembered."""
+        return Life.UNREPORTED
 
     @property
     def path(self) -> str:
@@ -181,7 +162,15 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class PathNode(Node):
+    """A node that is what its path says: equal paths give equal nodes, which have no state."""
+
+    tree: Tree = field(compare=False, repr=False)
+
+
 class Directory(Node):
+    __slots__ = ()
+
     kind: ClassVar[int] = stat.S_IFDIR
 
     def attributes(self) -> Attributes:
@@ -239,11 +228,10 @@ class Directory(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class ListDirectory(Directory):
+class ListDirectory(PathNode, Directory):
     """A list of threads, or of runs by status. Its time is when an entry last came or went."""
 
     is_slow: ClassVar[bool] = True
-    is_list: ClassVar[bool] = True
     # Its time may wait for a disk, and a lookup must not: the kernel holds the lock of the directory above.
     has_cheap_attributes: ClassVar[bool] = False
 
@@ -257,8 +245,10 @@ class ListDirectory(Directory):
 
 
 @dataclass(frozen=True, slots=True)
-class FixedDirectory(Directory):
+class FixedDirectory(PathNode, Directory):
     """A directory that always has the same children: one table."""
+
+    life = Life.MOUNT
 
     def children(self) -> dict[str, Node]:
         raise NotImplementedError

@@ -13,19 +13,21 @@ from typing import ClassVar
 
 from store import NotFound, StoreError
 from store.documents import MAX_DOCUMENT_BYTES
-from threadfs.nodes.base import Directory, Node, NoSuchName, Readable, Refused, Writable
+from threadfs.nodes.base import Directory, Node, NoSuchName, PathNode, Readable, Refused, Writable
+from threadfs.nodes.lives import Life
 from threadfs.nodes.loose import LooseLink
 from threadfs.nodes.loose_directories import LooseDirectory
 from threadfs.nodes.loose_files import LooseFile
-from threadfs.nodes.scratch import refuse_unless_scratch
+from threadfs.nodes.scratch import Scratch, refuse_unless_scratch
 
 _PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class CanonicalDirectory(Directory):
+class CanonicalDirectory(PathNode, Directory):
     """A directory of stored files, in which programs may make temporary files as well."""
 
+    life = Life.REPORTED
     # The names of the documents in it, or a part that all these names have.
     documents: ClassVar[tuple[str, ...]] = ()
 
@@ -41,15 +43,19 @@ class CanonicalDirectory(Directory):
         """The document that a new file of this name becomes; ``None`` if that is no document's name."""
         return None
 
+    @property
+    def _scratch(self) -> Scratch[LooseFile | LooseLink]:
+        return self.tree.scratch
+
     def is_hidden(self, name: str) -> bool:
-        return self.tree.scratch.is_staged(self.path, name)
+        return self._scratch.is_staged(self.path, name)
 
     @property
     def lists_store(self) -> bool:
-        return self.tree.scratch.is_unused(self.path)
+        return self._scratch.is_unused(self.path)
 
     def lookup(self, name: str) -> Node:
-        if scratch := self.tree.scratch.file(self.path, name):
+        if scratch := self._scratch.file(self.path, name):
             return scratch
         stored = self.stored_child(name)
         if self.is_hidden(name):
@@ -60,13 +66,13 @@ class CanonicalDirectory(Directory):
         for name, node in self.stored_entries():
             if not self.is_hidden(name):
                 yield name, node
-        yield from self.tree.scratch.files(self.path).items()
+        yield from self._scratch.files(self.path).items()
 
     def make_directory(self, name: str) -> Node:
         with suppress(NoSuchName):
             stored = self.stored_child(name)
             if isinstance(stored, Directory) and self.is_hidden(name):
-                self.tree.scratch.unstage(self.path, name)
+                self._scratch.unstage(self.path, name)
                 return stored
             raise Refused(errno.EEXIST, f"there is a {name!r} already")
         return Directory.make_directory(self, name)
@@ -76,14 +82,14 @@ class CanonicalDirectory(Directory):
         with suppress(NoSuchName, NotFound):
             stored = self.stored_child(name)
         if stored is not None:
-            self.tree.scratch.unstage(self.path, name)
+            self._scratch.unstage(self.path, name)
             return stored
         next(iter(self.stored_entries()), None)  # Raises NotFound when the directory has gone.
         if stored := self.new_document(name):
-            self.tree.scratch.appears(self.path, name)
+            self._scratch.appears(self.path, name)
             return stored
         refuse_unless_scratch(name, self.documents, is_exclusive=is_exclusive)
-        return self._add_scratch(name, LooseFile(self.tree, self.tree.scratch.quota, self.path, name))
+        return self._add_scratch(name, LooseFile(self.tree, self._scratch.quota, self.path, name))
 
     def make_closed_file(self, name: str) -> Node:
         if not self.holds(name) and self.new_document(name):
@@ -97,19 +103,19 @@ class CanonicalDirectory(Directory):
             self.stored_child(name)
             raise Refused(errno.EACCES, f"{name!r} is part of the data and cannot be a link")
         refuse_unless_scratch(name, self.documents)
-        return self._add_scratch(name, LooseLink(self.tree, self.tree.scratch.quota, self.path, name, target))
+        return self._add_scratch(name, LooseLink(self.tree, self._scratch.quota, self.path, name, target))
 
     def _add_scratch(self, name: str, node: LooseFile | LooseLink) -> Node:
-        self.tree.scratch.put(self.path, name, node)
+        self._scratch.put(self.path, name, node)
         return node
 
     def remove(self, name: str) -> None:
-        if scratch := self.tree.scratch.take(self.path, name):
+        if scratch := self._scratch.take(self.path, name):
             scratch.removed()
             return
         if isinstance(self.lookup(name), Directory):
             raise Refused(errno.EISDIR, f"{name!r} is a directory: use rmdir")
-        self.tree.scratch.stage(self.path, name)
+        self._scratch.stage(self.path, name)
 
     def remove_directory(self, name: str) -> None:
         node = self.lookup(name)
@@ -117,7 +123,7 @@ class CanonicalDirectory(Directory):
             raise Refused(errno.ENOTDIR, f"{name!r} is no directory")
         if next(iter(node.entries()), None) is not None:
             raise Refused(errno.ENOTEMPTY, f"{name!r} is not empty: rm -r removes it with what it holds")
-        self.tree.scratch.stage(self.path, name)
+        self._scratch.stage(self.path, name)
 
     def rename(self, name: str, target: Directory, new_name: str, *, replace: bool) -> None:
         node = self.lookup(name)
@@ -133,9 +139,9 @@ class CanonicalDirectory(Directory):
             self._back_up(name, node, target, new_name)
         elif (name, self.path) != (new_name, target.path):
             target._accept(node, new_name)
-            if self.tree.scratch.file(self.path, name) is node:
-                self.tree.scratch.take(self.path, name)
-                if target.tree.scratch.file(target.path, new_name) is not node:
+            if self._scratch.file(self.path, name) is node:
+                self._scratch.take(self.path, name)
+                if target._scratch.file(target.path, new_name) is not node:
                     node.removed()
 
     def _accept(self, node: LooseFile | LooseLink, name: str) -> None:
@@ -144,11 +150,11 @@ class CanonicalDirectory(Directory):
         with suppress(NoSuchName, NotFound):
             stored = self.stored_child(name)
         if stored is None and (stored := self.new_document(name)) is not None:
-            self.tree.scratch.appears(self.path, name)
+            self._scratch.appears(self.path, name)
         if stored is None:
             next(iter(self.stored_entries()), None)
             refuse_unless_scratch(name, self.documents)
-            self.tree.scratch.put(self.path, name, node)
+            self._scratch.put(self.path, name, node)
             return
         if not isinstance(node, LooseFile) or not isinstance(stored, Writable):
             raise Refused(errno.EACCES, f"{name!r} is part of the data: only a file's text can replace it")
@@ -156,7 +162,7 @@ class CanonicalDirectory(Directory):
             _write_whole(node, stored)
         finally:
             # The name is visible again, even after a refusal.
-            self.tree.scratch.unstage(self.path, name)
+            self._scratch.unstage(self.path, name)
         with suppress(StoreError):
             if node.has_given_time:
                 stored.set_modified(node.attributes().modified_ns)
@@ -174,7 +180,7 @@ class CanonicalDirectory(Directory):
             self.stored_child(new_name)
             raise Refused(errno.EACCES, f"{new_name!r} is part of the data, and so is {name!r}")
         refuse_unless_scratch(new_name, self.documents)
-        copy = LooseFile(self.tree, self.tree.scratch.quota, self.path, new_name)
+        copy = LooseFile(self.tree, self._scratch.quota, self.path, new_name)
         try:
             reader = node.open_for_reading()
             try:
@@ -189,7 +195,7 @@ class CanonicalDirectory(Directory):
             copy.removed()
             raise
         self._add_scratch(new_name, copy)
-        self.tree.scratch.stage(self.path, name)
+        self._scratch.stage(self.path, name)
 
 
 def _write_whole(file: LooseFile, stored: Node) -> None:

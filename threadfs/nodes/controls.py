@@ -21,7 +21,8 @@ from store import (
     documents,
 )
 from store.documents import MAX_LINE_BYTES
-from threadfs.nodes.base import Attributes, BytesReader, Node, Reader, Refused, Writer, regular
+from threadfs.nodes.base import Attributes, BytesReader, PathNode, Reader, Refused, Writer, regular
+from threadfs.nodes.lives import Life
 from threadfs.nodes.object_end import object_end
 from threadfs.nodes.writers import TextWriter, check_beginning, decoded
 
@@ -33,7 +34,8 @@ _EMPTY = BytesReader(b"", regular(0o644, 0, 0), version="always empty")
 
 
 @dataclass(frozen=True, slots=True)
-class ControlFile(Node):
+class ControlFile(PathNode):
+    life = Life.REPORTED
     # Its time is in a document, which a listing would have to read.
     has_cheap_attributes: ClassVar[bool] = False
     is_within_thread: ClassVar[bool] = True

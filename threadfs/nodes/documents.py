@@ -19,7 +19,8 @@ from store import (
     StoreError,
     documents,
 )
-from threadfs.nodes.base import Attributes, BytesReader, Node, Reader, Writer, alternatives, regular
+from threadfs.nodes.base import Attributes, BytesReader, PathNode, Reader, Writer, alternatives, regular
+from threadfs.nodes.lives import Life
 from threadfs.nodes.writers import DocumentWriter, decoded
 
 
@@ -28,12 +29,16 @@ def _attributes(info: Info) -> Attributes:
 
 
 @dataclass(frozen=True, slots=True)
-class DocumentFile(Node):
+class DocumentFile(PathNode):
     """A document: reads as stored; an object with ``id`` replaces it, one without is a merge patch."""
 
     is_within_thread: ClassVar[bool] = True
 
     key: DocumentKey
+
+    @property
+    def life(self) -> Life:
+        return Life.REPORTED
 
     @property
     def scope(self) -> DocumentKey:
@@ -154,8 +159,11 @@ class StepFile(DocumentFile):
         return DocumentKey(self.key.thread_id, self.key.run_id, "")
 
     @property
-    def may_vanish_unreported(self) -> bool:
-        """A new step vanishes if its document is refused."""
+    def life(self) -> Life:
+        return Life.UNREPORTED if self._is_appearing() else Life.REPORTED
+
+    def _is_appearing(self) -> bool:
+        """Whether it is open for its first write: it vanishes if its document is refused."""
         return self.tree.scratch.is_appearing(self._directory, self._name)
 
     def _changed(self) -> None:
@@ -173,7 +181,7 @@ class StepFile(DocumentFile):
         try:
             return DocumentFile.attributes(self)
         except NotFound:
-            if not self.may_vanish_unreported:
+            if not self._is_appearing():
                 raise
             return regular(0o644, 0, time.time_ns())
 

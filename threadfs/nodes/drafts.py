@@ -12,9 +12,10 @@ from typing import NoReturn
 from store import DocumentKey, InvalidDocument, RunContents, StoreError, names, transitions
 from store.documents import MAX_DOCUMENT_BYTES, MAX_LINE_BYTES
 from threadfs.nodes.base import Refused, Tree
-from threadfs.nodes.loose import LooseNode, Quota
+from threadfs.nodes.loose import LooseNode
 from threadfs.nodes.loose_directories import LooseDirectory
 from threadfs.nodes.loose_files import LooseFile
+from threadfs.nodes.quota import Quota
 from threadfs.nodes.scratch import refuse_trash
 
 MAX_FILES = 200_000

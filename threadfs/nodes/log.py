@@ -15,7 +15,8 @@ from store import DocumentKey, Info, InvalidDocument, Part
 from store.api import LogReader
 from store.documents import MAX_LINE_BYTES
 from store.transitions import laid_out_line, repeats_line
-from threadfs.nodes.base import Attributes, Node, Reader, Refused, Tree, Writer, regular
+from threadfs.nodes.base import Attributes, PathNode, Reader, Refused, Tree, Writer, regular
+from threadfs.nodes.lives import Life
 from threadfs.nodes.object_end import object_end
 from threadfs.nodes.writers import check_beginning, committed_once
 
@@ -26,9 +27,10 @@ _CHANGED = "the log is append only: a message that is there was changed"
 
 
 @dataclass(frozen=True, slots=True)
-class LogFile(Node):
+class LogFile(PathNode):
     """``messages.jsonl``: the log as stored, complete lines only."""
 
+    life = Life.REPORTED
     is_append_only: ClassVar[bool] = True
     is_within_thread: ClassVar[bool] = True
 

@@ -6,47 +6,15 @@ keeps its identity when it is moved. `loose_files` and `loose_directories` have 
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from threadfs.nodes.base import Attributes, Node, Refused, Tree
-from threadfs.nodes.temporary import TemporarySpace
+from threadfs.nodes.base import Attributes, Node, Tree
+from threadfs.nodes.quota import Quota
 
 # Messages show only the end of a longer path.
 _SHOWN_PATH = 4096
-
-
-class Quota:
-    """A limit for the number of loose files and for their total size, and the space for their contents."""
-
-    def __init__(self, files: int, size_bytes: int) -> None:
-        self.space = TemporarySpace()
-        self._lock = threading.Lock()
-        self._free_files = files
-        self._free_bytes = size_bytes
-
-    def charge(self, files: int, size_bytes: int) -> None:
-        """Takes from the quota; negative numbers give back. Refuses with ENOSPC."""
-        with self._lock:
-            if files > self._free_files or size_bytes > max(0, self._free_bytes):
-                raise Refused(errno.ENOSPC, "no more room for files that are not part of a thread")
-            self._free_files -= files
-            self._free_bytes -= size_bytes
-
-    @contextmanager
-    def charged(self, size_bytes: int) -> Iterator[None]:
-        """Takes from the quota, and gives back if the block fails."""
-        self.charge(0, size_bytes)
-        try:
-            yield
-        except BaseException:
-            self.charge(0, -size_bytes)
-            raise
 
 
 class LooseNode(Node):
@@ -54,11 +22,8 @@ class LooseNode(Node):
 
     keeps_permissions = True
 
-    # Other nodes are immutable.
-    __setattr__ = object.__setattr__
-
     def __init__(self, tree: Tree, quota: Quota, parent: LooseNode | str, name: str, mode: int) -> None:
-        super().__init__(tree)
+        self.tree = tree
         quota.charge(1, 0)
         self._quota = quota
         self.parent = parent
@@ -70,12 +35,6 @@ class LooseNode(Node):
         self.has_given_time = False
         # When it was created, or last closed, on the monotonic clock.
         self.used_s = time.monotonic()
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __hash__(self) -> int:
-        return id(self)
 
     @property
     def path(self) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
 from threadfs.nodes.base import Attributes, Directory, Node, NoSuchName, Refused, Tree
-from threadfs.nodes.loose import LooseLink, LooseNode, Quota
+from threadfs.nodes.loose import LooseLink, LooseNode
 from threadfs.nodes.loose_files import LooseFile
+from threadfs.nodes.quota import Quota
 
 
 @runtime_checkable
@@ -25,7 +26,6 @@ class LooseDirectory(LooseNode, Directory):
     """A loose directory. Trees may be of any depth, so no method here is recursive."""
 
     kind = stat.S_IFDIR
-    has_cheap_attributes = True
 
     def __init__(self, tree: Tree, quota: Quota, parent: LooseNode | str, name: str) -> None:
         super().__init__(tree, quota, parent, name, 0o755)

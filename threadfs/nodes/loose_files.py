@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 
 from store.waiting import waits
 from threadfs.nodes.base import Attributes, Refused, Tree
-from threadfs.nodes.loose import LooseNode, Quota
+from threadfs.nodes.loose import LooseNode
+from threadfs.nodes.quota import Quota
 from threadfs.nodes.temporary import Content
 
 _PIECE_BYTES = 1 << 20

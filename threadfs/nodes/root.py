@@ -11,8 +11,9 @@ from store import Store
 from store.printing import printable
 from threadfs import __version__
 from threadfs.journal import Journal
-from threadfs.nodes.base import Attributes, BytesReader, FixedDirectory, Node, Reader, Tree, regular
+from threadfs.nodes.base import Attributes, BytesReader, FixedDirectory, Node, PathNode, Reader, Tree, regular
 from threadfs.nodes.drafts import DraftsDirectory
+from threadfs.nodes.lives import Life
 from threadfs.nodes.runs_by_status import RunsByStatusDirectory
 from threadfs.nodes.scratch import Scratch
 from threadfs.nodes.threads import ThreadsDirectory
@@ -31,10 +32,6 @@ def root_of(store: Store) -> Root:
 class Root(FixedDirectory):
     drafts: DraftsDirectory
     renderer: Renderer
-
-    @property
-    def is_permanent(self) -> bool:
-        return True
 
     @property
     def path(self) -> str:
@@ -60,10 +57,6 @@ class ServiceDirectory(FixedDirectory):
     """``.threadfs/``: version, counters, the last refusals."""
 
     @property
-    def is_permanent(self) -> bool:
-        return True
-
-    @property
     def path(self) -> str:
         return ".threadfs"
 
@@ -80,8 +73,10 @@ class ServiceDirectory(FixedDirectory):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TextFile(Node):
+class TextFile(PathNode):
     """A read-only text, made at each read."""
+
+    life = Life.MOUNT
 
     name: str
     text: Callable[[], bytes]
@@ -93,10 +88,6 @@ class TextFile(Node):
 
     def __hash__(self) -> int:
         return hash(self.name)
-
-    @property
-    def is_permanent(self) -> bool:
-        return True
 
     @property
     def path(self) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from store import DocumentKey, Part, RunStatus, Times, names
-from threadfs.nodes.base import Attributes, Directory, ListDirectory, Node, NoSuchName, Refused
+from threadfs.nodes.base import Attributes, Directory, ListDirectory, Node, NoSuchName, PathNode, Refused
+from threadfs.nodes.lives import Life
 
 # These directories always exist; one for another status exists while a run has that status.
 _ALWAYS = (
@@ -26,9 +27,7 @@ _ALWAYS = (
 class RunsByStatusDirectory(ListDirectory):
     """``runs/``: a directory for each status in `_ALWAYS`, and for each other one in use."""
 
-    @property
-    def is_permanent(self) -> bool:
-        return True
+    life = Life.MOUNT
 
     @property
     def path(self) -> str:
@@ -67,8 +66,8 @@ class StatusDirectory(ListDirectory):
         return self.status
 
     @property
-    def is_permanent(self) -> bool:
-        return self.status in _ALWAYS
+    def life(self) -> Life:
+        return Life.MOUNT if self.status in _ALWAYS else Life.UNREPORTED
 
     @property
     def path(self) -> str:
@@ -101,7 +100,7 @@ class StatusDirectory(ListDirectory):
 
 
 @dataclass(frozen=True, slots=True)
-class RunLink(Node):
+class RunLink(PathNode):
     """A link to the run.
 
     Links in two statuses are two nodes, as rename(2) does nothing if both names lead to the same inode.

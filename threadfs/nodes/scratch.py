@@ -15,9 +15,10 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Generic, Protocol, TypeVar
 
-from threadfs.nodes.base import Refused
-from threadfs.nodes.loose import LooseNode, Quota
+from threadfs.nodes.quota import Quota
+from threadfs.nodes.refusals import Refused
 
 STAGED_S = 60.0
 # A scratch file or link that has not been open for this long was left behind.
@@ -57,11 +58,26 @@ def refuse_unless_scratch(name: str, documents: Iterable[str], *, is_exclusive: 
     )
 
 
-class Scratch:
+class ScratchNode(Protocol):
+    """A loose node, as far as this module needs it: it imports no nodes, as all nodes hold a `Scratch`."""
+
+    # When it was created, or last closed, on the monotonic clock.
+    used_s: float
+
+    @property
+    def is_open(self) -> bool: ...
+    def moved(self, parent: str, name: str) -> None: ...
+    def removed(self) -> None: ...
+
+
+NodeT = TypeVar("NodeT", bound=ScratchNode)
+
+
+class Scratch(Generic[NodeT]):
     def __init__(self) -> None:
         self.quota = Quota(MAX_FILES, MAX_BYTES)
         self._lock = threading.Lock()
-        self._files: defaultdict[str, dict[str, LooseNode]] = defaultdict(dict)
+        self._files: defaultdict[str, dict[str, NodeT]] = defaultdict(dict)
         # When to look next for unused files in all directories, on the monotonic clock.
         self._look_again_s = 0.0
         # When each staged name comes back, on the monotonic clock.
@@ -71,17 +87,17 @@ class Scratch:
 
     # ── Scratch files ───────────────────────────────────────────────────────────────────────────────
 
-    def files(self, directory: str) -> dict[str, LooseNode]:
+    def files(self, directory: str) -> dict[str, NodeT]:
         with self._lock:
             self._drop_unused(directory, list(self._files.get(directory, {})))
             return dict(self._files[directory]) if directory in self._files else {}
 
-    def file(self, directory: str, name: str) -> LooseNode | None:
+    def file(self, directory: str, name: str) -> NodeT | None:
         with self._lock:
             self._drop_unused(directory, [name])
             return self._files.get(directory, {}).get(name)
 
-    def put(self, directory: str, name: str, node: LooseNode) -> None:
+    def put(self, directory: str, name: str, node: NodeT) -> None:
         with self._lock:
             if self._look_again_s <= time.monotonic():  # Not for each of thousands of files.
                 self._look_again_s = time.monotonic() + UNUSED_BACKUP_S
@@ -93,7 +109,7 @@ class Scratch:
             before.removed()
         node.moved(directory, name)
 
-    def take(self, directory: str, name: str) -> LooseNode | None:
+    def take(self, directory: str, name: str) -> NodeT | None:
         with self._lock:
             if directory not in self._files:
                 return None

@@ -20,11 +20,12 @@ from store import (
     names,
 )
 from store.waiting import waits
-from threadfs.nodes.base import ALL_THREADS, Directory, ListDirectory, Node, NoSuchName
+from threadfs.nodes.base import ALL_THREADS, Directory, ListDirectory, Node, NoSuchName, PathNode
 from threadfs.nodes.canonical import CanonicalDirectory
 from threadfs.nodes.controls import CancelFile, SayFile, StartFile
 from threadfs.nodes.documents import MetaFile, StatusFile, StepFile
 from threadfs.nodes.drafts import make_thread
+from threadfs.nodes.lives import Life
 from threadfs.nodes.log import LogFile
 from threadfs.nodes.loose_directories import LooseDirectory
 
@@ -59,13 +60,11 @@ def _id(name: str) -> str:
 class ThreadsDirectory(ListDirectory):
     """``threads/``: ``mkdir`` makes a thread."""
 
+    life = Life.MOUNT
+
     @property
     def scope(self) -> DocumentKey:
         return ALL_THREADS
-
-    @property
-    def is_permanent(self) -> bool:
-        return True
 
     @property
     def lists_store(self) -> bool:
@@ -86,14 +85,14 @@ class ThreadsDirectory(ListDirectory):
 
     def make_directory(self, name: str) -> Node:
         self.store.create_thread(Thread(id=names.checked(name)))
-        return self._came(name)
+        return self._new_thread(name)
 
-    def _came(self, name: str) -> Node:
+    def _new_thread(self, name: str) -> Node:
         thread = ThreadDirectory(self.tree, name)
-        self._forget(thread)
+        self._drop_state(thread)
         return thread
 
-    def _forget(self, thread: ThreadDirectory) -> None:
+    def _drop_state(self, thread: ThreadDirectory) -> None:
         """Drops all state about a thread that was removed or replaced."""
         self.tree.scratch.forget_below(thread.path)
         self.tree.journal.forget_thread(thread.thread_id)
@@ -101,7 +100,7 @@ class ThreadsDirectory(ListDirectory):
 
     def accept_draft(self, draft: LooseDirectory, name: str, source: LooseDirectory, new_name: str) -> None:
         make_thread(draft, name, source, new_name)
-        self._came(new_name)
+        self._new_thread(new_name)
 
     def remove_directory(self, name: str) -> None:
         """Deletes a thread that is empty, or whose messages have been removed as well."""
@@ -123,7 +122,7 @@ class ThreadsDirectory(ListDirectory):
         except StoreError as error:
             scratch.unstage_below(thread.path)
             raise _located(error, self.store.location, "" if with_messages else _TAKES_ALONG) from None
-        self._forget(thread)
+        self._drop_state(thread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +179,10 @@ class ThreadDirectory(CanonicalDirectory):
 
 
 @dataclass(frozen=True, slots=True)
-class RunsDirectory(Directory):
+class RunsDirectory(PathNode, Directory):
     """``threads/<thread>/runs/``: ``mkdir`` queues a run."""
 
+    life = Life.REPORTED
     is_within_thread: ClassVar[bool] = True
 
     thread_id: str
@@ -223,10 +223,10 @@ class RunsDirectory(Directory):
     def make_directory(self, name: str) -> Node:
         self.store.create_run(self.thread_id, Run(id=names.checked(name)))
         run = RunDirectory(self.tree, self.thread_id, name)
-        self._forget(run)
+        self._drop_state(run)
         return run
 
-    def _forget(self, run: RunDirectory) -> None:
+    def _drop_state(self, run: RunDirectory) -> None:
         """Drops all state about a run that was removed or replaced."""
         self.tree.scratch.forget_below(run.path)
         self.tree.journal.forget_thread(run.thread_id, run.run_id)
@@ -258,7 +258,7 @@ class RunsDirectory(Directory):
         except StoreError as error:
             scratch.unstage_below(run.path)
             raise _located(error, self.store.location, _TAKES_ALONG if only_empty else "") from None
-        self._forget(run)
+        self._drop_state(run)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from store import Damaged, DocumentKey, NotFound, Run, RunStatus, Store, names
 from store.api import LogReader
 from store.lines import iter_lines, message_of
 from threadfs.nodes import markdown
-from threadfs.nodes.base import Attributes, ListDirectory, Node, NoSuchName, Reader, regular
+from threadfs.nodes.base import Attributes, ListDirectory, Node, NoSuchName, PathNode, Reader, regular
+from threadfs.nodes.lives import Life
 
 _SUFFIX = ".md"
 # How many rendered conversations stay in memory, and how many bytes of each.
@@ -115,11 +116,13 @@ class Rendered:
             with suppress(NotFound, Damaged):
                 key = DocumentKey(self._thread_id, run_id)
                 version = store.document_info(key).version
-                known_version, known_status, made_s = self._runs.get(run_id, (None, RunStatus.queued, None))
+                known_version, known_status, created_s = self._runs.get(
+                    run_id, (None, RunStatus.queued, None)
+                )
                 if version != known_version:
                     run: Run = store.get_run(self._thread_id, run_id)
                     has_begun_again = known_status.is_terminal and not run.status.is_terminal
-                    if known_version and (has_begun_again or made_s != run.created_at):
+                    if known_version and (has_begun_again or created_s != run.created_at):
                         raise _Replaced
                     self._runs[run_id] = version, run.status, run.created_at
                     if run.status.is_terminal and run.status is not known_status:
@@ -175,15 +178,15 @@ class Renderer:
 
         Raises NotFound.
         """
-        present = self.edition(store, thread_id)
-        if edition != present:
+        latest = self.edition(store, thread_id)
+        if edition != latest:
             earlier = self._read.get((thread_id, edition))
             if earlier is not None and earlier.update(store):
                 return earlier
-        rendered = self._begun(thread_id, present, instead_of=None)
+        rendered = self._existing_or_new(thread_id, latest, instead_of=None)
         if not rendered.update(store):
             # Open readers of the old text go on with it.
-            rendered = self._begun(thread_id, present, instead_of=rendered)
+            rendered = self._existing_or_new(thread_id, latest, instead_of=rendered)
             rendered.update(store)
         with self._lock:
             self._last[thread_id] = rendered
@@ -192,7 +195,7 @@ class Renderer:
                 self._last.popitem(last=False)
         return rendered
 
-    def _begun(self, thread_id: str, edition: int, *, instead_of: Rendered | None) -> Rendered:
+    def _existing_or_new(self, thread_id: str, edition: int, *, instead_of: Rendered | None) -> Rendered:
         """The existing text, else a new one, registered before it is rendered so that it is rendered once."""
         with self._lock:
             rendered = self._read.get((thread_id, edition))
@@ -203,11 +206,9 @@ class Renderer:
 
 @dataclass(frozen=True, slots=True)
 class TranscriptsDirectory(ListDirectory):
-    renderer: Renderer
+    life = Life.MOUNT
 
-    @property
-    def is_permanent(self) -> bool:
-        return True
+    renderer: Renderer
 
     @property
     def path(self) -> str:
@@ -231,7 +232,7 @@ class TranscriptsDirectory(ListDirectory):
 
 
 @dataclass(frozen=True, slots=True)
-class Transcript(Node):
+class Transcript(PathNode):
     """A conversation, ordered by time, with a line for the end of each run."""
 
     is_slow: ClassVar[bool] = True
