@@ -22,9 +22,9 @@ from typing import Protocol
 
 from store.api import Change, DocumentKey, Part, StatusOfRun, Times
 from store.disk import thread_times
+from store.disk.inotify import DiskWatch
 from store.disk.layout import RUNS
 from store.disk.list_times import ListTimes
-from store.disk.watching import DiskWatch
 from store.errors import Damaged, NotFound, StorageFailed
 from store.models import RunStatus
 from store.waiting import waits

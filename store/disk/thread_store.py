@@ -22,7 +22,7 @@ from store.models import RunStatus
 from store.waiting import waits
 
 if TYPE_CHECKING:  # They need the library for watching.
-    from store.disk.watching import DiskWatch, Watches
+    from store.disk.inotify import DiskWatch, Watches
 
 
 class ThreadStore(Threads):
@@ -94,7 +94,7 @@ class ThreadStore(Threads):
         """
         if self.is_remote:
             raise StorageFailed(errno.EOPNOTSUPP, f"{self.location}: hearing what other hosts change")
-        from store.disk.watching import Watches  # Its library is needed by those who watch alone.
+        from store.disk.inotify import Watches  # Its library is needed by those who watch alone.
 
         with self._watching, storage_errors(self.location):
             if self._watches is None or self._watches.is_closed:
