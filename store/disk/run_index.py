@@ -15,7 +15,6 @@ import logging
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +24,7 @@ from store.disk import thread_times
 from store.disk.inotify import DiskWatch
 from store.disk.layout import RUNS
 from store.disk.list_times import ListTimes
+from store.disk.run_table import RunTable
 from store.errors import Damaged, NotFound, StorageFailed
 from store.models import RunStatus
 from store.waiting import waits
@@ -67,9 +67,7 @@ class RunIndex:
         self._catching_up = threading.Lock()
         # How many reads there were.
         self._reads = 0
-        self._of_thread: dict[str, dict[str, RunStatus]] = {}
-        self._not_ended: dict[tuple[str, str], RunStatus] = {}
-        self._counts: Counter[RunStatus] = Counter()
+        self._table = RunTable()
         self._unwatched: set[str] = set()
         # Guards the sets of what has changed since it was indexed.
         self._noting = threading.Lock()
@@ -136,14 +134,14 @@ class RunIndex:
         if change.part is Part.EVERYTHING:
             with self._noting:
                 self._threads_are_stale = True
-                self._stale_threads.update(dict.fromkeys(self._of_thread))
+                self._stale_threads.update(dict.fromkeys(self._table.of_thread))
                 self._times.clear()
             self._came.set()
         elif change.part is Part.THREADS or (change.part is Part.RUNS and change.run_id is None):
             self._may_have_changed(change.thread_id)
         elif change.part in (Part.RUNS, Part.DOCUMENT) and change.run_id and not change.step_id:
             self._may_have_changed(change.thread_id, change.run_id)
-        elif change.part is Part.DOCUMENT and change.thread_id not in self._of_thread:
+        elif change.part is Part.DOCUMENT and change.thread_id not in self._table.of_thread:
             self._may_have_changed(change.thread_id)  # Its document makes a directory a thread.
 
     # ── Catching up ─────────────────────────────────────────────────────────────────────────────────
@@ -200,10 +198,10 @@ class RunIndex:
 
     def _listed(self, thread_id: str, run_id: str | None = None) -> set[tuple[str, RunStatus | None]]:
         """A thread and its runs, or one run, as entries of lists; ``None`` stands for the list of threads."""
-        runs = self._of_thread.get(thread_id, {})
+        runs = self._table.of_thread.get(thread_id, {})
         if run_id is not None:
             return {(run_id, runs[run_id])} if run_id in runs else set()
-        is_thread = thread_id in self._of_thread or thread_id in self._unwatched
+        is_thread = thread_id in self._table.of_thread or thread_id in self._unwatched
         return {*runs.items(), ("", None)} if is_thread else set()
 
     def _note_lists(
@@ -223,7 +221,7 @@ class RunIndex:
             raise
         if hears_again and self._hears_of_threads:
             self._watch.tell_others(Change(Part.EVERYTHING))  # They were not called, either.
-        known = self._of_thread.keys() | self._unwatched
+        known = self._table.of_thread.keys() | self._unwatched
         if self._unread is None:
             self._unread = set(found)
         with self._noting:
@@ -247,7 +245,7 @@ class RunIndex:
             self._read_each_time(thread_id)
 
     def _read_all(self, thread_id: str) -> None:
-        self._of_thread[thread_id] = {}
+        self._table.of_thread[thread_id] = {}
         # Its document and log are followed, too, while half of the watches are left.
         has_room = len(self._watch) < self._max_watches // 2
         if not has_room or not self._watch.follow(DocumentKey(thread_id)):
@@ -270,7 +268,7 @@ class RunIndex:
         self._watch.forget(DocumentKey(thread_id, run_id, ""))
 
     def _read_run(self, thread_id: str, run_id: str) -> None:
-        if thread_id not in self._of_thread:
+        if thread_id not in self._table.of_thread:
             return
         try:
             # Followed before it is read, so that no change is missed.
@@ -294,7 +292,7 @@ class RunIndex:
                 return
         if status is None and not os.path.isdir(f"{self._runs.root}/{thread_id}/{RUNS}/{run_id}"):
             self._forget_run(thread_id, run_id)  # It went, and no directory is left that may become a run.
-        self._set(thread_id, run_id, status)
+        self._table.set(thread_id, run_id, status)
 
     def _has_room(self) -> bool:
         """Whether a watch is left for a thread or for a run in progress; ended runs make room for these."""
@@ -327,24 +325,11 @@ class RunIndex:
         self._unwatched.discard(thread_id)
         self._partly.discard(thread_id)
         self._damaged.discard(thread_id)
-        for run_id in list(self._of_thread.get(thread_id, ())):
+        for run_id in list(self._table.of_thread.get(thread_id, ())):
             self._forget_run(thread_id, run_id)
             self._ended.pop((thread_id, run_id), None)
-            self._set(thread_id, run_id, None)
-        self._of_thread.pop(thread_id, None)
-
-    def _set(self, thread_id: str, run_id: str, status: RunStatus | None) -> None:
-        runs = self._of_thread.get(thread_id)
-        if runs is None:
-            return
-        if before := runs.pop(run_id, None):
-            self._counts[before] -= 1
-            self._not_ended.pop((thread_id, run_id), None)
-        if status is not None:
-            runs[run_id] = status
-            self._counts[status] += 1
-            if not status.is_terminal:
-                self._not_ended[thread_id, run_id] = status
+            self._table.set(thread_id, run_id, None)
+        self._table.of_thread.pop(thread_id, None)
 
     def note_changes(self) -> Collection[str] | None:
         """Notes the lists that the watch reports as changed, without reading for long.
@@ -366,7 +351,7 @@ class RunIndex:
 
     def _knows_runs_of(self, thread_id: str) -> bool:
         is_current = not self._stale_runs and not self._threads_are_stale and not self._catching_up.locked()
-        is_known = thread_id in self._of_thread and thread_id not in self._stale_threads
+        is_known = thread_id in self._table.of_thread and thread_id not in self._stale_threads
         return is_current and is_known and thread_id not in self._damaged
 
     def times(self, thread_id: str) -> Times | None:
@@ -384,7 +369,7 @@ class RunIndex:
 
         With *some_may_be_none*, also ids of runs whose documents are not watched, and may have gone.
         """
-        reads, runs = self._reads, self._of_thread.get(thread_id)
+        reads, runs = self._reads, self._table.of_thread.get(thread_id)
         is_known = self._knows_runs_of if some_may_be_none else self.follows_all_of
         if runs is None or not is_known(thread_id):
             return None
@@ -403,18 +388,7 @@ class RunIndex:
         self.catch_up()
         with self._catching_up:
             unwatched = list(self._unwatched)
-            found = list(self._indexed({status for status in statuses if self._counts[status]}))
+            found = list(self._table.find(statuses))
         yield from found
         for thread_id in unwatched:
             yield from (found for found in self._runs.scan(thread_id) if found[2] in statuses)
-
-    def _indexed(self, statuses: Collection[RunStatus]) -> Iterator[StatusOfRun]:
-        if not any(status.is_terminal for status in statuses):
-            for (thread_id, run_id), status in self._not_ended.items():
-                if status in statuses:
-                    yield thread_id, run_id, status
-            return
-        for thread_id, runs in self._of_thread.items():
-            for run_id, status in runs.items():
-                if status in statuses:
-                    yield thread_id, run_id, status
