@@ -1,4 +1,4 @@
-"""What every store offers, whatever it keeps its data in.
+"""The interface of every store, wherever it keeps its data.
 
 Documents are addressed by a `DocumentKey`. Methods are synchronous and may be called from many threads at
 once. A method that changes something returns after the change is durable, and raises nothing but
@@ -26,11 +26,11 @@ class DocumentKey:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What is known of something stored without reading it.
+    """The status of a document or log, known without reading it.
 
-    ``size_bytes`` of a log counts complete lines only; ``modified_ns`` is in nanoseconds since 1970;
-    two equal ``version``s are the same contents. ``changed_ns`` is when it last changed by whatever means,
-    which includes that its time was set; nobody can set that back.
+    ``size_bytes`` of a log counts complete lines only. ``modified_ns`` is in nanoseconds since 1970. Two
+    equal ``version``s are the same contents. ``changed_ns`` is the time of the last change by any means,
+    which includes that ``modified_ns`` was set; no program can set it back.
     """
 
     size_bytes: int
@@ -40,27 +40,27 @@ class Info:
 
 
 class Times(NamedTuple):
-    """Of all that a thread holds, the latest times, as `Info` has them."""
+    """The latest times of all documents and lists in a thread, as in `Info`."""
 
     modified_ns: int
     changed_ns: int
 
 
 class Part(Enum):
-    """What of a store a `Change` is about."""
+    """The part of a store that a `Change` is about."""
 
     THREADS = "a thread came or went"
     DOCUMENT = "a document came, went or is another"
     LOG = "the message log of a thread"
     RUNS = "a run of a thread came or went"
     STEPS = "a step of a run came or went"
-    TIMES = "something in a thread that nobody sees but in its time"
+    TIMES = "only the thread's mtime changed"
     EVERYTHING = "changes were missed: anything may be other than it was"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """*part* of the store is, or may be, other than it was; the ids say which one."""
+    """*part* of the store changed, or may have changed; the ids say which one."""
 
     part: Part
     thread_id: str = ""
@@ -69,17 +69,17 @@ class Change:
 
 
 class Watch(Protocol):
-    """Reports changes, whoever makes them, in the parts of the store that it follows, and perhaps others."""
+    """Reports the changes of all programs in the parts of the store that it follows, and perhaps others."""
 
     def follow(self, key: DocumentKey) -> bool:
         """Follow a thread, with its document and log; a run, with its document; or a list.
 
-        A last id that is empty stands for a list: ``DocumentKey("")`` for that of the threads,
-        ``DocumentKey(T, "")`` for that of its runs, ``DocumentKey(T, R, "")`` for that of its steps.
+        An empty last id stands for a list: ``DocumentKey("")`` for the list of threads,
+        ``DocumentKey(T, "")`` for the runs of T, ``DocumentKey(T, R, "")`` for the steps of R.
 
         Returns:
-            Whether changes made by other programs will be reported; False when the system has no more
-            watches, or the store is where it has none.
+            Whether changes made by other programs will be reported; False when the system has no watch
+            left, or cannot watch where the store is.
         """
         ...
 
@@ -89,7 +89,7 @@ class Watch(Protocol):
 
 
 class NoWatch:
-    """For where there is none: a `Watch` that follows nothing."""
+    """A `Watch` that follows nothing, for a store that cannot be watched."""
 
     def follow(self, key: DocumentKey) -> bool:
         return False
@@ -129,8 +129,7 @@ class Store(Protocol):
     """Threads, their messages, runs and steps."""
 
     location: str
-    # Whether each call may have to ask somebody over a network. Where not, `store.waiting` says what can be
-    # answered at once.
+    # Whether each call may go over a network. Where not, `store.waiting` can tell what is answered at once.
     is_remote: bool
 
     # Threads.
@@ -166,16 +165,16 @@ class Store(Protocol):
         with_damaged: bool = False,
     ) -> None: ...
     def check_ours(self, key: DocumentKey, *, with_foreign: bool = False) -> None:
-        """Raises Foreign unless it is surely a thread or run, and holds nothing else (but *with_foreign*)."""
+        """Raises Foreign unless it surely is a thread or run and, if not *with_foreign*, holds only that."""
         ...
 
     def check_writable(self, thread_id: str) -> None:
-        """Raises StorageFailed when it is known before anything is written that it would be refused."""
+        """Raises StorageFailed when it is known beforehand that a change would be refused."""
         ...
 
     def check_appendable(self, thread_id: str, size_bytes: int = 0) -> None:
-        """Raises ThreadNotFound or StorageFailed when it is known now that a message of *size_bytes* could
-        not be appended."""
+        """Raises ThreadNotFound or StorageFailed when it is known beforehand that a message of *size_bytes*
+        could not be appended."""
         ...
 
     def thread_times(self, thread_id: str) -> Times: ...
@@ -223,11 +222,11 @@ class Store(Protocol):
     ) -> Run: ...
     def cancel_run(self, thread_id: str, run_id: str, *, force: bool = False) -> Run: ...
     def index_runs(self) -> None:
-        """Begin to keep in memory what `runs_by_status` answers from, where that is not fast without."""
+        """Begin to index the runs in memory, if `runs_by_status` is not fast without."""
         ...
 
     def list_changed_ns(self, status: RunStatus | None = None) -> int:
-        """When a name last came into or went from the list of threads, or that of the runs in *status*.
+        """When a name last came into or left the list of threads or, with *status*, the list of those runs.
 
         In nanoseconds since 1970, as far as it was noticed since the store was opened.
         """
@@ -254,17 +253,17 @@ class Store(Protocol):
 
     # The store as a whole.
     def watch(self, on_change: Callable[[Change], None]) -> Watch:
-        """Raises StorageFailed when there is no watch to be had here."""
+        """Raises StorageFailed when the store cannot be watched."""
         ...
 
     def reports_all_of(self, thread_id: str) -> bool:
-        """Whether each change of anything in the thread is reported to all who watch."""
+        """Whether each change of anything in the thread is reported to all watches."""
         ...
 
     def space(self) -> Any:
-        """As `os.statvfs` of the disk that the store is on."""
+        """The `os.statvfs` of the store's disk."""
         ...
 
     def close(self) -> None:
-        """End what runs in the background, and connections."""
+        """End background work, and close connections."""
         ...

@@ -1,6 +1,6 @@
-"""What is wrong in a store: its documents, the lines of its logs, and what they refer to.
+"""Problems in a store: in its documents, in the lines of its logs, and in their references.
 
-This much can be asked of any store. What only a disk can have wrong, and repairing it, is in ``disk/``.
+Every store can be checked for these. Problems that only a disk has, and repairs, are in ``disk/fsck/``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from store.models import Document, RunStep, RunStepStatus, ThreadMessage
 
 META, LOG, RUNS, STATUS, STEPS = "meta.json", "messages.jsonl", "runs", "status.json", "steps"
 
-# Of how many messages of a log the ids are compared, which takes some 70 MB.
+# The ids of so many messages of a log are compared, which takes some 70 MB.
 MAX_COMPARED = 1_000_000
 
 _BLANKS = b" \t\r\n"
@@ -35,7 +35,7 @@ class Severity(Enum):
 
 
 class Problem(Enum):
-    """What is wrong; repairing begins here."""
+    """The kinds of problems, which repairs are chosen by."""
 
     UNREADABLE = "the disk does not give it"
     DOCUMENT = "no document of this format"
@@ -69,7 +69,7 @@ _SEVERITIES = {
     Problem.TORN_LINE: Severity.WARNING,
     Problem.LEFTOVER: Severity.WARNING,
 }
-# What is wrong with the fields of a document, for a line of a log.
+# Problems with the fields of a document, as problems of a line of a log.
 _OF_LINES = {Problem.INCOMPLETE: Problem.LINE_INCOMPLETE, Problem.IDENTITY: Problem.LINE_IDENTITY}
 
 
@@ -77,8 +77,8 @@ _OF_LINES = {Problem.INCOMPLETE: Problem.LINE_INCOMPLETE, Problem.IDENTITY: Prob
 class Finding:
     """One thing that is wrong. *path* is relative to the store, *what* one line for a person.
 
-    *key* names the document, or the thread that the rest is in; *span* says where in the log a line begins
-    and how long it is, without its newline; *parts* lead to what is no document.
+    *key* names the document, or else the thread. *span* is the offset of a line in the log, and its size
+    without the newline. *parts* lead to something that is no document.
     """
 
     path: str
@@ -91,7 +91,7 @@ class Finding:
 
 
 def path_of(key: DocumentKey) -> str:
-    """Where a document is, in the layout of a disk, which is how documents are named everywhere."""
+    """The path of a document on a disk, by which documents of all stores are named."""
     if key.run_id is None:
         return f"{key.thread_id}/{META}"
     run = f"{key.thread_id}/{RUNS}/{key.run_id}"
@@ -99,12 +99,12 @@ def path_of(key: DocumentKey) -> str:
 
 
 def check_thread(store: Store, thread_id: str) -> Iterator[Finding]:
-    """What is wrong in a thread; nothing when it is not there (any more)."""
+    """The problems in a thread; none when it is not there (any more)."""
     key = DocumentKey(thread_id)
     try:
         yield from _Thread(store, key).findings()
     except (NotFound, Damaged):
-        # Not there (any more), or so damaged, as has been said, that nobody can look into it.
+        # Not there (any more), or so damaged that nothing else can be looked at; that has been reported.
         return
 
 
@@ -112,7 +112,7 @@ class _Thread:
     def __init__(self, store: Store, key: DocumentKey) -> None:
         self._store = store
         self._key = key
-        # The messages that steps say they made, with those steps, until the log shows them.
+        # By id of a message: the steps that refer to it, until it is found in the log.
         self._awaited: dict[str, list[DocumentKey]] = {}
         # Hashes of the ids of messages.
         self._seen: set[int] = set()
@@ -175,7 +175,7 @@ class _Thread:
                 start, known_bytes = 0, log.info().size_bytes
                 for number, (line, end) in enumerate(lines.iter_lines(log.read), 1):
                     span = (start, end - 1 - start)
-                    # What is appended meanwhile may be what a repair sets right behind the others.
+                    # A repair may append lines, set right, while the log is read.
                     is_new = start >= known_bytes
                     start = end
                     for problem, what in self._line(log, line, span, run_ids):

@@ -14,8 +14,8 @@ from store.models import Document
 
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024
-# Objects and lists in one another. Real documents have less than ten; without a limit, what Python can parse
-# and write would depend on how deep the call is.
+# Objects and lists in one another. Real documents have less than ten. Without this limit, the depth of the
+# call stack would decide which documents Python can parse and write.
 MAX_NESTING = 128
 
 # A text, or what opens or closes an object or a list.
@@ -72,7 +72,7 @@ def parse(data: bytes) -> dict[str, Any]:
 
 
 def why_no_beginning(data: bytes) -> str:
-    """The reason in words why nothing that begins with *data* is JSON, for data of which that is known."""
+    """Why *data*, which cannot be the beginning of JSON, cannot, in words."""
     try:
         # A character of which only a part is there yet is one.
         decoder = codecs.getincrementaldecoder("utf-8")()
@@ -99,7 +99,7 @@ def _where_not_json(error: json.JSONDecodeError) -> str:
     return f"not JSON: {reason} at {line}column {error.colno}"
 
 
-# What Python's parser says, in words that a place can follow.
+# The errors of Python's parser, in words that a place can follow.
 _NOT_JSON = {
     "Expecting value": "a value is missing",
     "Expecting property name enclosed in double quotes": "a name in double quotes is missing",
@@ -121,7 +121,7 @@ _HALF_A_PAIR = "a text holds half of a surrogate pair, which is not UTF-8"
 # The encoder in C, which knows no indentation, and the slower one, which does.
 _compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _indented = json.JSONEncoder(ensure_ascii=False, allow_nan=False, indent=2).encode
-# The first one, with a line for each field of what holds no others.
+# The first one, with a line for each field, for objects that hold no others.
 _flat = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",\n  ", ": ")).encode
 
 
@@ -139,7 +139,7 @@ def _encoded(encode: Callable[[dict[str, Any]], str], document: Document) -> byt
 
 
 def _in_lines(fields: dict[str, Any]) -> str:
-    """What the slower encoder makes of *fields*; it is needed for those alone that hold others."""
+    """*fields* as the slower encoder writes them; only fields that hold others need it."""
     if any(value and isinstance(value, (dict, list)) for value in fields.values()):
         return "{\n" + ",\n".join(f"  {_compact(name)}: {_value(fields[name])}" for name in fields) + "\n}"
     return "{\n  " + _flat(fields)[1:-1] + "\n}"
@@ -197,7 +197,7 @@ def _identity(document: Document) -> dict[str, Any]:
 
 
 def merge_patch(target: Any, patch: Any, depth: int = 0) -> Any:
-    """RFC 7396: what *patch* makes of *target*; neither is changed."""
+    """*target* after a JSON Merge Patch (https://www.rfc-editor.org/rfc/rfc7396); neither is changed."""
     if depth > MAX_NESTING:
         raise InvalidDocument(f"nested more than {MAX_NESTING} deep")
     if not isinstance(patch, dict):

@@ -1,4 +1,4 @@
-"""What a store may say instead of doing what was asked.
+"""The errors that a store raises.
 
     StoreError
     ├── NotFound
@@ -11,12 +11,12 @@
     ├── RunInProgress           a worker holds the run (or a run of the thread)
     ├── ModifiedSince           the thread has changed since the caller looked
     ├── NotEmpty                the thread or run holds something
-    │   └── Foreign             it is, or holds, what is not surely of this format
+    │   └── Foreign             it is not surely of this format, or holds something else
     ├── AlreadyExists           the id is taken
     ├── InvalidName             not an id (see ``names.py``)
     ├── InvalidDocument         not a document of this format
-    ├── Damaged                 what is stored cannot be read as what it should be
-    └── StorageFailed           what the disk said, with its ``errno``
+    ├── Damaged                 something stored is not of this format
+    └── StorageFailed           the disk or the server failed, with an ``errno``
         └── Unreachable         the server did not answer
 
 No method of a store lets any other exception out. ``str(error)`` is one line in words for a person.
@@ -81,7 +81,7 @@ class NotEmpty(StoreError):
 
 
 class Foreign(NotEmpty):
-    """What was to be deleted or changed is not surely of this format, or holds such. *path* names it."""
+    """Something to be deleted or changed is not surely of this format, or holds something else, at *path*."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path} is {reason}")
@@ -94,7 +94,7 @@ class AlreadyExists(StoreError):
 
 
 class InvalidName(StoreError):
-    """An id that may not be one."""
+    """A name that is no valid id."""
 
 
 class InvalidDocument(StoreError):
@@ -110,7 +110,7 @@ class Damaged(StoreError):
 
 
 class StorageFailed(StoreError):
-    """The disk (or server) failed; ``errno`` is what it said, *reason* in words that tell more."""
+    """The disk (or server) failed with ``errno``, or for *reason*, which says more."""
 
     def __init__(self, errno: int, what: str, reason: str | None = None) -> None:
         super().__init__(f"{what}: {reason or os.strerror(errno)}")
@@ -118,7 +118,7 @@ class StorageFailed(StoreError):
 
 
 class Unreachable(StorageFailed):
-    """The server of the store did not answer in time, and until it is back it answers nothing else."""
+    """The server of the store did not answer in time. Until it is back, other calls fail, too."""
 
     def __init__(self, what: str) -> None:
         super().__init__(ETIMEDOUT, what)

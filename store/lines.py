@@ -33,7 +33,7 @@ def iter_lines(read: Callable[[int, int], bytes], offset: int = 0) -> Iterator[t
     while chunk := read(offset, _CHUNK_BYTES):
         offset += len(chunk)
         first, *others = chunk.split(b"\n")
-        # Of a line that is too long no more is kept than shows that it is.
+        # A line that is too long is cut where that is known.
         if size <= MAX_LINE_BYTES:
             pieces.append(first)
         size += len(first)

@@ -55,7 +55,7 @@ class RunStatus(StrEnum):
 
     @property
     def is_in_progress(self) -> bool:
-        """Somebody works on the run: it is neither waiting nor ended."""
+        """A worker holds the run: it is neither waiting nor ended."""
         return self is not RunStatus.queued and not self.is_terminal
 
 
@@ -82,13 +82,13 @@ class MessageRole(StrEnum):
     assistant = "assistant"
 
 
-# What other programs of this format read a time into.
+# The range of a time in other programs of this format.
 Time: TypeAlias = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
 TimeOfStep: TypeAlias = Annotated[StrictInt, Field(ge=0, lt=2**64)]
 
 
 class Document(BaseModel):
-    """What all documents share: order of fields, unknown fields, null and absent."""
+    """The base of all documents: order of fields, unknown fields, null and absent."""
 
     model_config = ConfigDict(extra="allow", validate_assignment=True)
 
@@ -148,7 +148,7 @@ def _documents_in(name: str, value: Any) -> Iterator[tuple[str, Document]]:
             yield from _documents_in(f"{name}.{index}", item)
 
 
-# What a value has to be, by the type of pydantic's error.
+# The expected value, by the type of pydantic's error.
 _MUST_BE = {
     "string_type": "a text",
     "string_unicode": "a text",
@@ -162,7 +162,7 @@ _MUST_BE = {
 
 def _in_words(error: ErrorDetails) -> str:
     """One line that says which field is wrong and why."""
-    # What a union adds to the path is the name of a class.
+    # A union adds the name of a class to the path.
     path = ".".join(
         str(part) for part in error["loc"] if part not in ("MessageCreationStepDetails", "dict[str,any]")
     )

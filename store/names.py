@@ -1,4 +1,4 @@
-"""What an id may be, and new ids.
+"""Valid ids, and new ones.
 
 An id is 1 to 127 bytes of UTF-8 (so that ``<run>@<thread>`` is a file name), without ``/``, ``@`` and
 control characters, does not start with ``.``, and is not ``lost+found``. Whatever obeys this is one harmless
@@ -14,7 +14,7 @@ from functools import lru_cache
 from store.errors import InvalidName
 
 MAX_ID_BYTES = 127
-# A store may be the top of a disk, which has this there, for root alone.
+# A store may be the top of a disk, where ext4 has this directory, which only root can read.
 OF_THE_DISK = "lost+found"
 
 # C0 and C1 control characters, the separators of paths and links, and halves of surrogate pairs.
@@ -26,7 +26,7 @@ def why_not_an_id(name: object) -> str | None:
     return _why_not(name) if isinstance(name, str) else "an id is a text"
 
 
-@lru_cache(maxsize=10_000)  # Every call of the store asks, of the same few names again and again.
+@lru_cache(maxsize=10_000)  # Every call of the store checks the same few names again.
 def _why_not(name: str) -> str | None:
     if not name:
         return "an id is not empty"

@@ -1,4 +1,4 @@
-"""What a change makes of a stored document: pure functions that every store calls under its lock.
+"""Stored documents after a change: pure functions that every store calls under its lock.
 
 Each takes the stored document and gives the new one, or refuses. Nothing here reads or writes a store.
 """
@@ -49,7 +49,7 @@ def model_of(key: DocumentKey) -> type[Document]:
 
 
 def with_identity(key: DocumentKey, fields: dict[str, Any]) -> dict[str, Any]:
-    """*fields* with the ids and the ``object`` that their path says: the path is the identity."""
+    """*fields* with the ids and the ``object`` of their path: the path is the identity."""
     identity: dict[str, str]
     if key.run_id is None:
         identity = {"id": key.thread_id, "object": "thread"}
@@ -153,7 +153,7 @@ def laid_out(key: DocumentKey, given: bytes) -> bytes:
 
 
 def laid_out_new(key: DocumentKey, given: bytes) -> bytes:
-    """As `laid_out`, for a document that may leave out what can be filled in: it is made now."""
+    """As `laid_out`, for a new document, whose missing fields are filled in where possible."""
     filled_in = {"created_at": now_s(), **_STATUS_AT_FIRST.get(model_of(key), {})}
     return documents.as_given(given, document_at(key, {**filled_in, **documents.parse(given)}))
 
@@ -179,7 +179,7 @@ def _expanded(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def repeats_line(given: bytes, stored: bytes) -> bool:
-    """Whether a line *given* says nothing else than the *stored* one of the log.
+    """Whether a line *given* means the same as the *stored* one of the log.
 
     It may leave fields out, and name another thread: the ids are those of the path.
     """
@@ -196,7 +196,7 @@ def repeats_line(given: bytes, stored: bytes) -> bool:
 
 
 def _spelled(value: Any) -> str:
-    """A value of JSON, so that equals are equal: Python takes ``1``, ``1.0`` and ``true`` for the same."""
+    """A value of JSON to compare: to Python alone, ``1``, ``1.0`` and ``true`` are equal."""
     return json.dumps(value, sort_keys=True, default=lambda model: model.fields())
 
 

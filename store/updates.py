@@ -14,10 +14,10 @@ D = TypeVar("D", bound=Document)
 
 
 class Updates(Protocol):
-    """For a store to inherit, which says how a document is changed in one step."""
+    """A base for stores, which supply the change of a document in one step."""
 
     def _update(self, key: DocumentKey, model: type[D], change: Callable[[D], D]) -> D:
-        """Replaces a document by what *change* makes of its model; returns that."""
+        """Replaces a document by the result of *change*, which gets its model; returns that result."""
         ...
 
     def patch_document(self, key: DocumentKey, patch: dict[str, Any]) -> None:
@@ -37,7 +37,7 @@ class Updates(Protocol):
 
         Raises:
             RunInTerminalState: it has ended, with whatever status.
-            StatusChanged: it is not in the *expected* status: somebody else was faster.
+            StatusChanged: it is not in the *expected* status: another program was faster.
         """
         wanted = known_status(status)
         return self._update(

@@ -1,9 +1,9 @@
 """Asking a store what it can answer without waiting.
 
-Most of what is asked of a store on a disk is in the kernel's memory, and is answered in microseconds; the
-rest waits for a disk, which may be slow or stopped. Who must not wait, such as the loop of a server, asks in
-a block of `without_waiting` first. What cannot be answered there raises `WouldWait`, has changed nothing, and
-is asked again where waiting delays nobody else: in a thread.
+Most answers of a store on a disk are in the kernel's memory, and take microseconds. The rest waits for a
+disk, which may be slow or stopped. Code that must not wait, such as the event loop of a server, first calls
+the store in a block of `without_waiting`. A call that would have to wait raises `WouldWait` there, and has
+changed nothing. It is made again in a thread, where waiting delays no other request.
 
     try:
         with without_waiting():
@@ -18,7 +18,7 @@ import threading
 
 
 class WouldWait(Exception):
-    """The answer is not in memory. (No `StoreError`: nothing is wrong, and nobody may take it for that.)"""
+    """The answer is not in memory. It is no `StoreError`, because nothing is wrong."""
 
 
 class _OfThread(threading.local):
@@ -29,7 +29,7 @@ _waiting = _OfThread()
 
 
 class without_waiting:
-    """In this block, in this thread, what would wait raises `WouldWait`."""
+    """A block in which calls of this thread that would wait raise `WouldWait`."""
 
     __slots__ = ("_before",)
 
@@ -46,6 +46,6 @@ def is_refused() -> bool:
 
 
 def waits() -> None:
-    """Said by what is about to wait, or may be. Raises WouldWait where that is refused."""
+    """Called before code that waits, or may wait. Raises WouldWait where waiting is refused."""
     if _waiting.is_refused:
         raise WouldWait

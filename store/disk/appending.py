@@ -1,7 +1,7 @@
 """Appending to a message log, durably, beside programs that take no lock.
 
-Such a neighbour writes a line and its newline with two calls. Ours are never glued to its line, nor its line
-to ours.
+Such a program writes a line and its newline with two calls. Our lines are never glued to its line, nor its
+line to ours.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from store.documents import MAX_LINE_BYTES
 from store.errors import Damaged
 from store.lines import message_of
 
-# What a line of the log has besides the text of the message, generously.
+# A generous bound for what a line of the log holds besides the text of the message.
 _LINE_BYTES = 512
 
 
 def check_room(directory: int, thread_id: str, log_bytes: int | None, size_bytes: int) -> None:
-    """Says that a message of *size_bytes* cannot be appended in a thread's *directory*, if that is known.
+    """Checks, as far as is known beforehand, that a message of *size_bytes* can be appended in *directory*.
 
-    *log_bytes* is the size of the log; ``None``: there is none yet.
+    *log_bytes* is the size of the thread's log; ``None``: there is none yet.
 
     Raises:
         StorageFailed: the disk is read-only or full, or the directory or the log may not be written.
@@ -49,7 +49,7 @@ def check_room(directory: int, thread_id: str, log_bytes: int | None, size_bytes
 class OpenLog:
     """A log that is appended to. One sync is for all that was written before it.
 
-    All methods but `sync` are called by who holds the thread's lock.
+    For all methods but `sync`, the caller holds the thread's lock.
     """
 
     __slots__ = (
@@ -92,11 +92,11 @@ class OpenLog:
                 os.close(self.file)
                 raise
         self.inode, self._device = status.st_ino, status.st_dev
-        # When it was last looked at.
+        # The size when it was last looked at.
         self._size = status.st_size
-        # Where it ends, and from where on all is ours.
+        # Where the log ends, and from where on all bytes are ours.
         self._end = self._ours = 0
-        # How many appends were written, and how many of them are known to be on disk.
+        # How many appends were written, and how many of these are known to be on disk.
         self._written = self._synced = 0
         self._syncing = threading.Lock()
         self._failure: int | None = None
@@ -126,7 +126,7 @@ class OpenLog:
                     expected = self._end
                     start = self._write(newline + line)
                     if start != expected and not newline and self._is_torn(start):
-                        # A neighbour's line got in between, without its newline yet, and ours is glued to it.
+                        # Another program's line got in between, without its newline, and ours is glued to it.
                         glued = self._line_before(start)
                         repeated = glued + b"\n" if message_of(glued, self._thread_id) else b""
                         self._write(b"\n" + repeated + line)
@@ -138,7 +138,7 @@ class OpenLog:
         return self._written
 
     def _write(self, data: bytes) -> int:
-        """Where *data* begins: not where the log ended, if somebody else was faster."""
+        """Where *data* begins: not where the log ended, if another program was faster."""
         written = 0
         try:
             while written < len(data):
@@ -151,7 +151,7 @@ class OpenLog:
         return self._end - len(data)
 
     def _take_back(self) -> None:
-        """Removes what we wrote last, unless somebody has written after it."""
+        """Removes our last bytes, unless another program has written after them."""
         if self._end > self._ours and os.fstat(self.file).st_size == self._end:
             self._calls.truncate(self.file, self._ours)
 
@@ -160,15 +160,16 @@ class OpenLog:
         return at > 0 and os.pread(self.file, 1, at - 1) != b"\n"
 
     def _line_before(self, end: int) -> bytes:
-        """What stands between the last newline before *end* and *end*."""
+        """The bytes between the last newline before *end* and *end*."""
         start = complete_size(self.file, end)
         return os.pread(self.file, min(end - start, MAX_LINE_BYTES + 1), start)
 
     def sync(self, number: int) -> None:
-        """Returns when what `append` wrote, which gave *number*, is on disk.
+        """Returns when the append that returned *number* is on disk.
 
-        While one thread syncs, others write; the next of them then syncs for all. When that fails, it
-        fails for all that use this open log: the kernel says so once.
+        While one thread syncs, others write; the next of these then syncs for all. A failed
+        sync fails for all threads that use this open log, because the kernel reports it once:
+        https://man7.org/linux/man-pages/man2/fsync.2.html
 
         Raises:
             StorageFailed: it may or may not be on disk.

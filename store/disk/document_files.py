@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class DocumentFiles(Updates):
-    """What threads, runs and steps have in common."""
+    """The part of the store that is the same for threads, runs and steps."""
 
     def __init__(self, location: str, calls: SystemCalls) -> None:
         self.location = location
@@ -49,7 +49,7 @@ class DocumentFiles(Updates):
 
         Raises:
             ThreadNotFound, RunNotFound, RunStepNotFound: there is none.
-            Damaged: something that is no regular file stands there.
+            Damaged: something that is no regular file has its name.
         """
         info = files.stat_path(self.root, layout.parts(key))
         if info is None:
@@ -57,23 +57,23 @@ class DocumentFiles(Updates):
         return info
 
     def read_document(self, key: DocumentKey) -> tuple[bytes, Info]:
-        """The stored bytes of one version of a document, whatever they are, and its info."""
+        """The stored bytes of one version of a document, valid or not, and its info."""
         found = files.read_path(self.root, layout.parts(key))
         if found is None:
             raise self._gone(key)
         return found
 
     def check_ours(self, key: DocumentKey, *, with_foreign: bool = False) -> None:
-        """That a thread or run is surely one of this format, and holds nothing else.
+        """Checks that a thread or run is surely one of this format, and holds nothing else.
 
-        A directory with a ``meta.json`` is shown as a thread, but may be anybody's.
+        A directory with a ``meta.json`` is shown as a thread, but another program may have made it.
 
         Args:
-            with_foreign: it may hold something else. (Deleting has *with_damaged* too: it may have no
-                document that says what it is, and then holds nothing else.)
+            with_foreign: it may hold something else. (Deleting has *with_damaged* too: its document may be
+                damaged or missing, and then it holds nothing else.)
 
         Raises:
-            Foreign: it is not; with the path of what is wrong.
+            Foreign: it is not; with the path that is wrong.
         """
         self.document_info(key)
         if key.run_id is None:
@@ -93,7 +93,7 @@ class DocumentFiles(Updates):
     def replace_document(self, key: DocumentKey, document: bytes) -> None:
         """Puts a whole document in place of the stored one; a step that is missing is created.
 
-        It gets the ids that *key* says. A document in the layout of the format is stored byte for byte.
+        It gets the ids of *key*. A document in the layout of the format is stored byte for byte.
 
         Raises:
             InvalidDocument: *document* is none.
@@ -113,7 +113,7 @@ class DocumentFiles(Updates):
             try:
                 before: Document | None = transitions.document_at(key, documents.parse(stored))
             except InvalidDocument:
-                before = None  # A whole document mends a damaged one.
+                before = None  # A whole document repairs a damaged one.
             new = transitions.replaced(key, before, document)
             return None if new == stored else new
 
@@ -126,7 +126,7 @@ class DocumentFiles(Updates):
         self._set_modified(parts, name, modified_ns, layout.not_found(key))
 
     def _gone(self, key: DocumentKey) -> NotFound:
-        """The error for a document that is not there, which listing shall not believe in any more."""
+        """The error for a document that is not there; the remembered lists drop it."""
         if key.step_id is None:
             self._listing.forget(layout.place(key)[0])
         return layout.not_found(key)
@@ -141,9 +141,10 @@ class DocumentFiles(Updates):
         return self._parsed(key, self.read_document(key)[0], model)
 
     def _while_there(self, key: DocumentKey, read: Callable[[], T]) -> T:
-        """What *read* finds in a thread or run, which is not half deleted by then.
+        """The result of *read* in a thread or run that was whole when *read* ended.
 
-        A deleted directory goes in one step, but what *read* has opened of it then goes file by file.
+        A deleted directory loses its name in one step, but its files then go one by one, also for a reader
+        that has opened it before.
         """
         parts = layout.place(key)[0]
         path = "/".join((self.root, *parts))
@@ -157,9 +158,9 @@ class DocumentFiles(Updates):
 
     @contextmanager
     def _held(self, parts: Parts) -> Iterator[int | None]:
-        """The directory that *parts* lead to; its thread is locked, and its names are durable."""
+        """The directory that *parts* lead to, with its thread locked and its names durable."""
         with locked_thread(self.open_threads, parts[0]) as thread:
-            self._durable.ensure(parts[:1], thread.inode)
+            self._durable.sync_if_unknown(parts[:1], thread.inode)
             inner = self._open_durable(thread.directory, parts) if len(parts) > 1 else None
             try:
                 yield inner if len(parts) > 1 else thread.directory
@@ -173,7 +174,7 @@ class DocumentFiles(Updates):
         if directory is None or len(parts) < 3:
             return directory
         try:
-            self._durable.ensure(parts[:3], os.fstat(directory).st_ino)
+            self._durable.sync_if_unknown(parts[:3], os.fstat(directory).st_ino)
             if len(parts) == 3:
                 return directory
             inner = paths.open_directory(directory, *parts[3:])
@@ -191,7 +192,7 @@ class DocumentFiles(Updates):
             self._lists.note_all()
 
     def _touched(self, thread_id: str) -> None:
-        """Something in a thread may have changed: what is remembered of that is wrong now."""
+        """Something in a thread may have changed: remembered times are out of date."""
         if self._index is not None:
             self._index.touched(thread_id)
 
@@ -206,7 +207,7 @@ class DocumentFiles(Updates):
             self._note(key.thread_id, key.run_id)
 
     def _update(self, key: DocumentKey, model: type[D], change: Callable[[D], D]) -> D:
-        """Replaces a document by what *change* makes of its model; returns that."""
+        """Replaces a document by the result of *change*, which gets its model; returns that result."""
         result: list[D] = []
 
         def changed(stored: bytes | None) -> bytes | None:
@@ -236,7 +237,7 @@ class DocumentFiles(Updates):
             steps = trees.ensure_directory(self._calls, run, STEPS, "/".join(parts))
             try:
                 files.rewrite(self._calls, steps, name, layout.path(key), changed)
-            except Damaged:  # Something else stands there: the name is taken.
+            except Damaged:  # Something that is no file has the name.
                 raise AlreadyExists("step", step_id) from None
             finally:
                 os.close(steps)

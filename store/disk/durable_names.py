@@ -1,7 +1,10 @@
-"""Whose names are known to survive a power cut.
+"""Names that are known to survive a power cut.
 
-A program that was killed may have made a thread or a run and not have synced its name. What is done in such
-a directory would go with it, so its name is synced before anything in it is acknowledged, once.
+A killed program may have made a thread or a run without syncing its name. A power cut would then remove the
+directory with all later changes in it. So its name is synced, once, before a change in it is acknowledged.
+
+Source: "calling fsync() does not necessarily ensure that the entry in the directory … has also reached disk",
+https://man7.org/linux/man-pages/man2/fsync.2.html
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from store.disk.layout import Parts
 from store.disk.paths import opened, storage_errors
 from store.disk.system_calls import SystemCalls
 
-# More than these are forgotten, which costs a sync when they are used again.
+# When there are more, all are forgotten, which costs a sync when they are used again.
 _REMEMBERED = 100_000
 
 
@@ -20,11 +23,11 @@ class DurableNames:
     def __init__(self, root: str, calls: SystemCalls) -> None:
         self._root = root
         self._calls = calls
-        # The inode of what each path below the root is known to name durably.
+        # By path below the root: the inode number that the path is known to name durably.
         self._inodes: dict[Parts, int] = {}
 
-    def ensure(self, parts: Parts, inode: int) -> None:
-        """Syncs the name that *parts* lead to, which is that of *inode*, unless that was done before."""
+    def sync_if_unknown(self, parts: Parts, inode: int) -> None:
+        """Syncs the last name of *parts*, unless it is known to name *inode* durably."""
         if self._inodes.get(parts) == inode:
             return
         with opened(self._root, *parts[:-1]) as parent:
@@ -36,11 +39,11 @@ class DurableNames:
         self._inodes[parts] = inode
 
     def made(self, parts: Parts, parent: int) -> None:
-        """Syncs the name of what was made in *parent* just now."""
+        """Syncs the last name of *parts*, which was made in *parent* just now."""
         self.forget(parts)
         self._calls.sync(parent)
         self._inodes[parts] = os.stat(parts[-1], dir_fd=parent, follow_symlinks=False).st_ino
 
     def forget(self, parts: Parts) -> None:
-        """Something new has this name, perhaps with the inode number of what had it before."""
+        """Something new has this name, and perhaps the inode number of the one before."""
         self._inodes.pop(parts, None)

@@ -1,6 +1,6 @@
-"""What a directory is that has no document to say so: a damaged thread, or something else.
+"""Evidence that a directory is a thread, be it a damaged one, and not something else.
 
-A store may lie among other things, and a name may be mistyped.
+A store may lie among other directories, and its name may be mistyped.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _SEARCHED_BYTES = 1 << 20
 
 
 def is_surely_thread(root: str, thread_id: str) -> bool:
-    """Whether a directory is a thread, be it a damaged one: a document, message or run in it says so.
+    """Whether a directory is a thread, be it a damaged one, by a document, message or run in it.
 
-    Where none does, nothing else may be in it, and its ``meta.json`` may be no other program's.
+    Without these, it is one if it holds nothing else, and no ``meta.json`` of another program.
     """
     with opened(root) as parent:
         if parent is None or foreign.why_not_ours(parent, thread_id, DocumentKey(thread_id)) is None:
@@ -57,7 +57,7 @@ def _has_run(root: str, thread_id: str) -> bool:
 
 
 def _is_anothers(thread: int, thread_id: str) -> bool:
-    """Whether there is a whole ``meta.json`` which says that it is something else."""
+    """Whether there is a whole ``meta.json`` of another program."""
     try:
         fields = documents.parse(files.read_file(thread, META, META) or b"")
     except (Damaged, InvalidDocument):
@@ -72,9 +72,9 @@ def _is_anothers(thread: int, thread_id: str) -> bool:
 
 
 def holds_no_thread(root: str) -> bool:
-    """Whether a directory holds other things and not one thread, be it a damaged one: it is no store.
+    """Whether a directory holds something but not one thread, be it a damaged one: it is no store.
 
-    Names that begin with a dot, and what disks have, do not count.
+    Names that begin with a dot, and ``lost+found``, do not count.
     """
     is_empty = True
     with opened(root) as directory, storage_errors(root):
@@ -102,4 +102,4 @@ def _may_be_thread(root: str, name: str) -> bool:
             found = paths.subdirectories(runs) if runs is not None else []
             return any(paths.exists(runs, f"{run}/{STATUS}") for run, _ in found if runs is not None)
     except (StoreError, OSError):
-        return False  # Nobody can look: nothing says that it is one.
+        return False  # It cannot be looked at, so there is no evidence.

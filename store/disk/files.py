@@ -1,4 +1,4 @@
-"""Documents on the disk: reading one version, replacing atomically and durably."""
+"""Documents on the disk: read as one version, replaced atomically and durably."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def temporary_name(prefix: str = TEMPORARY) -> str:
 
 
 def is_leftover(name: str, *, is_file: bool = True) -> bool:
-    """Whether *name* is one that this program or, for a file, the reference gives to what it soon renames."""
+    """Whether *name* is a temporary name of this program or, for a file, of the reference."""
     return bool(_OURS.fullmatch(name) or (is_file and _OF_REFERENCE.fullmatch(name)))
 
 
@@ -46,19 +46,19 @@ def info_of(status: os.stat_result) -> Info:
 
 
 def stat_path(root: str, parts: Parts) -> Info | None:
-    """Of the file that *parts* lead to. Raises Damaged when what stands there is no regular file."""
+    """The info of the file that *parts* lead to. Raises Damaged when it is no regular file."""
     status = paths.stat_file(root, *parts)
     return None if status is None else info_of(status)
 
 
 def read_path(root: str, parts: Parts) -> tuple[bytes, Info] | None:
-    """One version of a whole document, and what it is a version of; ``None`` when there is none."""
+    """The bytes of one version of a document, and its info; ``None`` when there is none."""
     file = paths.open_file(root, *parts)
     return None if file is None else (_read(file, "/".join(parts)), info_of(file.status))
 
 
 def read_file(directory: int, name: str, path: str) -> bytes | None:
-    """One version of the whole document *name* in an open directory; ``None`` when there is none."""
+    """The bytes of one version of the document *name* in an open directory; ``None`` when there is none."""
     file = paths.open_file(directory, name, path=path)
     return None if file is None else _read(file, path)
 
@@ -87,7 +87,7 @@ def write_new(
     replaced: os.stat_result | None = None,
     modified_ns: int | None = None,
 ) -> None:
-    """A new file with *pieces*, to replace *replaced*; synced, its name is not. Fails without a trace."""
+    """Makes a file of *pieces*, to replace *replaced*. Syncs it, not its name. A failure leaves no file."""
     descriptor = calls.create(directory, name, replaced)
     try:
         try:
@@ -111,11 +111,11 @@ def rewrite(
     path: str,
     change: Callable[[bytes | None], bytes | None],
 ) -> None:
-    """Replaces a document by what *change* makes of it, in one step, durably.
+    """Replaces a document by the result of *change*, in one step, durably.
 
-    *change* gets the stored bytes (``None``: no document) and gives the new ones, or ``None`` to leave
-    the document alone. It is called again when another program, which takes no lock, has replaced the
-    document between our reading and our renaming. The caller holds the thread's lock.
+    *change* gets the stored bytes (``None``: no document) and returns the new ones, or ``None`` to leave the
+    document as it is. It is called again when another program, which takes no lock, has replaced the document
+    between our read and our rename. The caller holds the thread's lock.
     """
     for _ in range(_ATTEMPTS):
         file = paths.open_file(directory, name, path=path)
@@ -141,7 +141,7 @@ def _replace(
     temporary = temporary_name()
     write_new(calls, directory, temporary, (new,), status)
     try:
-        # The last thing before the rename; what another program does in between is lost.
+        # The last check before the rename. A change by another program in between is lost.
         if not _still_holds(directory, name, stored):
             with suppress(FileNotFoundError):  # Gone with its directory.
                 calls.remove(directory, temporary)
@@ -156,7 +156,7 @@ def _replace(
 
 
 def _still_holds(directory: int, name: str, stored: bytes | None) -> bool:
-    """Whether reading the document *name* gives *stored* again. What is wrong is said by who reads it."""
+    """Whether the document *name* still holds *stored*; False on errors, which the next read raises."""
     try:
         file = os.open(name, paths.READING, dir_fd=directory)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Which file systems answer from memory what is in it, and which may ask somebody first."""
+"""Which file systems are on this machine, and so answer from its memory."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import ctypes
 import os
 import struct
 
-# What statfs(2) calls those whose data are on disks, or in the memory, of this machine: linux/magic.h. On any
-# other (FUSE, NFS, SMB, …) even opening a file whose name is known may wait for an answer.
+# The types that statfs(2) gives to file systems on disks, or in the memory, of this machine. On any other
+# (FUSE, NFS, SMB, …) even opening a file with a cached name may wait for a server.
+# Source: https://github.com/torvalds/linux/blob/master/include/uapi/linux/magic.h
 _LOCAL = {
     0xEF53,  # ext2, ext3, ext4
     0x58465342,  # XFS

@@ -1,7 +1,7 @@
-"""What in the directory of a thread or run is not of this format.
+"""Entries in the directory of a thread or run that are not of this format.
 
-A directory with a ``meta.json`` is shown as a thread, whatever that says and whatever else is in it. It is
-deleted only when it is surely one, and what else is in it only when somebody says so.
+A directory with a ``meta.json`` is shown as a thread, whatever the file and the directory hold. It is deleted
+only if it surely is a thread, and foreign entries in it only if the caller allows that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from store.disk.layout import LOG, META, RUNS, STATUS, STEPS
 from store.disk.paths import storage_errors
 from store.errors import Damaged, Foreign
 
-# What the name of an entry stands for: a file, or a directory of one of these kinds.
+# The kinds of entries: a file, or a directory of one of these kinds.
 _FILE, _THREAD, _RUNS, _RUN, _STEPS = range(5)
 _IN_THREAD = {META: _FILE, LOG: _FILE, RUNS: _RUNS}
 _IN_RUN = {STATUS: _FILE, STEPS: _STEPS}
@@ -25,14 +25,14 @@ _IN_RUN = {STATUS: _FILE, STEPS: _STEPS}
 def check(
     parent: int, name: str, key: DocumentKey, *, with_foreign: bool = False, with_damaged: bool = False
 ) -> None:
-    """That the directory *name* is surely the thread or run *key*, and holds nothing else.
+    """Checks that the directory *name* is surely the thread or run *key*, and holds nothing else.
 
     Args:
         with_foreign: it may hold something else.
-        with_damaged: it may have no document that says what it is; then it may hold nothing else.
+        with_damaged: its document may be damaged or missing; then it may hold nothing else.
 
     Raises:
-        Foreign: it is not; with the path of what is wrong.
+        Foreign: it is not; with the path that is wrong.
     """
     why = why_not_ours(parent, name, key)
     if why and not with_damaged:
@@ -42,7 +42,7 @@ def check(
 
 
 def check_contents(parent: int, name: str, key: DocumentKey, besides: str = "") -> None:
-    """That the directory *name*, of the thread or run *key*, holds nothing else. Raises Foreign."""
+    """Checks that the directory *name*, of the thread or run *key*, holds nothing else. Raises Foreign."""
     for path in foreign_in(parent, name, key):
         raise Foreign(path, f"no part of a thread{besides}")
 
@@ -71,9 +71,9 @@ def why_not_ours(parent: int, name: str, key: DocumentKey) -> str | None:
 
 
 def foreign_in(parent: int, name: str, key: DocumentKey) -> Iterator[str]:
-    """The paths of what the format does not know in the directory *name*, of the thread or run *key*.
+    """The paths of entries that the format does not know in the directory of the thread or run *key*.
 
-    What killed programs left, temporary files of the reference among them, it knows.
+    It knows the leftovers of killed programs, among them temporary files of the reference.
     """
     return _foreign_in(parent, name, _path_of(key), _THREAD if key.run_id is None else _RUN)
 
@@ -98,7 +98,7 @@ def _foreign_in(parent: int, name: str, path: str, kind: int) -> Iterator[str]:
 
 
 def _meaning(kind: int, name: str) -> int | None:
-    """What *name* stands for in a directory; ``None``: nothing."""
+    """The kind of the entry *name* in a directory of *kind*; ``None``: the format does not know it."""
     if kind == _THREAD:
         return _IN_THREAD.get(name)
     if kind == _RUN:

@@ -20,11 +20,11 @@ K = TypeVar("K")
 def contents_of_thread(
     thread_id: str, document: bytes, messages: Iterable[bytes], runs: Mapping[str, RunContents]
 ) -> Contents:
-    """What the directory of the thread is to hold; *messages* are checked while they are written.
+    """The contents for the thread's directory; *messages* are checked while they are written.
 
     Raises:
-        InvalidDocument: with the place of the first wrong document.
-        InvalidName: a run's or a step's.
+        InvalidDocument: with the path of the first wrong document.
+        InvalidName: the id of a run or step.
     """
     contents: Contents = {META: _imported(META, DocumentKey(thread_id), document)}
     pieces = _pieces(
@@ -57,7 +57,7 @@ def _imported(place: str, key: DocumentKey, document: bytes) -> bytes:
 
 
 def of_place(place: str, lay_out: Callable[[K, bytes], bytes], key: K, given: bytes) -> bytes:
-    """What *lay_out* makes of a document; an error says the place of it."""
+    """The result of *lay_out* for a document; an error says its *place*."""
     try:
         return lay_out(key, given)
     except InvalidDocument as error:
@@ -65,7 +65,7 @@ def of_place(place: str, lay_out: Callable[[K, bytes], bytes], key: K, given: by
 
 
 def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """*parts* joined to pieces worth a system call."""
+    """*parts* joined to pieces that are worth a system call."""
     piece = bytearray()
     for part in parts:
         piece += part

@@ -10,7 +10,7 @@ from store.errors import NotFound, RunNotFound, RunStepNotFound, ThreadNotFound
 
 META, LOG, RUNS, STATUS, STEPS = "meta.json", "messages.jsonl", "runs", "status.json", "steps"
 
-# The directories below the root that lead to something.
+# The names that lead from the root to a file or directory.
 Parts: TypeAlias = tuple[str, ...]
 
 

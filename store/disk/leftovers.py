@@ -1,8 +1,8 @@
-"""What unfinished work of killed programs leaves in a store, and clearing it.
+"""Unfinished work that killed programs leave in a store, and clearing it.
 
-Readers ignore all names that start with ``.``; nothing but maintenance touches them. A leftover is
-recognised by its name (ours, or the reference's ``.tmpXXXXXX``), by its owner, who is the user we run as,
-and by its age: a program that still lives renames its temporary file within moments.
+Readers ignore all names that start with ``.``; only maintenance touches them. A leftover is recognised by its
+name (ours, or the reference's ``.tmpXXXXXX``), by its owner, which is the user we run as, and by its age: a
+program that still lives renames its temporary file within moments.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from store.disk.paths import opened
 from store.disk.system_calls import SystemCalls
 from store.errors import StorageFailed
 
-# Where maintenance puts what may still be of use to somebody.
+# Where maintenance puts files that may still be of use.
 ASIDE = ".threadfs-aside"
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """*parts* lead to it from the root; ``is_deleted`` is a thread or run whose deletion did not finish."""
+    """A file or directory; *parts* lead to it. ``is_deleted``: its deletion was begun and not finished."""
 
     parts: Parts
     is_deleted: bool
@@ -37,7 +37,7 @@ class Leftover:
 
 
 def find(root: str, older_than_s: float) -> Iterator[Leftover]:
-    """The leftovers that nobody has touched for *older_than_s* seconds."""
+    """The leftovers that are untouched for *older_than_s* seconds."""
     latest_ns = time.time_ns() - int(older_than_s * 1e9)
     for parts in _places(root):
         with _passing_over(parts), opened(root, *parts) as directory:
@@ -49,14 +49,14 @@ def find(root: str, older_than_s: float) -> Iterator[Leftover]:
                 if (
                     files.is_leftover(name)
                     and _is_old(directory, name, latest_ns)
-                    # In a directory that is no thread it may be anybody's.
+                    # In a directory that is no thread it may belong to another program.
                     and (not parts or evidence.is_surely_thread(root, parts[0]))
                 ):
                     yield Leftover((*parts, name), name.startswith(files.DELETED))
 
 
 def _passing_over(parts: Parts) -> AbstractContextManager[None]:
-    """What cannot be read, unless it is the store as a whole, is told by who checks the threads."""
+    """Passes over a directory that cannot be read, which the check of its thread reports; not the store."""
     return suppress(StorageFailed) if parts else nullcontext()
 
 

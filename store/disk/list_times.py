@@ -1,7 +1,7 @@
-"""When the lists of threads and of runs by status last became others.
+"""When the lists of threads, and of runs by status, last changed.
 
-What is heard is noted as it happens. Of a list that nobody hears of, the names are compared with those of the
-last time that somebody asked.
+Changes that the watch reports are noted as they happen. A list without a watch is compared with the one that
+was read at the last request.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Protocol
 from store.api import StatusOfRun
 from store.models import RunStatus
 
-# Of so many threads the runs are read to know whether a list has changed.
+# The runs of at most so many threads are read to know whether a list has changed.
 _FEW = 100
 
 
 class Lists(Protocol):
-    """What is compared."""
+    """The store whose lists are compared."""
 
     def list_thread_ids(self) -> list[str]: ...
     def scan(self, thread_id: str) -> Iterator[StatusOfRun]: ...
 
 
 class ListTimes:
-    """In nanoseconds since 1970. The list of threads is that of no status."""
+    """In nanoseconds since 1970. ``None`` stands for the list of threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -38,17 +38,17 @@ class ListTimes:
         return self._changed_ns[status]
 
     def note(self, *lists: RunStatus | None) -> None:
-        """These have become others: each gets another time than before."""
+        """These lists changed: each gets a later time than before."""
         with self._lock:
             for status in lists:
                 self._changed_ns[status] = max(time.time_ns(), self._changed_ns[status] + 1)
 
     def note_all(self) -> None:
-        """Any of them may have."""
+        """Any list may have changed."""
         self.note(*self._changed_ns)
 
     def look(self, status: RunStatus | None, unheard: Collection[str] | None, lists: Lists) -> None:
-        """Compares what is not heard of: the runs of threads, or with ``None`` everything."""
+        """Compares lists without a watch: the runs of the threads *unheard*, or with ``None`` everything."""
         if unheard is None:
             unheard = lists.list_thread_ids()
             if status is None:
@@ -58,7 +58,7 @@ class ListTimes:
             self._compare(status, runs)
 
     def _compare(self, status: RunStatus | None, names: Collection[Hashable]) -> None:
-        """Notes the list if what it holds is not what it held the last time."""
+        """Notes a change of the list if its names are not those of the last time."""
         seen = hash(frozenset(names))
         if self._seen.get(status, seen) != seen:
             self.note(status)

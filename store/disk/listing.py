@@ -1,4 +1,4 @@
-"""Which directories hold a document, found with one look at each."""
+"""Lists of the directories that hold a document, with one look at each."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from store.waiting import waits
 _REMEMBERED_LENGTH = 64
 # ... and no more lists than these are remembered.
 _REMEMBERED_LISTS = 256
-# A directory that changed less than this before it was read may change again without another time. It is that
-# of its inode's change: the one of its entries can be set back.
+# A directory that changed less than this before it was read may change again without getting another time.
+# The time is its ctime, because its mtime can be set back.
 _SETTLED_NS = 3_000_000_000
 
 
 @dataclass(slots=True)
 class _Seen:
-    """What a directory held when it was read.
+    """The contents of a directory when it was read.
 
-    By name, the inode numbers of the directories in it: those with their document, those without.
+    ``present`` and ``others`` are the inode numbers, by name, of directories with and without their document.
     """
 
     changed_ns: int
@@ -41,7 +41,7 @@ class Listing:
     def __init__(self, root: str) -> None:
         self._root = root
         self._seen: OrderedDict[Parts, _Seen] = OrderedDict()
-        # Told of a list and the directories in it without a document; says whether one may have come since.
+        # Called with a list and the directories in it without a document; whether one may have come since.
         self.on_incomplete: Callable[[Parts, Collection[str]], bool] = lambda parts, without: False
 
     def ids(self, parts: Parts, document: str) -> list[str]:
@@ -67,7 +67,7 @@ class Listing:
         return list(seen.present)
 
     def _remember(self, parts: Parts, seen: _Seen) -> None:
-        # Another thread may do the same: each step is one that cannot be interrupted.
+        # Another thread may do the same; each of these steps is atomic.
         self._seen[parts] = seen
         if len(self._seen) > _REMEMBERED_LISTS:
             self._seen.popitem(last=False)
@@ -108,6 +108,6 @@ def _holds(directory: int, name: str, document: str) -> bool:
     try:
         os.stat(f"{name}/{document}", dir_fd=directory, follow_symlinks=False)
     except OSError as error:
-        # What may not or cannot be looked at counts: whoever opens it is told why, and a backup misses it.
+        # A document that cannot be looked at counts: opening it says why, and a backup must not leave it out.
         return error.errno not in paths.MISSING
     return True

@@ -12,7 +12,7 @@ from store.errors import ThreadNotFound
 
 
 def complete_size(file: int, size: int, start: int = 0) -> int:
-    """How many of the first *size* bytes of a log are complete lines, of which those to *start* are known."""
+    """How many of the first *size* bytes of a log are complete lines; the first *start* bytes surely are."""
     if size > start and reading.read_at(file, 1, size - 1) == b"\n":
         return size
     while size > start:
@@ -32,15 +32,15 @@ class DiskLogReader:
         self._path = f"{thread_id}/{LOG}"
         found = paths.open_file(root, thread_id, LOG)
         self._file = found.descriptor if found else None
-        # Where the log may yet appear.
+        # The directory in which the log may yet appear.
         self._directory: int | None = None
         if self._file is None:
             self._directory = paths.open_directory(root, thread_id)
             if self._directory is None:
                 raise ThreadNotFound(thread_id)
-        # The thread's document, which has the times of a log without a message.
+        # The thread's document gives its times to a log without a message.
         self.document = Info(0, 0, (), 0)
-        # The size of the file when it was last looked at, and that of its complete lines then.
+        # The size of the file when it was last looked at, and the size of its complete lines then.
         self._looked_at = (0, 0)
 
     def _opened(self) -> int | None:
@@ -51,7 +51,7 @@ class DiskLogReader:
 
     def _complete(self, file: int, size: int) -> int:
         size_before, complete = self._looked_at
-        if size > size_before:  # A torn line may be long: what was searched is not searched again.
+        if size > size_before:  # A torn line may be long: no byte of it is searched twice.
             found = complete_size(file, size, size_before)
             complete = found if found > size_before else complete
         elif size < size_before:

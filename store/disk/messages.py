@@ -21,11 +21,11 @@ from store.models import ThreadMessage
 
 class Messages(DocumentFiles):
     def check_appendable(self, thread_id: str, size_bytes: int = 0) -> None:
-        """Says beforehand, as far as the disk tells, that a message of *size_bytes* could not be appended.
+        """Checks, as far as is known beforehand, that a message of *size_bytes* can be appended.
 
         Raises:
             ThreadNotFound: no such thread.
-            StorageFailed: the disk is read-only or full, or the thread or its log somebody else's.
+            StorageFailed: the disk is read-only or full, or this user may not write the thread or its log.
         """
         self.document_info(DocumentKey(thread_id))
         with opened(self.root, thread_id) as thread:
@@ -51,7 +51,7 @@ class Messages(DocumentFiles):
     def append_lines(self, thread_id: str, given: Sequence[bytes]) -> None:
         """Appends messages given as lines, whole or short ones, side by side.
 
-        All are checked before. A kill or a power cut before this returns may leave the first few of them.
+        All are checked first. A kill or a power cut before this returns may leave the first few of them.
 
         Raises:
             InvalidDocument: with the number of the first line that is no message.
@@ -66,7 +66,7 @@ class Messages(DocumentFiles):
     def _append(self, thread_id: str, given: Sequence[bytes]) -> None:
         lock = locked_thread(self.open_threads, thread_id)
         with lock as thread:
-            self._durable.ensure((thread_id,), thread.inode)
+            self._durable.sync_if_unknown((thread_id,), thread.inode)
             if not paths.exists(thread.directory, META):
                 raise self._gone(DocumentKey(thread_id))
             try:
@@ -74,7 +74,7 @@ class Messages(DocumentFiles):
                 number = open_log.append(given)
             finally:
                 self._touched(thread_id)
-            # Others write while this waits for the disk.
+            # Other threads write while this one waits for the disk.
             lock.unlock()
             open_log.sync(number)
 
@@ -85,7 +85,7 @@ class Messages(DocumentFiles):
             try:
                 if opened_log.is_empty:
                     self._durable.forget(name)
-                self._durable.ensure(name, opened_log.inode)
+                self._durable.sync_if_unknown(name, opened_log.inode)
             except BaseException:
                 os.close(opened_log.file)
                 raise
@@ -93,7 +93,7 @@ class Messages(DocumentFiles):
         return thread.log
 
     def iter_messages(self, thread_id: str) -> Iterator[ThreadMessage]:
-        """The messages in the order of the log, in bounded memory; lines that are none are skipped."""
+        """The messages in the order of the log, in bounded memory; lines that are no messages are skipped."""
         reader = self.open_log(thread_id)
         try:
             for line, _ in lines.iter_lines(reader.read):

@@ -1,13 +1,15 @@
-"""Threads that are changed: their directories, locked for each change, and the logs that are appended to.
+"""Threads that are being changed: their directories, locked for each change, and their logs.
 
 The lock is an exclusive ``flock`` on the directory. It works between processes, leaves no file, and dies with
-its holder. Threads of this process share an open directory, and wait for one another at a lock of their own.
-Readers take none.
+its holder. Threads of this process share an open directory, and exclude one another by a lock in memory.
+Readers take no lock.
 
-What is open stays so for a moment, since the next change is often one to the same thread, and to look whether
-it still has its name costs less than to open it. No longer: an open file keeps its disk from being unmounted,
-and keeps the space of a deleted one. On a remote disk nothing stays open: there a name may be looked up anew
-only when it is opened.
+An open thread stays open for a moment, since the next change is often to the same one, and a look whether it
+still has its name costs less than to open it. It is closed soon: an open file keeps its disk from being
+unmounted, and a deleted file on the disk. On a remote disk nothing stays open: there a name may be looked up
+anew only when it is opened.
+
+Source: https://man7.org/linux/man-pages/man2/flock.2.html
 """
 
 from __future__ import annotations
@@ -32,12 +34,12 @@ KEPT_S = 0.3
 
 
 def _most_kept() -> int:
-    """As many as leave nearly all descriptors to others; each takes two."""
+    """So many that nearly all descriptors are left to other code; each open thread takes two."""
     soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return 64 if soft_limit == resource.RLIM_INFINITY else min(64, soft_limit // 32)
 
 
-# Guards what the tables of all stores hold; kept while the process forks.
+# Guards the tables of all stores; held while the process forks.
 _lock = threading.Lock()
 
 
@@ -77,7 +79,7 @@ class OpenThread:
         self._exclusive = threading.Lock()
         self.users = 0
         self.used_s = 0.0
-        # With a process that was forked, which our lock would not keep out, and which would keep our lock.
+        # With a forked process, which our lock would not exclude, and which would hold on to our lock.
         self.is_shared = False
 
     def lock(self) -> None:
@@ -92,13 +94,13 @@ class OpenThread:
     def unlock(self) -> None:
         try:
             with storage_errors(f"lock of {self.thread_id}"):
-                # Explicitly: a process that was forked meanwhile may still have the directory open.
+                # Explicitly: a process that was forked meanwhile may have the directory open.
                 fcntl.flock(self.directory, fcntl.LOCK_UN)
         finally:
             self._exclusive.release()
 
     def is_current(self) -> bool:
-        """Whether what is open still has its name, and can be trusted."""
+        """Whether the directory and the log still have their names, and no sync of the log has failed."""
         if self.is_shared:
             return False
         try:
@@ -111,7 +113,7 @@ class OpenThread:
 
     def close(self) -> None:
         for descriptor in (self.directory, *([self.log.file] if self.log is not None else [])):
-            with suppress(OSError):  # What was written is synced.
+            with suppress(OSError):  # All writes are synced by now.
                 os.close(descriptor)
 
 
@@ -120,10 +122,10 @@ class OpenThreads:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        # Whether what nobody is using stays open.
+        # Whether unused threads stay open for a moment.
         self.keeps = True
         self._most = _most_kept()
-        # Those used last are last.
+        # In the order of their last use.
         self._open: dict[str, OpenThread] = {}
         self._forks = 0
         self._is_closing_idle = False
@@ -171,15 +173,15 @@ class OpenThreads:
 
     def _close_soon(self) -> None:
         try:
-            # With `threading` the caller would wait until it runs: a tenth of a synced change, and for ever
-            # when this process is about to exit.
+            # With `threading` the caller would wait until the new thread runs: a tenth of a synced change,
+            # and for ever when this process is about to exit.
             _thread.start_new_thread(self._close_idle, ())
         except RuntimeError:  # There are too many threads.
             self._is_closing_idle = False
             self.close()
 
     def forget(self, thread: OpenThread) -> None:
-        """It has gone, or is not to be trusted. Closed when all its users have given it back."""
+        """Drops a thread that is no longer current. It is closed when all its users have given it back."""
         with _lock:
             if self._open.get(thread.thread_id) is thread:
                 del self._open[thread.thread_id]
@@ -206,7 +208,7 @@ class OpenThreads:
                 thread.close()
 
     def close(self) -> None:
-        """Closes what nobody is using."""
+        """Closes unused threads."""
         with _lock:
             idle = self._idle()
             self._drop(idle)
@@ -216,7 +218,7 @@ class OpenThreads:
     # ── Forking ─────────────────────────────────────────────────────────────────────────────────────
 
     def before_fork(self) -> None:
-        """What is open would be shared with the new process: nobody begins to use it any more."""
+        """Drops all open threads, which the new process would share."""
         self._forks += 1
         for thread in self._open.values():
             thread.is_shared = True
@@ -287,7 +289,7 @@ class locked_thread:
         return thread if is_current else None
 
     def unlock(self) -> None:
-        """Before the end of the block, for what needs the open thread and not its lock."""
+        """Unlocks before the end of the block, for work that needs the open thread and not its lock."""
         self._is_locked = False
         self._thread.unlock()
 

@@ -1,12 +1,12 @@
 """Every run by its status, in memory, kept current by a watch.
 
-Asking a store of a million runs for the few that are queued would mean reading them all. The index reads
-each of them once, in the background, and from then on what the watch says has changed. Whoever asks before
-it is complete completes it, so the answer is right at any time.
+To find the few queued runs in a store of a million, all of them would have to be read. The index reads each
+run once, in the background, and from then on only the runs that the watch reports. A request that comes
+before the index is complete completes it, so the answer is right at any time.
 
-Watches are few. A thread whose runs cannot be watched is not in the index, and is read each time. A run that
-has ended is watched while there are many watches left; without one, that another program changes it by force
-is seen when the thread's list of runs changes, or in the run itself.
+Watches are few. A thread whose runs cannot be watched is not in the index, and is read at each request. A run
+that has ended is watched only while many watches are left. Without a watch, a forced change by another
+program is seen when the thread's list of runs changes, or in the run itself.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import logging
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Protocol
 
 from store.api import Change, DocumentKey, Part, StatusOfRun, Times
 from store.disk import thread_times
+from store.disk.inotify import DiskWatch
 from store.disk.layout import RUNS
 from store.disk.list_times import ListTimes
-from store.disk.watching import DiskWatch
+from store.disk.run_table import RunTable
 from store.errors import Damaged, NotFound, StorageFailed
 from store.models import RunStatus
 from store.waiting import waits
@@ -34,17 +34,17 @@ log = logging.getLogger("threadfs")
 # In the background the index is built in slices of this length, with pauses for others to work.
 _SLICE_S = 0.005
 _PAUSE_S = 0.01
-# Once it is complete, what changes is collected for so long; who asks before does not wait for that.
+# Once it is complete, changes are collected for so long. A request in between does not wait for that.
 _SETTLES_S = 0.25
-# Ended runs change by force alone, and a watch costs about 400 bytes, and 1,000 of the kernel's.
+# Ended runs change only by force, and a watch costs about 400 bytes, and 1,000 in the kernel.
 _MAX_ENDED = 20_000
-# So many threads are read while somebody waits who needs no more than a time.
+# At most so many threads are read for a request that needs only a time.
 _FEW = 100
 _MAX_WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
 
 
 class Runs(Protocol):
-    """What is indexed."""
+    """The store whose runs are indexed."""
 
     root: str
 
@@ -57,21 +57,19 @@ class Runs(Protocol):
 
 class RunIndex:
     def __init__(self, runs: Runs, max_watches: int | None = None, lists: ListTimes | None = None) -> None:
-        """By default it takes two thirds of the watches that a user has: others want some, too.
+        """By default it takes two thirds of the user's watches: other programs need some, too.
 
         Raises:
-            OSError, StorageFailed: there is no watch to be had.
+            OSError, StorageFailed: the store cannot be watched.
         """
         self._runs = runs
-        # Held by the one who reads from the disk.
+        # Held while something is read from the disk.
         self._catching_up = threading.Lock()
-        # How often something was read.
+        # How many reads there were.
         self._reads = 0
-        self._of_thread: dict[str, dict[str, RunStatus]] = {}
-        self._not_ended: dict[tuple[str, str], RunStatus] = {}
-        self._counts: Counter[RunStatus] = Counter()
+        self._table = RunTable()
         self._unwatched: set[str] = set()
-        # Guards what is known to be other than indexed.
+        # Guards the sets of what has changed since it was indexed.
         self._noting = threading.Lock()
         self._threads_are_stale = True
         self._hears_of_threads = True
@@ -82,16 +80,15 @@ class RunIndex:
         self._max_watches = int(_MAX_WATCHES.read_text()) * 2 // 3 if max_watches is None else max_watches
         # Ended runs that are watched, oldest first.
         self._ended: dict[tuple[str, str], None] = {}
-        # When anything in a thread last changed, of threads that are wholly followed; those of which a run
-        # is not; those with a run that cannot be read, and is in no list; and how often something was heard
-        # to change.
+        # The times of threads that are wholly followed; the threads with a run that is not followed; the
+        # threads with a run that cannot be read, and is in no list; and how many changes were noted.
         self._times: dict[str, Times] = {}
         self._partly: set[str] = set()
         self._damaged: set[str] = set()
         self.changes_heard = 0
         self._lists = lists or ListTimes()
-        self._lists.note_all()  # What was before this was not heard of.
-        # Which threads were there at first and have not been read yet; nobody knows what they hold.
+        self._lists.note_all()  # Earlier changes were not noted.
+        # The threads that were there at first and have not been read yet; their runs are unknown.
         self._unread: set[str] | None = None
         self._watch = runs.watch(self._changed, is_first=True)
         self._came.set()
@@ -104,7 +101,7 @@ class RunIndex:
         self._builder.join()
         self._watch.close()
 
-    # ── What has changed ────────────────────────────────────────────────────────────────────────────
+    # ── Changes ─────────────────────────────────────────────────────────────────────────────────────
 
     def note(self, thread_id: str, run_id: str | None = None) -> None:
         """A thread came or went, or a run came, went or changed."""
@@ -114,7 +111,7 @@ class RunIndex:
 
     def _may_have_changed(self, thread_id: str, run_id: str | None = None) -> None:
         if self._unread is None or self._unread:
-            self._lists.note_all()  # What was before is not known of all.
+            self._lists.note_all()  # Some earlier states are unknown.
         with self._noting:
             self._touched(thread_id)
             if run_id is None:
@@ -137,14 +134,14 @@ class RunIndex:
         if change.part is Part.EVERYTHING:
             with self._noting:
                 self._threads_are_stale = True
-                self._stale_threads.update(dict.fromkeys(self._of_thread))
+                self._stale_threads.update(dict.fromkeys(self._table.of_thread))
                 self._times.clear()
             self._came.set()
         elif change.part is Part.THREADS or (change.part is Part.RUNS and change.run_id is None):
             self._may_have_changed(change.thread_id)
         elif change.part in (Part.RUNS, Part.DOCUMENT) and change.run_id and not change.step_id:
             self._may_have_changed(change.thread_id, change.run_id)
-        elif change.part is Part.DOCUMENT and change.thread_id not in self._of_thread:
+        elif change.part is Part.DOCUMENT and change.thread_id not in self._table.of_thread:
             self._may_have_changed(change.thread_id)  # Its document makes a directory a thread.
 
     # ── Catching up ─────────────────────────────────────────────────────────────────────────────────
@@ -154,16 +151,16 @@ class RunIndex:
             try:
                 is_complete = self.catch_up(_SLICE_S)
             except StorageFailed:
-                is_complete = True  # As far as it can be; whoever asks tries again, and is told.
+                is_complete = True  # As far as possible. The next request tries again, and raises it.
             except Exception:
-                log.exception("the index of runs has failed: whoever asks tries again")
+                log.exception("the index of runs has failed: the next request tries again")
                 is_complete = True
             if is_complete and not self._closing.is_set():
                 self._came.wait()
             self._closing.wait(_SETTLES_S if is_complete else _PAUSE_S)
 
     def catch_up(self, for_s: float = float("inf")) -> bool:
-        """Reads what has changed, for so many seconds; whether that was all."""
+        """Reads what has changed, for at most so many seconds; whether that was all."""
         ends = time.monotonic() + for_s
         with self._catching_up:
             while time.monotonic() < ends:
@@ -192,7 +189,7 @@ class RunIndex:
             before = self._listed(thread_id)
             self._read_thread(thread_id)
             if self._unread and thread_id in self._unread:
-                self._unread.discard(thread_id)  # That it is here is no change.
+                self._unread.discard(thread_id)  # It is new here, not in the store.
             else:
                 self._note_lists(before, self._listed(thread_id))
         else:
@@ -200,17 +197,17 @@ class RunIndex:
         return True
 
     def _listed(self, thread_id: str, run_id: str | None = None) -> set[tuple[str, RunStatus | None]]:
-        """A thread and its runs, or one run, as lists have them; that of the threads is one of no status."""
-        runs = self._of_thread.get(thread_id, {})
+        """A thread and its runs, or one run, as entries of lists; ``None`` stands for the list of threads."""
+        runs = self._table.of_thread.get(thread_id, {})
         if run_id is not None:
             return {(run_id, runs[run_id])} if run_id in runs else set()
-        is_thread = thread_id in self._of_thread or thread_id in self._unwatched
+        is_thread = thread_id in self._table.of_thread or thread_id in self._unwatched
         return {*runs.items(), ("", None)} if is_thread else set()
 
     def _note_lists(
         self, before: set[tuple[str, RunStatus | None]], after: set[tuple[str, RunStatus | None]]
     ) -> None:
-        """Which lists became others."""
+        """Notes the lists that differ."""
         self._lists.note(*{status for _, status in before ^ after})
 
     def _read_threads(self) -> None:
@@ -223,8 +220,8 @@ class RunIndex:
             self._threads_are_stale = True
             raise
         if hears_again and self._hears_of_threads:
-            self._watch.tell_others(Change(Part.EVERYTHING))  # The others have not heard of anything, either.
-        known = self._of_thread.keys() | self._unwatched
+            self._watch.tell_others(Change(Part.EVERYTHING))  # They were not called, either.
+        known = self._table.of_thread.keys() | self._unwatched
         if self._unread is None:
             self._unread = set(found)
         with self._noting:
@@ -243,13 +240,13 @@ class RunIndex:
             self._drop_thread(thread_id)
             self._watch.forget(DocumentKey(thread_id))
             if not os.path.isdir(f"{self._runs.root}/{thread_id}"):
-                self._watch.forget(key)  # A directory may yet become a thread.
+                self._watch.forget(key)  # Unless a directory is left that may become a thread.
         except StorageFailed:
             self._read_each_time(thread_id)
 
     def _read_all(self, thread_id: str) -> None:
-        self._of_thread[thread_id] = {}
-        # More than its runs is followed while half of the watches are left.
+        self._table.of_thread[thread_id] = {}
+        # Its document and log are followed, too, while half of the watches are left.
         has_room = len(self._watch) < self._max_watches // 2
         if not has_room or not self._watch.follow(DocumentKey(thread_id)):
             self._partly.add(thread_id)
@@ -271,10 +268,10 @@ class RunIndex:
         self._watch.forget(DocumentKey(thread_id, run_id, ""))
 
     def _read_run(self, thread_id: str, run_id: str) -> None:
-        if thread_id not in self._of_thread:
+        if thread_id not in self._table.of_thread:
             return
         try:
-            # Before it is read, so that no change is missed.
+            # Followed before it is read, so that no change is missed.
             may_be_ended = len(self._ended) < _MAX_ENDED and len(self._watch) < self._max_watches
             is_watched = may_be_ended and self._follow_run(thread_id, run_id)
             status = self._status(thread_id, run_id)
@@ -294,18 +291,18 @@ class RunIndex:
                 self._read_each_time(thread_id)
                 return
         if status is None and not os.path.isdir(f"{self._runs.root}/{thread_id}/{RUNS}/{run_id}"):
-            self._forget_run(thread_id, run_id)  # It has gone, and is no directory that may yet become one.
-        self._set(thread_id, run_id, status)
+            self._forget_run(thread_id, run_id)  # It went, and no directory is left that may become a run.
+        self._table.set(thread_id, run_id, status)
 
     def _has_room(self) -> bool:
-        """Whether there is a watch left for a thread or a run that has not ended; ended ones make room."""
+        """Whether a watch is left for a thread or for a run in progress; ended runs make room for these."""
         while len(self._watch) >= self._max_watches and self._ended:
             ended = next(iter(self._ended))
             del self._ended[ended]
             self._forget_run(*ended)
             self._partly.add(ended[0])
             self.touched(ended[0])
-            self._watch.tell_others(Change(Part.TIMES, ended[0]))  # That is heard of no more.
+            self._watch.tell_others(Change(Part.TIMES, ended[0]))  # They will not be called for it.
         return len(self._watch) < self._max_watches
 
     def _status(self, thread_id: str, run_id: str) -> RunStatus | None:
@@ -314,13 +311,13 @@ class RunIndex:
         except NotFound:
             return None
         except Damaged:
-            # It is one of the thread's runs all the same.
+            # It is one of the thread's runs nevertheless.
             self._partly.add(thread_id)
             self._damaged.add(thread_id)
             return None
 
     def _read_each_time(self, thread_id: str) -> None:
-        """A thread that cannot be watched, or cannot be read now, is not kept."""
+        """Has a thread that cannot be watched, or cannot be read now, read at each request."""
         self._drop_thread(thread_id)
         self._unwatched.add(thread_id)
 
@@ -328,30 +325,17 @@ class RunIndex:
         self._unwatched.discard(thread_id)
         self._partly.discard(thread_id)
         self._damaged.discard(thread_id)
-        for run_id in list(self._of_thread.get(thread_id, ())):
+        for run_id in list(self._table.of_thread.get(thread_id, ())):
             self._forget_run(thread_id, run_id)
             self._ended.pop((thread_id, run_id), None)
-            self._set(thread_id, run_id, None)
-        self._of_thread.pop(thread_id, None)
-
-    def _set(self, thread_id: str, run_id: str, status: RunStatus | None) -> None:
-        runs = self._of_thread.get(thread_id)
-        if runs is None:
-            return
-        if before := runs.pop(run_id, None):
-            self._counts[before] -= 1
-            self._not_ended.pop((thread_id, run_id), None)
-        if status is not None:
-            runs[run_id] = status
-            self._counts[status] += 1
-            if not status.is_terminal:
-                self._not_ended[thread_id, run_id] = status
+            self._table.set(thread_id, run_id, None)
+        self._table.of_thread.pop(thread_id, None)
 
     def note_changes(self) -> Collection[str] | None:
-        """Notes what has become of the lists, as far as it is heard, but waits for no long reading.
+        """Notes the lists that the watch reports as changed, without reading for long.
 
         Returns:
-            The threads of whose runs nothing is heard; ``None`` when nothing is heard of threads, either.
+            The threads whose runs are not watched; ``None`` when the list of threads is not watched, either.
         """
         waits()
         self._watch.catch_up()
@@ -362,12 +346,12 @@ class RunIndex:
     # ── When a thread last changed ──────────────────────────────────────────────────────────────────────
 
     def follows_all_of(self, thread_id: str) -> bool:
-        """Whether each change of anything in the thread is heard of."""
+        """Whether the watch reports each change of anything in the thread."""
         return thread_id not in self._partly and self._knows_runs_of(thread_id)
 
     def _knows_runs_of(self, thread_id: str) -> bool:
         is_current = not self._stale_runs and not self._threads_are_stale and not self._catching_up.locked()
-        is_known = thread_id in self._of_thread and thread_id not in self._stale_threads
+        is_known = thread_id in self._table.of_thread and thread_id not in self._stale_threads
         return is_current and is_known and thread_id not in self._damaged
 
     def times(self, thread_id: str) -> Times | None:
@@ -375,7 +359,7 @@ class RunIndex:
         return self._times.get(thread_id)
 
     def remember_times(self, thread_id: str, times: Times, changes_heard: int) -> None:
-        """What was read when so many changes had been heard of."""
+        """Remembers *times*, which were read after *changes_heard* changes, unless there were more since."""
         with self._noting:
             if self.changes_heard == changes_heard and self.follows_all_of(thread_id):
                 self._times[thread_id] = times
@@ -383,17 +367,17 @@ class RunIndex:
     def run_ids(self, thread_id: str, *, some_may_be_none: bool = False) -> list[str] | None:
         """The ids of a thread's runs, if they are known.
 
-        With *some_may_be_none*, those of runs too whose documents nobody watches, and may have gone.
+        With *some_may_be_none*, also ids of runs whose documents are not watched, and may have gone.
         """
-        reads, runs = self._reads, self._of_thread.get(thread_id)
+        reads, runs = self._reads, self._table.of_thread.get(thread_id)
         is_known = self._knows_runs_of if some_may_be_none else self.follows_all_of
         if runs is None or not is_known(thread_id):
             return None
         known = list(runs)
-        # While something is read again, some may be missing.
+        # While a thread is read again, some ids may be missing.
         return known if self._reads == reads and not self._catching_up.locked() else None
 
-    # ── Asking ──────────────────────────────────────────────────────────────────────────────────────
+    # ── Requests ────────────────────────────────────────────────────────────────────────────────────
 
     def runs(self, statuses: Collection[RunStatus]) -> Iterator[StatusOfRun]:
         """Every run in one of *statuses*."""
@@ -404,18 +388,7 @@ class RunIndex:
         self.catch_up()
         with self._catching_up:
             unwatched = list(self._unwatched)
-            found = list(self._indexed({status for status in statuses if self._counts[status]}))
+            found = list(self._table.find(statuses))
         yield from found
         for thread_id in unwatched:
             yield from (found for found in self._runs.scan(thread_id) if found[2] in statuses)
-
-    def _indexed(self, statuses: Collection[RunStatus]) -> Iterator[StatusOfRun]:
-        if not any(status.is_terminal for status in statuses):
-            for (thread_id, run_id), status in self._not_ended.items():
-                if status in statuses:
-                    yield thread_id, run_id, status
-            return
-        for thread_id, runs in self._of_thread.items():
-            for run_id, status in runs.items():
-                if status in statuses:
-                    yield thread_id, run_id, status

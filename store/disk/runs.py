@@ -113,7 +113,7 @@ class Runs(Steps):
         return self.get_run(thread_id, run_id).status
 
     def stale_runs(self, older_than_s: float) -> Iterator[StatusOfRun]:
-        """The runs that have not ended and whose status is unchanged for *older_than_s* seconds."""
+        """The runs that have not ended, with a status unchanged for *older_than_s* seconds."""
         latest_ns = time.time_ns() - int(older_than_s * 1e9)
         for found in self.runs_by_status([status for status in RunStatus if not status.is_terminal]):
             with suppress(NotFound, Damaged):

@@ -27,7 +27,7 @@ class Steps(DocumentFiles):
         """
         step = step.model_copy(update={"run_id": run_id, "thread_id": thread_id})
         key = DocumentKey(thread_id, run_id, step.id)
-        layout.place(key)  # A wrong id is said first.
+        layout.place(key)  # Raises InvalidName for a wrong id before anything else.
         self._add_step(key, documents.pretty(step))
         return step
 

@@ -18,7 +18,7 @@ class SystemCalls:
     def create(self, directory: int, name: str, replaced: os.stat_result | None = None) -> int:
         """A new file, open for writing; fails if the name is taken.
 
-        What it will have *replaced* gives it its mode and, as far as this user may, its owner.
+        It gets the mode and, as far as this user may, the owner of the file that it is to replace.
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.open(name, flags, 0o644, dir_fd=directory)
@@ -49,7 +49,7 @@ class SystemCalls:
         try:
             os.fsync(file_or_directory)
         except OSError as error:
-            # Some disks, such as those that are never written, have nothing of the kind for directories.
+            # Some file systems, such as read-only ones, cannot sync a directory.
             if error.errno != errno.EINVAL or not stat.S_ISDIR(os.fstat(file_or_directory).st_mode):
                 raise
 
@@ -78,7 +78,7 @@ class SystemCalls:
 
 
 def _give_away(made: int, directory: int) -> None:
-    """What root makes in somebody's directory is theirs: the server that runs as them goes on with it."""
+    """Gives a file that root made to the directory's owner, as which the server may run."""
     if os.geteuid() == 0:
         owner, new = os.fstat(directory), os.fstat(made)
         if new.st_uid == 0 != owner.st_uid:

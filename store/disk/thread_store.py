@@ -22,11 +22,11 @@ from store.models import RunStatus
 from store.waiting import waits
 
 if TYPE_CHECKING:  # They need the library for watching.
-    from store.disk.watching import DiskWatch, Watches
+    from store.disk.inotify import DiskWatch, Watches
 
 
 class ThreadStore(Threads):
-    """The threads in a directory, which other programs may be using at the same moment.
+    """The threads in a directory that other programs may use at the same time.
 
     A missing directory is made. Every change is durable when its method returns. Methods may be called
     from many threads at once.
@@ -40,7 +40,7 @@ class ThreadStore(Threads):
         self._watches: Watches | None = None
         self._watching = threading.Lock()
         with storage_errors(self.location):
-            # What leads to it may be links; one in its own place is not made to lead somewhere.
+            # Links may lead to the directory. A dangling link at its own place is not given a target.
             above, name = os.path.split(self.location)
             self._make_root(os.path.join(os.path.realpath(above), name))
         self.is_remote = not filesystems.is_local(self.root)
@@ -50,7 +50,7 @@ class ThreadStore(Threads):
     def _make_root(self, path: str) -> None:
         parent = os.path.dirname(path)
         if os.path.isdir(path):
-            # Who made it may have been killed before its name was durable.
+            # The program that made it may have been killed before its name was durable.
             if os.access(parent, os.R_OK):
                 with opened(parent) as directory:
                     assert directory is not None
@@ -66,7 +66,7 @@ class ThreadStore(Threads):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
 
     def close(self) -> None:
-        """Ends what runs in the background, and closes what is open."""
+        """Ends background work, and closes what is open."""
         self.open_threads.close()
         if self._index is not None:
             self._index.close()
@@ -82,19 +82,19 @@ class ThreadStore(Threads):
     def steps_dir(self, thread_id: str, run_id: str) -> Path:
         return self.run_dir(thread_id, run_id) / STEPS
 
-    # ── What changes ─────────────────────────────────────────────────────────────────────────────────
+    # ── Changes ──────────────────────────────────────────────────────────────────────────────────────
 
     def watch(self, on_change: Callable[[Change], None], *, is_first: bool = False) -> DiskWatch:
-        """Calls *on_change* for each change, by whichever program, in what is followed.
+        """Calls *on_change* for each change that any program makes in what is followed.
 
-        The index *is_first* to be told: who is told asks it.
+        The index *is_first* to be called, because other followers ask it when they are called.
 
         Raises:
-            StorageFailed: the system has no watch left, or the disk is one that other hosts change unheard.
+            StorageFailed: the system has no watch left, or other hosts may change the disk unseen.
         """
         if self.is_remote:
             raise StorageFailed(errno.EOPNOTSUPP, f"{self.location}: hearing what other hosts change")
-        from store.disk.watching import Watches  # Its library is needed by those who watch alone.
+        from store.disk.inotify import Watches  # It needs a library that only watches need.
 
         with self._watching, storage_errors(self.location):
             if self._watches is None or self._watches.is_closed:
@@ -102,7 +102,7 @@ class ThreadStore(Threads):
             return self._watches.follower(on_change, is_first=is_first)
 
     def _await_documents(self, parts: Parts, without: Collection[str]) -> bool:
-        """What is no thread or run yet, who follows the list hears of when it becomes one."""
+        """Has a followed list report the directories *without* a document when they get one."""
         watches = self._watches
         if watches is not None and not watches.is_closed:
             with suppress(StorageFailed, OSError, ValueError):  # No watch is left, or it is being closed.
@@ -113,7 +113,7 @@ class ThreadStore(Threads):
         return self._index is not None and self._index.follows_all_of(thread_id)
 
     def index_runs(self) -> None:
-        """Begins to keep in memory what `runs_by_status` answers from, if the store can be watched."""
+        """Begins to index the runs in memory for `runs_by_status`, if the store can be watched."""
         from store.disk.run_index import RunIndex  # As in `watch`.
 
         if self._index is None:
@@ -121,13 +121,13 @@ class ThreadStore(Threads):
                 self._index = RunIndex(self, lists=self._lists)
 
     def list_changed_ns(self, status: RunStatus | None = None) -> int:
-        """When a name last came into or went from the list of threads, or that of the runs in *status*.
+        """When a name last came into or left the list of threads or, with *status*, the list of those runs.
 
-        In nanoseconds since 1970, not before the store was opened. What other programs do to runs in many
-        threads that are not followed is not noticed.
+        In nanoseconds since 1970, not before the store was opened. If many threads are not followed, changes
+        that other programs make to their runs are not noticed.
         """
         waits()
-        with suppress(StorageFailed):  # Who lists it is told.
+        with suppress(StorageFailed):  # A listing raises it.
             unheard = None if self._index is None else self._index.note_changes()
             self._lists.look(status, unheard, self)
         return self._lists.of(status)
@@ -135,7 +135,7 @@ class ThreadStore(Threads):
     # ── The disk ─────────────────────────────────────────────────────────────────────────────────────
 
     def list_leftovers(self, older_than_s: float) -> Iterator[leftovers.Leftover]:
-        """What killed programs left unfinished, untouched for *older_than_s* seconds."""
+        """The unfinished work of killed programs, untouched for *older_than_s* seconds."""
         return leftovers.find(self.root, older_than_s)
 
     def clear_leftover(self, leftover: leftovers.Leftover) -> None:

@@ -1,4 +1,4 @@
-"""When anything in a thread last changed, with as few system calls as can be: a listing asks it of each."""
+"""When anything in a thread last changed, in few system calls, as a listing needs it for each thread."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from store.waiting import waits
 
 
 def thread_times(root: str, thread_id: str, run_ids: Iterable[str] | None = None) -> Times | None:
-    """In nanoseconds since 1970; ``None`` when there is no thread or no document of it that can be read.
+    """In nanoseconds since 1970; ``None`` when there is no thread, or no document that can be looked at.
 
-    *run_ids* are those of all its runs, if they are known.
+    *run_ids* are the ids of all its runs, if they are known.
     """
     waits()
     path = f"{root}/{thread_id}"
@@ -39,7 +39,7 @@ def _directories(path: str) -> list[str]:
         with os.scandir(path) as entries:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError:
-        return []  # It went meanwhile, or may not be read; the document still tells a time.
+        return []  # It went meanwhile, or may not be read; the document still has a time.
 
 
 def _times(path: str, kind: int) -> Times | None:

@@ -26,7 +26,7 @@ class Threads(Runs, Messages):
         """Makes a thread with no messages and no runs.
 
         Raises:
-            AlreadyExists: the id is taken, also by something that is no thread.
+            AlreadyExists: the id is taken, perhaps by something that is no thread.
         """
         names.checked(thread.id)
         with opened(self.root) as root:
@@ -45,14 +45,15 @@ class Threads(Runs, Messages):
         *,
         modified_ns: int | None = None,
     ) -> None:
-        """Makes a thread with all that it holds appear in one step.
+        """Makes a thread with all its contents; readers see all of it or nothing.
 
-        All documents are whole ones as bytes, and all are checked; they get the ids of their place. A
-        document or line in the layout of the format is stored byte for byte. *messages* are lines, of
-        which only some at a time are in memory. The time of all of it is *modified_ns* since 1970, or now.
+        All documents are whole ones as bytes. All are checked, and get the ids of their path. A document or
+        line in the layout of the format is stored byte for byte. *messages* are lines; only some of them are
+        in memory at a time. Everything gets the time *modified_ns*
+        since 1970, or now.
 
         Raises:
-            InvalidDocument: with the place of the first wrong document.
+            InvalidDocument: with the path of the first wrong document.
             AlreadyExists: the id is taken.
         """
         names.checked(thread_id)
@@ -84,7 +85,7 @@ class Threads(Runs, Messages):
         addition = Addition.checked(names.checked(thread_id), messages, runs, modified_ns)
         lock = locked_thread(self.open_threads, thread_id)
         with lock as thread:
-            self._durable.ensure((thread_id,), thread.inode)
+            self._durable.sync_if_unknown((thread_id,), thread.inode)
             if not paths.exists(thread.directory, META):
                 raise self._gone(DocumentKey(thread_id))
             if self.log_info(thread_id).size_bytes != log_bytes:
@@ -113,7 +114,7 @@ class Threads(Runs, Messages):
         return self._listing.ids((), META)
 
     def check_writable(self, thread_id: str) -> None:
-        """Says beforehand that the disk is read-only, or the thread somebody else's."""
+        """Raises StorageFailed when the disk is read-only, or this user may not write the thread."""
         with opened(self.root, names.checked(thread_id)) as thread:
             if thread is None:
                 raise self._gone(DocumentKey(thread_id))
@@ -135,7 +136,7 @@ class Threads(Runs, Messages):
             changes_heard, run_ids = index.changes_heard, index.run_ids(thread_id, some_may_be_none=True)
         latest = thread_times.thread_times(self.root, names.checked(thread_id), run_ids)
         if latest is None:
-            # What is wrong is said by who looks at the document.
+            # Looking at the document raises the error that fits.
             info = self.document_info(DocumentKey(thread_id))
             return Times(info.modified_ns, info.changed_ns)
         if index is not None:
@@ -152,7 +153,7 @@ class Threads(Runs, Messages):
             return modified_ns if directory is None else max(modified_ns, os.fstat(directory).st_mtime_ns)
 
     def set_thread_modified(self, thread_id: str, modified_ns: int) -> None:
-        """Forgets that runs and steps came or went later than that; documents have times of their own."""
+        """Sets the times of the lists of runs and steps back, where they are later; documents keep theirs."""
         self.document_info(DocumentKey(thread_id))
         parents: list[tuple[Parts, str]] = [((thread_id,), RUNS)]
         parents += [
@@ -174,7 +175,7 @@ class Threads(Runs, Messages):
         with_foreign: bool = False,
         with_damaged: bool = False,
     ) -> None:
-        """Deletes a thread with all that it holds; readers see all of it or nothing.
+        """Deletes a thread with all its contents; readers see all of it or nothing.
 
         Raises:
             RunInProgress: a run is in progress, and *force* is not given.

@@ -1,4 +1,4 @@
-"""Directories with all that they hold: they appear in one step and go in one step."""
+"""Whole directories, which appear in one step and go in one step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from store.disk.system_calls import SystemCalls
 from store.errors import AlreadyExists, Damaged, StoreError
 from store.waiting import waits
 
-# What a directory is to hold: bytes are files, also in pieces; mappings are directories.
+# The contents of a new directory: bytes, or pieces of bytes, are files; mappings are directories.
 Contents: TypeAlias = dict[str, "bytes | Iterator[bytes] | Contents"]
 
 
@@ -28,7 +28,7 @@ def create(
     contents: Contents,
     modified_ns: int | None = None,
 ) -> None:
-    """Makes a thread or a run, of which *parts* lead to the name; an empty directory is adopted.
+    """Makes a thread or a run, which *parts* lead to; an empty directory of its name is taken over.
 
     With *modified_ns*, that is the time of all that is in it, but not of the directory itself.
 
@@ -67,7 +67,7 @@ def _made_aside(
 
 
 def _write(calls: SystemCalls, parent: int, name: str, contents: Contents, modified_ns: int | None) -> None:
-    """A new directory *name* with all that it holds, synced; its own name is not."""
+    """A new directory *name* with its contents, synced; its own name is not."""
     calls.make_directory(parent, name)
     child = os.open(name, paths.DIRECTORY, dir_fd=parent)
     try:
@@ -106,8 +106,8 @@ def delete(
 ) -> None:
     """Deletes a directory; readers see all of it or nothing.
 
-    *check*, if any, is given the parent and the name of the directory when nobody finds it any more, and thus
-    nothing comes into it: what it then refuses, by a `StoreError`, is back under its name.
+    *check*, if any, is called with the parent and the directory's new name, under which no other program
+    finds it and adds to it. If it raises a `StoreError`, the directory gets its old name back.
     """
     with storage_errors(path):
         deleted = files.temporary_name(files.DELETED)
@@ -117,18 +117,18 @@ def delete(
                 check(parent, deleted)
             calls.sync(parent)
         except (OSError, StoreError):
-            # Not durable, so nothing of it may be removed: a power cut could bring back half.
+            # The new name is not durable, so no file may be removed: a power cut could bring back half.
             with suppress(OSError):
                 calls.rename(parent, deleted, parent, name)
                 calls.sync(parent)
             raise
-        # It is gone; what of its files cannot be removed is left for maintenance.
+        # It is gone. Files that cannot be removed are left for maintenance.
         with suppress(OSError):
             remove(calls, parent, deleted)
 
 
 def remove(calls: SystemCalls, parent: int, name: str) -> None:
-    """Removes a directory and all in it, without following links; what is gone already is fine."""
+    """Removes a directory and all in it, without following links; what is missing already is fine."""
     with suppress(FileNotFoundError):
         child = os.open(name, paths.DIRECTORY, dir_fd=parent)
         try:

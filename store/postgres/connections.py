@@ -26,9 +26,9 @@ __all__ = ["Connections", "Limits", "Rows", "Session", "without_password"]
 Rows = list[tuple[Any, ...]]
 Parameters = Sequence[Any] | Mapping[str, Any]
 
-# The pool tells of each connection that it gives, which would be every call, and of each that it cannot make,
-# which `Outage` says once. The rest is for the log of a mount, and not for the stderr of a command, which
-# says in one line what has become of it.
+# The pool logs each connection that it hands out, which would be every call, and each that it cannot make,
+# which `Outage` reports once. Other messages are for the log of a mount, not for the stderr of a command,
+# which reports its own failure in one line.
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
@@ -38,8 +38,9 @@ SCHEMA = "threadfs"
 # One query for each new connection.
 # - Answers come in time.
 # - A host that is cut off does not keep rows locked: neither the session that holds them, nor, each in its
-#   turn, those that wait for them and will not notice that there is nobody any more.
-# - A commit is answered when it is on disk: `off` would answer before. Who waits for replicas still does.
+#   turn, the sessions that wait for them and would not notice that their client is gone.
+# - A commit is answered when it is on disk: `off` would answer before. A server that waits for its replicas
+#   still does.
 _SET_UP = f"""
     SELECT set_config('search_path', '{SCHEMA}', false),
         set_config('statement_timeout', %(answer_ms)s, false),
@@ -50,7 +51,7 @@ _SET_UP = f"""
         (SELECT set_config(name, 'on', false)
             FROM pg_settings WHERE name = 'synchronous_commit' AND setting = 'off')
 """
-# How much later than the server's own the watchdog's time is up, so that the server's reason is heard.
+# The watchdog's time is up so much later than the server's, so that the server's reason arrives first.
 _GRACE_S = 2.0
 # For how long the pool tries to connect before it begins anew: else its pauses grow, and it notices late that
 # the server is back.
@@ -61,7 +62,7 @@ _IDLE_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long is waited, and how many connections there are at most besides the one that listens."""
+    """The longest times to wait, and how many connections there are besides the one that listens."""
 
     # For a new connection; whole seconds, 2 at least (libpq).
     connect_s: int = 5
@@ -69,10 +70,10 @@ class Limits:
     answer_s: float = 10.0
     # For the next statement of a transaction: what is done in between takes no time.
     idle_s: float = 2.0
-    # For a row that another transaction has locked, each time that is tried. This and `idle_s` are less than
-    # `retry_s`: who waits for what a dead host has locked gets it.
+    # For a row that another transaction has locked, at each attempt. This and `idle_s` are less than
+    # `retry_s`, so that a call that waits for the lock of a dead host gets it.
     lock_s: float = 5.0
-    # For all that a method of the store tries again while the server cannot be reached.
+    # For all attempts of a method of the store while the server cannot be reached.
     retry_s: float = 12.0
     connections: int = 8
 
@@ -86,14 +87,14 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     @classmethod
     def connect(cls, conninfo: str = "", *_: Any, **parameters: Any) -> Self:
-        """As psycopg has it, and *on_failure* hears why not: the pool connects in threads of its own."""
+        """As psycopg's. Failures go to *on_failure*, because the pool connects in threads of its own."""
         on_failure = parameters.pop("on_failure")
         try:
             connection = super().connect(conninfo, **parameters)
         except psycopg.Error as error:
             on_failure(error)
             raise
-        # A descriptor of its own: libpq may close its one while the watchdog looks.
+        # A descriptor of our own: libpq may close its one while the watchdog uses it.
         connection.line = socket.socket(fileno=os.dup(connection.fileno()))
         return connection
 
@@ -146,7 +147,7 @@ class Connections:
         # Why connecting failed, while it does.
         self.last_refusal = ""
         self.outage = Outage(self._look)
-        # Until when somebody waits for a connection, at the latest.
+        # The latest time until which a call waits for a connection.
         self._wanted_until_s = 0.0
         self._given: weakref.WeakSet[Connection] = weakref.WeakSet()
         this = weakref.ref(self)
@@ -238,7 +239,7 @@ class Connections:
             configure=self._set_up,
             min_size=0,
             max_size=self.limits.connections,
-            # Each time that this is over the pool closes one of those that were not needed meanwhile.
+            # After each such time the pool closes one of the connections that were not needed meanwhile.
             max_idle=_IDLE_S / (self.limits.connections + 1),
             reconnect_timeout=_RECONNECT_S,
             reconnect_failed=self._connect_anew,
@@ -248,9 +249,9 @@ class Connections:
         )
 
     def _connect_anew(self, pool: ConnectionPool[Connection]) -> None:
-        """The pool has given up, and does not begin again for those who wait already. For a new one it does.
+        """Has the pool connect again after it has given up: it does that only for a new call.
 
-        Were they to ask anew themselves, they would lose their places in the queue.
+        If the calls that wait already were made anew, they would lose their places in the queue.
         """
         if time.monotonic() < self._wanted_until_s:
             with suppress(psycopg.Error):
@@ -261,12 +262,12 @@ class Connections:
         self.outage.end()
 
     def _close_pool(self, wait_s: float) -> None:
-        """Those who wait for a connection of it get PoolClosed; its threads have so long to end."""
+        """Calls that wait for a connection get PoolClosed; the pool's threads have *wait_s* to end."""
         with self._opening:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.close(wait_s)
 
 
-# Pools of parent processes: ended there, and not to be touched here.
+# Pools of parent processes, which end them; here they must not even be collected.
 _left_to_parents: list[object] = []

@@ -1,16 +1,16 @@
 """Reading and changing the database: bounded, tried again where that is safe, and never applied twice.
 
 A statement or transaction whose connection is lost before the ``COMMIT`` is sent has done nothing and is
-run again. When the answer to the ``COMMIT`` is lost, nobody here knows whether it was done. So each
-transaction also inserts a random token into ``commits``, and who lost the answer inserts that token once
-more: the unique index has that insert wait for the first transaction to end, and then tells whether it
+run again. When the answer to the ``COMMIT`` is lost, the client cannot know whether it was done. So each
+transaction also inserts a random token into ``commits``, and the client that lost the answer inserts it once
+more: the unique index has this insert wait for the first transaction to end, and then tells whether it
 committed. This holds after a crash of the server and on a replica that took over as well, because the token
 was written, or lost, together with the change.
 
-The isolation level is PostgreSQL's default, READ COMMITTED. It suffices because no change rests on what it
-has read without a lock: whatever is read to be changed is read ``FOR NO KEY UPDATE``, which waits for who
-changes it now and then reads the newest version; what must not exist is inserted under a unique index; and
-what reads several tables does so in one statement, which sees one moment. Locks are taken in the order
+The isolation level is PostgreSQL's default, READ COMMITTED. It suffices because no change rests on
+rows that were read without a lock. Rows to be changed are read ``FOR NO KEY UPDATE``, which waits for another
+transaction that changes them, and then reads the newest version. Rows that must not exist are inserted under
+a unique index. Several tables are read in one statement, which sees one moment. Locks are taken in the order
 thread, run, step, so that two writers cannot wait for each other.
 """
 
@@ -32,8 +32,8 @@ from store.postgres.list_times import ListTimes
 
 CHANNEL = "threadfs"
 
-# Of a transaction, all at once: its token in, the token of the connection's last one (which has been
-# answered) out, and what others are told when it commits.
+# The end of a transaction in one statement: its token comes in, the token of the connection's last
+# transaction (which has been answered) goes out, and its changes are sent to all watches when it commits.
 _SEAL = f"""
     WITH answered AS (DELETE FROM commits WHERE thread_id = %(old_thread)s AND token = %(old_token)s),
         sealed AS (INSERT INTO commits (thread_id, token) VALUES (%(thread)s, %(token)s))
@@ -53,7 +53,7 @@ class Transaction:
         self.changes: list[Change] = []
 
     def changed(self, *changes: Change) -> None:
-        """Something was written, and this is what others are told. Without it all is rolled back."""
+        """Notes the *changes* to report. A transaction without any is rolled back."""
         self.changes += changes
 
 
@@ -62,13 +62,13 @@ class Database:
 
     def __init__(self, url: str, limits: Limits) -> None:
         self.connections = Connections(url, limits)
-        # Goes with each change, so that who made it can tell it from those of others.
+        # Goes with each change, so that a watch can tell our own changes from those of others.
         self.sender = secrets.token_hex(8)
         self._limits = limits
         self.lists = ListTimes()
 
     def read(self, query: str, parameters: Parameters = ()) -> Rows:
-        """What one statement reads: one moment of the database.
+        """The rows that one statement reads: one moment of the database.
 
         Raises:
             StorageFailed: the server did not answer in time, or with a reason.
@@ -81,7 +81,7 @@ class Database:
         return attempts.run(lambda session: session.execute(statement, parameters))
 
     def write(self, thread_id: str, work: Callable[[Transaction], T]) -> T:
-        """What *work* returns, once its changes are on the server's disk, all or none, and applied once.
+        """The result of *work*, once its changes are on the server's disk, all or none, and applied once.
 
         *work* may be called several times.
 
@@ -151,7 +151,7 @@ class _Attempts:
         self.leave_time()
 
     def leave_time(self) -> None:
-        """From now on there is all the time again: to find out what became of a commit."""
+        """Starts the time anew, to find out whether a commit was done."""
         self._until_s = time.monotonic() + self._retry_s
 
     def run(self, attempt: Callable[[Session], T], is_unanswered: Callable[[], bool] = lambda: False) -> T:
@@ -161,7 +161,7 @@ class _Attempts:
                 with self._connections.session(self._until_s) as session:
                     return attempt(session)
             except ServerAway as error:
-                # Who has to find out what became of a commit waits for the server all the same.
+                # A call that has to find out whether its commit was done waits for the server nevertheless.
                 if not (is_unanswered() and self._connections.outage.is_over_by(self._until_s)):
                     raise storage_failed(error, is_unanswered=is_unanswered()) from error
             except psycopg.Error as error:

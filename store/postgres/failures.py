@@ -1,4 +1,4 @@
-"""What a server says when it does not do what was asked, as what a store says."""
+"""The errors of a server as the errors of a store."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _ERRNOS = {
     "42501": errno.EACCES,  # insufficient_privilege
 }
 
-# In front of what libpq says: which server, and that it is about connecting.
+# The beginning of libpq's errors: which server, and that connecting failed.
 _PREFIX = re.compile(r"^(- host: .*?: )?connection (failed|is bad): ")
 
-# The connection has ended with what was done on it, and another one may fare better.
+# The connection and its transaction have ended; the same may work on another connection.
 _LOST = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "53300"})
-# The transaction was undone in favour of another one, or has waited long enough for what that one has locked,
-# and may be run again.
+# The transaction was undone in favour of another one, or has waited long enough for the lock of another one.
+# It may be run again.
 _UNDONE = frozenset({"40001", "40P01", "55P03"})
 
 
@@ -35,12 +35,12 @@ class ServerAway(psycopg.OperationalError):
     """The server was not there when it was last looked for; the text is why."""
 
 
-# Their words would add nothing to what the server said.
+# Their words would add nothing to the server's.
 _VAGUE = frozenset({errno.EIO, errno.ETIMEDOUT})
 
 
 class ServerFailed(StorageFailed):
-    """What the server said; ``str(error)`` has what the ``errno`` adds to that."""
+    """An error in the server's words, to which ``str(error)`` adds those of the ``errno``."""
 
     def __init__(self, number: int, reason: str) -> None:
         super().__init__(number, reason)
@@ -59,7 +59,7 @@ def is_passing(error: psycopg.Error) -> bool:
 
 
 def is_absence(error: psycopg.Error) -> bool:
-    """Whether this came for want of a server: no connection to it, or no answer."""
+    """Whether the server is missing: no connection to it, or no answer."""
     return isinstance(error, (PoolTimeout, ServerAway)) or (
         is_passing(error) and error.sqlstate not in _UNDONE
     )
@@ -88,9 +88,9 @@ def storage_failed(
 
 
 def words(error: psycopg.Error | OSError) -> str:
-    """What the server or libpq said, in one line, which never holds a password."""
+    """The message of the server or of libpq in one line, which never holds a password."""
     said = (isinstance(error, psycopg.Error) and error.diag.message_primary) or str(error)
-    # Of several servers all are in the second part, each with its address in front of what names it anyway.
+    # With several servers, the second part has one message for each; its address is in the message, too.
     said = said.partition("All failures were:\n")[2] or said
     return "".join(_joined(said.splitlines()))[:500] or type(error).__name__
 

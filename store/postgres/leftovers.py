@@ -1,4 +1,4 @@
-"""What deletions and killed programs leave behind, and clearing it."""
+"""Rows that deletions and killed programs leave behind, and clearing them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from store.postgres.database import Database
 
 log = logging.getLogger("threadfs")
 
-# How long the messages of a deleted thread can be read on by those who have the log open.
+# For so long the messages of a deleted thread can be read by readers that have its log open.
 KEPT_S = 600
-# Tokens are taken out by the next change on their connection; these were left by programs that ended.
-# Nobody looks for a token for longer than a method waits.
+# The next change on a connection removes the token of the last one. Programs that ended leave theirs behind.
+# No method looks for a token for longer than it waits.
 _TOKENS_KEPT_S = 86400
 
 _OLD_LOGS = "SELECT thread_id, log_id FROM deleted_logs WHERE deleted_at < now() - make_interval(secs => %s)"
-# So many that the statement ends in time, however long the log.
+# So many lines go in one statement, which then ends in time, however long the log is.
 _LINES_AT_ONCE = 10_000
 _SOME_LINES = """
     WITH gone AS (
@@ -31,7 +31,7 @@ _OLD_TOKENS = "DELETE FROM commits WHERE committed_at < now() - make_interval(se
 
 
 class Leftovers:
-    """Clears when a store is opened, and a while after it has deleted a thread; else it asks nothing."""
+    """Clears when a store is opened, and a while after it has deleted a thread; otherwise it is idle."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -39,7 +39,7 @@ class Leftovers:
         self._timer: threading.Timer | None = None
 
     def clear(self, kept_s: float = KEPT_S) -> None:
-        """What cannot be cleared (on a standby, say) is left to the next one."""
+        """Clears now. Rows that cannot be cleared (on a standby, say) are left to the next time."""
         try:
             for thread_id, log_id in self._database.read(_OLD_LOGS, [kept_s]):
                 self._clear_log(thread_id, log_id)

@@ -1,4 +1,4 @@
-"""When the lists of threads and of runs by status last became others, by what is heard of changes."""
+"""When the lists of threads and of runs by status last changed, as far as changes are reported."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from store.postgres.database import Database, Transaction
 from store.postgres.documents import Documents
 from store.postgres.tables import LOG_CHANGED_NS, NOW_NS, placed, stored_time
 
-# The update takes the lock on the thread until the transaction ends. So whoever appends next continues where
-# this one ends, and lines become visible in the order of their offsets: a reader never sees a gap.
+# The update locks the thread until the transaction ends. So the next append continues where this one ends,
+# and lines become visible in the order of their offsets: a reader never sees a gap.
 _APPEND = f"""
     WITH log AS (
         UPDATE threads SET log_bytes = log_bytes + %(size)s::bigint, log_modified_ns = {NOW_NS},
@@ -29,8 +29,8 @@ _APPEND = f"""
     SELECT 1 FROM log
 """
 
-# What would keep `_APPEND` from being done, and the seal of its transaction, as far as that is known before.
-# (Of columns, as a privilege may have been given for some alone.)
+# The reasons, as far as they are known beforehand, why `_APPEND` or the seal of its transaction would fail.
+# (By column, as a privilege may have been granted for some columns only.)
 _APPENDABLE = """
     SELECT EXISTS (SELECT FROM threads WHERE thread_id = %s),
         current_setting('transaction_read_only')::boolean,
@@ -59,7 +59,7 @@ _INFO = """
         CASE WHEN log_bytes > 0 THEN log_changed_ns ELSE changed_ns END
     FROM threads WHERE thread_id = %s
 """
-# Of a log whose thread is deleted.
+# The size of a log whose thread is deleted.
 _SIZE_OF_DELETED = """
     SELECT start + octet_length(line) FROM messages WHERE thread_id = %s AND log_id = %s
     ORDER BY start DESC LIMIT 1
@@ -67,7 +67,7 @@ _SIZE_OF_DELETED = """
 
 
 class PostgresLogReader:
-    """An open log: the one that it was when it was opened, also after the thread has been deleted."""
+    """An open log, which stays the same one after its thread has been deleted."""
 
     def __init__(self, database: Database, thread_id: str) -> None:
         self._database = database
@@ -79,7 +79,7 @@ class PostgresLogReader:
         self._info = Info(size, modified_ns, (self._log_id, size), changed_ns)
 
     def opened_info(self) -> Info:
-        """As it was when it was opened."""
+        """The info when the log was opened."""
         return self._info
 
     def info(self) -> Info:
@@ -105,7 +105,7 @@ class PostgresLogReader:
         return bytes(data or b"")
 
     def _check_is_kept(self, size: int) -> None:
-        """Raises StorageFailed when what was there is not there any more."""
+        """Raises StorageFailed when lines that were there have been cleared."""
         if size < self._info.size_bytes:
             raise StorageFailed(ESTALE, f"thread {self._thread_id!r}", "it was deleted a while ago")
 
@@ -165,7 +165,7 @@ class Messages(Documents):
         self._database.write(thread_id, work)
 
     def iter_messages(self, thread_id: str) -> Iterator[ThreadMessage]:
-        """The messages in the order of the log, in bounded memory; lines that are none are skipped."""
+        """The messages in the order of the log, in bounded memory; lines that are no messages are skipped."""
         reader = self.open_log(thread_id)
         for line, _ in lines.iter_lines(reader.read):
             if message := lines.message_of(line, thread_id):

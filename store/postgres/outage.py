@@ -20,7 +20,7 @@ import psycopg
 from store.postgres.failures import ServerAway, words
 
 log = logging.getLogger("threadfs.outage")
-# For the log of a mount; a command says itself what has become of it.
+# For the log of a mount; a command reports its own failure.
 log.addHandler(logging.NullHandler())
 
 # For how long after it has become known calls wait for the first looks; later they do not wait at all.
@@ -39,7 +39,7 @@ class _Absence:
 
 
 class Outage:
-    """What is known of whether the server is there. *look* connects to it, or raises psycopg.Error."""
+    """Whether the server is known to be away. *look* connects to it, or raises psycopg.Error."""
 
     def __init__(self, look: Callable[[], object]) -> None:
         self._look = look
@@ -54,15 +54,16 @@ class Outage:
         return self._absence is not None
 
     def answered(self) -> None:
-        """The server has answered somebody just now."""
+        """The server has answered a call just now."""
         self._answered_s = time.monotonic()
         if self._absence is not None and (over := self.end()):
             log.warning("the database is back after %.0f s", self._answered_s - over.since_s)
 
     def begin(self, tried_since_s: float, reason: str) -> bool:
-        """A call that began then (`time.monotonic`) has given up; whether an outage becomes known by that.
+        """A call that began then (`time.monotonic`) has given up. Whether an outage becomes known by this.
 
-        It is none when others were answered meanwhile. (An answer soon after the beginning says nothing.)
+        There is no outage if other calls were answered meanwhile. (An answer soon after the call began does
+        not count.)
         """
         now_s = time.monotonic()
         with self._lock:
@@ -74,7 +75,7 @@ class Outage:
         return True
 
     def end(self) -> _Absence | None:
-        """The server is back, or nobody needs to know whether it is; what is over by that."""
+        """The server is back, or the store is closed. Returns the outage that ends, if any."""
         with self._lock:
             absence, self._absence = self._absence, None
             wakes = list(self._wakes)
@@ -85,7 +86,7 @@ class Outage:
         return absence
 
     def wakes(self, event: threading.Event) -> None:
-        """Has *event* set when an outage is over, for those who connect by themselves."""
+        """Has *event* set when an outage is over, for code that connects by itself."""
         with self._lock:
             self._wakes.add(event)
 
@@ -108,7 +109,7 @@ class Outage:
                 self._looks += may_look
             if may_look:
                 threading.Thread(target=self._look_once, args=(absence,), name="look", daemon=True).start()
-            # Not all hosts at the same moment.
+            # So that not all hosts connect at the same moment.
             absence.over.wait(pause_s * random.uniform(0.5, 1))
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
 

@@ -21,7 +21,7 @@ from store.postgres.threads import Threads
 from store.postgres.urls import without_password
 from store.postgres.watching import PostgresWatch
 
-# A server does not say how much room it has: what `df` shows is what is used, of this.
+# A server does not say how much room it has, so `df` shows the used part of this size.
 _BLOCK_BYTES, _BLOCKS = 4096, 1 << 38
 
 
@@ -55,18 +55,18 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps):
             self._leftovers.clear()
 
     def watch(self, on_change: Callable[[Change], None], *, own_changes: bool = True) -> Watch:
-        """Calls *on_change* for each change, by whichever program, in what the watch is told to follow.
+        """Calls *on_change* for each change that any program makes in what is followed.
 
-        Who hears of the changes made through this object in another way leaves out *own_changes*.
+        Without *own_changes*, changes made through this object are not reported.
         """
         ignored_sender = "" if own_changes else self._database.sender
         return PostgresWatch(self._database.connections, on_change, ignored_sender, self._database.lists)
 
     def list_changed_ns(self, status: RunStatus | None = None) -> int:
-        """When a name last came into or went from the list of threads, or that of the runs in *status*.
+        """When a name last came into or left the list of threads or, with *status*, the list of those runs.
 
-        In nanoseconds since 1970, as far as it was heard since the store was opened: what others do is heard
-        by a watch. The lists of runs have one time, that of them all.
+        In nanoseconds since 1970, as far as it was noticed since the store was opened; changes by others are
+        noticed by a watch. All lists of runs have the same time.
         """
         return self._database.lists.threads_ns if status is None else self._database.lists.runs_ns
 
@@ -77,11 +77,11 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps):
         return os.statvfs_result((_BLOCK_BYTES, _BLOCK_BYTES, _BLOCKS, free, free, 0, 0, 0, 0, name_bytes))
 
     def clear_leftovers(self) -> None:
-        """Clears what deletions and killed programs have left behind for long enough."""
+        """Clears the leftovers of deletions and killed programs that are old enough."""
         self._leftovers.clear()
 
     def reports_all_of(self, thread_id: str) -> bool:
-        """Of threads that nobody follows nothing is heard."""
+        """False: a thread that is not followed reports nothing."""
         return False
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """The tables, in numbered steps: each SQL file in ``migrations/`` is applied once, in order.
 
-What is applied stands in the table ``migrations``. A program refuses a database with a step that it does not
-know, because a newer program may keep there what this one would not see or would break.
+The applied steps are listed in the table ``migrations``. A program refuses a database with a step that it
+does not know, because a newer program may keep data there that this one would not see, or would break.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from store.errors import StoreError
 from store.postgres.connections import SCHEMA, Connections, Session
 from store.postgres.failures import storage_failed, words
 
-# Two programs that meet an empty database wait for each other: any number, the same in all versions.
+# Programs that open an empty database wait for each other by this lock: any number, the same in all versions.
 _LOCK = 7_403_215_880_192_116
 
 # (number, SQL) of each, in order.
@@ -39,16 +39,16 @@ def migrations() -> Steps:
 
 
 def prepare(connections: Connections, location: str, *, create: bool) -> bool:
-    """Sees to it that the tables are there, and those of this version; whether they have just been made.
+    """Makes the tables, or brings them up to date, or checks them. Whether they have just been made.
 
     Args:
-        location: what people may be told to open.
+        location: the name of the database in messages.
         create: make tables that are missing, and bring older ones up to date. A database that is up to date
             is only read, so that this works on a standby, and for a user who may not make tables.
 
     Raises:
         UnusableDatabase: without tables, or with older ones, unless *create*; made by a newer program; not in
-            UTF-8; or for a user who may not do what is needed.
+            UTF-8; or the user lacks a privilege.
         StorageFailed: the server cannot be reached, or refuses.
     """
     try:
@@ -86,9 +86,9 @@ def _migrate(session: Session, steps: Steps, location: str) -> bool:
     if encoding != "UTF8":
         raise UnusableDatabase(f"the database is in {encoding}: make one with ENCODING 'UTF8'")
     session.execute("BEGIN")
-    # Nobody tries this again: it waits as long as for any answer.
+    # This is not tried again, so it waits as long as for any answer.
     session.execute("SET LOCAL lock_timeout = 0")
-    # Held until the transaction ends. Others wait here, and then find that all is done.
+    # Held until the transaction ends. Other programs wait here, and then find that all is done.
     session.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
     before = _version(session, steps)
     try:

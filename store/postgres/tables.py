@@ -1,4 +1,4 @@
-"""Where in the tables a document is, and what its rows are called in errors."""
+"""The rows of documents in the tables, and their names in errors."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from store.errors import (
 )
 from store.models import Document
 
-# Now, by the server's clock: that of all hosts. In microseconds, which is how fine it goes.
+# Now, by the server's clock, which all hosts share. Its unit is the microsecond.
 NOW_NS = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000"
-# For the change time of a row, which goes on when the clock is set back. (A new row has now by default.)
+# A later change time of a row, also when the clock was set back. (A new row has now by default.)
 CHANGED_NS = f"greatest(changed_ns + 1000, {NOW_NS})"
 LOG_CHANGED_NS = f"greatest(log_changed_ns + 1000, {NOW_NS})"
 
@@ -39,7 +39,7 @@ def checked(key: DocumentKey) -> DocumentKey:
 
 
 def row_of(key: DocumentKey) -> tuple[str, str, list[str]]:
-    """The table of a document, the condition for its row, and the parameters of that. Raises InvalidName."""
+    """The table of a document, the condition for its row, and its parameters. Raises InvalidName."""
     checked(key)
     if key.run_id is None:
         return "threads", "thread_id = %s", [key.thread_id]
@@ -53,7 +53,7 @@ def row_of(key: DocumentKey) -> tuple[str, str, list[str]]:
 
 
 def path_of(key: DocumentKey) -> str:
-    """Where a store on a disk has the document: the name that people know it by."""
+    """The path of the document in a store on a disk, by which people know it."""
     if key.run_id is None:
         return f"{key.thread_id}/meta.json"
     if key.step_id is None:
@@ -80,7 +80,7 @@ def parsed(key: DocumentKey, data: bytes, model: type[D]) -> D:
 
 
 def refuse_foreign(key: DocumentKey, data: bytes) -> None:
-    """Raises Foreign when a stored document is not what it should be."""
+    """Raises Foreign when a stored document is not surely the one that *key* names."""
     if why := recognition.why_not_ours(key, data):
         raise Foreign(path_of(key), why)
 
@@ -98,7 +98,7 @@ def stored_time(modified_ns: int, what: str) -> int:
 
 
 def placed(place: str, lay_out: Callable[[K, bytes], bytes], key: K, given: bytes) -> bytes:
-    """What *lay_out* makes of *given*, or InvalidDocument with the *place* of what is wrong."""
+    """The result of *lay_out* for *given*; an InvalidDocument says the *place*."""
     try:
         return lay_out(key, given)
     except InvalidDocument as error:

@@ -1,4 +1,4 @@
-"""Threads: made, listed, deleted with all that they hold."""
+"""Threads: made, listed, timed, deleted with all that they hold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from store.postgres.documents import Documents
 from store.postgres.runs import refuse_in_progress
 from store.postgres.tables import CHANGED_NS, NOW_NS, refuse_foreign, stored_time
 
-# What comes or goes has one time; that it was set back is a change of the thread.
+# A list of runs or steps has only one time. Setting it back counts as a change of the thread.
 _TIMES = """
     SELECT greatest(threads.modified_ns, CASE WHEN log_bytes > 0 THEN log_modified_ns END, runs_modified_ns,
             of_runs.modified_ns),
@@ -53,7 +53,7 @@ class Threads(Documents):
         return [thread_id for (thread_id,) in self._database.read("SELECT thread_id FROM threads")]
 
     def check_writable(self, thread_id: str) -> None:
-        """What the server refuses it says to who writes."""
+        """Does nothing: the server refuses the change itself."""
 
     def thread_modified_ns(self, thread_id: str) -> int:
         """When anything in the thread last changed, in nanoseconds since 1970."""
@@ -74,7 +74,7 @@ class Threads(Documents):
         return int(found[0][0])
 
     def set_thread_modified(self, thread_id: str, modified_ns: int) -> None:
-        """Forgets that runs and steps came or went later than that; documents have times of their own."""
+        """Sets the times of the lists of runs and steps back, where they are later; documents keep theirs."""
         row = [stored_time(modified_ns, "a thread"), names.checked(thread_id)]
 
         def work(transaction: Transaction) -> None:
@@ -102,9 +102,9 @@ class Threads(Documents):
         with_foreign: bool = False,
         with_damaged: bool = False,
     ) -> None:
-        """Deletes a thread with all that it holds; readers see all of it or nothing.
+        """Deletes a thread with all its contents; readers see all of it or nothing.
 
-        Its messages are kept for a while for those who have the log open, where nothing else finds them.
+        Its messages are kept for a while, where only readers that have the log open find them.
 
         Raises:
             RunInProgress: a run is in progress, and *force* is not given.
@@ -161,5 +161,5 @@ def insert_thread(transaction: Transaction, thread_id: str, document: bytes) -> 
 
 
 def whole_thread(thread_id: str) -> list[Change]:
-    """What has changed when a thread comes or goes; an earlier one of its name may still be remembered."""
+    """The changes when a thread comes or goes; an earlier one of its name may still be remembered."""
     return [Change(part, thread_id) for part in (Part.THREADS, Part.DOCUMENT, Part.LOG)]

@@ -1,4 +1,4 @@
-"""Connection URLs and keyword strings: what may be shown of them, and what is filled in.
+"""Connection URLs and keyword strings: the part that may be shown, and the defaults.
 
 Everything that libpq knows works as libpq has it (``service=``, ``passfile=``, ``sslmode=``, several hosts,
 ``PG…`` environment variables), because it is libpq that reads it.
@@ -17,7 +17,7 @@ from store.errors import StoreError
 
 _SECRETS = ("password", "sslpassword")
 
-# What names a file: in a URL, and in the environment.
+# Parameters that name files: in a URL, and in the environment.
 _FILES = frozenset({"passfile", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir"})
 _FILE_VARIABLES = (
     *("PGPASSFILE", "PGSERVICEFILE", "PGSYSCONFDIR"),
@@ -90,12 +90,12 @@ def with_absolute_paths(url: str) -> str:
 
 
 def _absolute(path: str) -> str:
-    """Leaves alone what names no file, such as ``sslrootcert=system``, which is the system's authorities."""
+    """An absolute path. Values that name no file stay, such as ``sslrootcert=system``."""
     return os.path.join(os.getcwd(), path) if path != "system" and os.path.exists(path) else path
 
 
 def connection_parameters(url: str, connect_timeout_s: int) -> dict[str, str]:
-    """What to connect with: *url*, and a bound for every wait that it does not set itself."""
+    """The parameters of *url*, with a bound for every wait that it does not set itself."""
     given = _parsed(url)
     defaults = dict(_DEFAULTS)
     if "PGCONNECT_TIMEOUT" not in os.environ:

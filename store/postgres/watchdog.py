@@ -30,10 +30,10 @@ class Watchdog:
 
     @contextmanager
     def guarding(self, line: socket.socket, for_s: float) -> Iterator[None]:
-        """*line* is shut down when the block takes longer than *for_s*.
+        """Shuts *line* down when the block takes longer than *for_s*.
 
         Raises:
-            NoAnswer: the block failed because of that.
+            NoAnswer: the block failed because its line was shut down.
         """
         with self._wake:
             if self._thread is None:
@@ -68,6 +68,6 @@ class Watchdog:
                     with suppress(OSError):
                         line.shutdown(socket.SHUT_RDWR)
                 next_s = min(self._due_s.values(), default=now_s)
-            # Without the lock and without being woken: what comes meanwhile is due later.
+            # Without the lock and without being woken: lines that come meanwhile are due later.
             if next_s > now_s:
                 time.sleep(next_s - now_s)

@@ -59,14 +59,14 @@ class PostgresWatch:
             log.info("changes by others are not heard of yet (%s)", words(error))
         self._closing = os.eventfd(0)
         self._is_closing = threading.Event()
-        # Set when it is, and when the server is back: then nobody waits for the end of a pause.
+        # Set when the watch closes, and when the server is back: both end a pause.
         self._wake = threading.Event()
         connections.outage.wakes(self._wake)
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
     def follow(self, key: DocumentKey) -> bool:
-        """False while there is no connection: what changes meanwhile is not heard of."""
+        """False while there is no connection: changes made meanwhile are missed."""
         with self._lock:
             if key not in self._followed:
                 self._followed.add(key)
@@ -124,7 +124,7 @@ class PostgresWatch:
         poll.register(connection.fileno(), select.POLLIN)
         poll.register(self._closing, select.POLLIN)
         while True:
-            # What came before, or together with the answer to LISTEN, lies here already.
+            # Notifications that came before, or together with the answer to LISTEN, are here already.
             for notification in connection.notifies(timeout=0):
                 self._report(notification.payload)
             if any(descriptor == self._closing for descriptor, _ in poll.poll()):
@@ -137,7 +137,7 @@ class PostgresWatch:
                 self._connection = self._listening()
             except psycopg.Error as error:
                 log.info("still no connection to listen on (%s)", words(error))
-                # Not all mounts at the same moment.
+                # So that not all mounts connect at the same moment.
                 self._wake.wait(pause_s * random.uniform(0.5, 1))
                 self._wake.clear()
                 is_standby = error.sqlstate == _READ_ONLY
@@ -163,7 +163,7 @@ class PostgresWatch:
                 self._on_change(change)
 
     def _is_followed(self, change: Change) -> bool:
-        """More than is asked for, in a thread of which something is followed."""
+        """Whether to report a change. In a thread with anything followed, all changes are reported."""
         with self._lock:
             is_listed = change.part is Part.THREADS and DocumentKey("") in self._followed
             return is_listed or change.thread_id in self._threads

@@ -26,7 +26,7 @@ from store import (
     ThreadStore,
 )
 from store.api import Change, DocumentKey, Part, Watch
-from store.disk.watching import Watches
+from store.disk.inotify import Watches
 from tests.conftest import inotify_limit, open_files
 from tests.mount.conftest import wait_until
 

@@ -1,6 +1,6 @@
-"""Keeping what a repair takes away or replaces: below `ASIDE` in the store, at the place that it had.
+"""Files that a repair removes or replaces are kept below `ASIDE` in the store, at the same path.
 
-Nothing reads what is there, and nothing removes it; a person may. It is durable before the store changes.
+No program reads or removes them; a person may. They are durable before the store changes.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Aside:
 
     @contextmanager
     def _directory(self, parts: Parts) -> Iterator[int]:
-        """The directory for what was in *parts*, made durably."""
+        """The directory below `ASIDE` for files of the directory *parts*, made durably."""
         with ExitStack() as stack:
             at: list[str] = []
             for part in (ASIDE, *parts):

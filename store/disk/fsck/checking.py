@@ -24,7 +24,7 @@ from store.disk.thread_store import ThreadStore
 from store.errors import StorageFailed
 from store.printing import printable
 
-# What another program may be about to put right itself, and how long it may take.
+# Problems that another program may be about to repair itself, and how long it may take.
 _MOMENTARY = frozenset({Problem.TORN_LINE, Problem.NO_META, Problem.NO_STATUS})
 MOMENT_S = 1.0
 # A program that lives renames its temporary file long before.
@@ -40,7 +40,7 @@ def places(store: ThreadStore) -> list[str]:
 
 
 def check_place(store: ThreadStore, place: str) -> Iterator[Finding]:
-    """What is wrong in one of the `places`, and is so still at a second look."""
+    """The problems in one of the `places` that a second look confirms."""
     with closing(_findings(store, place)) as findings:
         first = next(findings, None)
     if first is not None:
@@ -122,7 +122,7 @@ def _torn(thread: int) -> int:
     """How many bytes the last line of a log has without its newline."""
     try:
         file = paths.open_file(thread, LOG)
-    except Exception:  # What is wrong with it, the check of the thread says.
+    except Exception:  # The check of the thread reports it.
         return 0
     if file is None:
         return 0
@@ -134,7 +134,7 @@ def _torn(thread: int) -> int:
 
 
 def find_leftovers(store: ThreadStore, older_than_s: float = LEFTOVER_AGE_S) -> Iterator[Finding]:
-    """What killed programs left, untouched for so long."""
+    """The leftovers of killed programs, untouched for so long."""
     latest_ns = time.time_ns() - int(older_than_s * 1e9)
     for leftover in store.list_leftovers(0):
         if _modified_ns(store, leftover) <= latest_ns:
@@ -148,7 +148,7 @@ def _modified_ns(store: ThreadStore, leftover: leftovers.Leftover) -> int:
     try:
         status = os.stat(os.path.join(store.root, *leftover.parts), follow_symlinks=False)
     except OSError:
-        return time.time_ns()  # gone: somebody is at work there
+        return time.time_ns()  # gone: another program is at work there
     # The rename that begins a deletion leaves the modification time alone.
     return max(status.st_mtime_ns, status.st_ctime_ns if leftover.is_deleted else 0)
 

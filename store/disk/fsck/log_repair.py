@@ -30,7 +30,7 @@ _PIECE_BYTES = 1 << 16
 
 
 class LogRepair:
-    """Mends what is wrong with a log; each method says in words what was done, or nothing."""
+    """Repairs a log; each method returns in words what was done, or nothing."""
 
     def __init__(self, threads: OpenThreads, calls: SystemCalls, aside: Aside) -> None:
         self._threads = threads
@@ -130,7 +130,7 @@ class LogRepair:
     def _end(self, log: int, appending: int) -> None:
         size = os.fstat(log).st_size
         if size and os.pread(log, 1, size - 1) != b"\n":
-            # Appended, wherever the end is by now: somebody else's newline leaves a blank line.
+            # Appended, wherever the end is by now: after another program's newline this leaves a blank line.
             files.write_all(self._calls, appending, b"\n")
 
 

@@ -1,4 +1,4 @@
-"""Repairing a store without losing anything: what is taken away or replaced stays below `ASIDE`.
+"""Repairing a store without losing anything: files that are removed or replaced are kept below `ASIDE`.
 
 Every repair takes the thread's lock for a moment and looks again first.
 """
@@ -61,7 +61,7 @@ class Repair:
         }
 
     def mend(self, finding: Finding) -> str:
-        """What was done about a finding, in words; empty when nothing can be done.
+        """Repairs a finding, and returns in words what was done; empty when nothing can be done.
 
         Raises:
             Foreign: it is in something that is not surely a thread.
@@ -152,7 +152,7 @@ class Repair:
             files.rewrite(self._calls, directory, name, path_of(key), changed)
         return f"{done}; the old one is in {ASIDE}"
 
-    # ── What cannot be mended where it is ───────────────────────────────────────────────────────────
+    # ── Moved aside ─────────────────────────────────────────────────────────────────────────────────
 
     def _move_aside(self, finding: Finding) -> str:
         with locked_thread(self._store.open_threads, finding.parts[0]):
@@ -167,12 +167,12 @@ class Repair:
 
 
 def _if_same(stored: bytes | None, expected: bytes, new: bytes) -> bytes | None:
-    """*new*, unless somebody else has been at work."""
+    """*new*, unless another program has replaced the document."""
     return new if (stored or b"") == expected else None
 
 
 def _meta_of(data: bytes, key: DocumentKey, oldest_s: int) -> bytes:
-    """The document of a thread with what of a damaged one can be kept."""
+    """A new document for a thread, with all fields of the damaged one that can be kept."""
     kept: dict[str, Any] = {}
     with suppress(InvalidDocument):
         kept = documents.parse(data)
