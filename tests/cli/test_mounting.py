@@ -41,6 +41,18 @@ def desk(household: Path, tmp_path: Path) -> Iterator[Path]:
             subprocess.run(["fusermount3", "-uzq", str(tmp_path / "mnt")], check=True)
 
 
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
+    """For tests that leave it as it is."""
+    place = tmp_path_factory.mktemp("standing")
+    store = Path(shutil.copytree(EXAMPLES / "household", place / "store"))
+    mount = start(store, place / "mnt", place / "log")
+    try:
+        yield mount
+    finally:
+        stop(mount)
+
+
 def is_dead(place: Path) -> bool:
     try:
         os.statvfs(place)
@@ -336,10 +348,10 @@ ON_STORES = [["fsck"], ["fsck", "--repair"], ["export"], ["import"], ["prune", "
 
 @pytest.mark.parametrize("words", ON_STORES, ids=" ".join)
 @pytest.mark.parametrize("place", ["threads", f"threads/{OSLO}", "drafts/new"])
-def test_a_mount_is_not_taken_for_a_store(mounted: Mount, words: list[str], place: str) -> None:
+def test_a_mount_is_not_taken_for_a_store(standing: Mount, words: list[str], place: str) -> None:
     name, *options = words
-    result = threadfs(name, mounted.path(place), *options, given="")
-    fails(result, 1, f"is in a mount, and no store: it shows {mounted.store}")
+    result = threadfs(name, standing.path(place), *options, given="")
+    fails(result, 1, f"is in a mount, and no store: it shows {standing.store}")
 
 
 def test_a_mount_point_stands_for_the_store_that_it_shows(mounted: Mount, desk: Path) -> None:
@@ -363,8 +375,8 @@ def test_a_mount_point_stands_for_its_store_also_when_it_is_dead(mounted: Mount)
     assert succeeds(threadfs("fsck", mounted.root)) == ""
 
 
-def test_the_threads_of_a_mount_are_not_mounted(mounted: Mount, tmp_path: Path) -> None:
-    fails(threadfs(mounted.path("threads"), tmp_path / "other"), 1, "is in a mount, and no store")
+def test_the_threads_of_a_mount_are_not_mounted(standing: Mount, tmp_path: Path) -> None:
+    fails(threadfs(standing.path("threads"), tmp_path / "other"), 1, "is in a mount, and no store")
 
 
 @pytest.mark.parametrize("words", ON_STORES, ids=" ".join)
@@ -383,8 +395,8 @@ def test_a_thread_is_not_mounted(household: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.alone
-def test_list_names_mounts_with_their_stores(mounted: Mount) -> None:
-    assert f"{mounted.store} on {mounted.root}\n" in succeeds(threadfs("list"))
+def test_list_names_mounts_with_their_stores(standing: Mount) -> None:
+    assert f"{standing.store} on {standing.root}\n" in succeeds(threadfs("list"))
 
 
 @pytest.mark.alone

@@ -85,6 +85,7 @@ def test_version_loads_neither_the_store_nor_fuse_nor_what_makes_help_pretty() -
     assert not heavy & set(loaded)
 
 
+@pytest.mark.alone
 def test_version_is_said_within_one_and_a_half_times_of_python_importing_argparse() -> None:
     def fastest_s(*arguments: str) -> float:
         """Of many, because other work on the machine only ever makes it slower."""

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,14 +41,20 @@ def programs_are_there(request: pytest.FixtureRequest) -> None:
         require(title)
 
 
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """An empty directory outside /tmp, where vim and emacs make no backups."""
+@contextmanager
+def outside_tmp() -> Iterator[Path]:
+    """An empty directory where vim and emacs make backups, as they do not in /tmp."""
     path = Path(tempfile.mkdtemp(prefix="threadfs-", dir="/var/tmp"))
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)  # Programs that end may still be removing files of theirs.
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with outside_tmp() as path:
+        yield path
 
 
 @pytest.fixture
@@ -61,6 +68,13 @@ def home(place: Path) -> Path:
 @pytest.fixture
 def mount(place: Path) -> Iterator[Mount]:
     with checked_mount(place) as mounted:
+        yield mounted
+
+
+@pytest.fixture(scope="module")
+def shared_mount() -> Iterator[Mount]:
+    """One for all tests of a module, each of which works on a run of its own."""
+    with outside_tmp() as path, checked_mount(path) as mounted:
         yield mounted
 
 

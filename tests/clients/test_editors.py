@@ -20,6 +20,7 @@ import pytest
 from tests.clients.editors import Editor, Emacs, Gedit, Mousepad, Nano, Vim, VSCode
 from tests.clients.terminal import Terminal
 from tests.mount.conftest import Mount, wait_until
+from tests.mount.scripts import new_work
 
 Open = Callable[[Path], Editor]
 
@@ -30,6 +31,11 @@ EDITORS = [
     pytest.param(title, marks=pytest.mark.program(title)) for title in (*_IN_TERMINAL, *_IN_WINDOW, _PLAYED)
 ]
 DOCUMENTS = ("status", "meta.json", "step")
+
+
+@pytest.fixture
+def mount(shared_mount: Mount) -> Mount:
+    return shared_mount
 
 
 @pytest.fixture(params=EDITORS)
@@ -56,7 +62,7 @@ class Document:
     """A document in the mount, and where the store keeps it."""
 
     def __init__(self, mount: Mount, name: str) -> None:
-        run = mount.run("in_progress")
+        run = new_work(mount)
         thread = run.parent.parent
         step = next((run / "steps").iterdir())
         self.path = {"status": run / "status", "meta.json": thread / "meta.json", "step": step}[name]

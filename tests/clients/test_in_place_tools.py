@@ -18,13 +18,14 @@ from typing import Any
 import pytest
 
 from tests.mount.conftest import Mount
+from tests.mount.scripts import new_work
 
 
 class Shell:
     """Runs scripts in the directory of a run that is in progress; ``$new`` is a changed status outside."""
 
     def __init__(self, mount: Mount, place: Path, environment: Mapping[str, str]) -> None:
-        self.run = mount.run("in_progress")
+        self.run = new_work(mount)
         self._stored = mount.stored(self.run)
         self.before = self.fields()
         self._names = sorted(mount.store.rglob("*"))
@@ -61,6 +62,11 @@ class Shell:
     def assert_nothing_is_left(self) -> None:
         assert sorted(self._mount.store.rglob("*")) == self._names
         assert sorted(self.run.rglob("*")) == self._shown
+
+
+@pytest.fixture
+def mount(shared_mount: Mount) -> Mount:
+    return shared_mount
 
 
 @pytest.fixture

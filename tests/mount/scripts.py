@@ -45,6 +45,16 @@ def new_run(thread: Path, status: str = "queued") -> Path:
     return made
 
 
+def new_work(mount: Mount) -> Path:
+    """A run in progress that has a model and a step, in a thread of its own with a message."""
+    thread = new_thread(mount)
+    (thread / "say").write_text("Hello")
+    made = new_run(thread)
+    (made / "status").write_text('{"model":"llama3","status":"in_progress"}')
+    (made / "steps" / "S.json").write_text('{"step_type":"tool_calls"}')
+    return made
+
+
 def make_older(thread: Path) -> None:
     """Sets the times of its documents back by an hour.
 
