@@ -49,8 +49,7 @@ class Threads(Runs, Messages):
 
         All documents are whole ones as bytes. All are checked, and get the ids of their path. A document or
         line in the layout of the format is stored byte for byte. *messages* are lines; only some of them are
-        in memory at a time. Everything gets the time *modified_ns*
-        since 1970, or now.
+        in memory at a time. Everything gets the time *modified_ns* since 1970, or now.
 
         Raises:
             InvalidDocument: with the path of the first wrong document.
