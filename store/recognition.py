@@ -1,7 +1,7 @@
 """Which documents are surely of this format.
 
-Readers take what they can get. Who deletes, or changes unasked, takes only what says itself what it is: a
-``meta.json`` may be anybody's.
+Readers accept all that they can read. Code that deletes, or changes without being asked to, accepts only a
+document that says what it is: another program may have written a ``meta.json``.
 """
 
 from __future__ import annotations

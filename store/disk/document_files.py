@@ -185,7 +185,7 @@ class DocumentFiles(Updates):
         return inner
 
     def _note(self, thread_id: str, run_id: str | None = None) -> None:
-        """A thread came or went, or a run came, went or changed."""
+        """Notes that a thread came or went, or that a run came, went or changed."""
         if self._index is not None:
             self._index.note(thread_id, run_id)
         else:

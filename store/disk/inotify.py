@@ -327,7 +327,7 @@ class Watches:
 
 
 class DiskWatch:
-    """Calls *on_change*, from the thread of the watches, with each change in what anybody follows."""
+    """Calls *on_change*, from the thread of the watches, with each change in what any follower follows."""
 
     def __init__(self, watches: Watches, on_change: Callable[[Change], None]) -> None:
         self._watches = watches

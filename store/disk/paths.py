@@ -143,7 +143,7 @@ def _check_missing(start: str | int, parts: Sequence[str], path: str, error: OSE
         try:
             os.close(_open(start, (), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError:
-            # The disk is away. What is in the store has not gone, as far as anybody knows.
+            # The disk is away, which does not mean that the contents of the store have gone.
             raise StorageFailed(errno.EIO, f"the store {start}", "it is not there") from None
 
 

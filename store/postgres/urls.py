@@ -48,7 +48,7 @@ class WrongUrl(StoreError):
 def without_password(url: str) -> tuple[str, str | None]:
     """*url* without its secrets, and the password that it held, if any.
 
-    Whoever has the password elsewhere (``PGPASSWORD``, ``PGPASSFILE``) connects with what is left. The
+    With the password elsewhere (``PGPASSWORD``, ``PGPASSFILE``) the rest is enough to connect. The
     password of a TLS key (``sslpassword``) goes too, and is not returned: it belongs into a service file.
     """
     parts = _URL.fullmatch(url)
