@@ -26,7 +26,7 @@ import trio
 
 from store import Store
 from store.printing import printable
-from threadfs import life_line, unmounting
+from threadfs import life_line, memory, unmounting
 from threadfs.mounts import mounts, on_top
 from threadfs.nodes.root import root_of
 from threadfs.operations import Operations
@@ -43,10 +43,6 @@ _GONE = (errno.ECONNABORTED, errno.ENODEV)
 _SWITCH_S = 50e-6
 # Nodes and inodes are in no cycles; a full collection of 100,000 of them would stop everything for long.
 _GARBAGE = (20_000, 50, 1_000)
-# Of glibc's malloc (mallopt(3)): what is larger than this goes back to the system as soon as it is freed. By
-# itself malloc raises that to 32 MiB, and keeps as much for each of 8 threads a processor.
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
-_GIVEN_BACK_BYTES, _ARENAS = 1 << 20, 2
 
 
 class MountFailed(Exception):
@@ -258,10 +254,7 @@ def _settle() -> None:
     """As many descriptors as there may be, and no memory kept that is not in use."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    libc = ctypes.CDLL(None)
-    with suppress(AttributeError):  # Another C library keeps less.
-        libc.mallopt(_M_MMAP_THRESHOLD, _GIVEN_BACK_BYTES)
-        libc.mallopt(_M_ARENA_MAX, _ARENAS)
+    memory.settle()
 
 
 def _ready(operations: Operations, mountpoint: str, on_mounted: Callable[[str], None]) -> None:

@@ -19,7 +19,7 @@ import pyfuse3
 
 from store import InvalidDocument, InvalidName, NotFound, StoreError
 from store.printing import printable
-from threadfs import openers
+from threadfs import memory, openers
 from threadfs.answers import Answers
 from threadfs.asking import asked, forget_origin, in_thread
 from threadfs.errnos import errno_of
@@ -272,11 +272,15 @@ class Operations(pyfuse3.Operations):
             raise Refused(errno.EINVAL, "two names cannot be exchanged")
         source, target = self._directory(parent_inode_old), self._directory(parent_inode_new)
         rename = partial(source.rename, replace=not flags & pyfuse3.RENAME_NOREPLACE)
+        before = memory.resident_bytes()
         try:
             await in_thread(rename, _decoded(name_old), target, _decoded(name_new))
         except (InvalidDocument, InvalidName) as error:
             # EINVAL would read as "a directory cannot be moved into itself".
             raise Refused(errno.EBADMSG, str(error)) from None
+        finally:  # It may have been a large document, or a thread.
+            if memory.resident_bytes() > before + memory.LARGE_BYTES:
+                await in_thread(memory.give_back)
         # The kernel moves what it remembers: a backup name would go on showing the document itself.
         self.kernel_cache.forget_name(self.inodes[parent_inode_old], name_old)
         self.kernel_cache.forget_name(self.inodes[parent_inode_new], name_new)
@@ -535,6 +539,7 @@ class Operations(pyfuse3.Operations):
         assert file.writer is not None
         async with file:
             file.is_judged = False
+            file.taken_bytes += len(buf)
             if file.writer.is_patient:
                 await asked(file.inode.node, file.writer.write, off, buf)
             else:
@@ -609,3 +614,6 @@ class Operations(pyfuse3.Operations):
         if file.reader is not None and inode.kept is not file.reader:
             file.reader.close()
         self.inodes.release(inode)
+        if file.taken_bytes > memory.LARGE_BYTES:
+            file.writer = None
+            await in_thread(memory.give_back)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.conftest import Mount
+from tests.mount.conftest import Mount, wait_until
 from tests.mount.scripts import SHELLS, contents, new_run, new_thread, run, succeeds
 
 MIB = 1 << 20
@@ -80,6 +80,18 @@ def test_what_is_refused_is_kept_nowhere(mount: Mount) -> None:
     for text in wrong * 2:
         assert "ok" not in refusals(text)
     assert memory_bytes(mount) < before + 32 * MIB
+
+
+def test_what_a_large_document_was_taken_apart_into_goes_back_to_the_system(mount: Mount) -> None:
+    """Pieces too small for malloc to give back by itself, some of them below one that stays in use."""
+    document = new_thread(mount) / "meta.json"
+    pieces = {f"k{number}": "x" * 10_000 for number in range(3_000)}
+    texts = [json.dumps({"id": "T", "created_at": "never", "pad": pieces}), json.dumps({"pad": pieces})[:-1]]
+    before = memory_bytes(mount)
+    for text in texts * 4:
+        assert outcome(partial(document.write_text, text)) == "EINVAL"
+        # The kernel tells the mount of the last close after that has returned.
+        wait_until(lambda: memory_bytes(mount) < before + 12 * MIB, timeout_s=3)
 
 
 def test_modes_stick_among_drafts_and_nowhere_else(mount: Mount) -> None:
