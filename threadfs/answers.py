@@ -86,7 +86,8 @@ class Answers:
         await self._detach_if_changed(inode)
         node = inode.node
         if inode.kept is not None:
-            return self._made(inode, await asked(node, inode.kept.attributes))
+            # The name, if it is still there, is that of another number.
+            return self._made(inode, (await asked(node, inode.kept.attributes))._replace(links=0))
         if (entry := inode.entry) is not None:
             inode.is_told = True
             return entry

@@ -150,6 +150,19 @@ def test_what_is_open_and_was_removed_has_no_link(mount: Mount) -> None:
             os.close(each)
 
 
+@pytest.mark.parametrize("name", ["meta.json", "messages.jsonl", "say", "runs/R/status"])
+def test_what_is_open_of_a_thread_that_was_removed_has_no_link(mount: Mount, name: str) -> None:
+    thread = new_thread(mount)
+    (thread / "runs" / "R").mkdir()
+    (thread / "say").write_text("text")
+    with (thread / name).open("rb") as opened:
+        before = os.fstat(opened.fileno())
+        succeeds(f"rm -r '{thread}'", mount.root)
+        after = os.fstat(opened.fileno())
+        assert (before.st_nlink, after.st_nlink) == (1, 0)
+        assert len(opened.read()) == before.st_size
+
+
 def test_a_directory_that_is_read_again_from_its_start_shows_what_it_holds_now(mount: Mount) -> None:
     thread = new_thread(mount)
     for path in (mount.path("drafts"), mount.path("threads"), thread / "runs"):
