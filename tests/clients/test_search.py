@@ -62,7 +62,7 @@ def test_grep_finds_a_word_in_all_messages_and_documents(search: Search, mount: 
 @pytest.mark.program("grep")
 def test_grep_finds_a_word_in_the_transcripts_with_its_line(search: Search) -> None:
     (line,) = search("grep -n 'kids are 7 and 10' -r transcripts")
-    assert line.startswith("transcripts/Trip to Oslo.md:5:We are four")
+    assert line.startswith("transcripts/Trip to Oslo.md:7:We are four")
 
 
 @pytest.mark.program("grep")
