@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.conftest import Mount
+from tests.mount.conftest import Mount, wait_until
 from tests.mount.scripts import SHELLS, contents, new_run, new_thread, run, succeeds
 
 MIB = 1 << 20
@@ -79,6 +79,18 @@ def test_what_is_refused_is_kept_nowhere(mount: Mount) -> None:
     assert memory_bytes(mount) < before + 32 * MIB
 
 
+def test_what_a_large_document_was_taken_apart_into_goes_back_to_the_system(mount: Mount) -> None:
+    """Pieces too small for malloc to give back by itself, some of them below one that stays in use."""
+    document = new_thread(mount) / "meta.json"
+    pieces = {f"k{number}": "x" * 10_000 for number in range(3_000)}
+    texts = [json.dumps({"id": "T", "created_at": "never", "pad": pieces}), json.dumps({"pad": pieces})[:-1]]
+    before = memory_bytes(mount)
+    for text in texts * 4:
+        assert outcome(partial(document.write_text, text)) == "EINVAL"
+        # The kernel tells the mount of the last close after that has returned.
+        wait_until(lambda: memory_bytes(mount) < before + 12 * MIB, timeout_s=3)
+
+
 def test_modes_stick_among_drafts_and_nowhere_else(mount: Mount) -> None:
     made = succeeds(
         "umask 027; cd drafts; mkdir -m 700 a; mkdir b; touch c; mkdir d; chmod 2750 d; chmod 400 c;"
@@ -133,6 +145,19 @@ def test_what_is_open_and_was_removed_has_no_link(mount: Mount) -> None:
     finally:
         for each in opened:
             os.close(each)
+
+
+@pytest.mark.parametrize("name", ["meta.json", "messages.jsonl", "say", "runs/R/status"])
+def test_what_is_open_of_a_thread_that_was_removed_has_no_link(mount: Mount, name: str) -> None:
+    thread = new_thread(mount)
+    (thread / "runs" / "R").mkdir()
+    (thread / "say").write_text("text")
+    with (thread / name).open("rb") as opened:
+        before = os.fstat(opened.fileno())
+        succeeds(f"rm -r '{thread}'", mount.root)
+        after = os.fstat(opened.fileno())
+        assert (before.st_nlink, after.st_nlink) == (1, 0)
+        assert len(opened.read()) == before.st_size
 
 
 def test_a_directory_that_is_read_again_from_its_start_shows_what_it_holds_now(mount: Mount) -> None:

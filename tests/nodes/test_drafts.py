@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ import pytest
 
 from store import ThreadStore
 from tests.nodes.driving import Programs, outcome
+from threadfs.nodes.base import Refused
+from threadfs.nodes.loose_files import LooseFile
 from threadfs.nodes.root import root_of
 
 
@@ -148,3 +151,15 @@ def test_what_is_wrong_is_named_with_its_place(programs: Programs) -> None:
     except Exception as error:
         said = str(error)
     assert said.startswith("drafts/x/runs/R/status: model: ")
+
+
+@pytest.mark.parametrize("path", ["meta.json", "messages.jsonl"])
+def test_what_is_too_large_is_named_with_its_place_in_the_draft(programs: Programs, path: str) -> None:
+    build(programs, {})
+    file = programs.directory("drafts/x").make_file(path)
+    assert isinstance(file, LooseFile)
+    file.truncate(1 << 30)
+    with pytest.raises(Refused, match=f"^drafts/x/{path}: ") as refused:
+        programs.rename("drafts/x", "threads/x")
+    assert refused.value.errno == errno.EFBIG
+    assert programs.names("drafts/x") == [path]

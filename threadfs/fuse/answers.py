@@ -83,7 +83,9 @@ class Answers:
         await self._detach_if_changed(inode)
         node = inode.node
         if inode.pinned_reader is not None:
-            return self._made(inode, await run_inline_or_in_thread(node, inode.pinned_reader.attributes))
+            pinned = await run_inline_or_in_thread(node, inode.pinned_reader.attributes)
+            # The name, if it is still there, is that of another number.
+            return self._made(inode, pinned._replace(links=0))
         if (entry := inode.entry) is not None:
             inode.kernel_has_attributes = True
             return entry

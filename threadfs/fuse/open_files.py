@@ -26,7 +26,7 @@ _RECENT_BYTES = 32 << 20
 class OpenFile:
     """What a file handle stands for. Calls on one handle take turns: ``async with`` it is one."""
 
-    __slots__ = ("_lock", "inode", "is_cached", "is_judged", "opener", "reader", "writer")
+    __slots__ = ("_lock", "inode", "is_cached", "is_judged", "opener", "reader", "taken_bytes", "writer")
 
     def __init__(
         self, inode: Inode, reader: Reader | None, writer: Writer | None, *, is_cached: bool, opener: int = 0
@@ -36,6 +36,8 @@ class OpenFile:
         self.opener = opener
         # Whether what was written has been committed, or refused, at its end.
         self.is_judged = False
+        # How many bytes were written, refused ones too.
+        self.taken_bytes = 0
         self.reader = reader
         self.writer = writer
         self.is_cached = is_cached

@@ -18,6 +18,7 @@ from typing import Any
 import pyfuse3
 
 from store import InvalidDocument, InvalidName, NotFound, StoreError
+from threadfs.fuse import memory
 from threadfs.fuse.answers import Answers
 from threadfs.fuse.asking import in_thread, run_inline_or_in_thread
 from threadfs.fuse.handling import handler
@@ -208,11 +209,15 @@ class Operations(pyfuse3.Operations):
             raise Refused(errno.EINVAL, "two names cannot be exchanged")
         source, target = self._directory(parent_inode_old), self._directory(parent_inode_new)
         rename = partial(source.rename, replace=not flags & pyfuse3.RENAME_NOREPLACE)
+        before = memory.resident_bytes()
         try:
             await in_thread(rename, _decoded(name_old), target, _decoded(name_new))
         except (InvalidDocument, InvalidName) as error:
             # EINVAL would read as "a directory cannot be moved into itself".
             raise Refused(errno.EBADMSG, str(error)) from None
+        finally:  # It may have been a large document, or a thread.
+            if memory.resident_bytes() > before + memory.LARGE_BYTES:
+                await in_thread(memory.give_back)
         # The kernel moves what it remembers: a backup name would go on showing the document itself.
         self.kernel_cache.forget_name(self.inodes[parent_inode_old], name_old)
         self.kernel_cache.forget_name(self.inodes[parent_inode_new], name_new)
@@ -355,6 +360,7 @@ class Operations(pyfuse3.Operations):
         assert file.writer is not None
         async with file:
             file.is_judged = False
+            file.taken_bytes += len(buf)
             if file.writer.only_buffers:
                 await run_inline_or_in_thread(file.inode.node, file.writer.write, off, buf)
             else:
@@ -389,3 +395,6 @@ class Operations(pyfuse3.Operations):
             with suppress(pyfuse3.FUSEError):
                 await self._commit_at_last_close(fh, file.writer)
         self.files.close(fh)
+        if file.taken_bytes > memory.LARGE_BYTES:
+            file.writer = None
+            await in_thread(memory.give_back)

@@ -6,7 +6,6 @@ its `life_line` until it ends. If systemd has started it, it reports when it is 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import gc
 import logging
@@ -22,6 +21,7 @@ import trio
 
 from store import Store
 from store.printing import printable
+from threadfs.fuse import memory
 from threadfs.fuse.operations import Operations
 from threadfs.fuse.ownership import Ownership
 from threadfs.mounting import life_line, unmounting
@@ -37,10 +37,6 @@ _GONE = (errno.ECONNABORTED, errno.ENODEV)
 _SWITCH_S = 50e-6
 # Nodes and inodes are in no cycles; a full collection of 100,000 of them would stop everything for long.
 _GARBAGE = (20_000, 50, 1_000)
-# For glibc's malloc (mallopt(3)): larger blocks go back to the system as soon as they are freed. By default
-# malloc raises the threshold to 32 MiB, and caches as much for each of up to 8 arenas per processor.
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
-_GIVEN_BACK_BYTES, _ARENAS = 1 << 20, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +118,7 @@ def _settle() -> None:
     """Allows as many descriptors as possible, and returns unused memory to the system."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    libc = ctypes.CDLL(None)
-    with suppress(AttributeError):  # Other C libraries cache less.
-        libc.mallopt(_M_MMAP_THRESHOLD, _GIVEN_BACK_BYTES)
-        libc.mallopt(_M_ARENA_MAX, _ARENAS)
+    memory.settle()
 
 
 def _ready(operations: Operations, mountpoint: str, on_mounted: Callable[[str], None]) -> None:

@@ -66,7 +66,7 @@ class LooseFile(LooseNode):
     def whole(self, limit_bytes: int) -> bytes:
         """All its bytes. Refuses with EFBIG a file larger than *limit_bytes*."""
         if self.size() > limit_bytes:
-            raise Refused(errno.EFBIG, f"{self.name}: larger than {limit_bytes} bytes")
+            raise Refused(errno.EFBIG, f"{self.path}: larger than {limit_bytes} bytes")
         return self.read(0, self.size())
 
     def lines(self, limit_bytes: int) -> Iterator[bytes]:
@@ -77,7 +77,7 @@ class LooseFile(LooseNode):
             *lines, rest = (rest + piece).split(b"\n")
             yield from lines
             if len(rest) > limit_bytes:
-                raise Refused(errno.EFBIG, f"{self.name}: a line is longer than {limit_bytes} bytes")
+                raise Refused(errno.EFBIG, f"{self.path}: a line is longer than {limit_bytes} bytes")
         if rest:
             yield rest
 
