@@ -9,6 +9,7 @@ from contextlib import suppress
 import trio
 
 from store import StoreError
+from threadfs import memory
 from threadfs.asking import in_thread
 from threadfs.inodes import Entries, Inode
 from threadfs.nodes.base import Attributes, Directory, Node, Reader, Writer
@@ -66,8 +67,10 @@ class OpenFile:
         except trio.WouldBlock:
             await self._lock.acquire()
 
-    async def __aexit__(self, *error: object) -> None:
+    async def __aexit__(self, kind: object, error: object, origin: object) -> None:
         self._lock.release()
+        if error is not None and self.taken_bytes > memory.LARGE_BYTES:
+            await in_thread(memory.give_back)  # Before the caller hears of the refusal.
 
 
 class Listing:
