@@ -13,7 +13,7 @@ import pyfuse3
 import trio
 
 from store import NotFound
-from threadfs.fuse import openers
+from threadfs.fuse import memory, openers
 from threadfs.fuse.asking import in_thread, run_inline_or_in_thread
 from threadfs.fuse.inodes import Inode, Inodes
 from threadfs.fuse.kernel_cache import KernelCache
@@ -54,8 +54,10 @@ class OpenFile:
         except trio.WouldBlock:
             await self._lock.acquire()
 
-    async def __aexit__(self, *error: object) -> None:
+    async def __aexit__(self, kind: object, error: object, origin: object) -> None:
         self._lock.release()
+        if error is not None and self.taken_bytes > memory.LARGE_BYTES:
+            await in_thread(memory.give_back)  # Before the caller hears of the refusal.
 
 
 class OpenFiles:
