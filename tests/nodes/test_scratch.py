@@ -136,3 +136,22 @@ def test_a_document_is_renamed_to_the_names_of_backups_alone(programs: Programs)
     assert programs.read("threads/T/meta.json") == before
     programs.rename("threads/T/meta.json", "threads/T/meta.json.orig")
     assert programs.read("threads/T/meta.json.orig") == before
+
+
+LONG = b" " * (2 << 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("meta.json", b'{"metadata":{"a":"1"}}' + LONG + b'{"metadata":{"b":"2"}}'),
+        ("messages.jsonl", b'{"role":"user","content":"one"}\n' + LONG + b'{"role":"nobody"}\n'),
+    ],
+)
+def test_a_large_file_that_is_wrong_at_its_end_changes_nothing_when_it_is_renamed_over_a_stored_one(
+    programs: Programs, name: str, data: bytes
+) -> None:
+    before = programs.read(f"threads/T/{name}")
+    programs.write("threads/T/tmp.new", data)
+    assert outcome(lambda: programs.rename("threads/T/tmp.new", f"threads/T/{name}")) == "EBADMSG"
+    assert programs.read(f"threads/T/{name}") == before

@@ -199,12 +199,15 @@ class CanonicalDirectory(PathNode, Directory):
 
 
 def _write_whole(file: LooseFile, stored: Node) -> None:
-    """Writes the content of a loose file as a program does, and commits it."""
+    """Writes the content of a loose file as a program does, and commits it.
+
+    One write takes a whole document, or a log that is not very long: if it is refused, nothing of it counts.
+    """
     assert isinstance(stored, Writable)
     writer = stored.open_for_writing(truncate=True, append=False)
     try:
         offset = 0
-        while piece := file.read(offset, min(_PIECE_BYTES, MAX_DOCUMENT_BYTES)):
+        while piece := file.read(offset, MAX_DOCUMENT_BYTES):
             writer.write(offset, piece)
             offset += len(piece)
         if not offset and not _is_empty(stored):
