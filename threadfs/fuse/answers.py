@@ -1,4 +1,4 @@
-"""What the kernel is told of an inode: which number it has, what it is, and for how long to remember that."""
+"""Answers about inodes: number, attributes, and for how long the kernel may remember them."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Answers:
     def _made(
         self, inode: Inode, attributes: Attributes, changes_seen: int | None = None
     ) -> pyfuse3.EntryAttributes:
-        """What the kernel is told of an inode.
+        """The entry of an inode.
 
-        With *changes_seen*, the attributes were read when the inode was covered and so many changes had been
-        seen of it: the entry is kept until the next one.
+        With *changes_seen*, the attributes were read while a watch covered the inode, after so many changes:
+        the entry is kept until the next change.
         """
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = inode.number
@@ -95,7 +95,7 @@ class Answers:
         return self._made(inode, await run_inline_or_in_thread(node, node.attributes), changes_seen)
 
     def at_hand(self, inode: Inode) -> pyfuse3.EntryAttributes | None:
-        """What can be told without waiting of an inode that shows the latest version."""
+        """The entry of an inode that shows the latest version, if it can be made without waiting."""
         node = inode.node
         if (entry := inode.entry) is not None:
             inode.kernel_has_attributes = True
@@ -111,12 +111,12 @@ class Answers:
         return self._made(inode, attributes, changes_seen)
 
     def _changes_seen(self, inode: Inode) -> int | None:
-        """How many changes of an inode have been seen, if all are reported; asked before it is read."""
-        changes_seen = inode.changes_seen  # Before it is asked whether they are.
+        """How many changes have been seen, if all are reported. To be called before the inode is read."""
+        changes_seen = inode.changes_seen  # Read first, then checked whether all are reported.
         return changes_seen if self._kernel_cache.covers(inode.node) else None
 
     async def _detach_if_changed(self, inode: Inode) -> None:
-        """Before the kernel hears of a new version: who reads the old one keeps this inode number."""
+        """Leaves this inode number to the readers of an old version, before the kernel hears of a new one."""
         node = inode.node
         if inode.readers and inode.pinned_reader is None and is_readable(node):
             opened = inode.readers[0].version
@@ -133,10 +133,10 @@ class Answers:
                 if current.version == opened:
                     return
             if inode.readers and inode.pinned_reader is None:
-                self._kernel_cache.detach(inode)  # Its readers go on with what they opened.
+                self._kernel_cache.detach(inode)  # Its readers go on with the version that they opened.
 
     def attributes_are_costly(self, node: Node) -> bool:
-        """Whether a listing leaves out the attributes, if nobody needs them, as they are not at hand."""
+        """Whether a listing leaves out the attributes until a program wants them: they cost system calls."""
         if is_rendered(node) or (node.has_cheap_attributes and not node.store.is_remote):
             return False
         inode = self._inodes.existing(node)
@@ -146,7 +146,7 @@ class Answers:
         """The entry for a listing, which must cost little: the kernel asks when it needs more."""
         node = inode.node
         if inode.readers:
-            # Their pages would be cut to the size of a later version. Who comes by the name asks again.
+            # A later size would cut their pages. A lookup of the name asks again.
             shown = _shown_by(inode.readers[0])
             if shown is None:
                 return self._without_attributes(inode, timeout_s=0)
@@ -185,7 +185,7 @@ class Answers:
         inode = self._inodes.of(node)
         inode.lookups += 1
         try:
-            # First follow, then look: a change in between is one too many, not one too few.
+            # First follow, then read: a change in between is reported once too often, never too rarely.
             await self.hold(inode)
             if node.has_cheap_attributes:
                 return await self.entry_of(inode)
@@ -196,6 +196,6 @@ class Answers:
             raise
 
     async def hold(self, inode: Inode) -> None:
-        """The kernel gets to know what this inode shows: changes of that are followed from now on."""
+        """Follows changes of what this inode shows, from now on: the kernel gets to know it."""
         if not inode.is_followed:
             await run_inline_or_in_thread(inode.node, self._kernel_cache.hold, inode)

@@ -1,4 +1,4 @@
-"""Asking nodes from the loop, which must not wait: what is in memory at once, all else in a thread."""
+"""Calling nodes from the loop, which must not wait: in place if memory has the answer, else in a thread."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 
 async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """For what may wait for a disk: it delays only who asked for it.
+    """Runs *function*, which may wait for a disk, in a thread; no other request is delayed.
 
     The way there and back takes two thirds of what it takes by `trio.to_thread`, which names the thread,
-    copies contexts, and counts. (Nobody needs to: pyfuse3 has at most 99 requests in hand.)
+    copies contexts, and counts. (A limit is not needed: pyfuse3 has at most 99 requests in hand.)
     """
     token, task = trio.lowlevel.current_trio_token(), trio.lowlevel.current_task()
 
@@ -40,7 +40,7 @@ def _is_finished_first(cancel: object) -> trio.lowlevel.Abort:
 
 
 def forget_origin(error: BaseException) -> None:
-    """Leaves of an error what it says, and lets go of what it was said about.
+    """Removes the origin of an error; its message stays.
 
     Its traceback holds the frames of all that was under way, with the data in them, and a thread's frame
     holds the error that it delivers: a ring that only a collection undoes, too late for large data.
@@ -49,10 +49,10 @@ def forget_origin(error: BaseException) -> None:
 
 
 async def run_inline_or_in_thread(node: Node, function: Callable[..., T], *arguments: Any) -> T:
-    """What *function*, which changes nothing before it has read, reads from the store.
+    """The result of *function*, which changes nothing before it has read.
 
-    That is most often in memory, and costs less than the way to a thread and back. What would have to wait
-    for a disk is asked again in a thread.
+    Most often memory has the answer, and a call in place costs less than the way to a thread and back. A
+    call that would wait for a disk is made again in a thread.
     """
     if not node.store.is_remote:
         with suppress(WouldWait), without_waiting():

@@ -26,12 +26,12 @@ _CLONE_FILES = 0x400
 _FUSE_DEVICE = "/dev/fuse"
 _FUSE_DEV_IOC_CLONE = 0x8004E500
 _STANDARD = 3
-# How often who waits for a call looks whether there is anybody to make it.
+# How often a caller that waits looks whether the thread still makes calls.
 _CLOSES_S = 1.0
 
 
 def start(name: str, work: Callable[[], None]) -> threading.Thread:
-    """Calls *work*, which uses no files, in such a thread."""
+    """Calls *work*, which uses no files, in a detached thread."""
 
     def detached() -> None:
         try:
@@ -80,7 +80,7 @@ def _detach() -> None:
 
 
 class Caller:
-    """Such a thread that makes calls for others, who wait for them."""
+    """A detached thread that makes calls for other threads, which wait for the result."""
 
     def __init__(self, name: str) -> None:
         self._calls: SimpleQueue[tuple[Callable[[], None], threading.Event] | None] = SimpleQueue()
@@ -88,7 +88,7 @@ class Caller:
         self.thread = start(name, self._work)
 
     def call(self, function: Callable[[], None]) -> None:
-        """Returns when *function*, which raises nothing, has returned, or nobody calls it any more."""
+        """Returns when *function*, which raises nothing, has returned, or when no call is made any more."""
         done = threading.Event()
         self._calls.put((function, done))
         while not done.wait(_CLOSES_S) and not self._is_closed:

@@ -74,7 +74,7 @@ class Following:
         if inode.is_followed or scope is None:
             return
         if not waiting.is_refused():
-            # What is asked for below is in memory then, so that nobody waits for the disk with the lock.
+            # This brings the directories into memory, so that the lock is not held while a disk is read.
             self._watch.follow(scope)
         with self._lock:
             if scope not in self._holders and self._watch.follow(scope):
@@ -137,7 +137,7 @@ class Following:
 
     def _follow_held(self, scope: DocumentKey) -> None:
         with suppress(StorageFailed, OSError):  # It has gone, or may not be read.
-            self._watch.follow(scope)  # So that nobody waits for the disk with the lock.
+            self._watch.follow(scope)  # As in `hold`.
             with self._lock:
                 if scope not in self._holders:
                     self._watch.forget(scope)

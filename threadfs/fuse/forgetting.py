@@ -24,7 +24,7 @@ from threadfs.fuse.inodes import Inode
 _AGAIN_S = 0.3
 # How long a change waits for the lock of a directory in which a name has to be forgotten.
 _PATIENCE_S = 0.1
-# How long the end of a mount waits for those who still wait in the kernel, and how often it looks.
+# How long the end of a mount waits for threads that wait in the kernel, and how often it looks.
 _ENDS_S, _LOOKS_S = 1.0, 0.005
 
 
@@ -39,12 +39,12 @@ class Forgetting:
         self._caller: detached.Caller | None = None
 
     def start(self) -> None:
-        """To be called once the mount stands; before, nobody waits for anything."""
+        """To be called once the mount stands."""
         self._names_thread = detached.start("forget names", self._forget_names)
         self._caller = detached.Caller("forget pages")
 
     def close(self) -> None:
-        """From now on the kernel is told nothing."""
+        """Tells the kernel nothing from now on."""
         with self._wakeup:
             self._is_closed = True
             self._wakeup.notify()
@@ -54,7 +54,7 @@ class Forgetting:
     async def end(self) -> None:
         """As `close`; returns when the threads have ended, each with its clone of the connection, or soon.
 
-        A thread that waits for a lock waits for whoever holds it, who waits for our answer: we have to go on
+        A thread that waits for a lock waits for its holder, which waits for our answer: we have to go on
         answering until then.
         """
         self.close()
@@ -95,9 +95,9 @@ class Forgetting:
             self._wakeup.notify()
 
     async def names_are_forgotten(self) -> None:
-        """For those who hold no directory's lock: returns when the names are forgotten.
+        """Returns when the names are forgotten, or soon. For requests that hold no directory's lock.
 
-        Not later than soon: who holds the lock of a directory may be waiting for a task or thread of ours.
+        A holder of a directory's lock may be waiting for a task or thread of ours, so the wait is short.
         """
         since_s, pause_s = time.monotonic(), 50e-6
         while time.monotonic() < since_s + _PATIENCE_S:

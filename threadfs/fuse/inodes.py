@@ -46,13 +46,13 @@ class Inode:
     latest_reader: Reader | None = None
     # Whether its node has no other number by now.
     owns_node: bool = True
-    # What the kernel is told of it and, if it is a directory, what it holds, while that is known to be right;
-    # how many changes have taken these away, and the reader; whether the kernel was told anything since.
+    # Its entry and, if it is a directory, its listing, while they are known to be right; whether the kernel
+    # may hold its attributes; how many changes have taken these, and the reader, away.
     entry: pyfuse3.EntryAttributes | None = None
     listing: Entries | None = None
     kernel_has_attributes: bool = False
     changes_seen: int = 0
-    # The versions that the kernel was told the attributes of, and whose pages it may hold.
+    # The version of the attributes that the kernel got, and that of the pages that it may hold.
     told_version: object = None
     cached_version: object = None
     # A time of change that was given while somebody writes: it holds after the commit, too.
@@ -139,7 +139,7 @@ class Inodes:
         return list(self._by_number.values())
 
     def detach(self, inode: Inode) -> None:
-        """Leaves the number to those who read the version they opened; the node gets a new one."""
+        """Leaves the number to the readers of the version that they opened; the node gets a new one."""
         inode.pinned_reader = inode.readers[0]
         inode.latest_reader = None
         inode.owns_node = False
@@ -151,7 +151,7 @@ class Inodes:
         return list(self._detached.get(node, ()))
 
     def renew(self, node: Node) -> None:
-        """Leaves the number to those who hold it: the kernel believes that what it names was removed."""
+        """Leaves the number to its holders, as the kernel believes that the file was removed."""
         inode = self._by_node.get(node)
         if inode is not None and inode.readers:
             self.detach(inode)  # They hear of what comes.

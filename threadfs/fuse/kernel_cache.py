@@ -4,7 +4,8 @@ A name or an attribute that the kernel remembers costs no request. It may rememb
 or run as long as a `Watch` of the store follows that, because then every change, by whichever program,
 arrives here and the kernel is told to forget. What no watch covers it must ask for again.
 
-A change made by this mount is forgotten before it is acknowledged; `forgetting` says who may be waiting then.
+A change made by this mount is forgotten before it is acknowledged; `forgetting` says which threads may be
+waiting then.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class KernelCache:
         self._forgetting.close()
 
     async def end(self) -> None:
-        """The kernel is told nothing more: to be called while it is still answered, when nothing changes."""
+        """Tells the kernel nothing more. To be called while it is still answered, and nothing changes."""
         await self._forgetting.end()
 
     # ── What is followed ────────────────────────────────────────────────────────────────────────────
@@ -150,7 +151,7 @@ class KernelCache:
     def _kernel_view_is_current(self, directory: ThreadDirectory | RunDirectory) -> bool:
         """Whether the kernel knows nothing of a thread or run, or knows it since it was made here.
 
-        Forgetting the name would take the directory from under those who work in it: getcwd(3) fails
+        Forgetting the name would take the directory from under the programs that work in it: getcwd(3) fails
         then, and a shell that starts there complains.
         """
         if self._inodes.existing(directory) is None:
@@ -177,7 +178,7 @@ class KernelCache:
         tree, thread_id = self._tree, change.thread_id
         self._forget_lists(change)
         thread, runs = ThreadDirectory(tree, thread_id), RunsDirectory(tree, thread_id)
-        # Asked first: who lists from now on does not find what is not there.
+        # Looked up first: a listing that begins now does not find a name that has gone.
         has_gone = self._asks_for(change) and self._version(_key(change)) is None
         if change.part is Part.THREADS:
             self._forget_inode(ThreadsDirectory(tree), attributes_only=True)
@@ -219,11 +220,11 @@ class KernelCache:
             self._forget_file(LogFile(tree, thread_id))
         elif change.part is Part.DOCUMENT:
             self._forget_file(MetaFile(tree, _key(change)))
-            # Without messages it has the time of that.
+            # A log without messages has the time of the document.
             self._forget_inode(LogFile(tree, thread_id), attributes_only=True)
 
     def _asks_for(self, change: Change) -> bool:
-        """Whether it is asked if a name has gone: a server is not, for each thread and run that comes."""
+        """Whether to look up if a name has gone: not on a server, for each thread and run that comes."""
         is_listed = change.part in (Part.THREADS, Part.RUNS) and not self._tree.store.is_remote
         return is_listed or change.part is Part.STEPS
 
@@ -247,7 +248,7 @@ class KernelCache:
         self._forget_all(self._inodes.within(directory.thread_id, run_id))
 
     def detach(self, inode: Inode) -> None:
-        """Leaves the number to those who read the version they opened; the name leads to another one."""
+        """Leaves the number to the readers of the version that they opened; the name gets another one."""
         if inode.pinned_reader is None:
             self._inodes.detach(inode)
             self._forget_name_of(inode.node)
@@ -321,7 +322,7 @@ class KernelCache:
     # ── poll(2) ─────────────────────────────────────────────────────────────────────────────────────
 
     def notify_on_change(self, inode: Inode, handle_number: int, handle: pyfuse3.PollHandle) -> None:
-        """Wakes who polls this open file when what it shows has changed."""
+        """Wakes the program that polls this open file when the file has changed."""
         self._polls[inode.number][handle_number] = handle
 
     def _wake(self, inode: Inode) -> None:

@@ -1,4 +1,4 @@
-"""A directory while it is listed: what it held when it was opened or rewound, in an order that stays."""
+"""A directory while it is listed: its entries when it was opened or rewound, in an order that stays."""
 
 from __future__ import annotations
 

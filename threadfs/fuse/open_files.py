@@ -85,7 +85,7 @@ class OpenFiles:
         if not is_writable(node):
             raise Refused(errno.EACCES, "this file cannot be written")
         if found.readers and takes_pages:
-            # Truncating would take the pages from who reads. The kernel looks the name up again on ESTALE.
+            # Truncating would take the pages from the readers. On ESTALE the kernel looks the name up again.
             self._kernel_cache.detach(found)
             raise pyfuse3.FUSEError(errno.ESTALE)
         opening = partial(
@@ -160,7 +160,8 @@ class OpenFiles:
     async def commit(self, file: OpenFile, writer: Writer, *, unless_open: bool = False) -> None:
         """Commits what was written; *unless_open* by the process that opened the file: it may write more."""
 
-        # Of several opened by one program nobody sees which descriptor is whose, but one each that it needs.
+        # If one program has opened the file several times, which descriptor belongs to which handle cannot be
+        # seen; but each handle needs one.
         needed = sum(
             other.inode is file.inode and other.opener == file.opener and other.has_uncommitted
             for other in (self._files.values() if file.inode.writers > 1 else (file,))

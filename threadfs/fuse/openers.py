@@ -2,8 +2,8 @@
 
 A descriptor is inherited, and each process that ends closes its own: FLUSH arrives for every one of them,
 and does not say whose it is. In ``{ cat a; cat b; } > say`` the shell opens the file, and the end of each
-``cat`` is no end of the text. What a process has open is told by ``/proc/PID/fdinfo`` (proc(5)), which asks
-the mount nothing. A process that ends, or closes, has no such descriptor any more when its FLUSH arrives.
+``cat`` is no end of the text. ``/proc/PID/fdinfo`` (proc(5)) shows the descriptors of a process, and asks the
+mount nothing. A process that ends, or closes, has the descriptor no longer when its FLUSH arrives.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def open_descriptors(pid: int, inode_number: int, device: str) -> int:
 
 
 def _fields(directory: int, name: str) -> dict[bytes, bytes]:
-    """What is told of one descriptor; nothing when it was closed since."""
+    """The fields of one descriptor; none if it was closed meanwhile."""
     try:
         file = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:

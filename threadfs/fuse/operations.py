@@ -1,6 +1,6 @@
 """The adapter between the kernel and the nodes: find the node, call it, translate the error.
 
-Nodes are synchronous: `asking` calls them in place or in a thread. `answers` makes what the kernel is told.
+Nodes are synchronous: `asking` calls them in place or in a thread. `answers` makes the entries.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Operations(pyfuse3.Operations):
             return await self.answers.remember(directory)
         parent = self.inodes[parent_inode]
         if not parent.is_followed and directory.scope is not None:
-            # Known from a listing: nobody would hear that it is another one.
+            # Known from a listing alone, so not followed yet.
             await self.answers.hold(parent)
         node = await run_inline_or_in_thread(directory, directory.lookup, text)
         return await self.answers.remember(node)
@@ -268,7 +268,7 @@ class Operations(pyfuse3.Operations):
             inode.given_time_ns = modified_ns
         try:
             if isinstance(inode.node, Directory):
-                # Its lock is held until we answer, and forgetting a name in it would wait for that.
+                # The kernel holds its lock until we answer; forgetting a name in it would wait for that.
                 await in_thread(inode.node.set_modified, modified_ns)
             else:
                 await self.files.committing(inode.node.set_modified, modified_ns)

@@ -18,7 +18,7 @@ _MASKS = ("umask", "fmask", "dmask")
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """By default the mounting user's. A mask says what nobody may; without one all is as it is."""
+    """By default the mounting user's. A mask removes permissions; without one they stay as they are."""
 
     uid: int = field(default_factory=os.getuid)
     gid: int = field(default_factory=os.getgid)
