@@ -126,9 +126,17 @@ def test_what_another_program_appended_stays_before_the_next(store: ThreadStore)
 # ── Letting go ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+def unknown_threads() -> int:
+    """How many threads of this process the system knows and `threading` does not."""
+    return len(os.listdir("/proc/self/task")) - threading.active_count()
+
+
+# What runs the tests may have some.
+OF_THE_RUNNER = unknown_threads()
+
+
 def no_thread_closes() -> bool:
-    """Whether the system knows no thread of this process that `threading` does not."""
-    return len(os.listdir("/proc/self/task")) == threading.active_count()
+    return unknown_threads() <= OF_THE_RUNNER
 
 
 def test_nothing_stays_open_a_moment_after_the_last_change(store: ThreadStore) -> None:
