@@ -97,6 +97,7 @@ def open_if_there(location: str, *, insist: bool = False) -> Store | None:
         except _postgres().NoTables:
             return None
     path = absolute(location)
+    _check_is_none_of_ours(location, os.path.realpath(path))
     check_is_there(location, path, create=True, insist=insist)
     return open_store(location, insist=insist) if os.path.lexists(path) else None
 

@@ -22,7 +22,7 @@ from tests.mount.conftest import Mount, stop, wait_until
 
 
 def mounts_on(place: Path) -> int:
-    lines = Path("/proc/self/mounts").read_text().splitlines()
+    lines = Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
     return sum(line.split(" ")[1] == str(place) for line in lines)
 
 

@@ -11,9 +11,9 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
 from store import names
-from threadfs.importing.containers import Container, beside
+from threadfs.importing.containers import beside
 from threadfs.importing.conversations import Attached, Conversation
-from threadfs.importing.files import File
+from threadfs.importing.files import Container, File
 from threadfs.importing.values import digest, fields, text
 
 _PIECE_BYTES = 1 << 20

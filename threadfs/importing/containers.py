@@ -10,28 +10,13 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from typing import IO, Protocol
+from typing import IO
 
-from threadfs.importing.files import Advance, File, Unreadable
+from threadfs.importing.files import Advance, Container, File, Unreadable
 from threadfs.importing.pieces import Pieces
 from threadfs.importing.values import Fields, entries, fields, text
 
 _MANIFEST = "export_manifest.json"
-
-
-class Container(Protocol):
-    """Members by their names, which have slashes, in order."""
-
-    name: str
-
-    def members(self) -> list[str]: ...
-    def opened(self, member: str) -> IO[bytes]:
-        """Raises OSError, Unreadable."""
-        ...
-
-    def packed(self, member: str) -> float:
-        """How many bytes of the FILE one byte of a member is: for who watches."""
-        ...
 
 
 @dataclass(slots=True)

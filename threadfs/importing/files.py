@@ -7,10 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, TypeAlias
-
-if TYPE_CHECKING:
-    from threadfs.importing.containers import Container
+from typing import IO, Protocol, TypeAlias
 
 # Is told of bytes that were read.
 Advance: TypeAlias = Callable[[float], object]
@@ -23,6 +20,21 @@ _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError
 
 class Unreadable(Exception):
     """A file that cannot be read, or no further; the text says why."""
+
+
+class Container(Protocol):
+    """Members by their names, which have slashes, in order."""
+
+    name: str
+
+    def members(self) -> list[str]: ...
+    def opened(self, member: str) -> IO[bytes]:
+        """Raises OSError, Unreadable."""
+        ...
+
+    def packed(self, member: str) -> float:
+        """How many bytes of the FILE one byte of a member is: for who watches."""
+        ...
 
 
 @dataclass(slots=True)

@@ -14,9 +14,9 @@ from typing import IO, cast
 from store import StorageFailed, Store, StoreError, Unreachable
 from threadfs.importing import openai_objects
 from threadfs.importing.attached import AttachedFiles
-from threadfs.importing.containers import Container, Directory, Zip, files_in, missing_shards
+from threadfs.importing.containers import Directory, Zip, files_in, missing_shards
 from threadfs.importing.conversations import Conversation, NotImported, Skipped
-from threadfs.importing.files import ZIP, Advance, File, Unreadable
+from threadfs.importing.files import ZIP, Advance, Container, File, Unreadable
 from threadfs.importing.merging import IMPORTED, LEFT, Merge
 from threadfs.importing.openai_lines import Import
 from threadfs.importing.recognising import Nobodys, Recognised, module_of, recognised
