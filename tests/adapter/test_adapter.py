@@ -9,6 +9,7 @@ import pytest
 
 import store
 from store import Run, Thread, ThreadStore
+from tests.nodes.driving import Programs
 from threadfs.fuse.errnos import errno_of
 from threadfs.fuse.inodes import Inodes
 from threadfs.mounting.mount_table import on_top
@@ -31,7 +32,7 @@ def test_equal_nodes_share_a_number_and_others_do_not(root: Root) -> None:
     assert inodes.of(threads).number != inodes.of(root.lookup("runs")).number
 
 
-def test_a_forgotten_number_of_a_file_is_never_used_again(root: Root) -> None:
+def test_a_forgotten_number_of_a_file_that_is_not_stored_is_never_used_again(root: Root) -> None:
     inodes = Inodes(root)
     first = inodes.of(root.lookup("README.md"))
     first.lookups = 2
@@ -41,14 +42,29 @@ def test_a_forgotten_number_of_a_file_is_never_used_again(root: Root) -> None:
     assert inodes.of(root.lookup("README.md")).number > first.number
 
 
-def test_a_directory_that_was_forgotten_gets_its_number_again(root: Root) -> None:
-    inodes = Inodes(root)
-    first = inodes.of(root.lookup("threads"))
+@pytest.mark.parametrize("path", ["threads", "threads/T", "threads/T/meta.json", "threads/T/messages.jsonl"])
+def test_what_is_stored_gets_its_number_again_after_it_was_forgotten(root: Root, path: str) -> None:
+    programs, inodes = Programs(root), Inodes(root)
+    first = inodes.of(programs.at(path))
     first.lookups = 1
     inodes.forget([(first.number, 1)])
-    again = inodes.of(root.lookup("threads"))
+    again = inodes.of(programs.at(path))
     assert again is not first
     assert again.number == first.number
+
+
+def test_a_number_that_was_left_to_a_reader_is_not_the_one_that_the_file_gets_again(root: Root) -> None:
+    programs, inodes = Programs(root), Inodes(root)
+    node = programs.at("threads/T/meta.json")
+    assert isinstance(node, Readable)
+    old = inodes.of(node)
+    old.lookups = 1
+    old.readers.append(node.open_for_reading())
+    inodes.detach(old)
+    new = inodes.of(node)
+    new.lookups = 1
+    inodes.forget([(new.number, 1), (old.number, 1)])
+    assert inodes.of(node).number == new.number != old.number
 
 
 def test_a_directory_that_was_removed_and_made_again_gets_another_number(root: Root) -> None:

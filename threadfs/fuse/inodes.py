@@ -17,7 +17,8 @@ import pyfuse3
 
 from threadfs.nodes.base import Node, Reader
 
-_MAX_NUMBERS = 10_000
+# Of how many directories, and of how many files, the numbers are remembered.
+_MAX_DIRECTORIES, _MAX_FILES = 10_000, 1_000
 
 
 @dataclass(slots=True)
@@ -95,9 +96,11 @@ class Inodes:
         self._on_dropped: Callable[[Inode], None] = lambda inode: None
         self._by_number: dict[int, Inode] = {}
         self._by_node: dict[Node, Inode] = {}
-        # Directories that the kernel has forgotten, and the numbers that they had: what is the same directory
-        # has the same number when it is looked up again, as programs that remove trees compare it.
-        self._numbers: OrderedDict[Node, int] = OrderedDict()
+        # The numbers of stored directories and files that the kernel has forgotten. They get them again, as
+        # programs that remove trees compare the numbers of directories, and editors those of the files that
+        # they have saved. The kernel has dropped the pages with the number.
+        self._directories: OrderedDict[Node, int] = OrderedDict()
+        self._files: OrderedDict[Node, int] = OrderedDict()
         # Those in a thread, by its id and their number: all of them are others when the thread is.
         self._within: dict[str, dict[int, Inode]] = {}
         # Those that are read still, though their node has another number by now.
@@ -118,7 +121,7 @@ class Inodes:
         """The inode of *node*, made when it has none."""
         inode = self._by_node.get(node)
         if inode is None:
-            number = self._numbers.pop(node, None) if self._numbers else None
+            number = self._remembered(node).pop(node, None)
             if number is None:
                 number, self._next = self._next, self._next + 1
             inode = Inode(number, node)
@@ -126,6 +129,9 @@ class Inodes:
             if node.is_within_thread and (scope := node.scope) is not None:
                 self._within.setdefault(scope.thread_id, {})[inode.number] = inode
         return inode
+
+    def _remembered(self, node: Node) -> OrderedDict[Node, int]:
+        return self._directories if node.kind == stat.S_IFDIR else self._files
 
     def existing(self, node: Node) -> Inode | None:
         return self._by_node.get(node)
@@ -187,10 +193,11 @@ class Inodes:
                 inode.pinned_reader = None
             if self._by_node.get(inode.node) is inode:
                 del self._by_node[inode.node]
-                if inode.node.kind == stat.S_IFDIR and inode.node.scope is not None:
-                    self._numbers[inode.node] = inode.number
-                    if len(self._numbers) > _MAX_NUMBERS:
-                        self._numbers.popitem(last=False)
+                if inode.node.scope is not None:
+                    numbers = self._remembered(inode.node)
+                    numbers[inode.node] = inode.number
+                    if len(numbers) > (_MAX_DIRECTORIES if numbers is self._directories else _MAX_FILES):
+                        numbers.popitem(last=False)
 
     def _leave_thread(self, inode: Inode) -> None:
         if inode.node.is_within_thread and (scope := inode.node.scope) is not None:
