@@ -372,3 +372,16 @@ def test_a_listing_does_not_cut_the_log_that_somebody_reads(mount: Mount) -> Non
             rest += piece
         assert first + rest == before
     assert log.read_bytes() == stored.read_bytes() != before
+
+
+def test_a_file_that_is_read_while_the_watch_tells_of_its_save_keeps_its_number(mount: Mount) -> None:
+    # Editors compare it, and say at the next save that somebody else has changed the file.
+    path = mount.path("threads", "Trip to Oslo", "meta.json")
+    for value in range(3):
+        path.write_text(f'{{"metadata": {{"value": "{value}"}}}}\n')
+        number = path.stat().st_ino
+        with path.open() as reader:
+            reader.read()
+            time.sleep(0.06)  # The watch collects changes for 20 ms.
+        time.sleep(0.02)  # Until the kernel has told that it holds the file no longer.
+        assert path.stat().st_ino == number
