@@ -9,11 +9,13 @@ mount nothing. A process that ends, or closes, has the descriptor no longer when
 from __future__ import annotations
 
 import os
+import re
 import time
 
 _MAX_DESCRIPTORS = 1024
 _MAX_S = 0.02
 _INFO_BYTES = 4096
+_FIELDS = re.compile(rb"\nflags:\t(\d+)\nmnt_id:\t(\d+)\n")
 
 
 def open_descriptors(pid: int, inode_number: int, device: str) -> int:
@@ -25,6 +27,7 @@ def open_descriptors(pid: int, inode_number: int, device: str) -> int:
     if not pid or not device:
         return 0
     until_s = time.monotonic() + _MAX_S
+    this_file = b"\nino:\t%d\n" % inode_number
     found = 0
     try:
         directory = os.open(f"/proc/{pid}/fdinfo", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -32,14 +35,14 @@ def open_descriptors(pid: int, inode_number: int, device: str) -> int:
         return 0
     try:
         names = os.listdir(directory)
+        if len(names) > _MAX_DESCRIPTORS:
+            return 0
         for name in names:
-            fields = _fields(directory, name)
-            found += (
-                fields.get(b"ino") == b"%d" % inode_number
-                and int(fields.get(b"flags", b"0"), 8) & os.O_ACCMODE != os.O_RDONLY
-                and _device_of(pid, fields.get(b"mnt_id", b"")) == device
-            )
-            if time.monotonic() > until_s or len(names) > _MAX_DESCRIPTORS:
+            info = _info(directory, name)
+            if this_file in info and (fields := _FIELDS.search(info)):
+                is_writer = int(fields[1], 8) & os.O_ACCMODE != os.O_RDONLY
+                found += is_writer and _device_of(pid, fields[2]) == device
+            if time.monotonic() > until_s:
                 return 0
     except OSError:
         return 0  # It has ended.
@@ -48,17 +51,16 @@ def open_descriptors(pid: int, inode_number: int, device: str) -> int:
     return found
 
 
-def _fields(directory: int, name: str) -> dict[bytes, bytes]:
-    """The fields of one descriptor; none if it was closed meanwhile."""
+def _info(directory: int, name: str) -> bytes:
+    """What ``fdinfo`` has of one descriptor; nothing if it was closed meanwhile."""
     try:
         file = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
-        return {}
+        return b""
     try:
-        lines = os.read(file, _INFO_BYTES).splitlines()
+        return os.read(file, _INFO_BYTES)
     finally:
         os.close(file)
-    return {key: value.strip() for key, _, value in (line.partition(b":") for line in lines)}
 
 
 def _device_of(pid: int, mount_id: bytes) -> str:
