@@ -65,7 +65,7 @@ def test_after_a_failure_of_one_subscriber_all_may_expect_anything(caplog: pytes
 def test_a_change_that_fails_half_way_is_announced_and_counts_as_no_commit() -> None:
     told: list[Change] = []
     announcer = Announcer(first=told.append)
-    with pytest.raises(InterruptedError), announcer.announcing() as changes:
+    with pytest.raises(InterruptedError), announcer.announcing() as changes:  # noqa: PT012 - it fails half-way
         changes.append(CHANGE)
         raise InterruptedError
     assert told == [Change(Part.DOCUMENT, "T", "R", is_own=True)]
