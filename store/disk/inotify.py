@@ -121,8 +121,10 @@ class Watches:
 
     def watch(self, key: DocumentKey) -> bool:
         """Watches what *key* stands for. Whether its changes will be seen."""
-        is_covered = not self._is_losing and any(watch.covers(key) for watch in self._watches)
-        return is_covered or self._add(directory_of(key), key)
+        for watch in self._watches:
+            if watch.covers(key) and not self._is_losing:
+                return True
+        return self._add(directory_of(key), key)
 
     def forget(self, key: DocumentKey) -> None:
         """One watch does not follow *key* any more."""

@@ -51,6 +51,7 @@ class KernelCache:
         self._transcripts = transcripts
         self._inodes = inodes
         self.following = Following(tree.store, self.changed)
+        self.hold = self.following.hold
         self._polls: defaultdict[int, dict[int, pyfuse3.PollHandle]] = defaultdict(dict)
         self._forgetting = Forgetting()
         self.names_are_forgotten = self._forgetting.names_are_forgotten
@@ -71,14 +72,6 @@ class KernelCache:
         await self._forgetting.end()
 
     # ── What is followed ────────────────────────────────────────────────────────────────────────────
-
-    def hold(self, inode: Inode) -> None:
-        """The kernel holds this inode now: changes of what it shows are followed from now on.
-
-        Raises:
-            WouldWait: as a store does, having changed nothing.
-        """
-        self.following.hold(inode)
 
     def release(self, inode: Inode) -> None:
         """The kernel has forgotten this inode."""
