@@ -98,12 +98,14 @@ class Operations(pyfuse3.Operations):
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        directory = self._directory(parent_inode)
-        text = _decoded(name)
+        parent = self.inodes[parent_inode]
+        directory, text = parent.node, _decoded(name)
+        if not isinstance(directory, Directory):
+            raise pyfuse3.FUSEError(errno.ENOTDIR)
         if text == ".":
             return await self.answers.remember(directory)
-        # One that is known from a listing alone is not followed yet.
-        await self.answers.hold(self.inodes[parent_inode])
+        if not parent.is_followed:  # Known from a listing alone.
+            await self.answers.hold(parent)
         if not self.tree.store.is_remote:
             with suppress(WouldWait), without_waiting():
                 return self.answers.remember_at_once(directory.child(text))
