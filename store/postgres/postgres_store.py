@@ -88,6 +88,7 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps, Workers):
 
     def close(self) -> None:
         """Closes the connections; the next call would open new ones."""
+        self.own_workers.close()
         self._leftovers.close()
         self._database.close()
 
