@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from store.changes import Announcer, Change, Watch
 from store.models import Run, RunError, RunStatus, RunStep, RunStepStatus, Thread, ThreadMessage
 from store.names import DocumentKey as DocumentKey
+from store.working import Working
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,8 @@ class LogReader(Protocol):
     def close(self) -> None: ...
 
 
-class Store(Protocol):
-    """Threads, their messages, runs and steps."""
+class Store(Working, Protocol):
+    """Threads, their messages, runs and steps; and, from `Working`, what answers runs."""
 
     location: str
     # Whether each call may go over a network. Where not, `store.waiting` can tell what is answered at once.
@@ -174,7 +175,9 @@ class Store(Protocol):
         ...
 
     def runs_by_status(self, statuses: Collection[RunStatus] = ...) -> Iterator[StatusOfRun]: ...
-    def stale_runs(self, older_than_s: float) -> Iterator[StatusOfRun]: ...
+    def stale_runs(self, older_than_s: float) -> Iterator[StatusOfRun]:
+        """The runs that have not ended, unchanged for *older_than_s* seconds, and without a living worker."""
+        ...
 
     # Steps.
     def append_step(self, thread_id: str, run_id: str, step: RunStep) -> RunStep: ...

@@ -31,6 +31,8 @@ class Part(Enum):
     LOG = "the message log of a thread"
     RUNS = "a run of a thread came or went"
     STEPS = "a step of a run came or went"
+    ANSWER = "the answer of a run grew, began or ended"
+    WORKERS = "a worker came, went or has another state"
     TIMES = "only the thread's mtime changed"
     EVERYTHING = "changes were missed: anything may be other than it was"
 
@@ -120,9 +122,10 @@ class Announcer:
 class Watch:
     """A subscription to the changes of a store: own ones, and those of others in what it follows.
 
-    A key stands for a thread, with its document and log; a run, with its document; or a list. An empty last
-    id stands for a list: ``DocumentKey("")`` for the list of threads, ``DocumentKey(T, "")`` for the runs of
-    T, ``DocumentKey(T, R, "")`` for the steps of R. Changes in what others follow may be reported, too.
+    A key stands for a thread, with its document and log; a run, with its document and the text of its answer;
+    the workers (`store.names.WORKERS`); or a list. An empty last id stands for a list: ``DocumentKey("")``
+    for the list of threads, ``DocumentKey(T, "")`` for the runs of T, ``DocumentKey(T, R, "")`` for the
+    steps of R. Changes in what others follow may be reported, too.
 
     This class hears of own changes alone. A store that can hear of others derives one from it.
     """

@@ -11,6 +11,7 @@ import re
 import uuid
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeGuard
 
 from store.errors import InvalidName
 
@@ -73,6 +74,18 @@ def new_step_id() -> str:
     return f"step-{uuid.uuid4().hex}"
 
 
+def new_worker_id() -> str:
+    return f"worker_{uuid.uuid4().hex}"
+
+
+_WORKER_ID = re.compile("worker_[0-9a-f]{32}")
+
+
+def is_worker_id(name: object) -> TypeGuard[str]:
+    """Whether *name* is the id of a worker of threadfs: one harmless path component."""
+    return isinstance(name, str) and _WORKER_ID.fullmatch(name) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class DocumentKey:
     """Names a Thread (no *run_id*), a Run (no *step_id*) or a RunStep."""
@@ -80,3 +93,7 @@ class DocumentKey:
     thread_id: str
     run_id: str | None = None
     step_id: str | None = None
+
+
+# What a watch follows to hear of workers, and the name that changes of them have; no thread has this id.
+WORKERS = DocumentKey(".threadfs-workers")

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from store import documents, transitions
 from store.api import DocumentKey, Info
@@ -15,10 +15,10 @@ from store.changes import Announcer, Change, Part, change_of
 from store.disk import files, foreign, layout, paths, trees
 from store.disk.durable_names import DurableNames, NamesToSync
 from store.disk.echoes import Echoes
-from store.disk.layout import RUNS, STATUS, STEPS, Parts
+from store.disk.layout import RUNS, STATUS, Parts
 from store.disk.list_times import ListTimes
 from store.disk.listing import Listing
-from store.disk.open_threads import OpenThreads, locked_thread
+from store.disk.open_threads import OpenThread, OpenThreads, locked_thread
 from store.disk.paths import opened, storage_errors
 from store.disk.system_calls import SystemCalls
 from store.errors import AlreadyExists, Damaged, InvalidDocument, NotFound, StorageFailed
@@ -31,6 +31,14 @@ if TYPE_CHECKING:  # It needs the library for watching.
 
 D = TypeVar("D", bound=Document)
 T = TypeVar("T")
+
+
+class Changing(NamedTuple):
+    """A thread that is locked, what was changed in it, and names in it that may not be durable yet."""
+
+    thread: OpenThread
+    changes: list[Change]
+    unsynced: NamesToSync
 
 
 class DocumentFiles(Updates):
@@ -164,16 +172,33 @@ class DocumentFiles(Updates):
                     return found
 
     @contextmanager
+    def _changing(self, thread_id: str) -> Iterator[Changing]:
+        """The thread, locked. After that names become durable, and what was changed is announced."""
+        with (
+            self.announcer.announcing() as changes,
+            self._durable.syncing() as unsynced,
+            locked_thread(self.open_threads, thread_id) as thread,
+        ):
+            self._durable.note(unsynced, (thread_id,), thread.inode)
+            yield Changing(thread, changes, unsynced)
+
+    @contextmanager
     def _held(self, parts: Parts) -> Iterator[int | None]:
         """The directory that *parts* lead to, with its thread locked; its names are durable after it."""
         with self._durable.syncing() as unsynced, locked_thread(self.open_threads, parts[0]) as thread:
             self._durable.note(unsynced, parts[:1], thread.inode)
-            inner = self._open_inner(thread.directory, parts, unsynced) if len(parts) > 1 else None
-            try:
-                yield inner if len(parts) > 1 else thread.directory
-            finally:
-                if inner is not None:
-                    os.close(inner)
+            with self._directory_in(thread, parts, unsynced) as directory:
+                yield directory
+
+    @contextmanager
+    def _directory_in(self, thread: OpenThread, parts: Parts, unsynced: NamesToSync) -> Iterator[int | None]:
+        """The directory that *parts* lead to in a locked *thread*; *unsynced* names are noted."""
+        inner = self._open_inner(thread.directory, parts, unsynced) if len(parts) > 1 else None
+        try:
+            yield inner if len(parts) > 1 else thread.directory
+        finally:
+            if inner is not None:
+                os.close(inner)
 
     def _open_inner(self, thread: int, parts: Parts, unsynced: NamesToSync) -> int | None:
         directory = paths.open_directory(thread, *parts[1:3])
@@ -192,11 +217,17 @@ class DocumentFiles(Updates):
 
     def _rewrite(self, key: DocumentKey, change: Callable[[bytes | None], bytes | None]) -> None:
         """Replaces a document under its thread's lock; see `files.rewrite`."""
+        with self._changing(layout.place(key)[0][0]) as changing:
+            self._rewrite_in(changing, key, change)
+
+    def _rewrite_in(
+        self, changing: Changing, key: DocumentKey, change: Callable[[bytes | None], bytes | None]
+    ) -> None:
         parts, name = layout.place(key)
-        with self.announcer.announcing() as changes, self._held(parts) as directory:
+        with self._directory_in(changing.thread, parts, changing.unsynced) as directory:
             if directory is None:
                 raise self._gone(key)
-            path, on_replaced = layout.path(key), partial(self._replaced, changes, key)
+            path, on_replaced = layout.path(key), partial(self._replaced, changing.changes, key)
             files.rewrite(self._calls, directory, name, path, change, on_replaced)
 
     def _replaced(self, changes: list[Change], key: DocumentKey) -> None:
@@ -206,6 +237,11 @@ class DocumentFiles(Updates):
 
     def _update(self, key: DocumentKey, model: type[D], change: Callable[[D], D]) -> D:
         """Replaces a document by the result of *change*, which gets its model; returns that result."""
+        with self._changing(layout.place(key)[0][0]) as changing:
+            return self.update_in(changing, key, model, change)
+
+    def update_in(self, changing: Changing, key: DocumentKey, model: type[D], change: Callable[[D], D]) -> D:
+        """As `_update`, in a thread that the caller is *changing*."""
         result: list[D] = []
 
         def changed(stored: bytes | None) -> bytes | None:
@@ -217,10 +253,15 @@ class DocumentFiles(Updates):
             new = documents.pretty(after)
             return None if new == stored else new
 
-        self._rewrite(key, changed)
+        self._rewrite_in(changing, key, changed)
         return result[0]
 
     def _add_step(self, key: DocumentKey, data: bytes) -> None:
+        with self._changing(layout.place(key)[0][0]) as changing:
+            self.add_step_in(changing, key, data)
+
+    def add_step_in(self, changing: Changing, key: DocumentKey, data: bytes) -> None:
+        """Adds a step, in a thread that the caller is *changing*. Raises RunNotFound, AlreadyExists."""
         parts, name = layout.place(key)
         step_id = str(key.step_id)
 
@@ -229,18 +270,18 @@ class DocumentFiles(Updates):
                 raise AlreadyExists("step", step_id)
             return data
 
-        with self.announcer.announcing() as changes, self._held(parts[:3]) as run:
+        with self._directory_in(changing.thread, parts[:3], changing.unsynced) as run:
             if run is None or not paths.exists(run, STATUS):
                 raise self._gone(DocumentKey(key.thread_id, key.run_id))
-            steps = trees.ensure_directory(self._calls, run, STEPS, "/".join(parts))
+            steps = trees.ensure_directory(self._calls, self._durable, run, parts)
             try:
-                path, on_replaced = layout.path(key), partial(self._replaced, changes, key)
+                path, on_replaced = layout.path(key), partial(self._replaced, changing.changes, key)
                 files.rewrite(self._calls, steps, name, path, changed, on_replaced)
             except Damaged:  # Something that is no file has the name.
                 raise AlreadyExists("step", step_id) from None
             finally:
                 os.close(steps)
-            changes.append(change_of(Part.STEPS, key))
+            changing.changes.append(change_of(Part.STEPS, key))
 
     def _set_modified(self, parts: Parts, name: str, modified_ns: int, gone: NotFound) -> None:
         waits()

@@ -25,7 +25,7 @@ from store.api import DocumentKey
 from store.changes import Announcer, Change, Part, Watch
 from store.disk import paths
 from store.disk.echoes import Echoes
-from store.disk.layout import Parts
+from store.disk.layout import WORKERS, Parts
 from store.disk.meanings import (
     CAME,
     CAME_OR_WENT,
@@ -272,7 +272,7 @@ class Watches:
             return []
         has_document = parts not in self._awaited and self._is_followed(key_of(parts))
         additions = self._additions
-        if not event.name.startswith("."):
+        if not event.name.startswith(".") or event.name == WORKERS:
             self._follow_event(parts, event)
         changes = changes_of(parts, event.name, event.mask, has_document=has_document)
         # What is watched from now on may have changed unseen since this store has made it.
@@ -308,7 +308,9 @@ class Watches:
             return
         child = (*parts, event.name)
         below = list_in(parts)
-        if below is None:
+        if event.name == WORKERS:
+            self._follow_again(child)
+        elif below is None:
             self._follow_member(child)
         elif child == below:
             self._follow_again(child)

@@ -9,7 +9,7 @@ from store.api import DocumentKey, Info
 from store.changes import Change, Part
 from store.disk import appending, paths
 from store.disk.appending import OpenLog
-from store.disk.document_files import DocumentFiles
+from store.disk.document_files import Changing, DocumentFiles
 from store.disk.durable_names import NamesToSync
 from store.disk.importing import of_place
 from store.disk.layout import LOG, META
@@ -68,15 +68,27 @@ class Messages(DocumentFiles):
         lock = locked_thread(self.open_threads, thread_id)
         with self.announcer.announcing() as changes, self._durable.syncing() as unsynced, lock as thread:
             self._durable.note(unsynced, (thread_id,), thread.inode)
-            if not paths.exists(thread.directory, META):
-                raise self._gone(DocumentKey(thread_id))
-            open_log = self._open_log(thread, unsynced)
-            changes.append(Change(Part.LOG, thread_id, grew=not open_log.is_empty))
-            number = open_log.append(given)
+            open_log, number = self._append_unsynced(Changing(thread, changes, unsynced), given)
             # Other threads write while this one waits for the disk.
             lock.unlock()
             open_log.sync(number)
             self._echoes.note(thread_id, LOG)
+
+    def append_in(self, changing: Changing, line: bytes) -> None:
+        """Appends a line, in a thread that the caller is *changing*; on disk when this returns."""
+        with self._durable.syncing() as unsynced:
+            open_log, number = self._append_unsynced(changing._replace(unsynced=unsynced), [line])
+            open_log.sync(number)
+        self._echoes.note(changing.thread.thread_id, LOG)
+
+    def _append_unsynced(self, changing: Changing, given: Sequence[bytes]) -> tuple[OpenLog, int]:
+        """Writes lines to the log of a locked thread. They are on disk after `OpenLog.sync` of the number."""
+        thread_id = changing.thread.thread_id
+        if not paths.exists(changing.thread.directory, META):
+            raise self._gone(DocumentKey(thread_id))
+        open_log = self._open_log(changing.thread, changing.unsynced)
+        changing.changes.append(Change(Part.LOG, thread_id, grew=not open_log.is_empty))
+        return open_log, open_log.append(given)
 
     def _open_log(self, thread: OpenThread, unsynced: NamesToSync) -> OpenLog:
         name = (thread.thread_id, LOG)

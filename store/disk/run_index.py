@@ -126,6 +126,8 @@ class RunIndex:
         self._times.pop(thread_id, None)
 
     def changed(self, change: Change) -> None:
+        if change.part in (Part.ANSWER, Part.WORKERS):
+            return  # These are in no list, and have no time.
         with self._noting:
             self._touched(change.thread_id)
         if change.part is Part.EVERYTHING:

@@ -16,7 +16,7 @@ from store.disk import filesystems, leftovers
 from store.disk.layout import RUNS, STEPS, Parts
 from store.disk.paths import opened, storage_errors
 from store.disk.system_calls import SystemCalls
-from store.disk.threads import Threads
+from store.disk.workers import Workers
 from store.errors import StorageFailed
 from store.models import RunStatus
 from store.waiting import waits
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # They need the library for watching.
     from store.disk.watching import DiskWatch
 
 
-class ThreadStore(Threads):
+class ThreadStore(Workers):
     """The threads in a directory that other programs may use at the same time.
 
     A missing directory is made. Every change is durable when its method returns. Methods may be called
@@ -68,6 +68,7 @@ class ThreadStore(Threads):
 
     def close(self) -> None:
         """Ends background work, and closes what is open."""
+        self.own_workers.close()
         self.open_threads.close()
         if self._index is not None:
             self._index.close()

@@ -36,26 +36,41 @@ def create(
         AlreadyExists: the name is taken.
     """
     waits()
-    kind, object_id = "thread" if len(parts) == 1 else "run", parts[-1]
     with (
-        storage_errors(f"{kind} {object_id}"),
-        _made_aside(calls, parent, contents, modified_ns) as temporary,
+        storage_errors(_called(parts)),
+        made_aside(calls, parent, contents, modified_ns) as temporary,
     ):
-        try:
-            # Fails, atomically, unless the name is free or an empty directory.
-            calls.rename(parent, temporary, parent, object_id)
-        except OSError as error:
-            if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY):
-                raise AlreadyExists(kind, object_id) from None
-            raise
-        durable.made(parts, parent)
+        put_in_place(calls, durable, parent, temporary, parts)
+
+
+def _called(parts: Parts) -> str:
+    return f"{'thread' if len(parts) == 1 else 'run'} {parts[-1]}"
+
+
+def put_in_place(
+    calls: SystemCalls, durable: DurableNames, parent: int, temporary: str, parts: Parts
+) -> None:
+    """Gives a directory that was `made_aside` its name, durably.
+
+    Raises:
+        AlreadyExists: the name is taken.
+        OSError.
+    """
+    try:
+        # Fails, atomically, unless the name is free or an empty directory.
+        calls.rename(parent, temporary, parent, parts[-1])
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY):
+            raise AlreadyExists("thread" if len(parts) == 1 else "run", parts[-1]) from None
+        raise
+    durable.made(parts, parent)
 
 
 @contextmanager
-def _made_aside(
-    calls: SystemCalls, parent: int, contents: Contents, modified_ns: int | None
+def made_aside(
+    calls: SystemCalls, parent: int, contents: Contents, modified_ns: int | None = None
 ) -> Iterator[str]:
-    """A synced directory under a temporary name in *parent*."""
+    """A synced directory under a temporary name in *parent*; a block that fails leaves none."""
     temporary = files.temporary_name()
     try:
         _write(calls, parent, temporary, contents, modified_ns)
@@ -84,20 +99,27 @@ def _write(calls: SystemCalls, parent: int, name: str, contents: Contents, modif
         os.close(child)
 
 
-def ensure_directory(calls: SystemCalls, parent: int, name: str, path: str) -> int:
-    """The directory *name*, made when it is missing, for the caller to close.
+def ensure_directory(calls: SystemCalls, durable: DurableNames, parent: int, parts: Parts) -> int:
+    """The directory that *parts* lead to, made in *parent* when it is missing, for the caller to close.
+
+    Its name is durable, also if another program has made it.
 
     Raises:
         Damaged: something else has the name.
     """
-    with storage_errors(path):
+    with storage_errors("/".join(parts)):
         with suppress(FileExistsError):
-            calls.make_directory(parent, name)
-        # Also when it was there: who made it may not have synced it yet.
-        calls.sync(parent)
-        directory = paths.open_directory(parent, name)
-    if directory is None:
-        raise Damaged(path, "not a directory")
+            calls.make_directory(parent, parts[-1])
+            durable.forget(parts)
+        directory = paths.open_directory(parent, parts[-1])
+        if directory is None:
+            raise Damaged("/".join(parts), "not a directory")
+        try:
+            with durable.syncing() as unsynced:
+                durable.note(unsynced, parts, os.fstat(directory).st_ino)
+        except BaseException:
+            os.close(directory)
+            raise
     return directory
 
 
