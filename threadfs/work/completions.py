@@ -130,7 +130,7 @@ class Completion:
         status = error.get("code") if isinstance(error, dict) else None
         if not self.has_begun and isinstance(status, int) and 400 <= status < 600:
             return of_status(status, said, has_key=self.key is not None)
-        return BrokenOff(f"the endpoint ended its answer with an error{f': {said}' if said else ''}")
+        return BrokenOff("the endpoint ended its answer with an error", said)
 
 
 def parsed(data: str | bytes) -> dict[str, Any]:

@@ -7,11 +7,9 @@ servers learn that nobody wants the answer.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
 
 import httpx2
 import trio
@@ -109,19 +107,23 @@ class Endpoint:
         """
         async with self._asked("GET", "models", accept=_JSON) as response:
             await self._check(response)
-            listed = parsed(await _read(response, _MAX_MODELS_BYTES)).get("data")
-        if not isinstance(listed, list):
-            raise EndpointAtFault("the endpoint's list of models is none")
-        return [one["id"] for one in listed if isinstance(one, dict) and isinstance(one.get("id"), str)]
+            try:
+                found = parsed(await _read(response, _MAX_MODELS_BYTES))["data"] or []
+                return [str(model["id"]) for model in found]
+            except (BrokenOff, LookupError, TypeError):
+                raise EndpointAtFault(f"what is at {self.url}/models is no list of models") from None
 
-    async def answers_requests(self) -> None:
-        """Asks for nothing, to learn whether the endpoint would take a request. Raises Failure if not."""
+    async def check(self) -> None:
+        """Asks for nothing, to learn whether the endpoint takes requests at all. Raises Failure if not."""
         async with self._asked("POST", "chat/completions", accept=_JSON, content=b"{}") as response:
             if response.status_code not in (400, 413, 422):
                 await self._check(response)
 
-    async def complete(self, request: dict[str, Any], on_text: Callable[[str], None]) -> Completion:
+    async def complete(self, request: bytes, on_text: Callable[[str], None]) -> Completion:
         """Asks for a completion. *on_text* gets its text, piece by piece.
+
+        Args:
+            request: the JSON of a request for a stream.
 
         Raises:
             BrokenOff: the answer has no end, or what came is none.
@@ -142,11 +144,8 @@ class Endpoint:
             raise (BrokenOff if completion.has_begun else EndpointAtFault)(f"the endpoint's answer {why}")
         return completion
 
-    async def _stream(
-        self, request: dict[str, Any], completion: Completion, until_end: trio.CancelScope
-    ) -> None:
-        content = json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
-        async with self._asked("POST", "chat/completions", accept=_EVENTS, content=content) as response:
+    async def _stream(self, request: bytes, completion: Completion, until_end: trio.CancelScope) -> None:
+        async with self._asked("POST", "chat/completions", accept=_EVENTS, content=request) as response:
             await self._check(response)
             if (media_type := _media_type(response)) == _JSON:
                 # It ignores ``stream``.
@@ -162,7 +161,7 @@ class Endpoint:
             async for event in httpx2.EventSource(response, _MAX_EVENT_BYTES):
                 completion.take(event.event, event.data)
                 if completion.is_done and (completion.failure or completion.is_too_long):
-                    # Leaving the loop would leave what it iterates over unfinished; this closes the connection.
+                    # Leaving the loop would leave what it iterates over unfinished. This closes it all.
                     until_end.cancel()
                 elif completion.is_done:
                     # With the end of the stream the connection can be used again.

@@ -27,9 +27,18 @@ _MAX_SAID_BYTES = 1024
 
 
 class Failure(Exception):
-    """The text is one line for people; *code* is one of OpenAI's codes for ``last_error``."""
+    """The text is one line: *reason*, in our words, and what the endpoint *said*, which may repeat a prompt.
+
+    ``code`` is one of OpenAI's codes for ``last_error``. *status* is that of the endpoint's answer, if it
+    was an error of HTTP.
+    """
 
     code = "server_error"
+
+    def __init__(self, reason: str, said: str = "", status: int | None = None) -> None:
+        super().__init__(f"{reason}: {said}" if said else reason)
+        self.reason = reason
+        self.status = status
 
 
 class EndpointAtFault(Failure):
@@ -45,8 +54,8 @@ class RateLimited(Failure):
 
     code = "rate_limit_exceeded"
 
-    def __init__(self, reason: str, after_s: float | None = None) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: str, said: str, status: int, after_s: float | None) -> None:
+        super().__init__(reason, said, status)
         self.after_s = after_s
 
 
@@ -79,20 +88,21 @@ def shortened(said: str, key: str | None = None, max_bytes: int = _MAX_SAID_BYTE
 
 def of_status(status: int, said: str, *, has_key: bool, after_s: float | None = None) -> Failure:
     """The failure that an HTTP status stands for; *said* is the endpoint's explanation, or empty."""
-    because = f": {said}" if said else ""
     if status in (401, 403):
         # In our words, as some endpoints repeat the key in theirs.
-        hint = "refuses the key" if has_key else "wants a key (--key-file FILE)"
-        return KeyRefused(f"the endpoint {hint}: HTTP status {status}")
+        what = "refuses the key" if has_key else "wants a key (--key-file FILE)"
+        return KeyRefused(f"the endpoint {what}, with status {status}", status=status)
     if status == 429:
-        return RateLimited(f"the endpoint has had too many requests (429){because}", after_s)
+        return RateLimited("the endpoint has had too many requests (429)", said, status, after_s)
     if status in (400, 413, 422):
-        return PromptRefused(f"the endpoint refuses the conversation ({status}){because}")
+        return PromptRefused(f"the endpoint refuses the conversation ({status})", said, status)
     if status == 404:
-        return NotThere(f"the endpoint does not know the model, or the path (404){because}")
+        return NotThere("the endpoint does not know the model, or the path (404)", said, status)
     if 300 <= status < 400:
-        return EndpointAtFault(f"the endpoint redirects to another place ({status}), and is not followed")
-    return EndpointAtFault(f"the endpoint fails ({status}){because}")
+        return EndpointAtFault(
+            f"the endpoint redirects to another place ({status}): give that", status=status
+        )
+    return EndpointAtFault(f"the endpoint fails ({status})", said, status)
 
 
 def retry_after_s(header: str | None) -> float | None:
@@ -100,13 +110,12 @@ def retry_after_s(header: str | None) -> float | None:
     if header is None:
         return None
     try:
-        return (
-            max(0.0, float(header))
-            if header.strip().isdigit()
-            else max(0.0, parsedate_to_datetime(header).timestamp() - time())
+        found = (
+            float(header) if header.strip().isdigit() else parsedate_to_datetime(header).timestamp() - time()
         )
     except (ValueError, TypeError, OverflowError):
         return None
+    return max(0.0, found)
 
 
 def in_words(error: BaseException) -> str:

@@ -163,7 +163,11 @@ def _chat_messages(item: Item) -> Iterator[ChatMessage]:
         "role": "assistant",
         "content": "",
         "tool_calls": [
-            {"id": call.id, "type": "function", "function": {"name": _name(call), "arguments": call.arguments}}
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": _name(call), "arguments": call.arguments},
+            }
             for call in item
         ],
     }
@@ -199,9 +203,8 @@ def _joined(messages: Iterable[ChatMessage]) -> list[ChatMessage]:
     joined: list[ChatMessage] = []
     for message in messages:
         before = joined[-1] if joined else None
-        if before is None or before["role"] != message["role"] or message["role"] == "tool":
-            joined.append(message)
-        elif "tool_calls" in before:
+        is_alone = message["role"] == "tool" or "tool_calls" in (before or ())
+        if before is None or before["role"] != message["role"] or is_alone:
             joined.append(message)
         else:
             joined[-1] = {**before, **message, "content": _both(before["content"], message["content"])}
