@@ -196,8 +196,13 @@ def scripted() -> Iterator[ScriptedEndpoint]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: object) -> None:
+            pass  # Who asked has gone.
+
+    server = Server(("127.0.0.1", 0), Handler)
     endpoint.url = f"http://127.0.0.1:{server.server_port}/v1"
     serving = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     serving.start()
@@ -206,4 +211,4 @@ def scripted() -> Iterator[ScriptedEndpoint]:
     finally:
         server.shutdown()
         serving.join()
-        server.socket.close()
+        server.server_close()

@@ -40,7 +40,7 @@ def conversation_of(store: Store, run: Run, *, may_be_cut: bool = False) -> Conv
         with suppress(NotFound, Damaged):
             runs.append(store.get_run(thread_id, run_id))
             steps[run_id] = store.list_steps(thread_id, run_id)
-    return Conversation(thread, messages, runs, steps)
+    return Conversation(thread, list(messages), runs, steps)
 
 
 def too_long() -> PromptRefused:

@@ -12,6 +12,7 @@ from collections import deque
 import trio
 
 from store import StorageFailed
+from store.errors import RunLost
 from store.working import Answer
 
 log = logging.getLogger("threadfs")
@@ -46,6 +47,8 @@ class Growth:
         text = "".join(self._pieces.popleft() for _ in range(len(self._pieces)))
         try:
             self._answer.append(text)
+        except RunLost:
+            pass  # It was deleted; whoever looks at the run will hear of that.
         except StorageFailed as error:
             if not self._is_refused:
                 log.warning("%s@%s: %s", self._answer.run.id, self._answer.run.thread_id, error)

@@ -107,7 +107,7 @@ class Worker:
             watch.follow(WORKERS)
             watch.follow(DocumentKey(""))
         except StorageFailed as error:
-            log.info("changes are not reported, and looked for: %s", error)
+            log.warning("the store is looked at once a second, as it cannot be watched: %s", error)
             return NoWatch()
         return watch
 
