@@ -191,6 +191,7 @@ class Worker:
                 await self._give_up_on_those_handed_back(registration)
             if self._settings.once and self._is_done():
                 return
+            self._state_changed.set()
             is_complete = is_reported and not self._is_refused
             with trio.move_on_after(inf if is_complete else self._settings.compares_s) as until_compared:
                 await self._may_claim.wait()
@@ -248,7 +249,6 @@ class Worker:
         except RunWaits as error:
             if run.thread_id in self._waiting:
                 self._waiting[run.thread_id] = _why(error)
-                self._state_changed.set()
         except (StatusChanged, NotFound):
             pass  # Somebody was faster.
         except StoreError as error:
