@@ -113,6 +113,7 @@ class Worker:
 
     async def _work(self, watch: Watch, registration: Registration) -> None:
         means = Means(self._store, watch, self._endpoint, self._availability, self._settings)
+        await self._take_over()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._clear_up)
             nursery.start_soon(self._show_state, registration)
@@ -147,17 +148,20 @@ class Worker:
             self._may_have_died.set()
 
     async def _clear_up(self) -> None:
-        """Has the runs of workers that died answered by others."""
+        """Has the runs of workers that die answered by others."""
         while True:
-            self._may_have_died = trio.Event()
-            try:
-                for run in await trio.to_thread.run_sync(self._store.take_over):
-                    log.warning("%s@%s: its worker died: %s", run.id, run.thread_id, run.status)
-            except StorageFailed as error:
-                log.warning("%s", error)
-            self._may_claim.set()
             with trio.move_on_after(self._settings.compares_s if self._store.is_remote else inf):
                 await self._may_have_died.wait()
+            self._may_have_died = trio.Event()
+            await self._take_over()
+
+    async def _take_over(self) -> None:
+        try:
+            for run in await trio.to_thread.run_sync(self._store.take_over):
+                log.warning("%s@%s: its worker died: %s", run.id, run.thread_id, run.status)
+        except StorageFailed as error:
+            log.warning("%s", error)
+        self._may_claim.set()
 
     def _endpoint_changed(self) -> None:
         self._may_claim.set()
