@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from math import inf
 
 import trio
@@ -39,6 +40,8 @@ from threadfs.work.settings import Settings
 log = logging.getLogger("threadfs")
 
 _MAX_NOTES = 20
+# How often another run of a thread may turn out to go first, while others claim runs as well.
+_MAX_TURNS = 10
 # Changes that may put a run into the queue, or end one.
 _OF_RUNS = (Part.THREADS, Part.RUNS, Part.DOCUMENT, Part.EVERYTHING)
 
@@ -241,26 +244,32 @@ class Worker:
                 nursery.start_soon(self._answer, answering)
 
     async def _claim(self, registration: Registration, run: QueuedRun) -> Answer | None:
-        """Claims a run, if it is still there and its turn."""
+        """Claims a run, or the one in its thread that goes first, if it is still there and its turn."""
+        thread_id = run.thread_id
         # Noted before, so that a change in the meantime is not missed.
-        self._waiting[run.thread_id] = ""
-        try:
-            answer = await trio.to_thread.run_sync(
-                lambda: registration.claim(
-                    run.thread_id, run.run_id, yields_to=lambda other: self._queue.wants(run.thread_id, other)
-                )
-            )
-        except RunWaits as error:
-            if run.thread_id in self._waiting:
-                self._waiting[run.thread_id] = _why(error)
-        except (StatusChanged, NotFound):
-            pass  # Somebody was faster.
-        except StoreError as error:
-            self._tell_refused(error)
-        else:
-            self._waiting.pop(run.thread_id, None)
-            self._refusal = ""
-            return answer
+        self._waiting[thread_id] = ""
+        claim = partial(
+            registration.claim, thread_id, yields_to=lambda other: self._queue.wants(thread_id, other)
+        )
+        next_id = run.run_id
+        for _ in range(_MAX_TURNS):
+            try:
+                answer = await trio.to_thread.run_sync(claim, next_id)
+            except RunWaits as error:
+                if error.status == RunStatus.queued:
+                    next_id = error.other_id  # The store knows better which one is older.
+                    continue
+                if thread_id in self._waiting:
+                    self._waiting[thread_id] = _why(error)
+            except (StatusChanged, NotFound):
+                pass  # Somebody was faster.
+            except StoreError as error:
+                self._tell_refused(error)
+            else:
+                self._waiting.pop(thread_id, None)
+                self._refusal = ""
+                return answer
+            return None
         return None
 
     async def _answer(self, answering: Answering) -> None:
