@@ -18,7 +18,6 @@ from store import (
     Change,
     DocumentKey,
     NotFound,
-    NoWatch,
     Part,
     RunStatus,
     StatusChanged,
@@ -27,8 +26,8 @@ from store import (
     StoreError,
     Watch,
 )
-from store.api import WORKERS
 from store.errors import RunWaits
+from store.names import WORKERS
 from store.working import Answer, Outcome, Registration, WorkerState
 from threadfs.work import outcomes
 from threadfs.work.answering import Answering, Means
@@ -104,14 +103,11 @@ class Worker:
             watch.close()
 
     def _watched(self, heard: Callable[[Change], None]) -> Watch:
-        self._store.index_runs()
-        try:
-            watch = self._store.watch(heard)
-            watch.follow(WORKERS)
-            watch.follow(DocumentKey(""))
-        except StorageFailed as error:
-            log.warning("the store is looked at once a second, as it cannot be watched: %s", error)
-            return NoWatch()
+        watch = self._store.watch(heard)
+        watch.follow(WORKERS)
+        watch.follow(DocumentKey(""))
+        if watch.lack:
+            log.warning("the store is looked at once a second: %s", watch.lack)
         return watch
 
     async def _work(self, watch: Watch, registration: Registration) -> None:
