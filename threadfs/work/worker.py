@@ -104,9 +104,7 @@ class Worker:
 
     def _watched(self, heard: Callable[[Change], None]) -> Watch:
         watch = self._store.watch(heard)
-        watch.follow(WORKERS)
-        watch.follow(DocumentKey(""))
-        if watch.lack:
+        if not watch.follow(DocumentKey("")) and watch.lack:
             log.warning("the store is looked at once a second: %s", watch.lack)
         return watch
 
@@ -114,7 +112,7 @@ class Worker:
         means = Means(self._store, watch, self._endpoint, self._availability, self._settings)
         await self._take_over()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._clear_up)
+            nursery.start_soon(self._clear_up, watch)
             nursery.start_soon(self._show_state, registration)
             nursery.start_soon(self._keep_looking, nursery.cancel_scope)
             await self._claim_runs(means, registration, nursery)
@@ -146,10 +144,12 @@ class Worker:
         if change.part in (Part.WORKERS, Part.EVERYTHING):
             self._may_have_died.set()
 
-    async def _clear_up(self) -> None:
+    async def _clear_up(self, watch: Watch) -> None:
         """Has the runs of workers that die answered by others."""
         while True:
-            with trio.move_on_after(self._settings.compares_s if self._store.is_remote else inf):
+            is_reported = await trio.to_thread.run_sync(watch.follow, WORKERS)
+            is_reported &= not self._store.is_remote  # Nobody tells of the end of a connection.
+            with trio.move_on_after(inf if is_reported else self._settings.compares_s):
                 await self._may_have_died.wait()
             self._may_have_died = trio.Event()
             await self._take_over()
