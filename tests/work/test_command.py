@@ -142,9 +142,7 @@ def test_an_endpoint_that_wants_a_key_is_waited_for_and_the_run_stays(
 # ── Keys ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_key_that_others_can_read_is_refused(
-    place: Path, endpoint: ScriptedEndpoint, tmp_path: Path
-) -> None:
+def test_a_key_that_others_can_read_is_refused(refuses: Refuses, tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("sk-secret")
     key.chmod(0o640)
