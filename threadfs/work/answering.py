@@ -23,6 +23,7 @@ from store import (
     Store,
     StoreError,
     Watch,
+    attempts,
 )
 from store.errors import RunLost
 from store.options import options_of
@@ -219,8 +220,7 @@ class Answering:
         except StoreError:
             return True  # As far as is known.
         self._status = stored.status
-        is_this = (stored.worker, stored.tries) == (self.run.worker, self.run.tries)
-        return is_this and stored.status is RunStatus.in_progress
+        return attempts.is_of(stored, self.run) and stored.status is RunStatus.in_progress
 
     # ── The end ─────────────────────────────────────────────────────────────────────────────────────────
 
