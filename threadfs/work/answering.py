@@ -98,6 +98,7 @@ class Answering:
         finally:
             if not is_over:
                 with trio.move_on_after(self._means.settings.stops_s, shield=True):
+                    await self._growth.end()
                     await self._hand_back()
             self._answer.close()
         if run is not None:
@@ -110,7 +111,6 @@ class Answering:
         with trio.CancelScope() as while_wanted:
             try:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._growth.write_on)
                     nursery.start_soon(self._cancel_when_unwanted, while_wanted)
                     outcome = await self._ask()
                     nursery.cancel_scope.cancel()
@@ -120,7 +120,7 @@ class Answering:
                 outcome = self._failed(Failure("the worker failed"))
         if while_wanted.cancelled_caught:
             outcome = outcomes.of_cancel(self._status)
-        await self._growth.write()
+        await self._growth.end()
         return outcome
 
     def _failed(self, failure: Failure) -> Outcome:

@@ -67,7 +67,7 @@ class Worker:
         self._endpoint = endpoint
         self._settings = settings
         self._availability = Availability(endpoint, settings, self._endpoint_changed)
-        self._queue = Queue(store, settings)
+        self._queue = Queue(store, settings, lambda: self._availability.model)
         self._answering: dict[DocumentKey, Answering] = {}
         # Why the next run of a thread has to wait, until something changes in the thread.
         self._waiting: dict[str, str] = {}
