@@ -2,9 +2,9 @@
 
     python -m bench.endpoint TOKENS INTERVAL_S
 
-Each token is a blank and the value of `time.monotonic_ns`, which all processes of the machine share. Writes its
-URL to stdout, then a line for each thing that happens: ``asked NS`` and ``closed NS``. A prompt that ends with
-``hold`` gets one token and no end. The process ends when stdin is closed.
+Each token is a blank and the value of `time.monotonic_ns`, which all processes of the machine share. It writes
+its URL to stdout, then a line for each thing that happens: ``asked NS`` and ``closed NS``. A prompt that ends
+with ``hold`` gets one token and no end. The process ends when stdin is closed.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m bench.working [--quick] [--dir DIRECTORY]
 
-The endpoint is `bench.endpoint`, which answers at once: its own part of each time is beside it. The store is in
-DIRECTORY (the repository's), which should be on a real disk; the worker and the endpoint are processes of their
-own. What is read while it grows is read from the store. Exits 1 when a target is missed.
+The endpoint is `bench.endpoint`, which answers at once: its own part of each time is beside it. The store is
+in DIRECTORY (the repository's), which should be on a real disk; the worker and the endpoint are processes of
+their own. What is read while it grows is read from the store. Exits 1 when a target is missed.
 """
 
 from __future__ import annotations
@@ -167,6 +167,10 @@ def lag_and_cpu(store: ThreadStore, place: Path, tokens: int) -> Iterator[Figure
     thread_id = store.create_thread(Thread()).id
     lags = []
     with clock(tokens, 1 / 77) as endpoint, worker(place, endpoint.url) as process:
+        warm = ask(store, store.create_thread(Thread()).id, "hold")
+        endpoint.next("asked")
+        store.cancel_run(warm.thread_id, warm.id)
+        endpoint.next("closed")
         before = cpu_s(process.pid)
         run = ask(store, thread_id)
         size = 0

@@ -1,7 +1,7 @@
 """Text on its way from the endpoint into the store.
 
 The event loop never waits for a disk: a thread of each answer writes, and what comes meanwhile is written
-together. It needs no answer from the thread, which makes this cheaper than `trio.to_thread` for each token. The
+together. The loop waits for no reply, so this costs less than `trio.to_thread` would for each token. The
 store keeps in memory what it could not write, so that a full disk costs others the sight of the text only.
 """
 
