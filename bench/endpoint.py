@@ -2,8 +2,8 @@
 
     python -m bench.endpoint TOKENS INTERVAL_S
 
-Each token is a blank and the value of `time.monotonic_ns`, which all processes of the machine share. It writes
-its URL to stdout, then a line for each thing that happens: ``asked NS`` and ``closed NS``. A prompt that ends
+Each token is a blank and the value of `time.monotonic_ns`, which all processes of the machine share. Its URL
+goes to stdout, then a line for each thing that happens: ``asked NS`` and ``closed NS``. A prompt that ends
 with ``hold`` gets one token and no end. The process ends when stdin is closed.
 """
 
