@@ -69,6 +69,7 @@ class Answering:
         self._means = means
         self._answer = answer
         self._growth = Growth(answer)
+        self._followed = (self.key, DocumentKey(answer.run.thread_id, ""))
         self._may_have_changed = trio.Event()
         # Once somebody else has changed it: the status of the run, `None` if it was deleted.
         self._status: RunStatus | None = RunStatus.in_progress
@@ -101,6 +102,8 @@ class Answering:
                     await self._growth.end()
                     await self._hand_back()
             self._answer.close()
+            for key in self._followed:
+                self._means.watch.forget(key)
         if run is not None:
             self._report(run, time.monotonic() - began_s)
         return None if run is None else run.status
@@ -205,9 +208,8 @@ class Answering:
 
     def _follow(self) -> bool:
         """Whether changes of the run will be reported."""
-        watch = self._means.watch
         try:
-            return watch.follow(self.key) and watch.follow(DocumentKey(self.run.thread_id, ""))
+            return all([self._means.watch.follow(key) for key in self._followed])
         except StoreError:
             return False
 
