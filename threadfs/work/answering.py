@@ -209,7 +209,7 @@ class Answering:
     def _follow(self) -> bool:
         """Whether changes of the run will be reported."""
         try:
-            return all([self._means.watch.follow(key) for key in self._followed])
+            return all(self._means.watch.follow(key) for key in self._followed)
         except StoreError:
             return False
 

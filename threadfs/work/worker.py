@@ -7,9 +7,9 @@ workers that have died; only what no watch covers is compared once a second.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from math import inf
 
 import trio
@@ -246,13 +246,25 @@ class Worker:
         thread_id = run.thread_id
         # Noted before, so that a change in the meantime is not missed.
         self._waiting[thread_id] = ""
-        claim = partial(
-            registration.claim, thread_id, yields_to=lambda other: self._queue.wants(thread_id, other)
-        )
+        is_stopping = threading.Event()
+
+        def claim(run_id: str) -> Answer:
+            answer = registration.claim(
+                thread_id, run_id, yields_to=lambda other: self._queue.wants(thread_id, other)
+            )
+            if is_stopping.is_set():
+                with answer:
+                    pass  # It is handed back.
+            return answer
+
         next_id = run.run_id
         for _ in range(_MAX_TURNS):
             try:
-                answer = await trio.to_thread.run_sync(claim, next_id)
+                # The disk may take long, but not a worker that stops.
+                answer = await trio.to_thread.run_sync(claim, next_id, abandon_on_cancel=True)
+            except trio.Cancelled:
+                is_stopping.set()
+                raise
             except RunWaits as error:
                 if error.status == RunStatus.queued:
                     next_id = error.other_id  # The store knows better which one is older.
