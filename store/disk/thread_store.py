@@ -110,6 +110,11 @@ class ThreadStore(Workers):
                 return self._watches.await_documents(parts, without)
         return False
 
+    def follow_all_runs(self, watch: Watch) -> bool:
+        """Whether the index follows all runs: what it follows is reported to all watches."""
+        self.index_runs()
+        return self._index is not None and self._index.follows_all_runs
+
     def reports_all_of(self, thread_id: str) -> bool:
         return self._index is not None and self._index.follows_all_of(thread_id)
 

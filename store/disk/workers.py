@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Self, TypeVar
@@ -128,19 +128,22 @@ class Workers(Threads, Claims):
         found = dict(self.own_workers.left)
         found |= {DocumentKey(*answer[:2]): file.worker for file in dead for answer in file.answers}
         if dead or not self._has_looked:
-            found |= dict(self._claimed_by_dead())
+            found |= dict(self._claimed_by_dead({file.worker for file in dead}))
         for key, worker in found.items():
             yield key.thread_id, partial(self._bury, key, worker)
         if not self._has_looked:
             for thread_id, run_id, _ in list(self.runs_by_status([RunStatus.requires_action])):
                 yield thread_id, partial(held_thread.queue_with_outputs, run_id=run_id)
 
-    def _claimed_by_dead(self) -> Iterator[tuple[DocumentKey, str]]:
-        """The runs in progress whose worker does not live; its lock file may be lost since a power cut."""
+    def _claimed_by_dead(self, dead: Collection[str]) -> Iterator[tuple[DocumentKey, str]]:
+        """The runs in progress whose worker does not live; its lock file may be lost since a power cut.
+
+        The locks of *dead* workers are held by this program.
+        """
         for thread_id, run_id, _ in self.runs_by_status([RunStatus.in_progress, RunStatus.cancelling]):
             with suppress(NotFound, Damaged):
                 worker = self.get_run(thread_id, run_id).worker
-                if worker is not None and not worker_locks.lives(self.root, worker):
+                if worker is not None and (worker in dead or not worker_locks.lives(self.root, worker)):
                     yield DocumentKey(thread_id, run_id), worker
 
     def _bury(self, key: DocumentKey, worker: str, thread: HeldThread) -> Run | None:

@@ -23,6 +23,7 @@ COMMANDS = {
     "prune": "delete threads or runs that have not changed for some time",
     "expire": "expire abandoned runs",
     "wait": "wait until a run has ended",
+    "work": "answer queued runs through an endpoint for chat completions",
 }
 # `mount` may be left out; `unmount` is a common slip for umount.
 ALIASES = {"mount": "mount", "unmount": "umount"}

@@ -98,7 +98,7 @@ def _mount_options(text: str) -> dict[str, str]:
 
 def run(options: argparse.Namespace) -> int:
     from threadfs import stores
-    from threadfs.commands import background
+    from threadfs.commands import background, logs
     from threadfs.mounting.place import MountFailed, check_apart, clear_dead, place_lock
     from threadfs.mounting.serving import Settings
 
@@ -139,7 +139,7 @@ def run(options: argparse.Namespace) -> int:
             server = background.Server(location, place, settings, lock, options.create)
             log = mount_options.get("log") or options.log
             if options.foreground:
-                background.log_to(log)
+                logs.log_to(log)
                 server.serve(_warn if log else lambda warning: None)  # A log on stderr has the warning.
                 return 0
             log_file = background.log_file_for(place, log)
