@@ -110,6 +110,7 @@ class Editions:
             text = self._existing_or_new(thread_id, edition)
             text.update(store)
             if text.is_current:
+                self._keep(text)
                 return text
             self._end(thread_id, edition)
 
@@ -127,11 +128,14 @@ class Editions:
             text = self._texts.get((thread_id, edition))
             if text is None:
                 text = self._texts[thread_id, edition] = self._make(thread_id)
-            self._last[thread_id] = text
-            self._last.move_to_end(thread_id)
+            return text
+
+    def _keep(self, text: GrowingText) -> None:
+        with self._lock:
+            self._last[text.thread_id] = text
+            self._last.move_to_end(text.thread_id)
             if len(self._last) > _MAX_KEPT:
                 self._last.popitem(last=False)
-            return text
 
 
 @dataclass(frozen=True, slots=True)
