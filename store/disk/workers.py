@@ -13,6 +13,7 @@ from typing import Self, TypeVar
 from store import documents, held_thread, names
 from store.answering import StoredAnswer
 from store.api import DocumentKey, StatusOfRun
+from store.claims import Claims
 from store.disk import paths, reading, trees, worker_locks
 from store.disk.held_thread import DiskHeldThread, EndedRuns
 from store.disk.layout import META, RUNS, STATUS, answer_name
@@ -28,7 +29,7 @@ from store.working import GrowingAnswer, Worker, WorkerState, any_run
 T = TypeVar("T")
 
 
-class Workers(Threads):
+class Workers(Threads, Claims):
     """The part of the store that `store.working.Working` describes."""
 
     def __init__(self, location: str, calls: SystemCalls) -> None:
@@ -46,7 +47,7 @@ class Workers(Threads):
                 raise self._gone(DocumentKey(thread_id))
             return work(DiskHeldThread(self, self._calls, thread, self._ended))
 
-    # ── Asking and claiming ─────────────────────────────────────────────────────────────────────────────
+    # ── Asking ─────────────────────────────────────────────────────────────────────────────
 
     def ask(self, thread_id: str, message: ThreadMessage, run: Run) -> tuple[ThreadMessage, Run]:
         """See `store.working.Working.ask`."""
@@ -79,18 +80,6 @@ class Workers(Threads):
             number = getattr(error, "errno", None) or errno.EEXIST
             reason = f"the message is stored, but no run was made: {os.strerror(number)}"
             raise StorageFailed(number, parts[0], reason) from error
-
-    def claim_run(self, thread_id: str, run_id: str, *, yields_to: Callable[[Run], bool] = any_run) -> Run:
-        """See `store.working.Working.claim_run`."""
-        names.checked(run_id)
-        return self.hold(thread_id, lambda thread: held_thread.claim(thread, run_id, None, yields_to))
-
-    def set_tool_output(self, thread_id: str, run_id: str, call_id: str, output: str) -> Run:
-        """See `store.working.Working.set_tool_output`."""
-        names.checked(run_id)
-        return self.hold(
-            thread_id, lambda thread: held_thread.set_tool_output(thread, run_id, call_id, output)
-        )
 
     # ── Workers ─────────────────────────────────────────────────────────────────────────────────────────
 
