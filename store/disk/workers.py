@@ -13,10 +13,11 @@ from typing import Self, TypeVar
 from store import documents, held_thread, names
 from store.answering import StoredAnswer
 from store.api import DocumentKey, StatusOfRun
-from store.claims import Claims
+from store.changes import Change, Part
+from store.claims import Claims, OwnWorkers
 from store.disk import paths, reading, trees, worker_locks
 from store.disk.held_thread import DiskHeldThread, EndedRuns
-from store.disk.layout import META, RUNS, STATUS, answer_name
+from store.disk.layout import META, RUNS, STATUS, WORKERS, answer_name
 from store.disk.paths import opened, storage_errors
 from store.disk.system_calls import SystemCalls
 from store.disk.threads import Threads
@@ -35,17 +36,16 @@ class Workers(Threads, Claims):
     def __init__(self, location: str, calls: SystemCalls) -> None:
         super().__init__(location, calls)
         self._ended = EndedRuns()
-        # Runs that a worker of this program, which lives, has claimed and left; by run, the worker.
-        self._left: dict[DocumentKey, str] = {}
+        self.own_workers = OwnWorkers[DiskRegistration]()
         # Whether all runs have been looked at for what dead workers left before this store was opened.
         self._has_looked = False
 
     def hold(self, thread_id: str, work: Callable[[HeldThread], T]) -> T:
         """The result of *work* on the thread, which is locked meanwhile. Raises ThreadNotFound."""
-        with self._locked(names.checked(thread_id)) as thread:
-            if not paths.exists(thread.directory, META):
+        with self._changing(names.checked(thread_id)) as changing:
+            if not paths.exists(changing.thread.directory, META):
                 raise self._gone(DocumentKey(thread_id))
-            return work(DiskHeldThread(self, self._calls, thread, self._ended))
+            return work(DiskHeldThread(self, self._calls, changing, self._ended))
 
     # ── Asking ─────────────────────────────────────────────────────────────────────────────
 
@@ -55,10 +55,11 @@ class Workers(Threads, Claims):
         run = run.model_copy(update={"thread_id": thread_id}).with_extra(asked=message.id)
         line, parts = documents.line(message), (thread_id, RUNS, names.checked(run.id))
         contents: trees.Contents = {STATUS: documents.pretty(run)}
-        with self._locked(thread_id) as thread:
-            if not paths.exists(thread.directory, META):
+        with self._changing(thread_id) as changing:
+            directory = changing.thread.directory
+            if not paths.exists(directory, META):
                 raise self._gone(DocumentKey(thread_id))
-            runs = trees.ensure_directory(self._calls, thread.directory, RUNS, f"{thread_id}/{RUNS}")
+            runs = trees.ensure_directory(self._calls, directory, RUNS, f"{thread_id}/{RUNS}")
             try:
                 with (
                     storage_errors(f"run {run.id}"),
@@ -66,11 +67,12 @@ class Workers(Threads, Claims):
                 ):
                     if paths.exists(runs, run.id):
                         raise AlreadyExists("run", run.id)
-                    self.append_held(thread, line)
+                    self.append_in(changing, line)
                     self._put_asking(runs, temporary, parts)
+                    self._echoes.note(*parts, STATUS)
+                changing.changes.append(Change(Part.RUNS, thread_id, run.id))
             finally:
                 os.close(runs)
-        self._note(thread_id, run.id)
         return message, run
 
     def _put_asking(self, runs: int, temporary: str, parts: tuple[str, ...]) -> None:
@@ -85,7 +87,9 @@ class Workers(Threads, Claims):
 
     def register_worker(self, state: WorkerState) -> DiskRegistration:
         """See `store.working.Working.register_worker`."""
-        return DiskRegistration(self, self._calls, state)
+        registration = DiskRegistration(self, self._calls, state)
+        self.own_workers.registrations.append(registration)
+        return registration
 
     def workers(self) -> list[Worker]:
         """See `store.working.Working.workers`."""
@@ -102,14 +106,6 @@ class Workers(Threads, Claims):
                     yield thread_id, run_id, status
 
     # ── Workers that died ───────────────────────────────────────────────────────────────────────────────
-
-    def leave(self, key: DocumentKey, worker: str) -> None:
-        """A worker of this program has claimed the run, and does not answer it; until `take_over`."""
-        self._left[key] = worker
-
-    def take_up(self, key: DocumentKey) -> None:
-        """The run is claimed anew."""
-        self._left.pop(key, None)
 
     def take_over(self) -> list[Run]:
         """See `store.working.Working.take_over`."""
@@ -129,7 +125,7 @@ class Workers(Threads, Claims):
 
     def _to_take_over(self, dead: list[LockFile]) -> Iterator[tuple[str, Callable[[HeldThread], Run | None]]]:
         """The threads with something that a dead program left, and what to do there."""
-        found = dict(self._left)
+        found = dict(self.own_workers.left)
         found |= {DocumentKey(*answer[:2]): file.worker for file in dead for answer in file.answers}
         if dead or not self._has_looked:
             found |= dict(self._claimed_by_dead())
@@ -149,7 +145,7 @@ class Workers(Threads, Claims):
 
     def _bury(self, key: DocumentKey, worker: str, thread: HeldThread) -> Run | None:
         run = held_thread.bury(thread, str(key.run_id), worker)
-        self._left.pop(key, None)
+        self.own_workers.left.pop(key, None)
         return run
 
     # ── Answers that grow ───────────────────────────────────────────────────────────────────────────────
@@ -209,7 +205,9 @@ class DiskRegistration:
 
     def _tell(self) -> None:
         if self._is_open:
-            self._own_lock.write(self._state, list(self._answers.values()))
+            with self._store.announcer.announcing(is_commit=False) as changes:
+                changes.append(Change(Part.WORKERS, WORKERS))
+                self._own_lock.write(self._state, list(self._answers.values()))
 
     def claim(self, thread_id: str, run_id: str, *, yields_to: Callable[[Run], bool] = any_run) -> DiskAnswer:
         key = DocumentKey(thread_id, names.checked(run_id))
@@ -220,11 +218,11 @@ class DiskRegistration:
             held_thread.begin_step(thread, run, step)
             return run
 
-        self._store.take_up(key)
+        self._store.own_workers.left.pop(key, None)
         try:
             run = self._store.hold(thread_id, work)
         except StorageFailed:
-            self._store.leave(key, self.id)  # It may have been claimed nevertheless.
+            self._store.own_workers.left[key] = self.id  # It may have been claimed nevertheless.
             raise
         answer = DiskAnswer(self._store, self._calls, self, run, step)
         self._list(key, answer.growing)
@@ -233,7 +231,7 @@ class DiskRegistration:
     def let_go(self, answer: StoredAnswer, *, has_ended: bool) -> None:
         key = DocumentKey(answer.run.thread_id, answer.run.id)
         if not has_ended:
-            self._store.leave(key, self.id)
+            self._store.own_workers.left[key] = self.id
         self._list(key, None)
 
     def _list(self, key: DocumentKey, answer: GrowingAnswer | None) -> None:
@@ -249,6 +247,9 @@ class DiskRegistration:
             if self._is_open:
                 self._is_open = False
                 self._own_lock.close(keeps_file=bool(self._answers))
+                self._store.announcer.announce(Change(Part.WORKERS, WORKERS, is_own=True))
+                with suppress(ValueError):  # It could not tell about itself when it began.
+                    self._store.own_workers.registrations.remove(self)
 
     def __enter__(self) -> Self:
         return self
@@ -277,7 +278,11 @@ class DiskAnswer(StoredAnswer):
         self._unwritten += data
         if not self._unwritten:
             return
-        with storage_errors("/".join(_parts(self.growing))):
+        with (
+            self._store.announcer.announcing(is_commit=False) as changes,
+            storage_errors("/".join(_parts(self.growing))),
+        ):
+            changes.append(Change(Part.ANSWER, self.run.thread_id, self.run.id))
             if self._file is None:
                 self._file = self._created()
             while self._unwritten:

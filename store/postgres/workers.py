@@ -6,21 +6,21 @@ import json
 import secrets
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Self, TypeVar
 
 import psycopg
 
 from store import documents, held_thread, names
 from store.answering import StoredAnswer
-from store.api import WORKERS, Change, DocumentKey, Part
-from store.claims import Claims
+from store.changes import Change, Part
+from store.claims import Claims, OwnWorkers
 from store.errors import Damaged, NotFound, StorageFailed, ThreadNotFound
 from store.held_thread import HeldThread
 from store.models import Run, RunStep, ThreadMessage
+from store.names import WORKERS, DocumentKey
 from store.postgres.connections import Connection
 from store.postgres.database import Database, Transaction
 from store.postgres.documents import Documents
@@ -78,9 +78,7 @@ class Workers(Documents, Claims):
     """The part of the store that `store.working.Working` describes."""
 
     def __init__(self) -> None:
-        self._registrations: weakref.WeakSet[PostgresRegistration] = weakref.WeakSet()
-        # Runs that a worker of this program, which lives, has claimed and left; by run, the worker.
-        self._left: dict[DocumentKey, str] = {}
+        self.own_workers = OwnWorkers[PostgresRegistration]()
 
     def hold(self, thread_id: str, work: Callable[[HeldThread], T]) -> T:
         """The result of *work* on the thread, in one transaction. Raises ThreadNotFound."""
@@ -111,7 +109,7 @@ class Workers(Documents, Claims):
     def register_worker(self, state: WorkerState) -> PostgresRegistration:
         """See `store.working.Working.register_worker`."""
         registration = PostgresRegistration(self, self._database, state)
-        self._registrations.add(registration)
+        self.own_workers.registrations.append(registration)
         return registration
 
     def workers(self) -> list[Worker]:
@@ -120,19 +118,11 @@ class Workers(Documents, Claims):
             Worker(worker, _state(told), in_use) for worker, told, in_use in self._database.read(_WORKERS)
         ]
 
-    def leave(self, key: DocumentKey, worker: str) -> None:
-        """A worker of this program has claimed the run, and does not answer it; until `take_over`."""
-        self._left[key] = worker
-
-    def take_up(self, key: DocumentKey) -> None:
-        """The run is claimed anew."""
-        self._left.pop(key, None)
-
     def take_over(self) -> list[Run]:
         """See `store.working.Working.take_over`."""
-        for registration in list(self._registrations):
+        for registration in list(self.own_workers.registrations):
             registration.stay_alive()
-        found = dict(self._left)
+        found = dict(self.own_workers.left)
         found |= {DocumentKey(*ids): worker for *ids, worker in self._database.read(_OF_DEAD)}
         buried = [run for key, worker in found.items() if (run := self._buried(key, worker))]
         self._database.execute(f"DELETE FROM workers WHERE NOT {LIVES}")
@@ -148,7 +138,7 @@ class Workers(Documents, Claims):
             "DELETE FROM answers WHERE thread_id = %s AND run_id = %s AND worker_id = %s",
             [thread_id, run_id, worker],
         )
-        self._left.pop(key, None)
+        self.own_workers.left.pop(key, None)
         return run
 
     # ── Answers that grow ───────────────────────────────────────────────────────────────────────────────
@@ -253,17 +243,17 @@ class PostgresRegistration:
             return run
 
         self.stay_alive()
-        self._store.take_up(key)
+        self._store.own_workers.left.pop(key, None)
         try:
             run = self._store.hold_row(thread_id, work)
         except StorageFailed:
-            self._store.leave(key, self.id)  # It may have been claimed nevertheless.
+            self._store.own_workers.left[key] = self.id  # It may have been claimed nevertheless.
             raise
         return PostgresAnswer(self._store, self._database, self, run, step, message_id)
 
     def let_go(self, answer: StoredAnswer, *, has_ended: bool) -> None:
         if not has_ended:
-            self._store.leave(DocumentKey(answer.run.thread_id, answer.run.id), self.id)
+            self._store.own_workers.left[DocumentKey(answer.run.thread_id, answer.run.id)] = self.id
 
     def close(self) -> None:
         with self._telling:
@@ -273,6 +263,7 @@ class PostgresRegistration:
                     self._database.write(WORKERS.thread_id, self._leave)
                 if self._connection is not None:
                     self._connection.close()
+                self._store.own_workers.registrations.remove(self)
 
     def _leave(self, transaction: Transaction) -> None:
         transaction.execute("DELETE FROM workers WHERE worker_id = %s", [self.id])
@@ -344,6 +335,7 @@ class PostgresAnswer(StoredAnswer):
             self._database.execute(_ADD_TEXT, row)
         except StorageFailed:
             return False
+        self._database.announcer.announce(replace(self._change, is_own=True))
         return True
 
     def _is_over_after(self, pause_s: float) -> bool:

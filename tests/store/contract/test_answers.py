@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from store import DocumentKey, Part, Run, RunError, RunLost, RunStatus, Store, names
-from store.api import WORKERS, Change
+from store.changes import Change
+from store.names import WORKERS
 from store.working import Outcome
 from tests.store.conftest import TERMINAL, MakeStore, message, texts
 from tests.store.contract.working import (
@@ -144,12 +145,15 @@ def test_a_text_that_is_not_to_be_kept_makes_no_message(store: Store) -> None:
     assert store.growing_answers("T") == []
 
 
-def test_an_answer_too_long_for_a_line_is_cut_and_says_so(store: Store) -> None:
+def test_an_answer_too_long_for_a_line_is_cut_and_says_so(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answer = claimed(store)
-    answer.append("x" * (17 << 20))
+    monkeypatch.setattr("store.documents.MAX_LINE_BYTES", 2000)
+    answer.append("é" * 1000)
     assert answer.finish(COMPLETED).status is RunStatus.completed
     last = store.list_messages("T")[-1]
-    assert len(last.text) > 1 << 20
+    assert len(last.text) > 500
     assert last.is_incomplete
 
 
