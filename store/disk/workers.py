@@ -59,7 +59,7 @@ class Workers(Threads, Claims):
             directory = changing.thread.directory
             if not paths.exists(directory, META):
                 raise self._gone(DocumentKey(thread_id))
-            runs = trees.ensure_directory(self._calls, directory, RUNS, f"{thread_id}/{RUNS}")
+            runs = trees.ensure_directory(self._calls, self._durable, directory, parts[:2])
             try:
                 with (
                     storage_errors(f"run {run.id}"),
@@ -214,7 +214,7 @@ class DiskRegistration:
         step = RunStep(thread_id=thread_id, run_id=run_id)
 
         def work(thread: HeldThread) -> Run:
-            run = held_thread.claim(thread, run_id, self.id, yields_to)
+            run = held_thread.claim(thread, run_id, yields_to, self.id, step.id)
             held_thread.begin_step(thread, run, step)
             return run
 
