@@ -252,6 +252,26 @@ def test_a_message_whose_text_is_not_what_was_shown_is_shown_whole(
     assert "Because" not in transcript(programs)
 
 
+def test_a_message_with_another_time_than_was_shown_has_it_for_who_opens_it(
+    programs: Programs, answering: Answering
+) -> None:
+    ask(programs)
+    answer = answering.claim()
+    answer.append("Becau")
+    reader, node = opened(programs), at(programs, "transcripts")
+    message = {
+        "id": answer.message_id,
+        "role": "assistant",
+        "content": "Because",
+        "run_id": answer.run.id,
+        "created_at": 1,
+    }
+    programs.write("threads/T/messages.jsonl", json.dumps(message).encode() + b"\n", append=True)
+    assert whole(reader).endswith("Because\n")
+    assert at(programs, "transcripts") != node
+    assert "## Assistant, 1970-01-01 00:00:01 UTC\n\nBecause\n" in transcript(programs)
+
+
 # ── The newest answer ───────────────────────────────────────────────────────────────────────────────────
 
 
