@@ -13,7 +13,7 @@ from store import documents, transitions
 from store.api import DocumentKey, Info
 from store.changes import Announcer, Change, Part, change_of
 from store.disk import files, foreign, layout, paths, trees
-from store.disk.durable_names import DurableNames
+from store.disk.durable_names import DurableNames, NamesToSync
 from store.disk.echoes import Echoes
 from store.disk.layout import RUNS, STATUS, Parts
 from store.disk.list_times import ListTimes
@@ -34,10 +34,11 @@ T = TypeVar("T")
 
 
 class Changing(NamedTuple):
-    """A thread that is locked, and the list of what was changed in it, which is announced afterwards."""
+    """A thread that is locked, what was changed in it, and names in it that may not be durable yet."""
 
     thread: OpenThread
     changes: list[Change]
+    unsynced: NamesToSync
 
 
 class DocumentFiles(Updates):
@@ -172,35 +173,39 @@ class DocumentFiles(Updates):
 
     @contextmanager
     def _changing(self, thread_id: str) -> Iterator[Changing]:
-        """The thread, locked, and its name durable; what is changed in it is announced after that."""
-        with self.announcer.announcing() as changes, locked_thread(self.open_threads, thread_id) as thread:
-            self._durable.sync_if_unknown((thread_id,), thread.inode)
-            yield Changing(thread, changes)
+        """The thread, locked. After that names become durable, and what was changed is announced."""
+        with (
+            self.announcer.announcing() as changes,
+            self._durable.syncing() as unsynced,
+            locked_thread(self.open_threads, thread_id) as thread,
+        ):
+            self._durable.note(unsynced, (thread_id,), thread.inode)
+            yield Changing(thread, changes, unsynced)
 
     @contextmanager
     def _held(self, parts: Parts) -> Iterator[int | None]:
-        """The directory that *parts* lead to, with its thread locked and its names durable."""
-        with locked_thread(self.open_threads, parts[0]) as thread:
-            self._durable.sync_if_unknown(parts[:1], thread.inode)
-            with self._directory_in(thread, parts) as directory:
+        """The directory that *parts* lead to, with its thread locked; its names are durable after it."""
+        with self._durable.syncing() as unsynced, locked_thread(self.open_threads, parts[0]) as thread:
+            self._durable.note(unsynced, parts[:1], thread.inode)
+            with self._directory_in(thread, parts, unsynced) as directory:
                 yield directory
 
     @contextmanager
-    def _directory_in(self, thread: OpenThread, parts: Parts) -> Iterator[int | None]:
-        """The directory that *parts* lead to in a locked *thread*, with its names durable."""
-        inner = self._open_durable(thread.directory, parts) if len(parts) > 1 else None
+    def _directory_in(self, thread: OpenThread, parts: Parts, unsynced: NamesToSync) -> Iterator[int | None]:
+        """The directory that *parts* lead to in a locked *thread*; *unsynced* names are noted."""
+        inner = self._open_inner(thread.directory, parts, unsynced) if len(parts) > 1 else None
         try:
             yield inner if len(parts) > 1 else thread.directory
         finally:
             if inner is not None:
                 os.close(inner)
 
-    def _open_durable(self, thread: int, parts: Parts) -> int | None:
+    def _open_inner(self, thread: int, parts: Parts, unsynced: NamesToSync) -> int | None:
         directory = paths.open_directory(thread, *parts[1:3])
         if directory is None or len(parts) < 3:
             return directory
         try:
-            self._durable.sync_if_unknown(parts[:3], os.fstat(directory).st_ino)
+            self._durable.note(unsynced, parts[:3], os.fstat(directory).st_ino)
             if len(parts) == 3:
                 return directory
             inner = paths.open_directory(directory, *parts[3:])
@@ -219,7 +224,7 @@ class DocumentFiles(Updates):
         self, changing: Changing, key: DocumentKey, change: Callable[[bytes | None], bytes | None]
     ) -> None:
         parts, name = layout.place(key)
-        with self._directory_in(changing.thread, parts) as directory:
+        with self._directory_in(changing.thread, parts, changing.unsynced) as directory:
             if directory is None:
                 raise self._gone(key)
             path, on_replaced = layout.path(key), partial(self._replaced, changing.changes, key)
@@ -265,7 +270,7 @@ class DocumentFiles(Updates):
                 raise AlreadyExists("step", step_id)
             return data
 
-        with self._directory_in(changing.thread, parts[:3]) as run:
+        with self._directory_in(changing.thread, parts[:3], changing.unsynced) as run:
             if run is None or not paths.exists(run, STATUS):
                 raise self._gone(DocumentKey(key.thread_id, key.run_id))
             steps = trees.ensure_directory(self._calls, self._durable, run, parts)

@@ -121,8 +121,11 @@ class Watches:
 
     def watch(self, key: DocumentKey) -> bool:
         """Watches what *key* stands for. Whether its changes will be seen."""
-        is_covered = not self._is_losing and any(watch.covers(key) for watch in self._watches)
-        return is_covered or self._add(directory_of(key), key)
+        return self._add(directory_of(key), key)
+
+    def is_covered(self, key: DocumentKey) -> bool:
+        """Whether changes of what *key* stands for are seen, as another follower wants it."""
+        return any(key in watch.covered for watch in self._watches) and not self._is_losing
 
     def forget(self, key: DocumentKey) -> None:
         """One watch does not follow *key* any more."""

@@ -115,7 +115,8 @@ def ensure_directory(calls: SystemCalls, durable: DurableNames, parent: int, par
         if directory is None:
             raise Damaged("/".join(parts), "not a directory")
         try:
-            durable.sync_if_unknown(parts, os.fstat(directory).st_ino)
+            with durable.syncing() as unsynced:
+                durable.note(unsynced, parts, os.fstat(directory).st_ino)
         except BaseException:
             os.close(directory)
             raise

@@ -80,7 +80,7 @@ def test_what_two_hold_is_followed_until_both_have_forgotten_it() -> None:
     assert (watch.begun, watch.ended) == ([KEY], [])
     watch.forget(KEY)
     assert watch.ended == [KEY]
-    assert not watch.covers(KEY)
+    assert KEY not in watch.covered
 
 
 def test_following_again_adds_no_holder() -> None:
@@ -95,9 +95,9 @@ def test_what_may_be_lost_is_covered_again_when_it_is_followed_again() -> None:
     watch = Watched()
     watch.hold(KEY)
     watch.lose()
-    assert not watch.covers(KEY)
+    assert KEY not in watch.covered
     assert watch.follow(KEY)
-    assert watch.covers(KEY)
+    assert KEY in watch.covered
     assert watch.begun == [KEY, KEY]
 
 
@@ -110,7 +110,7 @@ def test_what_is_lost_while_it_begins_to_be_followed_is_not_covered(monkeypatch:
 
     monkeypatch.setattr(watch, "_begin", loses)
     watch.hold(KEY)
-    assert not watch.covers(KEY)
+    assert KEY not in watch.covered
 
 
 def test_a_holder_that_fails_leaves_nothing_behind_and_the_others_as_they_were() -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 import pyfuse3
 
 from store import NotFound, StoreError, WouldWait, without_waiting
+from store.waiting import is_refused
 from threadfs.fuse.asking import in_thread, run_inline_or_in_thread
 from threadfs.fuse.inodes import Inode, Inodes
 from threadfs.fuse.kernel_cache import WATCHED_S, KernelCache
@@ -118,12 +119,15 @@ class Answers:
         if (entry := inode.entry) is not None:
             inode.kernel_has_attributes = True
             return entry
-        if node.store.is_remote or is_rendered(node):
+        if node.tree.store.is_remote or is_rendered(node):
             return None
         changes_seen = self._changes_seen(inode)
         try:
-            with without_waiting():
+            if is_refused():
                 attributes = node.attributes()
+            else:
+                with without_waiting():
+                    attributes = node.attributes()
         except WouldWait:
             return None
         return self._made(inode, attributes, changes_seen)
@@ -219,7 +223,23 @@ class Answers:
             self._inodes.forget([(inode.number, 1)])
             raise
 
+    def remember_at_once(self, node: Node) -> pyfuse3.EntryAttributes:
+        """As `remember`, where waiting is refused. Raises WouldWait, having changed nothing."""
+        inode = self._inodes.of(node)
+        inode.lookups += 1
+        try:
+            if inode.readers:
+                raise WouldWait  # Whether they read the latest version is another question to the store.
+            self._kernel_cache.hold(inode)
+            entry = self.at_hand(inode)
+            if entry is None and node.has_cheap_attributes:
+                raise WouldWait
+            return entry or self._without_attributes(inode)
+        except BaseException:
+            self._inodes.forget([(inode.number, 1)])
+            raise
+
     async def hold(self, inode: Inode) -> None:
         """Follows changes of what this inode shows, from now on: the kernel gets to know it."""
-        if not inode.is_followed:
+        if not inode.is_followed and inode.node.scope is not None:
             await run_inline_or_in_thread(inode.node, self._kernel_cache.hold, inode)

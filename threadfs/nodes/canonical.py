@@ -57,7 +57,7 @@ class CanonicalDirectory(PathNode, Directory):
         return self.tree.scratch
 
     def is_hidden(self, name: str) -> bool:
-        return self._scratch.is_staged(self.path, name)
+        return self.tree.scratch.is_staged(self.path, name)
 
     @property
     def lists_store(self) -> bool:
