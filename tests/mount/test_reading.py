@@ -36,6 +36,7 @@ def test_the_top_is_what_the_readme_says(mount: Mount) -> None:
     assert sorted(os.listdir(mount.root)) == [
         ".threadfs",
         "README.md",
+        "answers",
         "drafts",
         "runs",
         "threads",
@@ -56,7 +57,8 @@ def test_a_transcript_has_the_exact_size_and_holds_every_message(mount: Mount) -
 
 def test_control_files_read_as_empty(mount: Mount) -> None:
     run = mount.run("queued")
-    for control in (run / "cancel", run.parent.parent / "say", run.parent.parent / "start"):
+    thread = run.parent.parent
+    for control in (run / "cancel", thread / "say", thread / "ask", thread / "start"):
         assert control.read_bytes() == b""
 
 

@@ -11,8 +11,8 @@ import pytest
 from store import ThreadStore
 from tests.nodes.driving import Programs
 from threadfs.nodes.base import Reader
+from threadfs.nodes.growing import ThreadText
 from threadfs.nodes.root import root_of
-from threadfs.nodes.transcripts import Transcript
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def programs(tmp_path: Path) -> Programs:
 
 def opened(programs: Programs) -> Reader:
     node = programs.at("transcripts/T.md")
-    assert isinstance(node, Transcript)
+    assert isinstance(node, ThreadText)
     return node.open_for_reading()
 
 
@@ -81,17 +81,45 @@ def test_a_run_that_got_the_name_of_one_that_has_ended_has_not(programs: Program
     assert programs.read("transcripts/T.md") == b"# T\n"
 
 
-def test_an_open_transcript_goes_on_with_the_thread_made_anew(programs: Programs) -> None:
-    programs.write("threads/T/say", b"before")
+def test_of_a_run_that_ends_anew_or_goes_only_the_last_end_shows_to_who_opens_it(programs: Programs) -> None:
+    programs.mkdir("threads/T/runs/R")
+    programs.write("threads/T/runs/R/status", b"completed\n")
+    reader, first = opened(programs), programs.at("transcripts/T.md")
+    programs.write("threads/T/runs/R/cancel", b"force")
+    assert reader.read(0, 1000).endswith(b"> Run `R` completed\n\n> Run `R` cancelled\n")
+    assert programs.read("transcripts/T.md") == b"# T\n\n> Run `R` cancelled\n"
+    second = programs.at("transcripts/T.md")
+    programs.remove_all("threads/T/runs/R")
+    assert programs.read("transcripts/T.md") == b"# T\n"
+    assert len({first, second, programs.at("transcripts/T.md")}) == 3
+
+
+def test_a_message_in_the_second_in_which_a_run_has_ended_stands_before_that_end_for_who_opens_it(
+    programs: Programs,
+) -> None:
+    programs.mkdir("threads/T/runs/R")
+    document = {"id": "R", "status": "completed", "created_at": 1, "completed_at": 2, "model": ""}
+    programs.write("threads/T/runs/R/status", json.dumps(document).encode())
     reader = opened(programs)
-    assert b"before" in reader.read(0, 1000)
+    line = {"role": "user", "content": "hello", "created_at": 2}
+    programs.write("threads/T/messages.jsonl", json.dumps(line).encode() + b"\n", append=True)
+    assert reader.read(0, 1000).endswith(
+        b"> Run `R` completed\n\n## User, 1970-01-01 00:00:02 UTC\n\nhello\n"
+    )
+    assert programs.read("transcripts/T.md").endswith(b"\n\nhello\n\n> Run `R` completed\n")
+
+
+def test_an_open_transcript_stays_that_of_its_thread_when_that_is_made_anew(programs: Programs) -> None:
+    programs.write("threads/T/say", b"before")
+    node, reader = programs.at("transcripts/T.md"), opened(programs)
+    text = reader.read(0, 1000)
     programs.remove_all("threads/T")
     programs.mkdir("threads/T")
     programs.write("threads/T/say", b"after")
-    assert reader.read(0, 1000).endswith(b"\n\nafter\n")
-    assert reader.attributes().size_bytes == len(reader.read(0, 1000))
-    programs.write("threads/T/say", b"and on")
-    assert reader.read(0, 1000).endswith(b"\n\nand on\n")
+    assert reader.read(0, 1000) == text
+    assert reader.attributes().size_bytes == len(text)
+    assert programs.at("transcripts/T.md") != node
+    assert programs.read("transcripts/T.md").endswith(b"\n\nafter\n")
 
 
 def test_a_transcript_whose_thread_has_gone_can_be_read_to_its_end(programs: Programs) -> None:
@@ -178,12 +206,12 @@ def test_a_title_that_another_program_writes_shows(programs: Programs, tmp_path:
 def test_other_changes_of_a_thread_leave_its_transcript_as_it_is(programs: Programs) -> None:
     set_title(programs, "Soup")
     node = programs.at("transcripts/T.md")
-    assert isinstance(node, Transcript)
-    before = node.rendered()
+    assert isinstance(node, ThreadText)
+    before = node.editions.text_now(node.store, "T")
     programs.write("threads/T/meta.json", b'{"metadata": {"owner": "Ada"}}')
     assert programs.at("transcripts/T.md") == node
     programs.write("threads/T/say", b"hello")
-    assert node.rendered() is before
+    assert node.editions.text_now(node.store, "T") is before
 
 
 def say_blocks(programs: Programs, *blocks: dict[str, object]) -> str:

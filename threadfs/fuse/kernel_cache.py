@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 
 import pyfuse3
@@ -33,6 +34,7 @@ from threadfs.nodes.threads import (
     ThreadDirectory,
     ThreadsDirectory,
 )
+from threadfs.nodes.tools import TOOLS, ToolsDirectory
 
 log = logging.getLogger("threadfs")
 
@@ -46,9 +48,9 @@ UNWATCHED_S = 0.8
 class KernelCache:
     """Knows what the kernel holds, follows that in the store, and passes changes on."""
 
-    def __init__(self, tree: Tree, inodes: Inodes, transcripts: Directory) -> None:
+    def __init__(self, tree: Tree, inodes: Inodes, texts: Sequence[Directory]) -> None:
         self._tree = tree
-        self._transcripts = transcripts
+        self._texts = texts
         self._inodes = inodes
         self.following = Following(tree.store, self.changed)
         self._polls: defaultdict[int, dict[int, pyfuse3.PollHandle]] = defaultdict(dict)
@@ -120,7 +122,8 @@ class KernelCache:
     def _forget_lists(self, change: Change) -> None:
         """Lists that the change may concern, of which no watch tells by itself."""
         if change.part is Part.THREADS:
-            self._forget_inode(self._transcripts, attributes_only=True)
+            for directory in self._texts:
+                self._forget_inode(directory, attributes_only=True)
         if change.part in (Part.THREADS, Part.RUNS) or (change.part is Part.DOCUMENT and not change.step_id):
             self._forget_inode(RunsByStatusDirectory(self._tree), attributes_only=True)
             for status in RunStatus:
@@ -131,6 +134,8 @@ class KernelCache:
         tree, thread_id = self._tree, change.thread_id
         if change.part is Part.EVERYTHING:
             return self._forget_everything()
+        if change.part in (Part.ANSWER, Part.WORKERS):
+            return None  # What shows these is asked for each time.
         self._forget_lists(change)
         # Looked up first: a listing that begins now does not find a name that has gone.
         has_gone = self._asks_for(change) and self._version(change.key) is None
@@ -161,6 +166,8 @@ class KernelCache:
                 self._forget_file(StepFile(tree, change.key))
             elif change.part is Part.DOCUMENT:
                 self._forget_file(StatusFile(tree, change.key))
+                if self._inodes.existing(ToolsDirectory(tree, thread_id, change.run_id)) is not None:
+                    self._forget_name(run, TOOLS)  # It may wait for tools no longer.
             return None
         for directory in stale:
             self._forget_inode(directory, attributes_only=True)

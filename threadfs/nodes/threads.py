@@ -21,12 +21,13 @@ from store import (
 from store.waiting import waits
 from threadfs.nodes.base import ALL_THREADS, Directory, ListDirectory, Node, NoSuchName, PathNode
 from threadfs.nodes.canonical import CanonicalDirectory
-from threadfs.nodes.controls import CancelFile, SayFile, StartFile
+from threadfs.nodes.controls import AskFile, CancelFile, SayFile, StartFile
 from threadfs.nodes.documents import MetaFile, StatusFile, StepFile
 from threadfs.nodes.drafts import make_thread
 from threadfs.nodes.lives import Life
 from threadfs.nodes.log import LogFile
 from threadfs.nodes.loose_directories import LooseDirectory
+from threadfs.nodes.tools import TOOLS, ToolsDirectory, awaited_calls
 
 # What the tree adds to the id of a step.
 _STEP_SUFFIX = ".json"
@@ -156,6 +157,7 @@ class ThreadDirectory(CanonicalDirectory):
             "meta.json": MetaFile(self.tree, DocumentKey(self.thread_id)),
             "messages.jsonl": LogFile(self.tree, self.thread_id),
             "say": SayFile(self.tree, self.thread_id),
+            "ask": AskFile(self.tree, self.thread_id),
             "start": StartFile(self.tree, self.thread_id),
             "runs": RunsDirectory(self.tree, self.thread_id),
         }
@@ -299,15 +301,23 @@ class RunDirectory(CanonicalDirectory):
             "steps": StepsDirectory(self.tree, self.thread_id, self.run_id),
         }
 
+    @property
+    def _tools(self) -> ToolsDirectory:
+        return ToolsDirectory(self.tree, self.thread_id, self.run_id)
+
     def named_child(self, name: str) -> Node:
-        return _named(self._table(), name)
+        return self._tools if name == TOOLS else _named(self._table(), name)
 
     def check_stored(self, child: Node) -> None:
         self.store.document_info(self.key)
+        if child == self._tools and not awaited_calls(self.store, self.key):
+            raise NoSuchName(TOOLS)
 
     def stored_entries(self) -> Iterable[tuple[str, Node]]:
         self.store.document_info(self.key)
-        return self._table().items()
+        yield from self._table().items()
+        if awaited_calls(self.store, self.key):
+            yield TOOLS, self._tools
 
 
 @dataclass(frozen=True, slots=True)
