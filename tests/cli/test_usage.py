@@ -193,6 +193,10 @@ def test_wrong_usage_is_one_line_and_status_2(tmp_path: Path, arguments: list[st
         ("--nope store mnt", "unrecognized arguments: --nope;"),
         ("bogus", "MNT is missing, and 'bogus' is no command;"),
         ("-f store", "MNT is missing, and 'store' is no command;"),
+        (".", "MNT is missing: give the directory"),
+        ("./new", "MNT is missing: give the directory"),
+        ("mount .", "MNT is missing: give the directory"),
+        ("mount bogus", "MNT is missing: give the directory"),
         ("--read-only", "required: STORE, MNT;"),
     ],
 )
