@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from store.models import Run, RunError, RunStatus, RunStep, RunStepStatus, Thread, ThreadMessage
+from store.working import Working
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class Part(Enum):
     LOG = "the message log of a thread"
     RUNS = "a run of a thread came or went"
     STEPS = "a step of a run came or went"
+    ANSWER = "the answer of a run grew, began or ended"
+    WORKERS = "a worker came, went or has another state"
     TIMES = "only the thread's mtime changed"
     EVERYTHING = "changes were missed: anything may be other than it was"
 
@@ -68,14 +71,18 @@ class Change:
     step_id: str | None = None
 
 
+# What a watch follows to hear of workers.
+WORKERS = DocumentKey(".threadfs-workers")
+
+
 class Watch(Protocol):
     """Reports the changes of all programs in the parts of the store that it follows, and perhaps others."""
 
     def follow(self, key: DocumentKey) -> bool:
-        """Follow a thread, with its document and log; a run, with its document; or a list.
+        """Follow a thread, with its document and log; a run, with its document and answer; or a list.
 
-        An empty last id stands for a list: ``DocumentKey("")`` for the list of threads,
-        ``DocumentKey(T, "")`` for the runs of T, ``DocumentKey(T, R, "")`` for the steps of R.
+        `WORKERS` stands for the workers, and an empty last id for a list: ``DocumentKey("")`` for the list of
+        threads, ``DocumentKey(T, "")`` for the runs of T, ``DocumentKey(T, R, "")`` for the steps of R.
 
         Returns:
             Whether changes made by other programs will be reported; False when the system has no watch
@@ -125,8 +132,8 @@ class LogReader(Protocol):
     def close(self) -> None: ...
 
 
-class Store(Protocol):
-    """Threads, their messages, runs and steps."""
+class Store(Working, Protocol):
+    """Threads, their messages, runs and steps; and, from `Working`, what answers runs."""
 
     location: str
     # Whether each call may go over a network. Where not, `store.waiting` can tell what is answered at once.
@@ -233,7 +240,9 @@ class Store(Protocol):
         ...
 
     def runs_by_status(self, statuses: Collection[RunStatus] = ...) -> Iterator[StatusOfRun]: ...
-    def stale_runs(self, older_than_s: float) -> Iterator[StatusOfRun]: ...
+    def stale_runs(self, older_than_s: float) -> Iterator[StatusOfRun]:
+        """The runs that have not ended, unchanged for *older_than_s* seconds, and without a living worker."""
+        ...
 
     # Steps.
     def append_step(self, thread_id: str, run_id: str, step: RunStep) -> RunStep: ...

@@ -9,6 +9,10 @@
     ├── RunStepInTerminalState  the step has ended
     ├── StatusChanged           the run is not in the status that the caller expected
     ├── RunInProgress           a worker holds the run (or a run of the thread)
+    ├── RunWaits                another run of the thread is in progress, or goes first
+    ├── RunLost                 the worker no longer has the run
+    ├── ToolCallNotFound        the run waits for no such call
+    ├── OutputIsSet             the call of a tool has its output
     ├── ModifiedSince           the thread has changed since the caller looked
     ├── NotEmpty                the thread or run holds something
     │   └── Foreign             it is not surely of this format, or holds something else
@@ -69,6 +73,35 @@ class StatusChanged(StoreError):
 class RunInProgress(StoreError):
     def __init__(self, run_id: str, status: str) -> None:
         super().__init__(f"run {run_id!r} is {status}: cancel it first, or let it end")
+
+
+class RunWaits(StoreError):
+    """Run *run_id* waits for *other_id*, another run of its thread, which has *status*.
+
+    ``worker`` is the worker of the other; ``None``: it is another program's, or still queued.
+    """
+
+    def __init__(self, run_id: str, other_id: str, status: str, worker: str | None = None) -> None:
+        super().__init__(f"run {run_id!r} waits for {other_id!r}, which is {status}")
+        self.run_id = run_id
+        self.other_id = other_id
+        self.status = status
+        self.worker = worker
+
+
+class RunLost(StoreError):
+    def __init__(self, run_id: str, reason: str) -> None:
+        super().__init__(f"run {run_id!r} is no longer this worker's: {reason}")
+
+
+class ToolCallNotFound(StoreError):
+    def __init__(self, call_id: str) -> None:
+        super().__init__(f"the run waits for no call {call_id!r}")
+
+
+class OutputIsSet(StoreError):
+    def __init__(self, call_id: str) -> None:
+        super().__init__(f"the call {call_id!r} has its output already")
 
 
 class ModifiedSince(StoreError):

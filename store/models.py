@@ -126,6 +126,19 @@ class Document(BaseModel):
             found.update(self.__pydantic_extra__)
         return found
 
+    def extra(self, name: str) -> Any:
+        """The value of a field that the model does not know; ``None`` when it is null or not there."""
+        return (self.__pydantic_extra__ or {}).get(name)
+
+    def with_extra(self, **values: Any) -> Self:
+        """A copy with other values of fields that the model does not know; ``None`` removes one."""
+        changed = self.model_copy()
+        extra = {**(self.__pydantic_extra__ or {}), **values}
+        changed.__pydantic_extra__ = {
+            name: value for name, value in extra.items() if value is not None or name not in values
+        }
+        return changed
+
     def left_out(self) -> str | None:
         """A field that the format requires and that was not given, with its path; it has been filled in."""
         for name, value in self.__dict__.items():
@@ -248,6 +261,11 @@ class ThreadMessage(Document):
         """The text of all text blocks, joined by newlines."""
         return "\n".join(block.text.value for block in self.content if isinstance(block.text, TextContent))
 
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether the answer is not whole; ``incomplete_details`` then has the ``reason``."""
+        return bool(self.extra("status") == "incomplete")
+
 
 class RunError(Document):
     code: StrictStr
@@ -271,6 +289,27 @@ class Run(Document):
         {"last_error", "started_at", "completed_at", "cancelled_at", "failed_at"}
     )
     required_fields: ClassVar[tuple[str, ...]] = ("created_at", "status")
+
+    # The fields that threadfs adds come after those of the reference, and other programs may use the same
+    # names for anything. So they are read as unknown fields are, and what is not ours counts as not there.
+
+    @property
+    def worker(self) -> str | None:
+        """The worker of threadfs that holds the run, or held it last."""
+        worker = self.extra("worker")
+        return worker if names.is_worker_id(worker) else None
+
+    @property
+    def tries(self) -> int:
+        """How many times a worker has begun the run, but for attempts that were handed back."""
+        tries = self.extra("tries")
+        return tries if type(tries) is int and tries > 0 else 0
+
+    @property
+    def asked(self) -> str | None:
+        """The id of the message that the run answers; without one it answers the end of the log."""
+        asked = self.extra("asked")
+        return asked if isinstance(asked, str) else None
 
 
 class MessageCreationStepDetails(Document):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import uuid
 from functools import lru_cache
+from typing import TypeGuard
 
 from store.errors import InvalidName
 
@@ -70,3 +71,15 @@ def new_run_id() -> str:
 
 def new_step_id() -> str:
     return f"step-{uuid.uuid4().hex}"
+
+
+def new_worker_id() -> str:
+    return f"worker_{uuid.uuid4().hex}"
+
+
+_WORKER_ID = re.compile("worker_[0-9a-f]{32}")
+
+
+def is_worker_id(name: object) -> TypeGuard[str]:
+    """Whether *name* is the id of a worker of threadfs: one harmless path component."""
+    return isinstance(name, str) and _WORKER_ID.fullmatch(name) is not None
