@@ -11,8 +11,8 @@ import pytest
 from store import ThreadStore
 from tests.nodes.driving import Programs
 from threadfs.nodes.base import Reader
+from threadfs.nodes.growing import ThreadText
 from threadfs.nodes.root import root_of
-from threadfs.nodes.transcripts import Transcript
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def programs(tmp_path: Path) -> Programs:
 
 def opened(programs: Programs) -> Reader:
     node = programs.at("transcripts/T.md")
-    assert isinstance(node, Transcript)
+    assert isinstance(node, ThreadText)
     return node.open_for_reading()
 
 
@@ -81,17 +81,17 @@ def test_a_run_that_got_the_name_of_one_that_has_ended_has_not(programs: Program
     assert programs.read("transcripts/T.md") == b"# T\n"
 
 
-def test_an_open_transcript_goes_on_with_the_thread_made_anew(programs: Programs) -> None:
+def test_an_open_transcript_stays_that_of_its_thread_when_that_is_made_anew(programs: Programs) -> None:
     programs.write("threads/T/say", b"before")
-    reader = opened(programs)
-    assert b"before" in reader.read(0, 1000)
+    node, reader = programs.at("transcripts/T.md"), opened(programs)
+    text = reader.read(0, 1000)
     programs.remove_all("threads/T")
     programs.mkdir("threads/T")
     programs.write("threads/T/say", b"after")
-    assert reader.read(0, 1000).endswith(b"\n\nafter\n")
-    assert reader.attributes().size_bytes == len(reader.read(0, 1000))
-    programs.write("threads/T/say", b"and on")
-    assert reader.read(0, 1000).endswith(b"\n\nand on\n")
+    assert reader.read(0, 1000) == text
+    assert reader.attributes().size_bytes == len(text)
+    assert programs.at("transcripts/T.md") != node
+    assert programs.read("transcripts/T.md").endswith(b"\n\nafter\n")
 
 
 def test_a_transcript_whose_thread_has_gone_can_be_read_to_its_end(programs: Programs) -> None:
@@ -178,12 +178,12 @@ def test_a_title_that_another_program_writes_shows(programs: Programs, tmp_path:
 def test_other_changes_of_a_thread_leave_its_transcript_as_it_is(programs: Programs) -> None:
     set_title(programs, "Soup")
     node = programs.at("transcripts/T.md")
-    assert isinstance(node, Transcript)
-    before = node.rendered()
+    assert isinstance(node, ThreadText)
+    before = node.editions.text_now(node.store, "T")
     programs.write("threads/T/meta.json", b'{"metadata": {"owner": "Ada"}}')
     assert programs.at("transcripts/T.md") == node
     programs.write("threads/T/say", b"hello")
-    assert node.rendered() is before
+    assert node.editions.text_now(node.store, "T") is before
 
 
 def say_blocks(programs: Programs, *blocks: dict[str, object]) -> str:

@@ -14,6 +14,7 @@ import logging
 import os
 import threading
 from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 
 import pyfuse3
@@ -49,9 +50,9 @@ _MAX_MADE = 4096
 class KernelCache:
     """Knows what the kernel holds, follows that in the store, and passes changes on."""
 
-    def __init__(self, tree: Tree, inodes: Inodes, transcripts: Directory) -> None:
+    def __init__(self, tree: Tree, inodes: Inodes, texts: Sequence[Directory]) -> None:
         self._tree = tree
-        self._transcripts = transcripts
+        self._texts = texts
         self._inodes = inodes
         self.following = Following(tree.store, self._changed_elsewhere)
         self._followed = self.following.followed
@@ -167,7 +168,8 @@ class KernelCache:
     def _forget_lists(self, change: Change) -> None:
         """Lists that the change may concern, of which no watch tells by itself."""
         if change.part is Part.THREADS:
-            self._forget_inode(self._transcripts, attributes_only=True)
+            for directory in self._texts:
+                self._forget_inode(directory, attributes_only=True)
         if change.part in (Part.THREADS, Part.RUNS) or (change.part is Part.DOCUMENT and not change.step_id):
             self._forget_inode(RunsByStatusDirectory(self._tree), attributes_only=True)
             for status in RunStatus:

@@ -58,7 +58,7 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.tree = root.tree
         self.inodes = Inodes(root)
-        self.kernel_cache = KernelCache(self.tree, self.inodes, root.transcripts)
+        self.kernel_cache = KernelCache(self.tree, self.inodes, (root.transcripts, root.answers))
         self.inodes.when_dropped(self.kernel_cache.release)
         self.ownership = ownership or Ownership()
         self.answers = Answers(self.inodes, self.kernel_cache, self.ownership)

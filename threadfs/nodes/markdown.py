@@ -1,6 +1,7 @@
-"""A conversation as Markdown: its head, a message, the end of a run. Pure functions.
+"""A conversation as Markdown: its head, a message, the end of a run.
 
-A transcript is not stored text, so control characters in it are escaped: see `store.printing`.
+A transcript is not stored text, so control characters in it are escaped: see `store.printing`. A text that is
+still growing is shown as far as it is known how it goes on: `Printed`, `Contained`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ import re
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from store import ContentBlock, Run, TextContent, ThreadMessage
+from store import ContentBlock, MessageRole, Run, TextContent, ThreadMessage
 from store.printing import printable, printable_lines
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 _BLANKS = re.compile(r"[ \t\n]+")
-# Lines in a message that look like our own headings.
+# Lines in a message that look like our own headings, and what may still become the beginning of one.
 _OURS = re.compile(r" {0,3}(## |> Run `)")
+_PERHAPS_OURS = re.compile(r" {0,3}(#{0,2}|>|> (R(u(n( )?)?)?)?)")
 # How much of a data: URL is shown: enough to see its type.
 _DATA_URL_CHARACTERS = 64
 
@@ -31,9 +33,13 @@ def head(thread_id: str, title: str) -> str:
     return f"# {printable(title)}\n\n`{printable(thread_id)}`\n" if title else f"# {printable(thread_id)}\n"
 
 
-def paragraph(message: ThreadMessage) -> str:
-    text = "\n".join(_block(block) for block in message.content)
-    return f"\n## {message.role.value.capitalize()}, {_time(message.created_at)}\n\n{text}\n"
+def heading(role: MessageRole, created_at: int) -> str:
+    return f"\n## {role.value.capitalize()}, {_time(created_at)}\n\n"
+
+
+def body(message: ThreadMessage) -> str:
+    """What stands under the heading of a message."""
+    return "\n".join(_block(block) for block in message.content) + "\n"
 
 
 def _block(block: ContentBlock) -> str:
@@ -74,15 +80,74 @@ def _time(seconds: int) -> str:
 
 def _contained(text: str) -> str:
     """*text* with our headings escaped and code blocks closed: it cannot look like another message."""
-    lines = []
-    fence = ""
-    for line in printable_lines(text).split("\n"):
-        match = _FENCE.match(line)
-        if match and not fence:
-            fence = match[1]
-        elif match and match[1].startswith(fence) and not match[2].strip():
-            fence = ""
-        lines.append("\\" + line.lstrip(" ") if not fence and _OURS.match(line) else line)
-    if fence:
-        lines.append(fence)
-    return "\n".join(lines)
+    contained = Contained()
+    return contained.add(text) + contained.end()
+
+
+class Printed:
+    """`printable_lines` of a text that comes in pieces."""
+
+    def __init__(self) -> None:
+        # The first half of what may be a line end of Windows.
+        self._held = ""
+
+    def add(self, text: str) -> str:
+        text = self._held + text
+        self._held = "\r" if text.endswith("\r") else ""
+        return printable_lines(text.removesuffix("\r"))
+
+    def end(self) -> str:
+        return printable_lines(self._held)
+
+
+class Contained:
+    """The text of a message that comes in pieces, escaped so that it cannot look like another message.
+
+    The pieces that `add` and `end` return are together what one piece with the whole text gives.
+    """
+
+    def __init__(self) -> None:
+        self._printed = Printed()
+        # The current line, as it came; what is held back of it, while it may become one of our headings.
+        self._line = self._held = ""
+        # What closes the code block that is open; empty outside of one.
+        self._fence = ""
+
+    def add(self, text: str) -> str:
+        return self._lines(self._printed.add(text))
+
+    def end(self) -> str:
+        """What was held back, and the end of a code block that is still open."""
+        rest = self._lines(self._printed.end())
+        rest += self._held
+        self._end_line()
+        return rest + (f"\n{self._fence}" if self._fence else "")
+
+    def _lines(self, text: str) -> str:
+        first, *others = text.split("\n")
+        pieces = [self._piece(first)]
+        for line in others:
+            pieces += (self._held, "\n")
+            self._end_line()
+            pieces.append(self._piece(line))
+        return "".join(pieces)
+
+    def _piece(self, text: str) -> str:
+        """What can be shown of a piece of the current line."""
+        is_begun = len(self._line) > len(self._held)
+        self._line += text
+        if is_begun or self._fence:
+            return text
+        if _PERHAPS_OURS.fullmatch(self._line):
+            self._held = self._line
+            return ""
+        self._held = ""
+        return "\\" + self._line.lstrip(" ") if _OURS.match(self._line) else self._line
+
+    def _end_line(self) -> None:
+        match = _FENCE.fullmatch(self._line)
+        if match and not self._fence:
+            self._fence = match[1]
+        elif match and match[1].startswith(self._fence) and not match[2].strip():
+            self._fence = ""
+        self._line = self._held = ""

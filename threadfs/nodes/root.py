@@ -11,13 +11,15 @@ from store import Store
 from store.printing import printable
 from threadfs import __version__
 from threadfs.journal import Journal
+from threadfs.nodes.answers import NewestAnswer
 from threadfs.nodes.base import Attributes, BytesReader, FixedDirectory, Node, PathNode, Reader, Tree, regular
 from threadfs.nodes.drafts import DraftsDirectory
+from threadfs.nodes.growing import Editions, ThreadTexts
 from threadfs.nodes.lives import Life
 from threadfs.nodes.runs_by_status import RunsByStatusDirectory
 from threadfs.nodes.scratch import Scratch
 from threadfs.nodes.threads import ThreadsDirectory
-from threadfs.nodes.transcripts import Renderer, TranscriptsDirectory
+from threadfs.nodes.transcripts import Transcript
 
 _README = files("threadfs").joinpath("tree.md").read_bytes()
 
@@ -25,21 +27,23 @@ _README = files("threadfs").joinpath("tree.md").read_bytes()
 def root_of(store: Store) -> Root:
     """The root of a new tree that shows *store*."""
     tree = Tree(store, Journal(), Scratch())
-    return Root(tree, DraftsDirectory(tree), Renderer())
+    return Root(
+        tree,
+        DraftsDirectory(tree),
+        ThreadTexts(tree, "transcripts", Editions(Transcript)),
+        ThreadTexts(tree, "answers", Editions(NewestAnswer)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Root(FixedDirectory):
     drafts: DraftsDirectory
-    renderer: Renderer
+    transcripts: ThreadTexts
+    answers: ThreadTexts
 
     @property
     def path(self) -> str:
         return "."
-
-    @property
-    def transcripts(self) -> TranscriptsDirectory:
-        return TranscriptsDirectory(self.tree, self.renderer)
 
     def children(self) -> dict[str, Node]:
         return {
@@ -47,6 +51,7 @@ class Root(FixedDirectory):
             "threads": ThreadsDirectory(self.tree),
             "drafts": self.drafts,
             "transcripts": self.transcripts,
+            "answers": self.answers,
             "runs": RunsByStatusDirectory(self.tree),
             ".threadfs": ServiceDirectory(self.tree),
         }

@@ -1,283 +1,224 @@
-"""``transcripts/``: each conversation as Markdown, rendered on demand, and then only what is new."""
+"""``transcripts/``: each conversation as Markdown, rendered on demand, and then only what is new.
+
+Messages are in the order of the log, the ends of runs between them by time, and at the end the answer that
+grows, if there is one. A reader sees what comes while an answer grows after that answer.
+"""
 
 from __future__ import annotations
 
-import heapq
-import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+import bisect
 from contextlib import suppress
-from dataclasses import dataclass
-from tempfile import SpooledTemporaryFile
-from typing import ClassVar
-from weakref import WeakValueDictionary
+from typing import NamedTuple
 
-from store import Damaged, DocumentKey, NotFound, Run, RunStatus, Store, names
+from store import Damaged, DocumentKey, MessageRole, NotFound, Store, ThreadMessage
 from store.api import LogReader
-from store.lines import iter_lines, message_of
+from store.lines import message_of
+from store.working import GrowingAnswer
 from threadfs.nodes import markdown
-from threadfs.nodes.base import Attributes, ListDirectory, Node, NoSuchName, PathNode, Reader, regular
-from threadfs.nodes.lives import Life
+from threadfs.nodes.growing import GrowingText
+from threadfs.nodes.reading_on import AnswerStream, LogPlace
 
-_SUFFIX = ".md"
-# How many rendered conversations stay in memory, and how many bytes of each.
-_MAX_RENDERED = 32
-_IN_MEMORY_BYTES = 1 << 20
-_COMPARED_BYTES = 4096
-
-# A time in Unix seconds; 0 for a message and 1 for the end of a run, which comes after it; the text.
-_Part = tuple[int, int, str]
+_BEGUN_AGAIN = "\n*(begun again)*\n"
 
 
-class _Replaced(Exception):
-    """Another thread than the rendered one: it was deleted and created again, or its log was replaced."""
+class _Outcome(NamedTuple):
+    """How a run ended: when, in Unix seconds, and in words, which are empty for one that has not ended."""
+
+    ended_s: int
+    text: str
+    run_id: str
 
 
-class Rendered:
-    """The text of one conversation. It only grows at the end; its heading stays."""
+class _ShownAnswer:
+    """The answer that grows at the end of a transcript."""
+
+    def __init__(self, stream: AnswerStream, heading: str, begins_at: int) -> None:
+        self.stream = stream
+        self.heading = heading
+        self.body_at = begins_at + len(heading)
+        self.contained = markdown.Contained()
+
+
+class Transcript(GrowingText):
+    """The text of one conversation."""
 
     def __init__(self, thread_id: str) -> None:
-        self._thread_id = thread_id
+        super().__init__(thread_id)
         # The title in the heading, and a version of the thread's document that has it.
         self._title = ""
         self._document_version: object = None
-        self._lock = threading.Lock()
-        self._text = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - lives as long as this
-        self._size = 0
-        self._log_version: object = None
-        self._log_bytes = 0
-        # Where the last message begins, and its first bytes, which hold its id. The inode number alone is not
-        # enough: the system may reuse that of a deleted thread's log.
-        self._last_at = 0
-        self._last = b""
+        self._place = LogPlace()
+        self._is_of_another_log = False
+        # The place of the last message or outcome in the order of a new rendering, and the time of the last
+        # message: it counts as no older than those before it.
+        self._last: tuple[int | str, ...] = ()
         self._latest_s: int | None = None
-        # For each run: the version of its document, its status, when it was created.
-        self._runs: dict[str, tuple[object, RunStatus, int | None]] = {}
+        # Of each run: a version of its document, and the words for its outcome.
+        self._runs: dict[str, tuple[object, str]] = {}
+        # Outcomes that are not shown yet, in order.
+        self._waiting: list[_Outcome] = []
+        # Of each run: its last message that is shown.
+        self._answered: dict[str, str] = {}
+        self._answer: _ShownAnswer | None = None
+        # The id of a message that was shown, as an answer, before it came up in the log; the size after it.
+        self._ahead: tuple[str, int] | None = None
 
-    def has_title_of(self, store: Store, document_version: object) -> bool:
-        """Whether the heading still has the thread's title, in this version of its document."""
-        # Without the lock: rendering a long conversation holds it for long.
-        if self._size and document_version != self._document_version:
-            if _title_of(store, self._thread_id) != self._title:
-                return False
-            self._document_version = document_version
+    def _update(self, store: Store) -> None:
+        if self._is_of_another_log:
+            return
+        # In this order: an answer that has ended is in the log, and its message is there before its run ends.
+        answers = store.growing_answers(self.thread_id)
+        log = store.open_log(self.thread_id)
+        try:
+            if not self._place.is_in(log):
+                self._is_of_another_log = True
+                self.is_current = False
+                return
+            self._write_head(store)
+            self._look_at_runs(store)
+            if self._answer is None or self._has_ended(self._answer, store, log, answers):
+                self._write_new(store, log, answers)
+        finally:
+            log.close()
+
+    def _write_head(self, store: Store) -> None:
+        version = store.document_info(DocumentKey(self.thread_id)).version
+        if self.size_bytes and version == self._document_version:
+            return
+        title = ""
+        with suppress(Damaged):
+            title = markdown.title_of(store.get_thread(self.thread_id).metadata)
+        if not self.size_bytes:
+            self._title = title
+            self._write(markdown.head(self.thread_id, title))
+        elif title != self._title:
+            self.is_current = False
+        self._document_version = version
+
+    # ── The ends of runs ────────────────────────────────────────────────────────────────────────────
+
+    def _look_at_runs(self, store: Store) -> None:
+        run_ids = store.list_run_ids(self.thread_id)
+        for gone in self._runs.keys() - set(run_ids):
+            self._note(_Outcome(0, "", gone))
+            del self._runs[gone]
+        for run_id in run_ids:
+            version: object = None
+            outcome = _Outcome(0, "", run_id)
+            with suppress(NotFound, Damaged):
+                version = store.document_info(DocumentKey(self.thread_id, run_id)).version
+                if run_id in self._runs and self._runs[run_id][0] == version:
+                    continue
+                run = store.get_run(self.thread_id, run_id)
+                if run.status.is_terminal:
+                    outcome = _Outcome(markdown.ended_at(run), markdown.outcome(run), run_id)
+            self._note(outcome)
+            self._runs[run_id] = version, outcome.text
+
+    def _note(self, outcome: _Outcome) -> None:
+        known = self._runs.get(outcome.run_id, (None, ""))[1]
+        if outcome.text == known:
+            return
+        waiting = [other for other in self._waiting if other.run_id != outcome.run_id]
+        if known and len(waiting) == len(self._waiting):
+            self.is_current = False  # The one before is shown.
+        self._waiting = waiting
+        if outcome.text:
+            bisect.insort(self._waiting, outcome)
+
+    # ── What is new ─────────────────────────────────────────────────────────────────────────────────
+
+    def _write_new(self, store: Store, log: LogReader, answers: list[GrowingAnswer]) -> None:
+        for line in self._place.lines(log):
+            if message := message_of(line, self.thread_id):
+                self._latest_s = max(message.created_at, self._latest_s or message.created_at)
+                self._write_outcomes(answers, before_s=self._latest_s)
+                self._write_message(message, self._latest_s)
+        answers = [answer for answer in answers if self._answered.get(answer.run_id) != answer.message_id]
+        self._write_outcomes(answers)
+        if answers:
+            self._begin(answers[0], store)
+
+    def _write_outcomes(self, answers: list[GrowingAnswer], before_s: int | None = None) -> None:
+        """Writes outcomes, with *before_s* the earlier ones; none of a run whose answer still grows."""
+        growing = {answer.run_id for answer in answers}
+        for outcome in list(self._waiting):
+            if before_s is not None and outcome.ended_s >= before_s:
+                return
+            if outcome.run_id not in growing:
+                self._waiting.remove(outcome)
+                self._in_order(outcome.ended_s, 1, outcome.text)
+                self._write(outcome.text)
+
+    def _write_message(self, message: ThreadMessage, latest_s: int) -> None:
+        self._in_order(latest_s, 0)
+        if message.run_id:
+            self._answered[message.run_id] = message.id
+        if self._ahead is None or message.id != self._ahead[0]:
+            self._write(markdown.heading(message.role, message.created_at) + markdown.body(message))
+            return
+        if self.size_bytes != self._ahead[1]:
+            self.is_current = False
+        self._ahead = None
+
+    def _in_order(self, *place: int | str) -> None:
+        """What comes next has this place in a new rendering."""
+        if place < self._last:
+            self.is_current = False
+        else:
+            self._last = place
+
+    # ── An answer that grows ────────────────────────────────────────────────────────────────────────
+
+    def _begin(self, answer: GrowingAnswer, store: Store) -> None:
+        stream = AnswerStream(answer, self._place.end)
+        with suppress(NotFound, Damaged):
+            run = store.get_run(self.thread_id, answer.run_id)
+            first = next(stream.more(store), "")
+            if first:
+                heading = markdown.heading(MessageRole.assistant, run.started_at or run.created_at)
+                self._answer = shown = _ShownAnswer(stream, heading, self.size_bytes)
+                self._write(heading + shown.contained.add(first))
+                self._grow(shown, store)
+
+    def _grow(self, shown: _ShownAnswer, store: Store) -> None:
+        for piece in shown.stream.more(store):
+            self._write(shown.contained.add(piece))
+
+    def _has_ended(
+        self, shown: _ShownAnswer, store: Store, log: LogReader, answers: list[GrowingAnswer]
+    ) -> bool:
+        """Shows what is new of the answer. Until it has ended nothing else is shown here, but anew it is."""
+        answer = shown.stream.answer
+        message = shown.stream.message_in(log)
+        if message is not None:
+            self._complete(shown, message)
+        elif any(other.message_id == answer.message_id for other in answers):
+            self._grow(shown, store)
+            growing = {other.run_id for other in answers}
+            if (
+                shown.stream.is_overtaken
+                or answers[0].message_id != answer.message_id
+                or any(outcome.run_id not in growing for outcome in self._waiting)
+            ):
+                self.is_current = False
+            return False
+        else:
+            # Handed back, if the run is there and goes on.
+            goes_on = not self._runs.get(answer.run_id, (None, "gone"))[1]
+            self._write(f"{shown.contained.end()}\n{_BEGUN_AGAIN if goes_on else ''}")
+            self.is_current = False
+        self._answer = None
         return True
 
-    def update(self, store: Store) -> bool:
-        """Renders what is new. False if the stored conversation is another one, which needs a new text."""
-        with self._lock:
-            log = store.open_log(self._thread_id)
-            try:
-                self._render_new(store, log)
-            except _Replaced:
-                return False
-            finally:
-                log.close()
-            return True
-
-    def _render_new(self, store: Store, log: LogReader) -> None:
-        info = log.info()
-        version = info.version[:1]
-        if self._log_bytes and (version != self._log_version or self._last_of(log) != self._last):
-            raise _Replaced
-        if self._runs and self._runs.keys().isdisjoint(store.list_run_ids(self._thread_id)):
-            raise _Replaced
-        if not self._size:
-            self._document_version = store.document_info(DocumentKey(self._thread_id)).version
-            self._title = _title_of(store, self._thread_id)
-            self._write(markdown.head(self._thread_id, self._title))
-        outcomes = sorted(self._outcomes(store))
-        if outcomes or info.size_bytes > self._log_bytes:
-            for _, _, text in heapq.merge(self._messages(log), outcomes):
-                self._write(text)
-        self._log_version, self._last = version, self._last_of(log)
-
-    def _last_of(self, log: LogReader) -> bytes:
-        return log.read(self._last_at, min(_COMPARED_BYTES, self._log_bytes - self._last_at))
-
-    def _write(self, text: str) -> None:
-        data = text.encode(errors="replace")
-        self._text.seek(self._size)
-        self._text.write(data)
-        self._size += len(data)
-
-    def _messages(self, log: LogReader) -> Iterator[_Part]:
-        """In the order of the log: a message counts as no older than the one before it."""
-        for line, end in iter_lines(log.read, self._log_bytes):
-            if message := message_of(line, self._thread_id):
-                self._latest_s = max(message.created_at, self._latest_s or message.created_at)
-                yield self._latest_s, 0, markdown.paragraph(message)
-                self._last_at = self._log_bytes
-            self._log_bytes = end
-
-    def _outcomes(self, store: Store) -> Iterator[_Part]:
-        """The runs that have ended, or ended differently, since the last call."""
-        for run_id in store.list_run_ids(self._thread_id):
-            with suppress(NotFound, Damaged):
-                key = DocumentKey(self._thread_id, run_id)
-                version = store.document_info(key).version
-                known_version, known_status, created_s = self._runs.get(
-                    run_id, (None, RunStatus.queued, None)
-                )
-                if version != known_version:
-                    run: Run = store.get_run(self._thread_id, run_id)
-                    has_begun_again = known_status.is_terminal and not run.status.is_terminal
-                    if known_version and (has_begun_again or created_s != run.created_at):
-                        raise _Replaced
-                    self._runs[run_id] = version, run.status, run.created_at
-                    if run.status.is_terminal and run.status is not known_status:
-                        yield markdown.ended_at(run), 1, markdown.outcome(run)
-
-    @property
-    def size_bytes(self) -> int:
-        return self._size
-
-    def read(self, offset: int, size: int) -> bytes:
-        with self._lock:
-            self._text.seek(offset)
-            return self._text.read(min(size, max(0, self._size - offset)))
-
-
-def _title_of(store: Store, thread_id: str) -> str:
-    with suppress(Damaged):
-        return markdown.title_of(store.get_thread(thread_id).metadata)
-    return ""
-
-
-class Renderer:
-    """Keeps the conversations that were rendered last, and those that are open.
-
-    When the title changes, the conversation gets a new edition, with an inode number of its own. Readers of
-    the old edition see the size of the text that they read.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._last: OrderedDict[str, Rendered] = OrderedDict()
-        self._read: WeakValueDictionary[tuple[str, int], Rendered] = WeakValueDictionary()
-        # The latest edition of each conversation that has had more than one.
-        self._editions: dict[str, int] = {}
-
-    def known_edition(self, thread_id: str) -> int:
-        """The latest edition that was rendered."""
-        return self._editions.get(thread_id, 0)
-
-    def edition(self, store: Store, thread_id: str) -> int:
-        """The current edition, which is a new one if the title has changed. Raises NotFound."""
-        version = store.document_info(DocumentKey(thread_id)).version
-        edition = self.known_edition(thread_id)
-        rendered = self._read.get((thread_id, edition))
-        if rendered is not None and not rendered.has_title_of(store, version):
-            with self._lock:
-                if self.known_edition(thread_id) == edition:
-                    self._editions[thread_id] = edition + 1
-        return self.known_edition(thread_id)
-
-    def rendered(self, store: Store, thread_id: str, edition: int) -> Rendered:
-        """The conversation as it is now: in *edition* while that is open, else in the current one.
-
-        Raises NotFound.
-        """
-        latest = self.edition(store, thread_id)
-        if edition != latest:
-            earlier = self._read.get((thread_id, edition))
-            if earlier is not None and earlier.update(store):
-                return earlier
-        rendered = self._existing_or_new(thread_id, latest, instead_of=None)
-        if not rendered.update(store):
-            # Open readers of the old text go on with it.
-            rendered = self._existing_or_new(thread_id, latest, instead_of=rendered)
-            rendered.update(store)
-        with self._lock:
-            self._last[thread_id] = rendered
-            self._last.move_to_end(thread_id)
-            if len(self._last) > _MAX_RENDERED:
-                self._last.popitem(last=False)
-        return rendered
-
-    def _existing_or_new(self, thread_id: str, edition: int, *, instead_of: Rendered | None) -> Rendered:
-        """The existing text, else a new one, registered before it is rendered so that it is rendered once."""
-        with self._lock:
-            rendered = self._read.get((thread_id, edition))
-            if rendered is instead_of or rendered is None:
-                rendered = self._read[thread_id, edition] = Rendered(thread_id)
-            return rendered
-
-
-@dataclass(frozen=True, slots=True)
-class TranscriptsDirectory(ListDirectory):
-    life = Life.MOUNT
-
-    renderer: Renderer
-
-    @property
-    def path(self) -> str:
-        return "transcripts"
-
-    def lookup(self, name: str) -> Node:
-        thread_id = name.removesuffix(_SUFFIX)
-        if thread_id == name or not names.is_id(thread_id):
-            raise NoSuchName(name)
-        edition = self.renderer.edition(self.store, thread_id)
-        return Transcript(self.tree, self.renderer, thread_id, edition)
-
-    def entries(self) -> Iterable[tuple[str, Node]]:
-        return (
-            (
-                thread_id + _SUFFIX,
-                Transcript(self.tree, self.renderer, thread_id, self.renderer.known_edition(thread_id)),
-            )
-            for thread_id in self.store.list_thread_ids()
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Transcript(PathNode):
-    """A conversation, ordered by time, with a line for the end of each run."""
-
-    is_slow: ClassVar[bool] = True
-    has_cheap_attributes: ClassVar[bool] = False
-
-    renderer: Renderer
-    thread_id: str
-    edition: int
-
-    @property
-    def path(self) -> str:
-        return f"transcripts/{self.thread_id}{_SUFFIX}"
-
-    def rendered(self) -> Rendered:
-        return self.renderer.rendered(self.store, self.thread_id, self.edition)
-
-    def attributes(self) -> Attributes:
-        return self.attributes_of(self.rendered())
-
-    def attributes_of(self, rendered: Rendered) -> Attributes:
-        modified_ns, changed_ns = self.store.thread_times(self.thread_id)
-        return regular(0o444, rendered.size_bytes, modified_ns, changed_ns=changed_ns)
-
-    def open_for_reading(self) -> Reader:
-        return _TranscriptReader(self)
-
-
-class _TranscriptReader:
-    """Follows the conversation as it grows, for ``tail -f``."""
-
-    version: object = None
-
-    def __init__(self, node: Transcript) -> None:
-        self._node = node
-        self._rendered = node.rendered()
-
-    def read(self, offset: int, size: int) -> bytes:
-        if not offset or offset >= self._rendered.size_bytes:
-            with suppress(NotFound):
-                if not self._rendered.update(self._node.store):
-                    self._rendered = self._node.rendered()
-        return self._rendered.read(offset, size)
-
-    def attributes(self) -> Attributes:
-        return self._node.attributes_of(self._rendered)
-
-    def close(self) -> None:
-        pass
+    def _complete(self, shown: _ShownAnswer, message: ThreadMessage) -> None:
+        heading = markdown.heading(message.role, message.created_at)
+        body, seen = markdown.body(message), self._written(shown.body_at).decode()
+        if body.startswith(seen):
+            self._write(body[len(seen) :])
+            if heading != shown.heading:
+                self.is_current = False
+        else:
+            self._write(f"{shown.contained.end()}\n{_BEGUN_AGAIN}{heading}{body}")
+            self.is_current = False
+        self._ahead = message.id, self.size_bytes
