@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from threadfs.commands import progress
+from threadfs.nodes.markdown import Printed
 
 if TYPE_CHECKING:
     from store import Store, ThreadMessage
@@ -34,6 +35,7 @@ class ShownAnswer:
         self._shown_bytes = 0
         self._is_in_log = True
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._printed = Printed()
 
     def update(self) -> None:
         """Prints what has come since the last call. Raises BrokenPipeError, NotFound, StorageFailed."""
@@ -93,13 +95,12 @@ class ShownAnswer:
                 progress.complain("the answer begins again")
         self._message_id, self._shown_bytes, self._is_in_log = message_id, 0, False
         self._decoder.reset()
+        self._printed = Printed()
 
     def _show(self, piece: bytes) -> None:
         self._shown_bytes += len(piece)
         if self._is_terminal:
-            from store.printing import printable_lines
-
-            piece = printable_lines(self._decoder.decode(piece)).encode()
+            piece = self._printed.add(self._decoder.decode(piece)).encode()
         if piece:
             self._ends_line = piece.endswith(b"\n")
             self._write(piece)

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     from store import DocumentKey, RunInTerminalState, RunNotFound, StoreError
     from threadfs.asking import question
     from threadfs.commands.answers import ShownAnswer
-    from threadfs.commands.changes import Changes, interrupted_by_any_end
+    from threadfs.commands.changes import Changes, interrupted_by_any_end, of_thread
     from threadfs.commands.wait import exit_status
     from threadfs.stores import open_store
 
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     store.document_info(DocumentKey(options.thread))  # Fails before anything is typed if there is none.
     message, asked = question(store, options.thread, _text(options.text), options.model)
     answer = ShownAnswer(store, options.thread, asked.id)
-    with interrupted_by_any_end(), Changes(store, until_unread=True) as changes:
+    with interrupted_by_any_end(), Changes(store, of_thread(options.thread), until_unread=True) as changes:
         try:
             store.ask(options.thread, message, asked)
             ended = _answered(store, options, asked.id, answer, changes)

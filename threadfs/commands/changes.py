@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from types import FrameType
 
-    from store import DocumentKey, Store
+    from store import Change, DocumentKey, Store
 
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # How often to look if no changes are reported.
@@ -21,10 +21,16 @@ _LOOK_S = 2.0
 
 
 class Changes:
-    """The changes of a store, as a context. First `follow`, then look, then `wait`: no change is missed."""
+    """Changes of a store, as a context. First `follow`, then look, then `wait`: no change is missed."""
 
-    def __init__(self, store: Store, *, until_unread: bool = False) -> None:
-        """With *until_unread*, `wait` raises BrokenPipeError when nobody can read stdout any more."""
+    def __init__(
+        self, store: Store, concerns: Callable[[Change], bool], *, until_unread: bool = False
+    ) -> None:
+        """
+        Args:
+            concerns: whether to look when something has changed; it is called by other threads, and often.
+            until_unread: `wait` raises BrokenPipeError when nobody can read stdout any more.
+        """
         from store import NoWatch, StorageFailed, Watch
 
         self._came = os.eventfd(0, os.EFD_CLOEXEC)
@@ -37,7 +43,9 @@ class Changes:
         self._are_reported = True
         self._watch: Watch = NoWatch()
         with suppress(StorageFailed):
-            self._watch = store.watch(lambda change: os.eventfd_write(self._came, 1))
+            self._watch = store.watch(
+                lambda change: os.eventfd_write(self._came, 1) if concerns(change) else None
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -64,6 +72,14 @@ class Changes:
             if descriptor == self._stdout:
                 raise BrokenPipeError
             os.eventfd_read(self._came)
+
+
+def of_thread(thread_id: str) -> Callable[[Change], bool]:
+    """Changes in one thread, and of workers."""
+    from store import Part
+
+    others = (Part.WORKERS, Part.EVERYTHING)
+    return lambda change: change.thread_id == thread_id or change.part in others
 
 
 @contextmanager

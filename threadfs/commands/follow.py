@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from threadfs.commands.changes import Changes
+    from threadfs.commands.changes import Changes, of_thread
     from threadfs.nodes.transcripts import Transcript
     from threadfs.stores import open_store
 
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     text = Transcript(options.thread)
     shown_bytes = 0
     ended: set[str] = set()
-    with Changes(store, until_unread=True) as changes:
+    with Changes(store, of_thread(options.thread), until_unread=True) as changes:
         while True:
             _follow_all(store, options.thread, changes, ended)
             text.update(store)

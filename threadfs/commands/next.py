@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from store import DocumentKey
+    from store import DocumentKey, Part
     from threadfs import stores
     from threadfs.commands.changes import Changes, uninterrupted
 
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     threads = os.path.join(os.path.abspath(os.path.expanduser(options.store)), "threads")
     store = stores.open_store(options.store)
     store.index_runs()
-    with Changes(store, until_unread=True) as changes:
+    with Changes(store, lambda change: change.part is not Part.ANSWER, until_unread=True) as changes:
         while True:
             changes.follow(DocumentKey(""))
             # So that no run is claimed, and nobody learns of it.

@@ -44,11 +44,11 @@ class _OneRun(argparse.Action):
 
 def run(options: argparse.Namespace) -> int:
     from store import DocumentKey
-    from threadfs.commands.changes import Changes
+    from threadfs.commands.changes import Changes, of_thread
     from threadfs.stores import open_store
 
     store = open_store(options.store)
-    with Changes(store) as changes:
+    with Changes(store, of_thread(options.thread)) as changes:
         while True:
             changes.follow(DocumentKey(options.thread, options.run), DocumentKey(options.thread, ""))
             found = store.get_run(options.thread, options.run)
