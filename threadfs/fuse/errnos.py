@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 import store
+from store import errors
 
 _ERRNOS: dict[type[store.StoreError], int] = {
     store.NotFound: errno.ENOENT,
@@ -12,6 +13,8 @@ _ERRNOS: dict[type[store.StoreError], int] = {
     store.RunStepInTerminalState: errno.EPERM,
     store.StatusChanged: errno.ENOENT,
     store.RunInProgress: errno.EBUSY,
+    errors.OutputIsSet: errno.EPERM,
+    errors.ToolCallNotFound: errno.ENOENT,
     store.NotEmpty: errno.ENOTEMPTY,
     store.AlreadyExists: errno.EEXIST,
     store.InvalidName: errno.EINVAL,

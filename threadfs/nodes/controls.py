@@ -21,6 +21,8 @@ from store import (
     documents,
 )
 from store.documents import MAX_LINE_BYTES
+from store.options import options_of
+from threadfs.asking import question
 from threadfs.nodes.base import Attributes, BytesReader, PathNode, Reader, Refused, Writer, regular
 from threadfs.nodes.lives import Life
 from threadfs.nodes.object_end import object_end
@@ -28,6 +30,8 @@ from threadfs.nodes.writers import TextWriter, check_beginning, decoded
 
 _SECOND_NS = 1_000_000_000
 MAX_START_BYTES = 1 << 20
+# What the disk has to have left for a new run: its directories and its document.
+_RUN_BYTES = 1 << 14
 _MAX_CREATION_TIMES = 4096
 # The reader of all of them. Only the version of its attributes is used.
 _EMPTY = BytesReader(b"", regular(0o644, 0, 0), version="always empty")
@@ -91,24 +95,54 @@ class SayFile(ControlFile):
 
     def open_for_writing(self, *, truncate: bool, append: bool) -> Writer:
         self._check_writable()
-        check = partial(self.store.check_appendable, self.thread_id)
-        return TextWriter(self._commit, limit_bytes=MAX_LINE_BYTES, check=check)
+        return TextWriter(self._commit, limit_bytes=MAX_LINE_BYTES, check=self._check)
+
+    def _check(self, size_bytes: int) -> None:
+        self.store.check_appendable(self.thread_id, size_bytes)
 
     def _commit(self, data: bytes) -> None:
         text = decoded(data).removesuffix("\n")
         if not text:
             return
-        message = ThreadMessage(role=MessageRole.user, content=[ContentBlock.of_text(text)])
         try:
-            self.store.append_message(self.thread_id, message)
+            self._take(text)
         except InvalidDocument as error:
             raise Refused(errno.EFBIG, str(error)) from None
+
+    def _take(self, text: str) -> None:
+        message = ThreadMessage(role=MessageRole.user, content=[ContentBlock.of_text(text)])
+        self.store.append_message(self.thread_id, message)
         self.tree.changed(Part.LOG, self.key())
 
 
 @dataclass(frozen=True, slots=True)
+class AskFile(SayFile):
+    """As `SayFile`, and a new run is queued that answers the message."""
+
+    @property
+    def path(self) -> str:
+        return f"threads/{self.thread_id}/ask"
+
+    def _check(self, size_bytes: int) -> None:
+        self.store.get_thread(self.thread_id)  # Its document names the model.
+        self.store.check_writable(self.thread_id)
+        self.store.check_appendable(self.thread_id, size_bytes + _RUN_BYTES)
+
+    def _take(self, text: str) -> None:
+        message, run = question(self.store, self.thread_id, text)
+        try:
+            self.store.ask(self.thread_id, message, run)
+        finally:  # If only the run could not be made, the message is there.
+            self.tree.changed(Part.LOG, self.key())
+        self.tree.changed(Part.RUNS, DocumentKey(self.thread_id, run.id))
+
+
+@dataclass(frozen=True, slots=True)
 class StartFile(ControlFile):
-    """A model name (a line of its own; empty: the default model) or a JSON object queues a new run."""
+    """A model name (a line of its own; empty: the default model) or a JSON object queues a new run.
+
+    The object may say how the run is to be answered (`store.options`); other fields are kept in the run.
+    """
 
     @property
     def path(self) -> str:
@@ -130,6 +164,7 @@ class StartFile(ControlFile):
                 raise InvalidDocument("status: a new run is queued")
             owner = {"object": "thread.run", "thread_id": self.thread_id}
             run = Run.of({"created_at": Run().created_at, **fields, **owner, "status": "queued"})
+            options_of(run)
         else:
             model = decoded(data).strip()
             if not model.isprintable():

@@ -17,14 +17,14 @@ from threadfs.nodes.loose_directories import LooseDirectory
 from threadfs.nodes.loose_files import LooseFile
 from threadfs.nodes.quota import Quota
 from threadfs.nodes.scratch import refuse_trash
+from threadfs.nodes.tools import TOOLS
 
 MAX_FILES = 200_000
 MAX_BYTES = 8 * 1024 * 1024 * 1024
 
-# Empty control files hold no data of a thread. A copy of a later version's tree also has tools and answers,
-# which never hold any.
+# Empty control files hold no data of a thread. Nor do the tools of a run, which are a view of its steps, and
+# in a copy of the store's own directory an answer that grows, or what is left of one.
 _CONTROLS = ("say", "start", "ask", "cancel")
-_TOOLS = "tools"
 _ANSWER = ".threadfs-answer-"
 
 
@@ -161,7 +161,7 @@ def _lines(node: LooseNode) -> Iterator[bytes]:
 def _refuse_misplaced(name: str, node: LooseNode) -> None:
     """Accepts only files that hold no data of a thread."""
     is_empty_control = name in _CONTROLS and isinstance(node, LooseFile) and node.size() == 0
-    is_tools = name == _TOOLS and isinstance(node, LooseDirectory)
+    is_tools = name == TOOLS and isinstance(node, LooseDirectory)
     if not (is_empty_control or is_tools or name.startswith(_ANSWER)):
         _misplaced(node)
 

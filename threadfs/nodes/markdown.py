@@ -10,7 +10,7 @@ import re
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from store import ContentBlock, MessageRole, Run, TextContent, ThreadMessage
+from store import ContentBlock, MessageRole, Run, RunStatus, TextContent, ThreadMessage
 from store.printing import printable, printable_lines
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
@@ -62,8 +62,16 @@ def _url(url: str) -> str:
 
 def outcome(run: Run) -> str:
     by = f" by {printable(run.model)}" if run.model else ""
-    why = f": {printable(run.last_error.message)}" if run.last_error else ""
+    why = run.last_error.message if run.last_error else _reason(run)
+    why = f": {printable(why)}" if why else ""
     return f"\n> Run `{printable(run.id)}`{by} {run.status.value}{why}\n"
+
+
+def _reason(run: Run) -> str:
+    """Why a run is incomplete."""
+    details = run.extra("incomplete_details") if run.status is RunStatus.incomplete else None
+    reason = details.get("reason") if isinstance(details, dict) else None
+    return reason if isinstance(reason, str) else ""
 
 
 def ended_at(run: Run) -> int:

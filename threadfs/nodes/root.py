@@ -1,4 +1,4 @@
-"""The top of the tree, its README, and ``.threadfs/``, with the version, counters and errors of the mount."""
+"""The top of the tree, its README, and ``.threadfs/``: version, counters, errors, and the store's workers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import ClassVar
 
 from store import Store
 from store.printing import printable
+from store.waiting import waits
 from threadfs import __version__
 from threadfs.journal import Journal
 from threadfs.nodes.answers import NewestAnswer
@@ -59,7 +61,7 @@ class Root(FixedDirectory):
 
 @dataclass(frozen=True, slots=True)
 class ServiceDirectory(FixedDirectory):
-    """``.threadfs/``: version, counters, the last refusals."""
+    """``.threadfs/``: version, counters, the last refusals, the workers that live."""
 
     @property
     def path(self) -> str:
@@ -71,10 +73,21 @@ class ServiceDirectory(FixedDirectory):
             "version": TextFile(self.tree, ".threadfs/version", self._version),
             "stats": TextFile(self.tree, ".threadfs/stats", journal.stats, time.time_ns),
             "errors": TextFile(self.tree, ".threadfs/errors", journal.errors, lambda: journal.changed_ns),
+            "workers": WorkersFile(self.tree, ".threadfs/workers", self._workers, time.time_ns),
         }
 
     def _version(self) -> bytes:
         return f"threadfs {__version__}\nstore {printable(self.store.location)}\n".encode(errors="replace")
+
+    def _workers(self) -> bytes:
+        waits()
+        lines = []
+        for worker in self.store.workers():
+            state = worker.state
+            jobs = f"{worker.jobs_in_use} of {state.jobs}"
+            told = "; ".join((state.state, *state.notes))
+            lines.append("\t".join(map(printable, (worker.id, state.endpoint, jobs, told))) + "\n")
+        return "".join(lines).encode()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,3 +121,11 @@ class TextFile(PathNode):
     def open_for_reading(self) -> Reader:
         text = self.text()
         return BytesReader(text, self._attributes_of(text))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WorkersFile(TextFile):
+    """The living workers: for each its id, endpoint, jobs in use, and state, with tabs between them."""
+
+    is_slow: ClassVar[bool] = True
+    has_cheap_attributes: ClassVar[bool] = False

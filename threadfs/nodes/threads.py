@@ -22,12 +22,13 @@ from store import (
 from store.waiting import waits
 from threadfs.nodes.base import ALL_THREADS, Directory, ListDirectory, Node, NoSuchName, PathNode
 from threadfs.nodes.canonical import CanonicalDirectory
-from threadfs.nodes.controls import CancelFile, SayFile, StartFile
+from threadfs.nodes.controls import AskFile, CancelFile, SayFile, StartFile
 from threadfs.nodes.documents import MetaFile, StatusFile, StepFile
 from threadfs.nodes.drafts import make_thread
 from threadfs.nodes.lives import Life
 from threadfs.nodes.log import LogFile
 from threadfs.nodes.loose_directories import LooseDirectory
+from threadfs.nodes.tools import TOOLS, ToolsDirectory, requires_action
 
 # What the tree adds to the id of a step.
 _STEP_SUFFIX = ".json"
@@ -159,6 +160,7 @@ class ThreadDirectory(CanonicalDirectory):
             "meta.json": MetaFile(self.tree, DocumentKey(self.thread_id)),
             "messages.jsonl": LogFile(self.tree, self.thread_id),
             "say": SayFile(self.tree, self.thread_id),
+            "ask": AskFile(self.tree, self.thread_id),
             "start": StartFile(self.tree, self.thread_id),
             "runs": RunsDirectory(self.tree, self.thread_id),
         }
@@ -300,11 +302,19 @@ class RunDirectory(CanonicalDirectory):
 
     def stored_child(self, name: str) -> Node:
         self.store.document_info(self.key)
+        if name == TOOLS and requires_action(self.store, self.key):
+            return self._tools
         return _named(self._table(), name)
+
+    @property
+    def _tools(self) -> ToolsDirectory:
+        return ToolsDirectory(self.tree, self.thread_id, self.run_id)
 
     def stored_entries(self) -> Iterable[tuple[str, Node]]:
         self.store.document_info(self.key)
-        return self._table().items()
+        yield from self._table().items()
+        if requires_action(self.store, self.key):
+            yield TOOLS, self._tools
 
 
 @dataclass(frozen=True, slots=True)

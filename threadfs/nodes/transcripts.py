@@ -63,6 +63,11 @@ class Transcript(GrowingText):
         # The id of a message that was shown, as an answer, before it came up in the log; the size after it.
         self._ahead: tuple[str, int] | None = None
 
+    @property
+    def latest_s(self) -> int | None:
+        """The time of the latest message, in Unix seconds; ``None`` while there is none."""
+        return self._latest_s
+
     def _update(self, store: Store) -> None:
         if self._is_of_another_log:
             return
