@@ -71,7 +71,7 @@ class Change:
     step_id: str | None = None
 
 
-# What a watch follows to hear of workers.
+# What a watch follows to hear of workers; no id of a thread begins with a dot. A change has its id, too.
 WORKERS = DocumentKey(".threadfs-workers")
 
 

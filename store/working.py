@@ -110,11 +110,12 @@ class Answer(Protocol):
     def append(self, text: str) -> None:
         """Adds *text* to the answer; others can read it soon (in a database five times a second). Not synced.
 
-        When it fails, the text is kept in memory: the next `append` writes it, too, and `finish` needs only
-        the memory.
+        When it fails, the text is kept in memory: the next `append` shows it, too, and `finish` needs only
+        the memory. Halves of surrogate pairs become U+FFFD.
 
         Raises:
-            StorageFailed: the disk is full, say; on a server others just do not see the text meanwhile.
+            RunLost: the run was deleted.
+            StorageFailed: the disk is full, say. In a database others just do not see the text meanwhile.
         """
         ...
 
@@ -210,7 +211,7 @@ class Working(Protocol):
         ...
 
     def register_worker(self, state: WorkerState) -> Registration:
-        """Registers a new worker, this program, under a random id; removes what dead ones left.
+        """Registers a new worker, this program, under a random id.
 
         Raises:
             StorageFailed: the store is read-only, or its file system has no locks.

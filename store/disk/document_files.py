@@ -15,7 +15,7 @@ from store.disk.durable_names import DurableNames
 from store.disk.layout import RUNS, STATUS, STEPS, Parts
 from store.disk.list_times import ListTimes
 from store.disk.listing import Listing
-from store.disk.open_threads import OpenThreads, locked_thread
+from store.disk.open_threads import OpenThread, OpenThreads, locked_thread
 from store.disk.paths import opened, storage_errors
 from store.disk.system_calls import SystemCalls
 from store.errors import AlreadyExists, Damaged, InvalidDocument, NotFound, StorageFailed
@@ -103,7 +103,7 @@ class DocumentFiles(Updates):
             with suppress(NotFound):
                 self.document_info(key)
                 return self._replace_existing(key, document)
-            return self._add_step(key, transitions.laid_out_new(key, document))
+            return self.add_step_held(None, key, transitions.laid_out_new(key, document))
         return self._replace_existing(key, document)
 
     def _replace_existing(self, key: DocumentKey, document: bytes) -> None:
@@ -157,15 +157,28 @@ class DocumentFiles(Updates):
                     return found
 
     @contextmanager
-    def _held(self, parts: Parts) -> Iterator[int | None]:
-        """The directory that *parts* lead to, with its thread locked and its names durable."""
-        with locked_thread(self.open_threads, parts[0]) as thread:
-            self._durable.sync_if_unknown(parts[:1], thread.inode)
-            inner = self._open_durable(thread.directory, parts) if len(parts) > 1 else None
+    def _locked(self, thread_id: str) -> Iterator[OpenThread]:
+        """The thread, locked, and its name durable."""
+        with locked_thread(self.open_threads, thread_id) as thread:
+            self._durable.sync_if_unknown((thread_id,), thread.inode)
             try:
-                yield inner if len(parts) > 1 else thread.directory
+                yield thread
             finally:
-                self._touched(parts[0])
+                self._touched(thread_id)
+
+    @contextmanager
+    def _held(self, parts: Parts, thread: OpenThread | None = None) -> Iterator[int | None]:
+        """The directory that *parts* lead to, its names durable, with its *thread* locked, now or before."""
+        if thread is None:
+            with self._locked(parts[0]) as thread, self._held(parts, thread) as directory:
+                yield directory
+        elif len(parts) == 1:
+            yield thread.directory
+        else:
+            inner = self._open_durable(thread.directory, parts)
+            try:
+                yield inner
+            finally:
                 if inner is not None:
                     os.close(inner)
 
@@ -196,10 +209,15 @@ class DocumentFiles(Updates):
         if self._index is not None:
             self._index.touched(thread_id)
 
-    def _rewrite(self, key: DocumentKey, change: Callable[[bytes | None], bytes | None]) -> None:
-        """Replaces a document under its thread's lock; see `files.rewrite`."""
+    def _rewrite(
+        self,
+        key: DocumentKey,
+        change: Callable[[bytes | None], bytes | None],
+        thread: OpenThread | None = None,
+    ) -> None:
+        """Replaces a document under its thread's lock; see `_held` and `files.rewrite`."""
         parts, name = layout.place(key)
-        with self._held(parts) as directory:
+        with self._held(parts, thread) as directory:
             if directory is None:
                 raise self._gone(key)
             files.rewrite(self._calls, directory, name, layout.path(key), change)
@@ -208,6 +226,12 @@ class DocumentFiles(Updates):
 
     def _update(self, key: DocumentKey, model: type[D], change: Callable[[D], D]) -> D:
         """Replaces a document by the result of *change*, which gets its model; returns that result."""
+        return self.update_held(None, key, model, change)
+
+    def update_held(
+        self, thread: OpenThread | None, key: DocumentKey, model: type[D], change: Callable[[D], D]
+    ) -> D:
+        """As `_update`, in a *thread* that the caller has locked."""
         result: list[D] = []
 
         def changed(stored: bytes | None) -> bytes | None:
@@ -219,10 +243,15 @@ class DocumentFiles(Updates):
             new = documents.pretty(after)
             return None if new == stored else new
 
-        self._rewrite(key, changed)
+        self._rewrite(key, changed, thread)
         return result[0]
 
-    def _add_step(self, key: DocumentKey, data: bytes) -> None:
+    def add_step_held(self, thread: OpenThread | None, key: DocumentKey, data: bytes) -> None:
+        """Adds a step, in a *thread* that the caller has locked; ``None``: it is locked now.
+
+        Raises:
+            RunNotFound, AlreadyExists.
+        """
         parts, name = layout.place(key)
         step_id = str(key.step_id)
 
@@ -231,7 +260,7 @@ class DocumentFiles(Updates):
                 raise AlreadyExists("step", step_id)
             return data
 
-        with self._held(parts[:3]) as run:
+        with self._held(parts[:3], thread) as run:
             if run is None or not paths.exists(run, STATUS):
                 raise self._gone(DocumentKey(key.thread_id, key.run_id))
             steps = trees.ensure_directory(self._calls, run, STEPS, "/".join(parts))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from store import names, recognition
 from store.api import DocumentKey
-from store.disk import files, paths
+from store.disk import files, layout, paths
 from store.disk.layout import LOG, META, RUNS, STATUS, STEPS
 from store.disk.paths import storage_errors
 from store.errors import Damaged, Foreign
@@ -102,7 +102,7 @@ def _meaning(kind: int, name: str) -> int | None:
     if kind == _THREAD:
         return _IN_THREAD.get(name)
     if kind == _RUN:
-        return _IN_RUN.get(name)
+        return _FILE if layout.is_answer(name) else _IN_RUN.get(name)
     if kind == _RUNS:
         return _RUN if names.is_id(name) else None
     stem = name.removesuffix(".json")

@@ -23,7 +23,7 @@ from inotify_simple import Event, INotify, flags
 from store import names
 from store.api import Change, DocumentKey, Part
 from store.disk import paths
-from store.disk.layout import Parts
+from store.disk.layout import WORKERS, Parts
 from store.disk.meanings import (
     CAME,
     CAME_OR_WENT,
@@ -236,7 +236,7 @@ class Watches:
         if parts is None:
             return []
         has_document = parts not in self._awaited and key_of(parts) in self._followed
-        if not event.name.startswith("."):
+        if not event.name.startswith(".") or event.name == WORKERS:
             self._follow_event(parts, event)
         return changes_of(parts, event.name, event.mask, has_document=has_document)
 
@@ -262,7 +262,9 @@ class Watches:
             return
         child = (*parts, event.name)
         below = list_in(parts)
-        if below is None:
+        if event.name == WORKERS:
+            self._follow_again(child)
+        elif below is None:
             self._follow_member(child)
         elif child == below:
             self._follow_again(child)

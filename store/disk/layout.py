@@ -10,6 +10,9 @@ from store.errors import NotFound, RunNotFound, RunStepNotFound, ThreadNotFound
 
 META, LOG, RUNS, STATUS, STEPS = "meta.json", "messages.jsonl", "runs", "status.json", "steps"
 
+# The directory of the files that living workers hold locked, and the text of an answer while it grows.
+WORKERS, ANSWER = ".threadfs-workers", ".threadfs-answer-"
+
 # The names that lead from the root to a file or directory.
 Parts: TypeAlias = tuple[str, ...]
 
@@ -33,6 +36,15 @@ def parts(key: DocumentKey) -> Parts:
 
 def path(key: DocumentKey) -> str:
     return "/".join(parts(key))
+
+
+def is_answer(name: str) -> bool:
+    return name.startswith(ANSWER) and names.is_id(name.removeprefix(ANSWER))
+
+
+def answer_name(message_id: str) -> str:
+    """The file, in the directory of the run, for the text of an answer. Raises InvalidName."""
+    return ANSWER + names.checked(message_id)
 
 
 def not_found(key: DocumentKey) -> NotFound:

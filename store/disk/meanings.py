@@ -5,8 +5,9 @@ Directories are given as the names that lead to them from the store's root:
     ()                      the store, which holds the threads
     (T,)                    a thread: its document, its log, its list of runs
     (T, "runs")             the list of runs of T
-    (T, "runs", R)          a run: its document, its list of steps
+    (T, "runs", R)          a run: its document, its list of steps, its answer while that grows
     (T, "runs", R, "steps") the list of steps of R, which holds their documents
+    (".threadfs-workers",)  the workers
 
 Source of the flags: https://man7.org/linux/man-pages/man7/inotify.7.html
 """
@@ -17,7 +18,7 @@ from inotify_simple import flags
 
 from store import names
 from store.api import Change, DocumentKey, Part
-from store.disk.layout import LOG, META, RUNS, STATUS, STEPS, Parts
+from store.disk.layout import ANSWER, LOG, META, RUNS, STATUS, STEPS, WORKERS, Parts
 
 CAME = flags.CREATE | flags.MOVED_TO
 CAME_OR_WENT = CAME | flags.MOVED_FROM | flags.DELETE
@@ -35,6 +36,10 @@ def changes_of(parts: Parts, name: str, mask: int, *, has_document: bool) -> lis
     With *has_document*, a document that is moved into the directory is a new version of the one that was
     there, which is how a document is replaced; else a thread or run appears with it.
     """
+    if parts == (WORKERS,):
+        return [Change(Part.WORKERS, WORKERS)]
+    if name.startswith(ANSWER) and len(parts) == 3:
+        return [Change(Part.ANSWER, parts[0], parts[2])]
     if name.startswith("."):
         return _only_times(parts)  # A temporary file.
     if mask & GONE:

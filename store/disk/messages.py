@@ -67,16 +67,25 @@ class Messages(DocumentFiles):
         lock = locked_thread(self.open_threads, thread_id)
         with lock as thread:
             self._durable.sync_if_unknown((thread_id,), thread.inode)
-            if not paths.exists(thread.directory, META):
-                raise self._gone(DocumentKey(thread_id))
-            try:
-                open_log = self._open_log(thread)
-                number = open_log.append(given)
-            finally:
-                self._touched(thread_id)
+            open_log, number = self._append_unsynced(thread, given)
             # Other threads write while this one waits for the disk.
             lock.unlock()
             open_log.sync(number)
+
+    def append_held(self, thread: OpenThread, line: bytes) -> None:
+        """Appends a line to the log of a *thread* that the caller has locked; on disk when this returns."""
+        open_log, number = self._append_unsynced(thread, [line])
+        open_log.sync(number)
+
+    def _append_unsynced(self, thread: OpenThread, given: Sequence[bytes]) -> tuple[OpenLog, int]:
+        """Writes lines to the log of a locked thread. They are on disk after `OpenLog.sync` of the number."""
+        if not paths.exists(thread.directory, META):
+            raise self._gone(DocumentKey(thread.thread_id))
+        try:
+            open_log = self._open_log(thread)
+            return open_log, open_log.append(given)
+        finally:
+            self._touched(thread.thread_id)
 
     def _open_log(self, thread: OpenThread) -> OpenLog:
         if thread.log is None:

@@ -130,6 +130,8 @@ class RunIndex:
         self._times.pop(thread_id, None)
 
     def _changed(self, change: Change) -> None:
+        if change.part in (Part.ANSWER, Part.WORKERS):
+            return  # These are in no list, and have no time.
         self.touched(change.thread_id)
         if change.part is Part.EVERYTHING:
             with self._noting:

@@ -16,7 +16,7 @@ from store.disk import filesystems, leftovers
 from store.disk.layout import RUNS, STEPS, Parts
 from store.disk.paths import opened, storage_errors
 from store.disk.system_calls import SystemCalls
-from store.disk.threads import Threads
+from store.disk.workers import Workers
 from store.errors import StorageFailed
 from store.models import RunStatus
 from store.waiting import waits
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # They need the library for watching.
     from store.disk.inotify import DiskWatch, Watches
 
 
-class ThreadStore(Threads):
+class ThreadStore(Workers):
     """The threads in a directory that other programs may use at the same time.
 
     A missing directory is made. Every change is durable when its method returns. Methods may be called

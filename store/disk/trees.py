@@ -36,26 +36,41 @@ def create(
         AlreadyExists: the name is taken.
     """
     waits()
-    kind, object_id = "thread" if len(parts) == 1 else "run", parts[-1]
     with (
-        storage_errors(f"{kind} {object_id}"),
-        _made_aside(calls, parent, contents, modified_ns) as temporary,
+        storage_errors(_called(parts)),
+        made_aside(calls, parent, contents, modified_ns) as temporary,
     ):
-        try:
-            # Fails, atomically, unless the name is free or an empty directory.
-            calls.rename(parent, temporary, parent, object_id)
-        except OSError as error:
-            if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY):
-                raise AlreadyExists(kind, object_id) from None
-            raise
-        durable.made(parts, parent)
+        put_in_place(calls, durable, parent, temporary, parts)
+
+
+def _called(parts: Parts) -> str:
+    return f"{'thread' if len(parts) == 1 else 'run'} {parts[-1]}"
+
+
+def put_in_place(
+    calls: SystemCalls, durable: DurableNames, parent: int, temporary: str, parts: Parts
+) -> None:
+    """Gives a directory that was `made_aside` its name, durably.
+
+    Raises:
+        AlreadyExists: the name is taken.
+        OSError.
+    """
+    try:
+        # Fails, atomically, unless the name is free or an empty directory.
+        calls.rename(parent, temporary, parent, parts[-1])
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY):
+            raise AlreadyExists("thread" if len(parts) == 1 else "run", parts[-1]) from None
+        raise
+    durable.made(parts, parent)
 
 
 @contextmanager
-def _made_aside(
-    calls: SystemCalls, parent: int, contents: Contents, modified_ns: int | None
+def made_aside(
+    calls: SystemCalls, parent: int, contents: Contents, modified_ns: int | None = None
 ) -> Iterator[str]:
-    """A synced directory under a temporary name in *parent*."""
+    """A synced directory under a temporary name in *parent*; a block that fails leaves none."""
     temporary = files.temporary_name()
     try:
         _write(calls, parent, temporary, contents, modified_ns)

@@ -1,0 +1,308 @@
+"""Workers of a store in a directory: registered, claiming runs, and showing answers while they grow."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Self, TypeVar
+
+from store import documents, held_thread, names
+from store.answering import StoredAnswer
+from store.api import DocumentKey, StatusOfRun
+from store.disk import paths, reading, trees, worker_locks
+from store.disk.held_thread import DiskHeldThread, EndedRuns
+from store.disk.layout import META, RUNS, STATUS, answer_name
+from store.disk.paths import opened, storage_errors
+from store.disk.system_calls import SystemCalls
+from store.disk.threads import Threads
+from store.disk.worker_locks import LockFile, OwnLock
+from store.errors import AlreadyExists, Damaged, NotFound, RunLost, StorageFailed, StoreError
+from store.held_thread import HeldThread
+from store.models import Run, RunStatus, RunStep, ThreadMessage
+from store.working import GrowingAnswer, Worker, WorkerState, any_run
+
+T = TypeVar("T")
+
+
+class Workers(Threads):
+    """The part of the store that `store.working.Working` describes."""
+
+    def __init__(self, location: str, calls: SystemCalls) -> None:
+        super().__init__(location, calls)
+        self._ended = EndedRuns()
+        # Runs that a worker of this program, which lives, has claimed and left; by run, the worker.
+        self._left: dict[DocumentKey, str] = {}
+        # Whether all runs have been looked at for what dead workers left before this store was opened.
+        self._has_looked = False
+
+    def hold(self, thread_id: str, work: Callable[[HeldThread], T]) -> T:
+        """The result of *work* on the thread, which is locked meanwhile. Raises ThreadNotFound."""
+        with self._locked(names.checked(thread_id)) as thread:
+            if not paths.exists(thread.directory, META):
+                raise self._gone(DocumentKey(thread_id))
+            return work(DiskHeldThread(self, self._calls, thread, self._ended))
+
+    # ── Asking and claiming ─────────────────────────────────────────────────────────────────────────────
+
+    def ask(self, thread_id: str, message: ThreadMessage, run: Run) -> tuple[ThreadMessage, Run]:
+        """See `store.working.Working.ask`."""
+        message = message.model_copy(update={"thread_id": names.checked(thread_id)})
+        run = run.model_copy(update={"thread_id": thread_id}).with_extra(asked=message.id)
+        line, parts = documents.line(message), (thread_id, RUNS, names.checked(run.id))
+        contents: trees.Contents = {STATUS: documents.pretty(run)}
+        with self._locked(thread_id) as thread:
+            if not paths.exists(thread.directory, META):
+                raise self._gone(DocumentKey(thread_id))
+            runs = trees.ensure_directory(self._calls, thread.directory, RUNS, f"{thread_id}/{RUNS}")
+            try:
+                with (
+                    storage_errors(f"run {run.id}"),
+                    trees.made_aside(self._calls, runs, contents) as temporary,
+                ):
+                    if paths.exists(runs, run.id):
+                        raise AlreadyExists("run", run.id)
+                    self.append_held(thread, line)
+                    self._put_asking(runs, temporary, parts)
+            finally:
+                os.close(runs)
+        self._note(thread_id, run.id)
+        return message, run
+
+    def _put_asking(self, runs: int, temporary: str, parts: tuple[str, ...]) -> None:
+        try:
+            trees.put_in_place(self._calls, self._durable, runs, temporary, parts)
+        except (OSError, AlreadyExists) as error:
+            number = getattr(error, "errno", None) or errno.EEXIST
+            reason = f"the message is stored, but no run was made: {os.strerror(number)}"
+            raise StorageFailed(number, parts[0], reason) from error
+
+    def claim_run(self, thread_id: str, run_id: str, *, yields_to: Callable[[Run], bool] = any_run) -> Run:
+        """See `store.working.Working.claim_run`."""
+        names.checked(run_id)
+        return self.hold(thread_id, lambda thread: held_thread.claim(thread, run_id, None, yields_to))
+
+    def set_tool_output(self, thread_id: str, run_id: str, call_id: str, output: str) -> Run:
+        """See `store.working.Working.set_tool_output`."""
+        names.checked(run_id)
+        return self.hold(
+            thread_id, lambda thread: held_thread.set_tool_output(thread, run_id, call_id, output)
+        )
+
+    # ── Workers ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def register_worker(self, state: WorkerState) -> DiskRegistration:
+        """See `store.working.Working.register_worker`."""
+        return DiskRegistration(self, self._calls, state)
+
+    def workers(self) -> list[Worker]:
+        """See `store.working.Working.workers`."""
+        return [
+            Worker(found.worker, found.state, len(found.answers)) for found in worker_locks.living(self.root)
+        ]
+
+    def stale_runs(self, older_than_s: float) -> Iterator[StatusOfRun]:
+        """The runs that have not ended, unchanged for *older_than_s* seconds, and without a living worker."""
+        for thread_id, run_id, status in super().stale_runs(older_than_s):
+            with suppress(NotFound, Damaged):
+                worker = self.get_run(thread_id, run_id).worker
+                if worker is None or not worker_locks.lives(self.root, worker):
+                    yield thread_id, run_id, status
+
+    # ── Workers that died ───────────────────────────────────────────────────────────────────────────────
+
+    def leave(self, key: DocumentKey, worker: str) -> None:
+        """A worker of this program has claimed the run, and does not answer it; until `take_over`."""
+        self._left[key] = worker
+
+    def take_up(self, key: DocumentKey) -> None:
+        """The run is claimed anew."""
+        self._left.pop(key, None)
+
+    def take_over(self) -> list[Run]:
+        """See `store.working.Working.take_over`."""
+        taken_over: list[Run] = []
+        failures: list[StorageFailed] = []
+        with worker_locks.dead(self.root, self._calls) as dead:
+            for thread_id, work in self._to_take_over(dead):
+                try:
+                    with suppress(NotFound, Damaged):
+                        taken_over += filter(None, [self.hold(thread_id, work)])
+                except StorageFailed as error:
+                    failures.append(error)
+            if failures:
+                raise failures[0]
+            self._has_looked = True
+        return taken_over
+
+    def _to_take_over(self, dead: list[LockFile]) -> Iterator[tuple[str, Callable[[HeldThread], Run | None]]]:
+        """The threads with something that a dead program left, and what to do there."""
+        found = dict(self._left)
+        found |= {DocumentKey(*answer[:2]): file.worker for file in dead for answer in file.answers}
+        if dead or not self._has_looked:
+            found |= dict(self._claimed_by_dead())
+        for key, worker in found.items():
+            yield key.thread_id, partial(self._bury, key, worker)
+        if not self._has_looked:
+            for thread_id, run_id, _ in list(self.runs_by_status([RunStatus.requires_action])):
+                yield thread_id, partial(held_thread.queue_with_outputs, run_id=run_id)
+
+    def _claimed_by_dead(self) -> Iterator[tuple[DocumentKey, str]]:
+        """The runs in progress whose worker does not live; its lock file may be lost since a power cut."""
+        for thread_id, run_id, _ in self.runs_by_status([RunStatus.in_progress, RunStatus.cancelling]):
+            with suppress(NotFound, Damaged):
+                worker = self.get_run(thread_id, run_id).worker
+                if worker is not None and not worker_locks.lives(self.root, worker):
+                    yield DocumentKey(thread_id, run_id), worker
+
+    def _bury(self, key: DocumentKey, worker: str, thread: HeldThread) -> Run | None:
+        run = held_thread.bury(thread, str(key.run_id), worker)
+        self._left.pop(key, None)
+        return run
+
+    # ── Answers that grow ───────────────────────────────────────────────────────────────────────────────
+
+    def growing_answers(self, thread_id: str) -> list[GrowingAnswer]:
+        """See `store.working.Working.growing_answers`."""
+        names.checked(thread_id)
+        growing = []
+        for found in worker_locks.living(self.root):
+            for answer in found.answers:
+                if answer.thread_id == thread_id:
+                    status = paths.stat_file(self.root, *_parts(answer))
+                    if status is not None and status.st_size:
+                        growing.append(answer._replace(size_bytes=status.st_size))
+        return growing
+
+    def read_answer(self, answer: GrowingAnswer, offset: int, size: int) -> bytes | None:
+        """See `store.working.Working.read_answer`."""
+        file = paths.open_file(self.root, *_parts(answer))
+        if file is None:
+            return None
+        try:
+            with storage_errors("/".join(_parts(answer))):
+                return reading.read_at(file.descriptor, size, offset)
+        finally:
+            os.close(file.descriptor)
+
+
+def _parts(answer: GrowingAnswer) -> tuple[str, ...]:
+    name = answer_name(answer.message_id)
+    return (names.checked(answer.thread_id), RUNS, names.checked(answer.run_id), name)
+
+
+class DiskRegistration:
+    """A `store.working.Registration`."""
+
+    def __init__(self, store: Workers, calls: SystemCalls, state: WorkerState) -> None:
+        self._store = store
+        self._calls = calls
+        self._state = state
+        self._own_lock = OwnLock(store.root, calls)
+        self.id = self._own_lock.worker
+        # Guards the answers, and the file that lists them.
+        self._telling = threading.Lock()
+        self._answers: dict[DocumentKey, GrowingAnswer] = {}
+        self._is_open = True
+        try:
+            self.set_state(state)
+        except StoreError:
+            self.close()
+            raise
+
+    def set_state(self, state: WorkerState) -> None:
+        with self._telling:
+            self._state = state
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._is_open:
+            self._own_lock.write(self._state, list(self._answers.values()))
+
+    def claim(self, thread_id: str, run_id: str, *, yields_to: Callable[[Run], bool] = any_run) -> DiskAnswer:
+        key = DocumentKey(thread_id, names.checked(run_id))
+        step = RunStep(thread_id=thread_id, run_id=run_id)
+
+        def work(thread: HeldThread) -> Run:
+            run = held_thread.claim(thread, run_id, self.id, yields_to)
+            held_thread.begin_step(thread, run, step)
+            return run
+
+        self._store.take_up(key)
+        try:
+            run = self._store.hold(thread_id, work)
+        except StorageFailed:
+            self._store.leave(key, self.id)  # It may have been claimed nevertheless.
+            raise
+        answer = DiskAnswer(self._store, self._calls, self, run, step)
+        self._list(key, answer.growing)
+        return answer
+
+    def let_go(self, answer: StoredAnswer, *, has_ended: bool) -> None:
+        key = DocumentKey(answer.run.thread_id, answer.run.id)
+        if not has_ended:
+            self._store.leave(key, self.id)
+        self._list(key, None)
+
+    def _list(self, key: DocumentKey, answer: GrowingAnswer | None) -> None:
+        with self._telling, suppress(StorageFailed):  # Others then see no text while it grows.
+            if answer is None:
+                self._answers.pop(key, None)
+            else:
+                self._answers[key] = answer
+            self._tell()
+
+    def close(self) -> None:
+        with self._telling:
+            if self._is_open:
+                self._is_open = False
+                self._own_lock.close(keeps_file=bool(self._answers))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class DiskAnswer(StoredAnswer):
+    """Its text is in a file beside the run's document, which is not synced."""
+
+    def __init__(
+        self, store: Workers, calls: SystemCalls, worker: DiskRegistration, run: Run, step: RunStep
+    ) -> None:
+        super().__init__(worker, run, step, names.new_message_id())
+        self.growing = GrowingAnswer(run.thread_id, run.id, self.message_id, 0)
+        self._store = store
+        self._calls = calls
+        self._file: int | None = None
+        self._unwritten = bytearray()
+
+    def _hold(self, work: Callable[[HeldThread], T]) -> T:
+        return self._store.hold(self.run.thread_id, work)
+
+    def _show(self, data: bytes) -> None:
+        self._unwritten += data
+        if not self._unwritten:
+            return
+        with storage_errors("/".join(_parts(self.growing))):
+            if self._file is None:
+                self._file = self._created()
+            while self._unwritten:
+                written = self._calls.write(self._file, bytes(self._unwritten))
+                del self._unwritten[:written]
+
+    def _created(self) -> int:
+        *parts, name = _parts(self.growing)
+        with opened(self._store.root, *parts) as run:
+            if run is None:
+                raise RunLost(self.run.id, "it was deleted")
+            return self._calls.create(run, name)
+
+    def _hide(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
