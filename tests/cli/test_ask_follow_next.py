@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import signal
 import subprocess
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -26,12 +29,13 @@ from store import (
     ThreadStore,
 )
 from store.working import Answer, Outcome, Registration, WorkerState
-from tests.cli.conftest import command, fails, succeeds, threadfs
+from tests.cli.conftest import Result, command, fails, succeeds, threadfs
 from tests.mount.conftest import ANSWERS_S, start, stop, wait_until
 from threadfs.asking import model_of
+from threadfs.cli import main
 
 COMPLETED = Outcome(RunStatus.completed)
-ENDS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+ENDS = [signal.SIGINT, signal.SIGHUP]
 numbers = count()
 
 
@@ -55,11 +59,13 @@ def worker(store: Store) -> Iterator[Registration]:
 
 
 @contextmanager
-def running(*arguments: object, **settings: int) -> Iterator[subprocess.Popen[str]]:
+def running(*arguments: object, stdout: int = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:
     """A command, with its output in pipes. It is killed in the end."""
     process = subprocess.Popen(
         command(*arguments),
-        **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **settings},
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         # A shell has what it runs in the background ignore it, these tests perhaps.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -69,6 +75,28 @@ def running(*arguments: object, **settings: int) -> Iterator[subprocess.Popen[st
             yield process
         finally:
             process.kill()
+
+
+@pytest.fixture
+def here(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Runs a command within this process, which takes no time to start."""
+
+    def run(*arguments: object) -> Result:
+        words = [*map(str, arguments)]
+        return Result(words, main(words), *capfd.readouterr())
+
+    return run
+
+
+@contextmanager
+def meanwhile(work: Callable[[], object]) -> Iterator[None]:
+    """Does *work* in a thread while the block runs."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def queued(store: Store, thread: str) -> str:
@@ -117,42 +145,49 @@ def test_an_answer_is_printed_as_it_comes(store: Store, thread: str, worker: Reg
     assert store.get_run(thread, answer.run.id).asked == asked.id
 
 
-def test_what_is_asked_is_read_from_stdin(store: Store, thread: str, worker: Registration) -> None:
-    with running("ask", store.location, thread, "--model", "tiny", stdin=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        process.stdin.write("Where to?\nWe are four.\n")
-        process.stdin.close()
-        with claimed(store, thread, worker) as answer:
-            answer.finish(COMPLETED)
-        assert process.wait(ANSWERS_S) == 0
-        assert read(process, 1) == ""
+def test_what_is_asked_is_read_from_stdin(
+    store: Store,
+    thread: str,
+    worker: Registration,
+    here: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Where to?\nWe are four.\n")))
+    with meanwhile(lambda: claimed(store, thread, worker).finish(COMPLETED)):
+        assert succeeds(here("ask", store.location, thread, "--model", "tiny")) == ""
     assert store.list_messages(thread)[0].text == "Where to?\nWe are four."
-    assert store.get_run(thread, answer.run.id).model == "tiny"
+    (run_id,) = store.list_run_ids(thread)
+    assert store.get_run(thread, run_id).model == "tiny"
 
 
 def test_the_answer_of_a_program_that_shows_nothing_before_the_end_is_printed(
-    store: Store, thread: str
+    store: Store, thread: str, here: Callable[..., Result]
 ) -> None:
-    with running("ask", store.location, thread, "Where to?") as process:
+    def answer() -> None:
         run_id = queued(store, thread)
         say(store, thread, "Ah, and not too far.")
         say(store, thread, "To the sea.", MessageRole.assistant, run_id)
         store.update_run_status(thread, run_id, RunStatus.completed)
-        assert process.communicate(timeout=ANSWERS_S)[0] == "To the sea.\n"
-        assert process.returncode == 0
+
+    with meanwhile(answer):
+        result = here("ask", store.location, thread, "Where to?")
+    assert (result.returncode, result.stdout) == (0, "To the sea.\n")
 
 
 def test_asking_ends_with_1_and_the_reason_when_the_run_fails(
-    store: Store, thread: str, worker: Registration
+    store: Store, thread: str, worker: Registration, here: Callable[..., Result]
 ) -> None:
-    with running("ask", store.location, thread, "Where to?") as process:
+    error = RunError(code="server_error", message="no GPU")
+
+    def fail() -> None:
         with claimed(store, thread, worker) as answer:
             answer.append("To")
-            error = RunError(code="server_error", message="no GPU")
             answer.finish(Outcome(RunStatus.failed, message_is_cut="run_failed", error=error))
-        reason = f"threadfs: run {answer.run.id!r} is failed: no GPU\n"
-        assert process.communicate(timeout=ANSWERS_S) == ("To\n", reason)
-        assert process.returncode == 1
+
+    with meanwhile(fail):
+        result = here("ask", store.location, thread, "Where to?")
+    fails(result, 1, "is failed: no GPU")
+    assert result.stdout == "To\n"
 
 
 def test_an_answer_that_begins_again_is_said_to(store: Store, thread: str, worker: Registration) -> None:
@@ -187,34 +222,22 @@ def test_the_end_of_the_reader_cancels_the_run_though_nothing_was_answered(store
     assert statuses(store, thread) == ["cancelled"]
 
 
-def test_who_asks_where_no_worker_lives_is_told_so(store: Store, thread: str) -> None:
-    with running("ask", store.location, thread, "Where to?") as process:
-        assert process.stderr is not None
-        said = process.stderr.readline()
-    assert said == f"threadfs: no worker lives: threadfs work {store.location} --endpoint URL\n"
-
-
-def test_who_asks_where_no_worker_is_ready_is_told_why(
-    store: Store, thread: str, worker: Registration
-) -> None:
-    worker.set_state(WorkerState("localhost:1", state="waiting: connection refused since 10:15"))
-    with running("ask", store.location, thread, "Where to?") as process:
-        assert process.stderr is not None
-        said = process.stderr.readline()
-    assert said == "threadfs: no worker is ready: localhost:1 is waiting: connection refused since 10:15\n"
-
-
-def test_who_asks_is_told_which_run_of_another_program_is_waited_for(
-    store: Store, thread: str, worker: Registration
-) -> None:
+def test_who_asks_is_told_what_the_run_waits_for(store: Store, thread: str) -> None:
     other = store.create_run(thread, Run())
     store.update_run_status(thread, other.id, RunStatus.in_progress)
     with running("ask", store.location, thread, "Where to?") as process:
         run_id = queued(store, thread)
         assert process.stderr is not None
         said = process.stderr.readline()
-    assert said.startswith(f"threadfs: {run_id} waits for {other.id}, another program's; ")
-    assert f"threadfs expire {store.location}" in said
+        assert said.startswith(f"threadfs: {run_id} waits for {other.id}, another program's; ")
+        assert f"threadfs expire {store.location}" in said
+        store.update_run_status(thread, other.id, RunStatus.completed)
+        said = process.stderr.readline()
+        assert said == f"threadfs: no worker lives: threadfs work {store.location} --endpoint URL\n"
+        state = WorkerState("localhost:1", state="waiting: connection refused since 10:15")
+        with store.register_worker(state):
+            said = process.stderr.readline()
+            assert said == f"threadfs: no worker is ready: localhost:1 is {state.state}\n"
 
 
 def test_control_characters_of_an_answer_are_escaped_on_a_terminal(
@@ -232,24 +255,27 @@ def test_control_characters_of_an_answer_are_escaped_on_a_terminal(
     assert said.decode() == "red: \\x1b[31m, sea: \u2248\r\n"
 
 
-@pytest.mark.parametrize("given", ["", "\n", b"\xff"], ids=repr)
-def test_what_is_no_text_is_not_asked(store: Store, thread: str, given: str | bytes) -> None:
-    asking = subprocess.run(
-        command("ask", store.location, thread),
-        input=given if isinstance(given, bytes) else given.encode(),
-        capture_output=True,
-        check=False,
-    )
-    assert asking.returncode == 2
-    assert asking.stderr.count(b"\n") == 1
-    assert store.list_run_ids(thread) == store.list_messages(thread) == []
+@pytest.mark.parametrize("given", [b"", b"\n", b"\xff"], ids=repr)
+def test_what_is_no_text_is_not_asked(
+    store: Store,
+    thread: str,
+    given: bytes,
+    here: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+    fails(here("ask", store.location, thread), 2, "asked")
+    assert not store.list_run_ids(thread)
+    assert not store.list_messages(thread)
 
 
 @pytest.mark.parametrize(
     "words", [["ask", "{}", "none", "Hello"], ["follow", "{}", "none"]], ids=lambda words: words[0]
 )
-def test_a_thread_that_is_not_there_is_not_made(store: Store, words: list[str]) -> None:
-    fails(threadfs(*(word.format(store.location) for word in words)), 1, "no thread 'none'")
+def test_a_thread_that_is_not_there_is_not_made(
+    store: Store, words: list[str], here: Callable[..., Result]
+) -> None:
+    fails(here(*(word.format(store.location) for word in words)), 1, "no thread 'none'")
     assert not (Path(store.location) / "none").exists()
 
 
@@ -280,10 +306,11 @@ def test_a_transcript_is_printed_from_its_beginning_and_as_it_grows(
     say(store, thread, "Where to?")
     store.create_run(thread, Run(model="tiny"))
     with running("follow", store.location, thread) as process:
-        assert process.stdout is not None
+        shown = process.stdout
+        assert shown is not None
 
         def shows(line: str) -> None:
-            assert any(shown == line for shown in iter(process.stdout.readline, ""))
+            assert line in iter(shown.readline, "")
 
         shows("Where to?\n")
         with claimed(store, thread, worker) as answer:
@@ -321,12 +348,14 @@ def queue(tmp_path: Path) -> Iterator[ThreadStore]:
     store.close()
 
 
-def test_the_oldest_run_whose_turn_it_is_is_claimed_and_its_path_printed(queue: ThreadStore) -> None:
+def test_the_oldest_run_whose_turn_it_is_is_claimed_and_its_path_printed(
+    queue: ThreadStore, here: Callable[..., Result]
+) -> None:
     queue.create_run("A", Run(id="busy"))
     queue.update_run_status("A", "busy", RunStatus.in_progress)
     for thread_id, run_id, created_at in (("A", "waits", 1), ("B", "second", 3), ("B", "first", 2)):
         queue.create_run(thread_id, Run(id=run_id, created_at=created_at))
-    assert succeeds(threadfs("next", queue.location)) == f"{queue.location}/B/runs/first\n"
+    assert succeeds(here("next", queue.location)) == f"{queue.location}/B/runs/first\n"
     assert queue.get_run("B", "first").status is RunStatus.in_progress
 
 
@@ -338,10 +367,12 @@ def test_a_run_is_waited_for(queue: ThreadStore) -> None:
         assert process.communicate(timeout=ANSWERS_S) == (f"{queue.location}/A/runs/R\n", "")
 
 
-def test_a_run_whose_model_matches_goes_before_older_ones_of_other_models(queue: ThreadStore) -> None:
+def test_a_run_whose_model_matches_goes_before_older_ones_of_other_models(
+    queue: ThreadStore, here: Callable[..., Result]
+) -> None:
     queue.create_run("A", Run(id="old", model="gpt-4o", created_at=1))
     queue.create_run("A", Run(id="new", model="llama3.1", created_at=2))
-    assert succeeds(threadfs("next", queue.location, "--model", "llama*")).endswith("/A/runs/new\n")
+    assert succeeds(here("next", queue.location, "--model", "llama*")).endswith("/A/runs/new\n")
 
 
 def test_the_path_of_a_run_is_in_the_mount_that_was_given(queue: ThreadStore, tmp_path: Path) -> None:
@@ -365,5 +396,5 @@ def test_a_run_whose_path_nobody_reads_is_handed_back(queue: ThreadStore) -> Non
     assert queue.get_run("A", "R").status is RunStatus.queued
 
 
-def test_a_database_without_a_mount_has_no_paths() -> None:
-    fails(threadfs("next", "postgresql://localhost/none"), 2, "where it is mounted")
+def test_a_database_without_a_mount_has_no_paths(here: Callable[..., Result]) -> None:
+    fails(here("next", "postgresql://localhost/none"), 2, "where it is mounted")
