@@ -108,6 +108,7 @@ class Floor(pyfuse3.Operations):
             b"meta.json": self._file(meta(thread)),
             b"messages.jsonl": self._file(messages(self.shape, thread)),
             b"say": self._file(),
+            b"ask": self._file(),
             b"start": self._file(),
             b"runs": self._directory(partial(self._runs, thread)),
         }

@@ -173,7 +173,7 @@ def test_writers_that_never_close_and_readers_that_never_read_delay_nobody(
     mount: Mount, victim: Path
 ) -> None:
     with ExitStack() as stack:
-        for name in ("meta.json", "messages.jsonl", "say", "start"):
+        for name in ("meta.json", "messages.jsonl", "say", "ask", "start"):
             for _ in range(100):
                 writer = stack.enter_context((victim / name).open("wb", buffering=0))
                 writer.write(b"{" if name != "say" else b"half")

@@ -236,6 +236,7 @@ def test_makes_a_thread_when_a_folder_is_made(browse: Callable[[str], FileManage
     manager.desktop.press("Return")
     wait_until(lambda: (mount.store / "Garden" / "meta.json").exists())
     assert sorted(path.name for path in mount.path("threads", "Garden").iterdir()) == [
+        "ask",
         "messages.jsonl",
         "meta.json",
         "runs",

@@ -105,7 +105,7 @@ def test_find_mmin_finds_runs_in_progress_for_over_an_hour(search: Search, mount
 @pytest.mark.program("find")
 def test_find_size_and_empty_tell_files_with_contents_from_controls(search: Search) -> None:
     empty = {Path(path).name for path in search("find threads -type f -empty")}
-    assert empty == {"say", "start", "cancel"}
+    assert empty == {"say", "ask", "start", "cancel"}
 
 
 @pytest.mark.program("coreutils")

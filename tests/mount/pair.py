@@ -165,7 +165,8 @@ class Pair:
                 path = Path(directory, name)
                 with suppress(FileNotFoundError):
                     tree[str(path.relative_to(self.mount.path("threads")))] = self.file(path)
-        shown = {name: value for name, value in tree.items() if not name.endswith(("say", "start", "cancel"))}
+        controls = ("say", "ask", "start", "cancel")
+        shown = {name: value for name, value in tree.items() if not name.endswith(controls)}
         return {**shown, **{f"runs/{status}": self.runs(status) for status in self.statuses}}
 
     def stored(self) -> dict[str, object]:

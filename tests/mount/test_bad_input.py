@@ -99,6 +99,7 @@ WRONG_TYPES = {
         bytes(100),
     ],
     "say": [b"\xff\n", b"gr\xc3", b"\xed\xa0\x80"],
+    "ask": [b"\xff\n", b"gr\xc3", b"\xed\xa0\x80"],
     "start": [
         b"\xff\n",
         b"two\nlines\n",
@@ -111,6 +112,17 @@ WRONG_TYPES = {
         b'{"id":"a@b"}',
         b'{"id":"../../x"}',
         b'{"id":5}',
+        b'{"temperature":"hot"}',
+        b'{"temperature":3}',
+        b'{"top_p":-0.1}',
+        b'{"stop":[1]}',
+        b'{"seed":1.5}',
+        b'{"instructions":["x"]}',
+        b'{"max_completion_tokens":0}',
+        b'{"truncation_strategy":{"type":"all"}}',
+        b'{"truncation_strategy":{"type":"last_messages","last_messages":0}}',
+        b'{"tools":{}}',
+        b'{"tools":[{"type":"function"}]}',
     ],
 }
 
@@ -142,6 +154,7 @@ def test_a_run_whose_id_is_taken_is_refused(thread: Path) -> None:
 
 def test_a_message_of_nothing_is_none(thread: Path) -> None:
     assert refusal(thread / "say", b"\n") == "accepted"
+    assert refusal(thread / "ask", b"\n") == "accepted"
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -155,7 +168,7 @@ def test_a_document_beyond_the_limit_is_too_large(thread: Path, name: str) -> No
             os.ftruncate(file.fileno(), MAX_DOCUMENT_BYTES + 1)
 
 
-@pytest.mark.parametrize(("name", "limit"), [("start", MAX_START_BYTES), ("say", MAX_LINE_BYTES)])
+@pytest.mark.parametrize(("name", "limit"), [("start", MAX_START_BYTES), ("say", MAX_LINE_BYTES), ("ask", MAX_LINE_BYTES)])
 def test_nothing_counts_of_a_text_beyond_the_limit(thread: Path, name: str, limit: int) -> None:
     with (thread / CONTROLS[name]).open("wb", buffering=0) as file:
         for _ in range(limit // 100_000):

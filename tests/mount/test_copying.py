@@ -10,7 +10,7 @@ import pytest
 from tests.mount.conftest import Mount
 from tests.mount.scripts import commits, contents, document, make_older, new_run, new_thread, run, succeeds
 
-CONTROLS = ("say", "start", "cancel")
+CONTROLS = ("say", "ask", "start", "cancel")
 
 
 @pytest.fixture

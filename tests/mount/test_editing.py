@@ -112,6 +112,7 @@ def test_a_patch_of_the_run_with_status_and_fields_is_one_commit(
     ("file", "text", "is_accepted"),
     [
         ("say", "half a sentence", True),
+        ("ask", "half a sentence", True),
         ("meta.json", '{"metadata":{"half"', False),
         ("start", '{"model":', False),
         ("messages.jsonl", '{"role":"user",', False),

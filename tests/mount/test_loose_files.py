@@ -189,7 +189,7 @@ def test_a_file_that_is_dropped_into_a_thread_is_refused_and_not_lost(
         assert "permission denied" in result.stderr.lower()
         assert "tmp…" in mount.errors().splitlines()[-1]
     assert (tmp_path / "attachment.txt").read_text() == "of today"
-    assert sorted(os.listdir(thread)) == ["messages.jsonl", "meta.json", "runs", "say", "start"]
+    assert sorted(os.listdir(thread)) == ["ask", "messages.jsonl", "meta.json", "runs", "say", "start"]
     # As the reason says.
     succeeds("jq '.metadata.kept = 1' meta.json > tmp.x && mv tmp.x meta.json", thread, shell)
     assert json.loads((mount.store / thread.name / "meta.json").read_text())["metadata"] == {"kept": 1}

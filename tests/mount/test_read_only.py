@@ -37,6 +37,7 @@ CHANGES: dict[str, Callable[[Path, Path], object]] = {
     "write cancel": lambda root, run: (run / "cancel").write_text("1"),
     "write status": lambda root, run: (run / "status").write_text("completed"),
     "write say": lambda root, run: (root / THREAD / "say").write_text("hi"),
+    "write ask": lambda root, run: (root / THREAD / "ask").write_text("hi"),
     "write start": lambda root, run: (root / THREAD / "start").write_text("m"),
     "write meta.json": lambda root, run: (root / THREAD / "meta.json").write_text("{}"),
     "append to the log": lambda root, run: (root / THREAD / "messages.jsonl").open("a"),

@@ -56,7 +56,8 @@ def test_a_transcript_has_the_exact_size_and_holds_every_message(mount: Mount) -
 
 def test_control_files_read_as_empty(mount: Mount) -> None:
     run = mount.run("queued")
-    for control in (run / "cancel", run.parent.parent / "say", run.parent.parent / "start"):
+    thread = run.parent.parent
+    for control in (run / "cancel", thread / "say", thread / "ask", thread / "start"):
         assert control.read_bytes() == b""
 
 

@@ -165,6 +165,7 @@ def test_start_queues_one_run_of_the_model(mount: Mount, text: str, model: str) 
 
 def test_mkdir_makes_a_thread_with_all_its_files(mount: Mount) -> None:
     assert shell("mkdir 'Trip to Malmö' && ls 'Trip to Malmö'", mount.path("threads")).stdout.split() == [
+        "ask",
         "messages.jsonl",
         "meta.json",
         "runs",

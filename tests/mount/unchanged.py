@@ -16,7 +16,7 @@ DOCUMENTS = {
     "step": "runs/R/steps/S.json",
     "new step": "runs/R/steps/new.json",
 }
-CONTROLS = {"say": "say", "start": "start", "cancel": "runs/R/cancel"}
+CONTROLS = {"say": "say", "ask": "ask", "start": "start", "cancel": "runs/R/cancel"}
 WRITABLE = {**DOCUMENTS, **CONTROLS, "messages.jsonl": "messages.jsonl"}
 STORED = {name: path for name, path in WRITABLE.items() if name not in CONTROLS and name != "new step"}
 

@@ -100,14 +100,14 @@ def test_messages_may_be_short(programs: Programs) -> None:
     assert [(line["role"], line["thread_id"]) for line in lines] == [("user", "x"), ("assistant", "x")]
 
 
-def test_control_files_that_are_empty_and_what_later_versions_have_are_taken_as_nothing(
+def test_control_files_that_are_empty_tools_and_growing_answers_are_taken_as_nothing(
     programs: Programs,
 ) -> None:
     nothing = ["say", "start", "ask", "runs/R/cancel", "runs/R/tools/", ".threadfs-answer-1"]
     filled = {"runs/R/tools/0.search/arguments": b"{}", "runs/R/.threadfs-answer-2": b"text"}
     build(programs, {"runs/R/status": b"{}", **dict.fromkeys(nothing, b""), **filled})
     assert move(programs) == "ok"
-    assert programs.names("threads/x") == ["meta.json", "messages.jsonl", "say", "start", "runs"]
+    assert programs.names("threads/x") == ["meta.json", "messages.jsonl", "say", "ask", "start", "runs"]
     assert programs.names("threads/x/runs/R") == ["status", "cancel", "steps"]
     assert programs.names("drafts") == []
 

@@ -84,12 +84,12 @@ def test_a_step_that_came_meanwhile_keeps_the_run(programs: Programs) -> None:
 
 def test_a_run_that_came_meanwhile_keeps_the_thread(programs: Programs) -> None:
     programs.remove_all(RUN)
-    for name in ("meta.json", "messages.jsonl", "say", "start"):
+    for name in ("meta.json", "messages.jsonl", "say", "ask", "start"):
         programs.unlink(f"threads/T/{name}")
     programs.rmdir("threads/T/runs")
     programs.root.store.create_run("T", Run(id="new"))
     assert outcome(lambda: programs.rmdir("threads/T")) == "ENOTEMPTY"
-    assert programs.names("threads/T") == ["meta.json", "messages.jsonl", "say", "start", "runs"]
+    assert programs.names("threads/T") == ["meta.json", "messages.jsonl", "say", "ask", "start", "runs"]
 
 
 def test_mkdir_of_a_removed_directory_brings_it_back(programs: Programs) -> None:
@@ -104,7 +104,7 @@ def test_a_thread_made_anew_has_nothing_hidden(programs: Programs) -> None:
     programs.remove_all("threads/T")
     programs.mkdir("threads/T")
     programs.mkdir(RUN)
-    assert programs.names("threads/T") == ["meta.json", "messages.jsonl", "say", "start", "runs"]
+    assert programs.names("threads/T") == ["meta.json", "messages.jsonl", "say", "ask", "start", "runs"]
     assert programs.names(RUN) == ["status", "cancel", "steps"]
 
 

@@ -333,7 +333,7 @@ class TreeMachine(RuleBasedStateMachine):
         links: dict[str, list[str]] = {}
         for thread, found in self.threads.items():
             path = f"threads/{thread}"
-            names = ["meta.json", "messages.jsonl", "say", "start", "runs"][found.is_meta_removed :]
+            names = ["meta.json", "messages.jsonl", "say", "ask", "start", "runs"][found.is_meta_removed :]
             assert programs.names(path) == names
             if not found.is_meta_removed:
                 assert json.loads(programs.read(f"{path}/meta.json"))["metadata"] == found.metadata

@@ -1,6 +1,7 @@
 """``runs/<run>/tools/``: the calls of tools that a run waits for, there while it ``requires_action``.
 
-It is a view of the calls in the run's steps. Writing an ``output`` sets it; with the last one the run is queued.
+It is a view of the calls in the run's steps. Writing an ``output`` sets it; with the last one the run is
+queued.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _PLAIN_NAME = re.compile("[A-Za-z0-9_-]{1,64}")
 
 
 def requires_action(store: Store, key: DocumentKey) -> bool:
-    """Whether a run waits for the outputs of tools, as far as its document can be read. Raises RunNotFound."""
+    """Whether a run waits for the outputs of tools; not, if its document is damaged. Raises RunNotFound."""
     with suppress(Damaged):
         return store.get_run(key.thread_id, str(key.run_id)).status is RunStatus.requires_action
     return False
