@@ -265,6 +265,14 @@ class Store(Working, Protocol):
         """Raises StorageFailed when the store cannot be watched."""
         ...
 
+    def follow_all_runs(self, watch: Watch) -> bool:
+        """Has *watch* report each change of a run of any thread, as far as the system can.
+
+        Returns:
+            Whether all of them will be reported; if not, who waits for runs has to look now and then.
+        """
+        ...
+
     def reports_all_of(self, thread_id: str) -> bool:
         """Whether each change of anything in the thread is reported to all watches."""
         ...

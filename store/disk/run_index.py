@@ -351,6 +351,11 @@ class RunIndex:
         """Whether the watch reports each change of anything in the thread."""
         return thread_id not in self._partly and self._knows_runs_of(thread_id)
 
+    @property
+    def follows_all_runs(self) -> bool:
+        """Whether the watch reports each change of a run that has not ended, and each new run."""
+        return self._hears_of_threads and not self._unwatched and not self._threads_are_stale
+
     def _knows_runs_of(self, thread_id: str) -> bool:
         is_current = not self._stale_runs and not self._threads_are_stale and not self._catching_up.locked()
         is_known = thread_id in self._table.of_thread and thread_id not in self._stale_threads

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from store import names
-from store.api import Change
+from store.api import Change, Watch
 from store.disk import filesystems, leftovers
 from store.disk.layout import RUNS, STEPS, Parts
 from store.disk.paths import opened, storage_errors
@@ -108,6 +108,11 @@ class ThreadStore(Workers):
             with suppress(StorageFailed, OSError, ValueError):  # No watch is left, or it is being closed.
                 return watches.await_documents(parts, without)
         return False
+
+    def follow_all_runs(self, watch: Watch) -> bool:
+        """Whether the index follows all runs: what it follows is reported to all watches."""
+        self.index_runs()
+        return self._index is not None and self._index.follows_all_runs
 
     def reports_all_of(self, thread_id: str) -> bool:
         return self._index is not None and self._index.follows_all_of(thread_id)

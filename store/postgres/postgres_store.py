@@ -19,7 +19,7 @@ from store.postgres.runs import Runs
 from store.postgres.steps import Steps
 from store.postgres.threads import Threads
 from store.postgres.urls import without_password
-from store.postgres.watching import PostgresWatch
+from store.postgres.watching import ALL_RUNS, PostgresWatch
 
 # A server does not say how much room it has, so `df` shows the used part of this size.
 _BLOCK_BYTES, _BLOCKS = 4096, 1 << 38
@@ -79,6 +79,9 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps):
     def clear_leftovers(self) -> None:
         """Clears the leftovers of deletions and killed programs that are old enough."""
         self._leftovers.clear()
+
+    def follow_all_runs(self, watch: Watch) -> bool:
+        return watch.follow(ALL_RUNS)
 
     def reports_all_of(self, thread_id: str) -> bool:
         """False: a thread that is not followed reports nothing."""

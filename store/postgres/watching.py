@@ -25,6 +25,8 @@ from store.postgres.list_times import ListTimes
 
 log = logging.getLogger("threadfs")
 
+# The runs of all threads, as a key to be followed.
+ALL_RUNS = DocumentKey("", "")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 # A standby cannot be listened to until it is promoted, which it may never be.
 _LONGEST_STANDBY_PAUSE_S = 30.0
@@ -166,4 +168,5 @@ class PostgresWatch:
         """Whether to report a change. In a thread with anything followed, all changes are reported."""
         with self._lock:
             is_listed = change.part is Part.THREADS and DocumentKey("") in self._followed
-            return is_listed or change.thread_id in self._threads
+            is_run = change.run_id is not None and ALL_RUNS in self._followed
+            return is_listed or is_run or change.thread_id in self._threads

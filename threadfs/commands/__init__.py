@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "list": "show all mounts, also those of killed processes",
     "umount": "unmount, and wait until the mount is gone",
+    "work": "answer queued runs through an endpoint for chat completions",
     "ask": "ask in a thread, and print the answer as it comes",
     "follow": "print a transcript as it grows",
     "next": "wait for a queued run, and claim it",

@@ -1,9 +1,8 @@
-"""Serves a mount in a background process that outlives the command, and sets up its log."""
+"""Serves a mount in a background process that outlives the command, and finds a place for its log."""
 
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import os
 import pwd
 import sys
@@ -13,16 +12,13 @@ from dataclasses import dataclass
 
 from store import StoreError
 from threadfs.commands import CommandFailed
-from threadfs.commands.progress import is_journal
+from threadfs.commands.logs import log_to
 from threadfs.mounting import serving
 from threadfs.mounting.place import MountFailed, PlaceLock
 from threadfs.stores import is_url, open_store
 
-_LOG_BYTES = 10 << 20
 # The background process sends this when its mount answers.
 _MOUNTED = "mounted"
-# The journal reads a priority at the beginning of each line.
-_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,25 +128,3 @@ def _state_home() -> str:
         if os.stat(home).st_uid != os.getuid():
             home = pwd.getpwuid(os.getuid()).pw_dir
     return os.path.join(home, ".local", "state")
-
-
-def log_to(path: str | None) -> None:
-    """Logs to a file with a size limit, or to stderr; with priorities if stderr is the journal."""
-    form = "%(asctime)s %(levelname)s %(message)s"
-    handler: logging.Handler
-    if path:
-        handler = logging.handlers.RotatingFileHandler(
-            path, maxBytes=_LOG_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace"
-        )
-    else:
-        handler = logging.StreamHandler()
-    handler.setFormatter(_JournalFormatter() if not path and is_journal() else logging.Formatter(form))
-    logging.basicConfig(handlers=[handler], level=logging.INFO)
-
-
-class _JournalFormatter(logging.Formatter):
-    """Writes no time, which the journal adds, and the priority of each line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        priority = _PRIORITIES.get(record.levelno, 6)
-        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())

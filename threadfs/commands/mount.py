@@ -98,7 +98,7 @@ def _mount_options(text: str) -> dict[str, str]:
 
 def run(options: argparse.Namespace) -> int:
     from threadfs import stores
-    from threadfs.commands import background, progress
+    from threadfs.commands import background, logs, progress
     from threadfs.commands.local_endpoints import how_to_get_answers
     from threadfs.mounting.place import MountFailed, check_apart, clear_dead, place_lock
     from threadfs.mounting.serving import Settings
@@ -140,7 +140,7 @@ def run(options: argparse.Namespace) -> int:
             server = background.Server(location, place, settings, lock, options.create)
             log = mount_options.get("log") or options.log
             if options.foreground:
-                background.log_to(log)
+                logs.log_to(log)
                 server.serve(_warn if log else lambda warning: None)  # A log on stderr has the warning.
                 return 0
             log_file = background.log_file_for(place, log)

@@ -1,0 +1,314 @@
+"""The worker: claims queued runs and has them answered, some at a time, until it is stopped.
+
+Nothing is polled. The store's watch says when to look at the queue, at a run that is being answered, or at
+workers that have died; only what no watch covers is compared once a second.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+
+import trio
+
+from store import (
+    Change,
+    DocumentKey,
+    NotFound,
+    NoWatch,
+    Part,
+    RunStatus,
+    StatusChanged,
+    StorageFailed,
+    Store,
+    StoreError,
+    Watch,
+)
+from store.api import WORKERS
+from store.errors import RunWaits
+from store.working import Answer, Outcome, Registration, WorkerState
+from threadfs.work import outcomes
+from threadfs.work.answering import Answering, Means
+from threadfs.work.availability import Availability, WrongEndpoint
+from threadfs.work.endpoint import Endpoint
+from threadfs.work.queue import Queue, QueuedRun
+from threadfs.work.settings import Settings
+
+log = logging.getLogger("threadfs")
+
+_MAX_NOTES = 20
+# Changes that may put a run into the queue, or end one.
+_OF_RUNS = (Part.THREADS, Part.RUNS, Part.DOCUMENT, Part.EVERYTHING)
+
+
+async def work(store: Store, endpoint: Endpoint, settings: Settings) -> bool:
+    """Answers the runs of *store* until it is cancelled or, with `Settings.once`, none is left.
+
+    Returns:
+        Whether all runs that ended did not fail.
+
+    Raises:
+        WrongEndpoint: before any run was claimed.
+        StorageFailed: the store cannot be worked on.
+    """
+    worker = Worker(store, endpoint, settings)
+    await worker.work()
+    return not worker.any_failed
+
+
+class Worker:
+    def __init__(self, store: Store, endpoint: Endpoint, settings: Settings) -> None:
+        self.any_failed = False
+        self._store = store
+        self._endpoint = endpoint
+        self._settings = settings
+        self._availability = Availability(endpoint, settings, self._endpoint_changed)
+        self._queue = Queue(store, settings)
+        self._answering: dict[DocumentKey, Answering] = {}
+        # Why the next run of a thread has to wait, until something changes in the thread.
+        self._waiting: dict[str, str] = {}
+        # The runs that were handed back because of the endpoint.
+        self._handed_back: set[DocumentKey] = set()
+        self._may_claim, self._may_have_died, self._state_changed = trio.Event(), trio.Event(), trio.Event()
+        # What was told last: how many old runs are left, and why the store refuses.
+        self._old = 0
+        self._refusal = ""
+        self._wrong: WrongEndpoint | None = None
+        # Whether the store refused something that is to be tried again.
+        self._is_refused = False
+
+    async def work(self) -> None:
+        """See `work`."""
+        await self._availability.look()
+        token = trio.lowlevel.current_trio_token()
+
+        def heard(change: Change) -> None:
+            # Called by a thread of the store; for each token of each answer, among others.
+            if change.part is Part.WORKERS or (change.part in _OF_RUNS and change.step_id is None):
+                with suppress(trio.RunFinishedError):
+                    token.run_sync_soon(self._heard, change)
+
+        watch = await trio.to_thread.run_sync(self._watched, heard)
+        try:
+            registration = await trio.to_thread.run_sync(self._store.register_worker, self._state())
+            try:
+                await self._work(watch, registration)
+            finally:
+                registration.close()
+        finally:
+            watch.close()
+
+    def _watched(self, heard: Callable[[Change], None]) -> Watch:
+        self._store.index_runs()
+        try:
+            watch = self._store.watch(heard)
+            watch.follow(WORKERS)
+            watch.follow(DocumentKey(""))
+        except StorageFailed as error:
+            log.warning("the store is looked at once a second, as it cannot be watched: %s", error)
+            return NoWatch()
+        return watch
+
+    async def _work(self, watch: Watch, registration: Registration) -> None:
+        means = Means(self._store, watch, self._endpoint, self._availability, self._settings)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._clear_up)
+            nursery.start_soon(self._show_state, registration)
+            nursery.start_soon(self._keep_looking, nursery.cancel_scope)
+            await self._claim_runs(means, registration, nursery)
+            nursery.cancel_scope.cancel()
+        if self._wrong is not None:
+            raise self._wrong
+
+    async def _keep_looking(self, while_right: trio.CancelScope) -> None:
+        """Looks at the endpoint when it fails; ends the work if it turns out that it is none."""
+        try:
+            await self._availability.keep_looking()
+        except WrongEndpoint as error:
+            self._wrong = error
+            while_right.cancel()
+
+    # ── What others do ──────────────────────────────────────────────────────────────────────────────────
+
+    def _heard(self, change: Change) -> None:
+        if change.part is not Part.WORKERS:
+            if change.run_id:
+                self._queue.changed(change.thread_id, change.run_id)
+            self._waiting.pop(change.thread_id, None)
+            for key, answering in self._answering.items():
+                if change.part is Part.EVERYTHING or key.thread_id == change.thread_id:
+                    answering.look_again()
+            self._may_claim.set()
+        if change.part is Part.EVERYTHING:
+            self._waiting.clear()
+        if change.part in (Part.WORKERS, Part.EVERYTHING):
+            self._may_have_died.set()
+
+    async def _clear_up(self) -> None:
+        """Has the runs of workers that died answered by others."""
+        while True:
+            self._may_have_died = trio.Event()
+            try:
+                for run in await trio.to_thread.run_sync(self._store.take_over):
+                    log.warning("%s@%s: its worker died: %s", run.id, run.thread_id, run.status)
+            except StorageFailed as error:
+                log.warning("%s", error)
+            self._may_claim.set()
+            with trio.move_on_after(self._settings.compares_s if self._store.is_remote else inf):
+                await self._may_have_died.wait()
+
+    def _endpoint_changed(self) -> None:
+        self._may_claim.set()
+        self._state_changed.set()
+
+    def _state(self) -> WorkerState:
+        notes = sorted(filter(None, self._waiting.values()))[:_MAX_NOTES]
+        return WorkerState(self._endpoint.host, self._settings.jobs, self._availability.state, tuple(notes))
+
+    async def _show_state(self, registration: Registration) -> None:
+        shown = self._state()
+        while True:
+            await self._state_changed.wait()
+            self._state_changed = trio.Event()
+            if (state := self._state()) != shown:
+                with suppress(StorageFailed):  # It is for people, and the next one may be shown.
+                    await trio.to_thread.run_sync(registration.set_state, state)
+                    shown = state
+
+    # ── Claims ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _claim_runs(self, means: Means, registration: Registration, nursery: trio.Nursery) -> None:
+        """Returns when no run is left, if that is wanted."""
+        while True:
+            self._may_claim = trio.Event()
+            self._is_refused = False
+            is_reported = await self._look(means.watch)
+            if self._availability.is_ready:
+                await self._claim_those_next(means, registration, nursery)
+            elif self._availability.is_out_of_patience:
+                await self._give_up_on_those_handed_back(registration)
+            if self._settings.once and self._is_done():
+                return
+            is_complete = is_reported and not self._is_refused
+            with trio.move_on_after(inf if is_complete else self._settings.compares_s) as until_compared:
+                await self._may_claim.wait()
+            if until_compared.cancelled_caught:
+                self._waiting.clear()
+
+    async def _look(self, watch: Watch) -> bool:
+        """Looks at the queue. Whether each change of it will be reported."""
+        try:
+            is_reported = await trio.to_thread.run_sync(self._store.follow_all_runs, watch)
+            await trio.to_thread.run_sync(self._queue.look)
+        except StorageFailed as error:
+            self._tell_refused(error)
+            return False
+        if (old := self._queue.old()) > self._old:
+            log.warning("%d runs were queued over a day ago, and are left: --backlog answers them", old)
+        self._old = old
+        return is_reported
+
+    def _tell_refused(self, error: StoreError) -> None:
+        if str(error) != self._refusal:
+            log.warning("%s", error)
+        self._refusal = str(error)
+        self._is_refused = True
+
+    def _claimable(self) -> list[QueuedRun]:
+        busy = {key.thread_id for key in self._answering}
+        return [
+            run
+            for run in self._queue.next_of_each_thread()
+            if run.thread_id not in busy and run.thread_id not in self._waiting
+        ]
+
+    async def _claim_those_next(
+        self, means: Means, registration: Registration, nursery: trio.Nursery
+    ) -> None:
+        for run in self._claimable():
+            if len(self._answering) >= self._settings.jobs or not self._availability.is_ready:
+                return
+            if answer := await self._claim(registration, run):
+                answering = Answering(means, answer)
+                self._answering[answering.key] = answering
+                nursery.start_soon(self._answer, answering)
+
+    async def _claim(self, registration: Registration, run: QueuedRun) -> Answer | None:
+        """Claims a run, if it is still there and its turn."""
+        # Noted before, so that a change in the meantime is not missed.
+        self._waiting[run.thread_id] = ""
+        try:
+            answer = await trio.to_thread.run_sync(
+                lambda: registration.claim(
+                    run.thread_id, run.run_id, yields_to=lambda other: self._queue.wants(run.thread_id, other)
+                )
+            )
+        except RunWaits as error:
+            if run.thread_id in self._waiting:
+                self._waiting[run.thread_id] = _why(error)
+                self._state_changed.set()
+        except (StatusChanged, NotFound):
+            pass  # Somebody was faster.
+        except StoreError as error:
+            self._tell_refused(error)
+        else:
+            self._waiting.pop(run.thread_id, None)
+            self._refusal = ""
+            return answer
+        return None
+
+    async def _answer(self, answering: Answering) -> None:
+        try:
+            status = await answering.go()
+        finally:
+            del self._answering[answering.key]
+        self.any_failed |= status is RunStatus.failed
+        if answering.is_handed_back:
+            self._handed_back.add(answering.key)
+        else:
+            self._handed_back.discard(answering.key)
+        self._may_claim.set()
+
+    async def _give_up_on_those_handed_back(self, registration: Registration) -> None:
+        """Lets the runs fail that have waited for the endpoint as long as they should."""
+        failure = self._availability.failure
+        assert failure is not None
+        while self._handed_back:
+            key = self._handed_back.pop()
+            assert key.run_id is not None
+            try:
+                await trio.to_thread.run_sync(
+                    _fail, registration, key.thread_id, key.run_id, outcomes.of_failure(failure)
+                )
+            except StoreError as error:
+                log.info("%s@%s: %s", key.run_id, key.thread_id, error)
+                continue
+            log.info("%s@%s: %s: %s", key.run_id, key.thread_id, RunStatus.failed, failure.reason)
+            self.any_failed = True
+
+    def _is_done(self) -> bool:
+        """Whether nothing is left to be answered, or there is nobody to ask."""
+        if self._answering:
+            return False
+        if self._availability.is_ready or not self._availability.is_out_of_patience:
+            return not self._claimable()
+        if left := self._claimable():
+            log.warning("%d runs stay queued: %s", len(left), self._availability.state)
+            self.any_failed = True
+        return True
+
+
+def _fail(registration: Registration, thread_id: str, run_id: str, outcome: Outcome) -> None:
+    with registration.claim(thread_id, run_id) as answer:
+        answer.finish(outcome)
+
+
+def _why(waits: RunWaits) -> str:
+    """Why a run waits, if that is not because of a worker that will end it."""
+    if waits.status == RunStatus.requires_action:
+        return f"{waits.run_id} waits for {waits.other_id}, which waits for the output of a tool"
+    if waits.worker is None and waits.status != RunStatus.queued:
+        return f"{waits.run_id} waits for {waits.other_id}, another program's: threadfs expire"
+    return ""
