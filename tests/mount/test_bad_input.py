@@ -168,7 +168,9 @@ def test_a_document_beyond_the_limit_is_too_large(thread: Path, name: str) -> No
             os.ftruncate(file.fileno(), MAX_DOCUMENT_BYTES + 1)
 
 
-@pytest.mark.parametrize(("name", "limit"), [("start", MAX_START_BYTES), ("say", MAX_LINE_BYTES), ("ask", MAX_LINE_BYTES)])
+@pytest.mark.parametrize(
+    ("name", "limit"), [("start", MAX_START_BYTES), ("say", MAX_LINE_BYTES), ("ask", MAX_LINE_BYTES)]
+)
 def test_nothing_counts_of_a_text_beyond_the_limit(thread: Path, name: str, limit: int) -> None:
     with (thread / CONTROLS[name]).open("wb", buffering=0) as file:
         for _ in range(limit // 100_000):

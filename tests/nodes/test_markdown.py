@@ -45,7 +45,15 @@ def test_a_text_in_pieces_is_printed_as_the_whole_is(pieces: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("piece", "shown"),
-    [("#", ""), ("## ", "\\## "), ("# ", "# "), ("   > Run", ""), ("    ", "    "), ("a\r", "a"), ("##x", "##x")],
+    [
+        ("#", ""),
+        ("## ", "\\## "),
+        ("# ", "# "),
+        ("   > Run", ""),
+        ("    ", "    "),
+        ("a\r", "a"),
+        ("##x", "##x"),
+    ],
 )
 def test_only_what_may_become_a_heading_is_held_back(piece: str, shown: str) -> None:
     assert Contained().add(piece) == shown

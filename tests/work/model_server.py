@@ -1,4 +1,4 @@
-"""A real model behind a real endpoint, in a process of its own: llama.cpp's server with SmolLM2-135M-Instruct.
+"""A real model behind a real endpoint, in a process of its own: llama.cpp with SmolLM2-135M-Instruct.
 
 Writes its URL to stdout once it answers, and ends when stdin is closed.
 
@@ -24,6 +24,7 @@ def main() -> None:
     params = CommonParams()
     params.model.path = str(Path(package.origin).with_name(_MODEL))
     params.model_alias = {"smollm2"}
+    params.sampling.temp = 0.0  # The same answer each time, if a request says nothing else.
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     # A small context and small steps: an overflow is quick, and a cancel is heard during a long prompt.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # How often to look if no changes are reported.
-_LOOK_S = 2.0
+_LOOK_S = 1.0
 
 
 class Changes:
@@ -33,6 +33,7 @@ class Changes:
         """
         from store import NoWatch, StorageFailed, Watch
 
+        self._store = store
         self._came = os.eventfd(0, os.EFD_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._came, select.POLLIN)
@@ -58,6 +59,10 @@ class Changes:
         """Follows them from now on; to be called again before each look, as a watch may be lost."""
         for key in keys:
             self._are_reported &= self._watch.follow(key)
+
+    def follow_all_runs(self) -> None:
+        """As `follow`, for each run of each thread."""
+        self._are_reported &= self._store.follow_all_runs(self._watch)
 
     def wait(self, at_most_s: float | None = None) -> None:
         """Returns at the next change since the last call, or when it is time to look again.

@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from threadfs.commands import UsedWrongly, progress
@@ -18,14 +19,12 @@ from threadfs.commands.places import add_store
 
 if TYPE_CHECKING:
     from store import Run, Store
+    from threadfs.work.queue import Queue
 
 EXAMPLES = """\
 examples:
   run=$(threadfs next ~/mnt) && jq -r .model "$run/status"
   threadfs next ~/mnt --model 'llama3*'"""
-
-# How often to look, as changes in some threads may not be reported.
-_LOOK_S = 1.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +33,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from store import DocumentKey, Part
+    from store import Change, Part
     from threadfs import stores
     from threadfs.commands.changes import Changes, uninterrupted
+    from threadfs.work.queue import Queue
+    from threadfs.work.settings import Settings
 
     is_mount = stores.resolved(options.store) != options.store
     if not is_mount and stores.is_url(options.store):
@@ -44,17 +45,25 @@ def run(options: argparse.Namespace) -> int:
     threads = os.path.join(os.path.abspath(os.path.expanduser(options.store)), "threads")
     store = stores.open_store(options.store)
     store.index_runs()
-    with Changes(store, lambda change: change.part is not Part.ANSWER, until_unread=True) as changes:
+    models = () if options.model is None else (options.model,)
+    queue = Queue(store, Settings(only=models, backlog=True))
+
+    def concerns(change: Change) -> bool:
+        if change.run_id:
+            queue.changed(change.thread_id, change.run_id)
+        return change.part is not Part.ANSWER
+
+    with Changes(store, concerns, until_unread=True) as changes:
         while True:
-            changes.follow(DocumentKey(""))
+            changes.follow_all_runs()
             # So that no run is claimed, and nobody learns of it.
             with uninterrupted() as interrupts:
-                if claimed := _claimed(store, options.model):
+                if claimed := _claimed(store, queue):
                     _print_path(store, claimed, threads if is_mount else options.store)
                     return 0
             if interrupts:
                 raise KeyboardInterrupt
-            changes.wait(_LOOK_S)
+            changes.wait()
 
 
 def _print_path(store: Store, claimed: Run, place: str) -> None:
@@ -75,24 +84,14 @@ def _print_path(store: Store, claimed: Run, place: str) -> None:
         raise
 
 
-def _claimed(store: Store, model: str | None) -> Run | None:
+def _claimed(store: Store, queue: Queue) -> Run | None:
     """The oldest queued run whose turn it is, claimed; ``None`` if there is none."""
-    from fnmatch import fnmatchcase
-
-    from store import Damaged, DocumentKey, NotFound, RunStatus, StatusChanged
+    from store import Damaged, NotFound, StatusChanged
     from store.errors import RunWaits
 
-    def is_wanted(run: Run) -> bool:
-        return model is None or fnmatchcase(run.model, model)
-
-    queued = []
-    for thread_id, run_id, _ in store.runs_by_status({RunStatus.queued}):
-        with suppress(NotFound, Damaged):
-            found = store.get_run(thread_id, run_id)
-            if is_wanted(found):
-                made_ns = store.document_info(DocumentKey(thread_id, run_id)).modified_ns
-                queued.append((found.created_at, made_ns, thread_id, run_id))
-    for _, _, thread_id, run_id in sorted(queued):
-        with suppress(NotFound, Damaged, RunWaits, StatusChanged):
-            return store.claim_run(thread_id, run_id, yields_to=is_wanted)
+    queue.look()
+    for run in queue.next_of_each_thread():
+        wants = partial(queue.wants, run.thread_id)
+        with suppress(Damaged, NotFound, RunWaits, StatusChanged):
+            return store.claim_run(run.thread_id, run.run_id, yields_to=wants)
     return None
