@@ -28,7 +28,7 @@ from threadfs.nodes.drafts import make_thread
 from threadfs.nodes.lives import Life
 from threadfs.nodes.log import LogFile
 from threadfs.nodes.loose_directories import LooseDirectory
-from threadfs.nodes.tools import TOOLS, ToolsDirectory, requires_action
+from threadfs.nodes.tools import TOOLS, ToolsDirectory, awaited_calls
 
 # What the tree adds to the id of a step.
 _STEP_SUFFIX = ".json"
@@ -302,7 +302,7 @@ class RunDirectory(CanonicalDirectory):
 
     def stored_child(self, name: str) -> Node:
         self.store.document_info(self.key)
-        if name == TOOLS and requires_action(self.store, self.key):
+        if name == TOOLS and awaited_calls(self.store, self.key):
             return self._tools
         return _named(self._table(), name)
 
@@ -313,7 +313,7 @@ class RunDirectory(CanonicalDirectory):
     def stored_entries(self) -> Iterable[tuple[str, Node]]:
         self.store.document_info(self.key)
         yield from self._table().items()
-        if requires_action(self.store, self.key):
+        if awaited_calls(self.store, self.key):
             yield TOOLS, self._tools
 
 

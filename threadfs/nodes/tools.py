@@ -28,11 +28,16 @@ TOOLS = "tools"
 _PLAIN_NAME = re.compile("[A-Za-z0-9_-]{1,64}")
 
 
-def requires_action(store: Store, key: DocumentKey) -> bool:
-    """Whether a run waits for the outputs of tools; not, if its document is damaged. Raises RunNotFound."""
+def awaited_calls(store: Store, run: DocumentKey) -> list[ToolCall]:
+    """The calls that a run waits for; none if it does not, or its document is damaged. Raises RunNotFound."""
+    thread_id, run_id = run.thread_id, str(run.run_id)
     with suppress(Damaged):
-        return store.get_run(key.thread_id, str(key.run_id)).status is RunStatus.requires_action
-    return False
+        if store.get_run(thread_id, run_id).status is RunStatus.requires_action:
+            steps = store.list_steps(thread_id, run_id)
+            return [
+                call for step in steps if step.status is RunStepStatus.in_progress for call in calls_of(step)
+            ]
+    return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +63,8 @@ class ToolsDirectory(CanonicalDirectory):
         info = self.store.document_info(self.run)
         return Times(info.modified_ns, info.changed_ns)
 
-    def calls(self) -> list[ToolCall]:
-        """The calls that the run waits for; none when it does not."""
-        if not requires_action(self.store, self.run):
-            return []
-        steps = self.store.list_steps(self.thread_id, self.run_id)
-        return [call for step in steps if step.status is RunStepStatus.in_progress for call in calls_of(step)]
-
     def stored_entries(self) -> Iterable[tuple[str, Node]]:
-        for number, call in enumerate(self.calls(), 1):
+        for number, call in enumerate(awaited_calls(self.store, self.run), 1):
             name = f"{number}.{call.name}" if _PLAIN_NAME.fullmatch(call.name) else f"{number}"
             yield name, CallDirectory(self.tree, self, name, call.id)
 
@@ -97,7 +95,7 @@ class CallDirectory(CanonicalDirectory):
 
     def call(self) -> ToolCall:
         """Raises NoSuchName if the run does not wait for it (any more)."""
-        for call in self.tools.calls():
+        for call in awaited_calls(self.store, self.tools.run):
             if call.id == self.call_id:
                 return call
         raise NoSuchName(self.name)
