@@ -8,6 +8,7 @@ path component.
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from functools import lru_cache
 from typing import TypeGuard
@@ -70,7 +71,8 @@ def new_run_id() -> str:
 
 
 def new_step_id() -> str:
-    return f"step-{uuid.uuid4().hex}"
+    """Ids of steps sort by when they were made, as the steps of a run do within one second."""
+    return f"step-{time.time_ns():016x}{uuid.uuid4().hex[:16]}"
 
 
 def new_worker_id() -> str:

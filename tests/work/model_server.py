@@ -1,4 +1,4 @@
-"""A real model behind a real endpoint, in a process of its own: llama.cpp with SmolLM2-135M-Instruct.
+"""A real model behind a real endpoint, in a process of its own: SmolLM2-135M-Instruct in llama.cpp's server.
 
 Writes its URL to stdout once it answers, and ends when stdin is closed.
 
