@@ -235,7 +235,7 @@ class Working(Protocol):
             The runs as stored by this call.
 
         Raises:
-            StorageFailed: at some run; the others were cleared up, and this one is when it is called again.
+            StorageFailed: at some run, which is left to the next call.
         """
         ...
 

@@ -67,6 +67,7 @@ class ThreadStore(Workers):
 
     def close(self) -> None:
         """Ends background work, and closes what is open."""
+        self.own_workers.close()
         self.open_threads.close()
         if self._index is not None:
             self._index.close()

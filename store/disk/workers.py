@@ -13,6 +13,7 @@ from typing import Self, TypeVar
 from store import documents, held_thread, names
 from store.answering import StoredAnswer
 from store.api import DocumentKey, StatusOfRun
+from store.claims import Claims, OwnWorkers
 from store.disk import paths, reading, trees, worker_locks
 from store.disk.held_thread import DiskHeldThread, EndedRuns
 from store.disk.layout import META, RUNS, STATUS, answer_name
@@ -28,14 +29,13 @@ from store.working import GrowingAnswer, Worker, WorkerState, any_run
 T = TypeVar("T")
 
 
-class Workers(Threads):
+class Workers(Threads, Claims):
     """The part of the store that `store.working.Working` describes."""
 
     def __init__(self, location: str, calls: SystemCalls) -> None:
         super().__init__(location, calls)
         self._ended = EndedRuns()
-        # Runs that a worker of this program, which lives, has claimed and left; by run, the worker.
-        self._left: dict[DocumentKey, str] = {}
+        self.own_workers = OwnWorkers[DiskRegistration]()
         # Whether all runs have been looked at for what dead workers left before this store was opened.
         self._has_looked = False
 
@@ -46,7 +46,7 @@ class Workers(Threads):
                 raise self._gone(DocumentKey(thread_id))
             return work(DiskHeldThread(self, self._calls, thread, self._ended))
 
-    # ── Asking and claiming ─────────────────────────────────────────────────────────────────────────────
+    # ── Asking ─────────────────────────────────────────────────────────────────────────────
 
     def ask(self, thread_id: str, message: ThreadMessage, run: Run) -> tuple[ThreadMessage, Run]:
         """See `store.working.Working.ask`."""
@@ -80,23 +80,13 @@ class Workers(Threads):
             reason = f"the message is stored, but no run was made: {os.strerror(number)}"
             raise StorageFailed(number, parts[0], reason) from error
 
-    def claim_run(self, thread_id: str, run_id: str, *, yields_to: Callable[[Run], bool] = any_run) -> Run:
-        """See `store.working.Working.claim_run`."""
-        names.checked(run_id)
-        return self.hold(thread_id, lambda thread: held_thread.claim(thread, run_id, None, yields_to))
-
-    def set_tool_output(self, thread_id: str, run_id: str, call_id: str, output: str) -> Run:
-        """See `store.working.Working.set_tool_output`."""
-        names.checked(run_id)
-        return self.hold(
-            thread_id, lambda thread: held_thread.set_tool_output(thread, run_id, call_id, output)
-        )
-
     # ── Workers ─────────────────────────────────────────────────────────────────────────────────────────
 
     def register_worker(self, state: WorkerState) -> DiskRegistration:
         """See `store.working.Working.register_worker`."""
-        return DiskRegistration(self, self._calls, state)
+        registration = DiskRegistration(self, self._calls, state)
+        self.own_workers.registrations.append(registration)
+        return registration
 
     def workers(self) -> list[Worker]:
         """See `store.working.Working.workers`."""
@@ -113,14 +103,6 @@ class Workers(Threads):
                     yield thread_id, run_id, status
 
     # ── Workers that died ───────────────────────────────────────────────────────────────────────────────
-
-    def leave(self, key: DocumentKey, worker: str) -> None:
-        """A worker of this program has claimed the run, and does not answer it; until `take_over`."""
-        self._left[key] = worker
-
-    def take_up(self, key: DocumentKey) -> None:
-        """The run is claimed anew."""
-        self._left.pop(key, None)
 
     def take_over(self) -> list[Run]:
         """See `store.working.Working.take_over`."""
@@ -140,7 +122,7 @@ class Workers(Threads):
 
     def _to_take_over(self, dead: list[LockFile]) -> Iterator[tuple[str, Callable[[HeldThread], Run | None]]]:
         """The threads with something that a dead program left, and what to do there."""
-        found = dict(self._left)
+        found = dict(self.own_workers.left)
         found |= {DocumentKey(*answer[:2]): file.worker for file in dead for answer in file.answers}
         if dead or not self._has_looked:
             found |= dict(self._claimed_by_dead())
@@ -160,7 +142,7 @@ class Workers(Threads):
 
     def _bury(self, key: DocumentKey, worker: str, thread: HeldThread) -> Run | None:
         run = held_thread.bury(thread, str(key.run_id), worker)
-        self._left.pop(key, None)
+        self.own_workers.left.pop(key, None)
         return run
 
     # ── Answers that grow ───────────────────────────────────────────────────────────────────────────────
@@ -231,11 +213,11 @@ class DiskRegistration:
             held_thread.begin_step(thread, run, step)
             return run
 
-        self._store.take_up(key)
+        self._store.own_workers.left.pop(key, None)
         try:
             run = self._store.hold(thread_id, work)
         except StorageFailed:
-            self._store.leave(key, self.id)  # It may have been claimed nevertheless.
+            self._store.own_workers.left[key] = self.id  # It may have been claimed nevertheless.
             raise
         answer = DiskAnswer(self._store, self._calls, self, run, step)
         self._list(key, answer.growing)
@@ -244,7 +226,7 @@ class DiskRegistration:
     def let_go(self, answer: StoredAnswer, *, has_ended: bool) -> None:
         key = DocumentKey(answer.run.thread_id, answer.run.id)
         if not has_ended:
-            self._store.leave(key, self.id)
+            self._store.own_workers.left[key] = self.id
         self._list(key, None)
 
     def _list(self, key: DocumentKey, answer: GrowingAnswer | None) -> None:
@@ -260,6 +242,8 @@ class DiskRegistration:
             if self._is_open:
                 self._is_open = False
                 self._own_lock.close(keeps_file=bool(self._answers))
+                with suppress(ValueError):  # It could not tell about itself when it began.
+                    self._store.own_workers.registrations.remove(self)
 
     def __enter__(self) -> Self:
         return self

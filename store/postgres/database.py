@@ -137,6 +137,10 @@ class Database:
             },
         )
 
+    def notification(self, *changes: Change) -> dict[str, str]:
+        """The parameters ``channel`` and ``change`` with which a statement tells all watches."""
+        return {"channel": CHANNEL, "change": _payload(self.sender, list(changes))}
+
     def close(self) -> None:
         self.connections.close()
 

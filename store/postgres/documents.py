@@ -99,23 +99,10 @@ class Documents(Updates):
     def _update(self, key: DocumentKey, model: type[D], change: Callable[[D], D]) -> D:
         """Replaces a document by what *change* makes of its model; returns that."""
 
-        def work(transaction: Transaction) -> D:
-            result: list[D] = []
-
-            def changed(stored: bytes | None) -> bytes | None:
-                if stored is None:
-                    raise not_found(key)
-                before = parsed(key, stored, model)
-                after = change(before)
-                result.append(after)
-                new = documents.pretty(after)
-                return None if new == stored else new
-
-            rewrite(transaction, key, changed)
-            return result[0]
-
         row_of(key)
-        return self._database.write(key.thread_id, work)
+        return self._database.write(
+            key.thread_id, lambda transaction: update(transaction, key, model, change)
+        )
 
     def set_document_modified(self, key: DocumentKey, modified_ns: int) -> None:
         """Sets the time of a stored document's last change, in nanoseconds since 1970."""
@@ -168,6 +155,22 @@ def rewrite(
     if key.step_id is not None:
         steps_changed(transaction, key)
     transaction.changed(change_of(Part.DOCUMENT, key))
+
+
+def update(transaction: Transaction, key: DocumentKey, model: type[D], change: Callable[[D], D]) -> D:
+    """Replaces a document by what *change* makes of its model; returns that."""
+    result: list[D] = []
+
+    def changed(stored: bytes | None) -> bytes | None:
+        if stored is None:
+            raise not_found(key)
+        after = change(parsed(key, stored, model))
+        result.append(after)
+        new = documents.pretty(after)
+        return None if new == stored else new
+
+    rewrite(transaction, key, changed)
+    return result[0]
 
 
 def lock_run(transaction: Transaction, key: DocumentKey, missing: Exception | None = None) -> None:

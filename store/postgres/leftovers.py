@@ -29,6 +29,13 @@ _SOME_LINES = """
 """
 _OLD_TOKENS = "DELETE FROM commits WHERE committed_at < now() - make_interval(secs => %s)"
 
+# Of a worker that was writing when another took it for dead.
+_LOST_TEXTS = """
+    DELETE FROM answer_texts WHERE NOT EXISTS (
+        SELECT FROM answers WHERE answers.thread_id = answer_texts.thread_id
+            AND answers.run_id = answer_texts.run_id AND answers.message_id = answer_texts.message_id)
+"""
+
 
 class Leftovers:
     """Clears when a store is opened, and a while after it has deleted a thread; otherwise it is idle."""
@@ -44,6 +51,7 @@ class Leftovers:
             for thread_id, log_id in self._database.read(_OLD_LOGS, [kept_s]):
                 self._clear_log(thread_id, log_id)
             self._database.execute(_OLD_TOKENS, [_TOKENS_KEPT_S])
+            self._database.execute(_LOST_TEXTS)
         except StorageFailed as error:
             log.debug("leftovers stay: %s", error)
 

@@ -20,12 +20,13 @@ from store.postgres.steps import Steps
 from store.postgres.threads import Threads
 from store.postgres.urls import without_password
 from store.postgres.watching import ALL_RUNS, PostgresWatch
+from store.postgres.workers import Workers
 
 # A server does not say how much room it has, so `df` shows the used part of this size.
 _BLOCK_BYTES, _BLOCKS = 4096, 1 << 38
 
 
-class PostgresStore(Threads, Imports, Messages, Runs, Steps):
+class PostgresStore(Threads, Imports, Messages, Runs, Steps, Workers):
     """The threads in the database at *url*: ``postgresql://…``, or keywords as libpq knows them.
 
     Every change is durable when its method returns, on the server's disk, and on its replicas where the
@@ -47,6 +48,7 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps):
     is_remote: bool = True
 
     def __init__(self, url: str, *, create: bool = False, limits: Limits | None = None) -> None:
+        super().__init__()
         self.location = without_password(url)[0]
         self._database = Database(url, limits or Limits())
         self._leftovers = Leftovers(self._database)
@@ -89,6 +91,7 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps):
 
     def close(self) -> None:
         """Closes the connections; the next call would open new ones."""
+        self.own_workers.close()
         self._leftovers.close()
         self._database.close()
 

@@ -16,4 +16,5 @@ BEGIN
 END $$;
 GRANT USAGE ON SCHEMA threadfs TO threadfs_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA threadfs TO threadfs_worker;
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA threadfs TO threadfs_worker;
 REVOKE INSERT, UPDATE, DELETE ON threadfs.migrations FROM threadfs_worker;

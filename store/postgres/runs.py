@@ -12,7 +12,7 @@ from store.errors import AlreadyExists, NotEmpty, RunInProgress, ThreadNotFound
 from store.models import Run, RunStatus
 from store.postgres.database import Transaction
 from store.postgres.documents import Documents
-from store.postgres.tables import NOW_NS, checked, not_found, refuse_foreign
+from store.postgres.tables import ANSWER_TABLES, LIVES, NOW_NS, checked, not_found, refuse_foreign
 
 # Of a listing, at a time: what is in memory does not grow with the store.
 _PAGE_ROWS = 5000
@@ -30,20 +30,7 @@ class Runs(Documents):
         run = run.model_copy(update={"thread_id": names.checked(thread_id)})
         data = documents.pretty(run)
 
-        def work(transaction: Transaction) -> None:
-            if not runs_changed(transaction, thread_id):
-                raise ThreadNotFound(thread_id)
-            if not transaction.execute(
-                "INSERT INTO runs (thread_id, run_id, status, document, modified_ns, version)"
-                f" VALUES (%s, %s, %s, %s, {NOW_NS}, %s) ON CONFLICT DO NOTHING RETURNING 1",
-                [thread_id, run.id, run.status.value, data, transaction.version],
-            ):
-                raise AlreadyExists("run", run.id)
-            transaction.changed(
-                Change(Part.RUNS, thread_id, run.id), Change(Part.DOCUMENT, thread_id, run.id)
-            )
-
-        self._database.write(thread_id, work)
+        self._database.write(thread_id, lambda transaction: insert_run(transaction, run, data))
         return run
 
     def get_run(self, thread_id: str, run_id: str) -> Run:
@@ -95,7 +82,10 @@ class Runs(Documents):
                 raise NotEmpty(f"run {run_id!r} has been worked on")
             if not with_damaged:
                 refuse_foreign(key, document)
-            transaction.execute("DELETE FROM runs WHERE thread_id = %s AND run_id = %s", [thread_id, run_id])
+            for table in ("runs", *ANSWER_TABLES):
+                transaction.execute(
+                    f"DELETE FROM {table} WHERE thread_id = %s AND run_id = %s", [thread_id, run_id]
+                )
             transaction.changed(
                 Change(Part.RUNS, thread_id, run_id), Change(Part.DOCUMENT, thread_id, run_id)
             )
@@ -141,11 +131,13 @@ class Runs(Documents):
         return {RunStatus(status) for (status,) in found}
 
     def stale_runs(self, older_than_s: float) -> Iterator[tuple[str, str, RunStatus]]:
-        """The runs that have not ended and whose status is unchanged for *older_than_s* seconds."""
+        """The runs that have not ended, unchanged for *older_than_s* seconds, and without a living worker."""
         ((latest_ns,),) = self._database.read(f"SELECT {NOW_NS} - %s::bigint", [int(older_than_s * 1e9)])
         for _, thread_id, run_id, status in self._pages(
             "SELECT modified_ns, thread_id, run_id, status FROM runs WHERE status IN"
             " ('queued', 'in_progress', 'requires_action', 'cancelling') AND modified_ns <= %s"
+            f" AND NOT EXISTS (SELECT FROM answers JOIN workers USING (worker_id) WHERE {LIVES}"
+            " AND answers.thread_id = runs.thread_id AND answers.run_id = runs.run_id)"
             " AND (modified_ns, thread_id, run_id) > (%s, %s, %s)"
             " ORDER BY modified_ns, thread_id, run_id LIMIT %s",
             (-(2**63), "", ""),
@@ -161,6 +153,22 @@ class Runs(Documents):
             if len(page) < _PAGE_ROWS:
                 return
             after = page[-1][: len(after)]
+
+
+def insert_run(transaction: Transaction, run: Run, data: bytes) -> None:
+    """Makes a run. Raises ThreadNotFound, AlreadyExists."""
+    # First: the order of the runs of a thread is that in which its lock was taken.
+    if not runs_changed(transaction, run.thread_id):
+        raise ThreadNotFound(run.thread_id)
+    if not transaction.execute(
+        "INSERT INTO runs (thread_id, run_id, status, document, modified_ns, version)"
+        f" VALUES (%s, %s, %s, %s, {NOW_NS}, %s) ON CONFLICT DO NOTHING RETURNING 1",
+        [run.thread_id, run.id, run.status.value, data, transaction.version],
+    ):
+        raise AlreadyExists("run", run.id)
+    transaction.changed(
+        Change(Part.RUNS, run.thread_id, run.id), Change(Part.DOCUMENT, run.thread_id, run.id)
+    )
 
 
 def runs_changed(transaction: Transaction, thread_id: str) -> bool:

@@ -26,6 +26,15 @@ NOW_NS = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000"
 CHANGED_NS = f"greatest(changed_ns + 1000, {NOW_NS})"
 LOG_CHANGED_NS = f"greatest(log_changed_ns + 1000, {NOW_NS})"
 
+# Where there are rows for a run that a worker answers.
+ANSWER_TABLES = ("answers", "answer_texts")
+# Whether the worker of a row of `workers` lives: its session holds the lock.
+LIVES = """EXISTS (
+    SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND (classid::bigint << 32 | objid::bigint) = workers.lock_number
+)"""
+
 D = TypeVar("D", bound=Document)
 K = TypeVar("K")
 

@@ -11,7 +11,7 @@ from store.models import Thread
 from store.postgres.database import Transaction
 from store.postgres.documents import Documents
 from store.postgres.runs import refuse_in_progress
-from store.postgres.tables import CHANGED_NS, NOW_NS, refuse_foreign, stored_time
+from store.postgres.tables import ANSWER_TABLES, CHANGED_NS, NOW_NS, refuse_foreign, stored_time
 
 # A list of runs or steps has only one time. Setting it back counts as a change of the thread.
 _TIMES = """
@@ -140,7 +140,8 @@ class Threads(Documents):
                 transaction.execute(
                     "INSERT INTO deleted_logs (thread_id, log_id) VALUES (%s, %s)", [thread_id, log_id]
                 )
-            transaction.execute("DELETE FROM threads WHERE thread_id = %s", [thread_id])
+            for table in ("threads", *ANSWER_TABLES):
+                transaction.execute(f"DELETE FROM {table} WHERE thread_id = %s", [thread_id])
             transaction.changed(*whole_thread(thread_id))
 
         self._database.write(thread_id, work)

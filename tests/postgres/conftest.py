@@ -16,7 +16,7 @@ from tests.postgres.proxy import Proxy, proxy_to
 OpenStore: TypeAlias = Callable[..., PostgresStore]
 
 _DATABASE = "contract"
-_TABLES = "threads, messages, deleted_logs, runs, steps, commits"
+_TABLES = "threads, messages, deleted_logs, runs, steps, commits, workers, answers, answer_texts"
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -51,11 +52,13 @@ SPELLINGS = ["1e16", "1E+2", "0.10", "-0.0", "1.0", "123456789012345678901234567
 
 
 @pytest.fixture(params=["disk", "postgres"])
-def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
-    if request.param == "disk":
-        return lambda: ThreadStore(tmp_path / "store")
-    open_store: MakeStore = request.getfixturevalue("open_store")
-    return open_store
+def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeStore]:
+    with ExitStack() as opened:
+
+        def on_disk() -> ThreadStore:
+            return opened.enter_context(closing(ThreadStore(tmp_path / "store")))
+
+        yield on_disk if request.param == "disk" else request.getfixturevalue("open_store")
 
 
 @pytest.fixture

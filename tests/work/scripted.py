@@ -53,6 +53,16 @@ class Exchange:
     def refuses(self, status: int, message: str = "so it is", **headers: str) -> None:
         self.replies(status, {"error": {"message": message, "type": "t"}}, **headers)
 
+    def is_silent(self) -> None:
+        """Begins a stream, and says nothing."""
+        self.begins()
+        self.waits()
+
+    def is_empty(self) -> None:
+        """A stream without an event."""
+        self.begins()
+        self.ends()
+
     # ── A stream ────────────────────────────────────────────────────────────────────────────────────
 
     def begins(self, content_type: str = "text/event-stream", **headers: str) -> None:

@@ -22,7 +22,7 @@ from tests.work.running import (
     wait_until,
     working,
 )
-from tests.work.scripted import Exchange, ScriptedEndpoint
+from tests.work.scripted import Exchange, Script, ScriptedEndpoint
 from threadfs.work.endpoint import Limits
 
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
@@ -39,7 +39,7 @@ def last_message(store: Store) -> dict[str, object]:
     return store.list_messages("t")[-1].fields()
 
 
-def begun(then: Callable[[Exchange], object]) -> Callable[[Exchange], None]:
+def begun(then: Script) -> Callable[[Exchange], None]:
     def script(exchange: Exchange) -> None:
         exchange.begins()
         exchange.text("It is")
@@ -200,7 +200,7 @@ def test_a_run_that_is_one_request_too_many_four_times_fails(
 
 # ── An endpoint that fails ──────────────────────────────────────────────────────────────────────────────
 
-FAILING: dict[str, Callable[[Exchange], object]] = {
+FAILING: dict[str, Script] = {
     "500": lambda exchange: exchange.refuses(500),
     "408": lambda exchange: exchange.refuses(408),
     "401": lambda exchange: exchange.refuses(401),
@@ -209,8 +209,8 @@ FAILING: dict[str, Callable[[Exchange], object]] = {
     "html": lambda exchange: exchange.replies(200, "<html>", Content_Type="text/html"),
     "closed": lambda exchange: exchange.drops(),
     "silence": lambda exchange: exchange.waits(),
-    "silence after the headers": lambda exchange: (exchange.begins(), exchange.waits()),
-    "an empty stream": lambda exchange: (exchange.begins(), exchange.ends()),
+    "silence after the headers": lambda exchange: exchange.is_silent(),
+    "an empty stream": lambda exchange: exchange.is_empty(),
 }
 
 
@@ -218,16 +218,12 @@ FAILING: dict[str, Callable[[Exchange], object]] = {
 def test_an_endpoint_that_fails_is_asked_four_times_and_the_run_is_handed_back_until_it_is_well(
     store: Store, place: Path, endpoint: ScriptedEndpoint, what: str
 ) -> None:
-    endpoint.first = [lambda exchange: void(FAILING[what](exchange))] * 4
+    endpoint.first = [FAILING[what]] * 4
     run = ask(store)
     with working(place, endpoint.url, limits=Limits(idle_s=0.1)):
         done = ended(store, run)
     assert (done.status, done.tries, len(endpoint.exchanges)) == (RunStatus.completed, 1, 5)
     assert answers(store) == ["four"]
-
-
-def void(_: object) -> None:
-    pass
 
 
 def test_an_endpoint_that_fails_once_is_not_noticed(
@@ -267,7 +263,7 @@ def test_nothing_is_claimed_while_the_endpoint_is_not_there(store: Store, place:
 
 # ── An answer that breaks off ───────────────────────────────────────────────────────────────────────────
 
-BREAKING: dict[str, Callable[[Exchange], object]] = {
+BREAKING: dict[str, Script] = {
     "it ends early": lambda exchange: exchange.ends(),
     "it is closed": lambda exchange: exchange.drops(),
     "it is silent": lambda exchange: exchange.waits(),

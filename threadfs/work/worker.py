@@ -113,6 +113,7 @@ class Worker:
 
     async def _work(self, watch: Watch, registration: Registration) -> None:
         means = Means(self._store, watch, self._endpoint, self._availability, self._settings)
+        await self._take_over()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._clear_up)
             nursery.start_soon(self._show_state, registration)
@@ -147,17 +148,20 @@ class Worker:
             self._may_have_died.set()
 
     async def _clear_up(self) -> None:
-        """Has the runs of workers that died answered by others."""
+        """Has the runs of workers that die answered by others."""
         while True:
-            self._may_have_died = trio.Event()
-            try:
-                for run in await trio.to_thread.run_sync(self._store.take_over):
-                    log.warning("%s@%s: its worker died: %s", run.id, run.thread_id, run.status)
-            except StorageFailed as error:
-                log.warning("%s", error)
-            self._may_claim.set()
             with trio.move_on_after(self._settings.compares_s if self._store.is_remote else inf):
                 await self._may_have_died.wait()
+            self._may_have_died = trio.Event()
+            await self._take_over()
+
+    async def _take_over(self) -> None:
+        try:
+            for run in await trio.to_thread.run_sync(self._store.take_over):
+                log.warning("%s@%s: its worker died: %s", run.id, run.thread_id, run.status)
+        except StorageFailed as error:
+            log.warning("%s", error)
+        self._may_claim.set()
 
     def _endpoint_changed(self) -> None:
         self._may_claim.set()
@@ -191,6 +195,7 @@ class Worker:
                 await self._give_up_on_those_handed_back(registration)
             if self._settings.once and self._is_done():
                 return
+            self._state_changed.set()
             is_complete = is_reported and not self._is_refused
             with trio.move_on_after(inf if is_complete else self._settings.compares_s) as until_compared:
                 await self._may_claim.wait()
@@ -248,7 +253,6 @@ class Worker:
         except RunWaits as error:
             if run.thread_id in self._waiting:
                 self._waiting[run.thread_id] = _why(error)
-                self._state_changed.set()
         except (StatusChanged, NotFound):
             pass  # Somebody was faster.
         except StoreError as error:

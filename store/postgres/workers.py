@@ -1,0 +1,349 @@
+"""Workers of a store in a database: registered, claiming runs, and showing answers while they grow."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any, Self, TypeVar
+
+import psycopg
+
+from store import documents, held_thread, names
+from store.answering import StoredAnswer
+from store.api import WORKERS, Change, DocumentKey, Part
+from store.claims import Claims, OwnWorkers
+from store.errors import Damaged, NotFound, StorageFailed, ThreadNotFound
+from store.held_thread import HeldThread
+from store.models import Run, RunStep, ThreadMessage
+from store.postgres.connections import Connection
+from store.postgres.database import Database, Transaction
+from store.postgres.documents import Documents
+from store.postgres.failures import storage_failed
+from store.postgres.held_thread import LockedRow
+from store.postgres.log import append
+from store.postgres.runs import insert_run
+from store.postgres.tables import LIVES
+from store.working import GrowingAnswer, Worker, WorkerState, any_run
+
+T = TypeVar("T")
+
+# The text of an answer is sent so often at most.
+_PAUSE_S = 0.2
+
+_WORKERS = f"""
+    SELECT worker_id, state, (SELECT count(*) FROM answers WHERE answers.worker_id = workers.worker_id)
+    FROM workers WHERE {LIVES} ORDER BY worker_id
+"""
+_TELL = """
+    INSERT INTO workers (worker_id, lock_number, state) VALUES (%s, %s, %s)
+    ON CONFLICT (worker_id) DO UPDATE SET lock_number = excluded.lock_number, state = excluded.state
+"""
+_OF_DEAD = f"""
+    SELECT thread_id, run_id, worker_id FROM answers LEFT JOIN workers USING (worker_id)
+    WHERE workers.worker_id IS NULL OR NOT {LIVES}
+"""
+_GROWING = f"""
+    SELECT run_id, message_id, sum(octet_length(piece))::bigint
+    FROM answers JOIN workers USING (worker_id) JOIN answer_texts USING (thread_id, run_id, message_id)
+    WHERE thread_id = %s AND {LIVES} GROUP BY run_id, message_id
+"""
+_READ = """
+    SELECT start, piece FROM answers LEFT JOIN answer_texts
+        ON answer_texts.thread_id = answers.thread_id AND answer_texts.run_id = answers.run_id
+        AND answer_texts.message_id = answers.message_id
+        AND start < %(end)s AND start + octet_length(piece) > %(offset)s
+    WHERE answers.thread_id = %(thread)s AND answers.run_id = %(run)s AND answers.message_id = %(message)s
+    ORDER BY start
+"""
+# It need not be durable: nobody waits for the server's disk.
+_ADD_TEXT = """
+    WITH unsynced AS (SELECT set_config('synchronous_commit', 'off', true)),
+        added AS (
+            INSERT INTO answer_texts (thread_id, run_id, message_id, start, piece)
+            SELECT thread_id, run_id, message_id, %(start)s, %(piece)s FROM answers, unsynced
+            WHERE thread_id = %(thread)s AND run_id = %(run)s AND message_id = %(message)s
+            ON CONFLICT DO NOTHING
+        )
+    SELECT pg_notify(%(channel)s, %(change)s)
+"""
+
+
+class Workers(Documents, Claims):
+    """The part of the store that `store.working.Working` describes."""
+
+    def __init__(self) -> None:
+        self.own_workers = OwnWorkers[PostgresRegistration]()
+
+    def hold(self, thread_id: str, work: Callable[[HeldThread], T]) -> T:
+        """The result of *work* on the thread, in one transaction. Raises ThreadNotFound."""
+        return self.hold_row(thread_id, work)
+
+    def hold_row(self, thread_id: str, work: Callable[[LockedRow], T]) -> T:
+        names.checked(thread_id)
+        return self._database.write(thread_id, lambda transaction: work(LockedRow(transaction, thread_id)))
+
+    def ask(self, thread_id: str, message: ThreadMessage, run: Run) -> tuple[ThreadMessage, Run]:
+        """See `store.working.Working.ask`."""
+        message = message.model_copy(update={"thread_id": names.checked(thread_id)})
+        names.checked(run.id)
+        run = run.model_copy(update={"thread_id": thread_id}).with_extra(asked=message.id)
+        line, data = documents.line(message), documents.pretty(run)
+
+        def work(transaction: Transaction) -> None:
+            if not append(transaction, thread_id, [line]):
+                raise ThreadNotFound(thread_id)
+            transaction.changed(Change(Part.LOG, thread_id))
+            insert_run(transaction, run, data)
+
+        self._database.write(thread_id, work)
+        return message, run
+
+    # ── Workers ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def register_worker(self, state: WorkerState) -> PostgresRegistration:
+        """See `store.working.Working.register_worker`."""
+        registration = PostgresRegistration(self, self._database, state)
+        self.own_workers.registrations.append(registration)
+        return registration
+
+    def workers(self) -> list[Worker]:
+        """See `store.working.Working.workers`."""
+        return [
+            Worker(worker, _state(told), in_use) for worker, told, in_use in self._database.read(_WORKERS)
+        ]
+
+    def take_over(self) -> list[Run]:
+        """See `store.working.Working.take_over`."""
+        for registration in list(self.own_workers.registrations):
+            registration.stay_alive()
+        found = dict(self.own_workers.left)
+        found |= {DocumentKey(*ids): worker for *ids, worker in self._database.read(_OF_DEAD)}
+        buried = [run for key, worker in found.items() if (run := self._buried(key, worker))]
+        self._database.execute(f"DELETE FROM workers WHERE NOT {LIVES}")
+        return buried
+
+    def _buried(self, key: DocumentKey, worker: str) -> Run | None:
+        thread_id, run_id = key.thread_id, str(key.run_id)
+        run = None
+        with suppress(NotFound, Damaged):
+            run = self.hold(thread_id, lambda thread: held_thread.bury(thread, run_id, worker))
+        # Unless it was the worker's run, the row is still there.
+        self._database.execute(
+            "DELETE FROM answers WHERE thread_id = %s AND run_id = %s AND worker_id = %s",
+            [thread_id, run_id, worker],
+        )
+        self.own_workers.left.pop(key, None)
+        return run
+
+    # ── Answers that grow ───────────────────────────────────────────────────────────────────────────────
+
+    def growing_answers(self, thread_id: str) -> list[GrowingAnswer]:
+        """See `store.working.Working.growing_answers`."""
+        found = self._database.read(_GROWING, [names.checked(thread_id)])
+        return [GrowingAnswer(thread_id, run_id, message_id, size) for run_id, message_id, size in found]
+
+    def read_answer(self, answer: GrowingAnswer, offset: int, size: int) -> bytes | None:
+        """See `store.working.Working.read_answer`."""
+        row = {**_row(answer), "offset": offset, "end": min(offset + size, 2**63 - 1)}
+        found = self._database.read(_READ, row)
+        if not found:
+            return None
+        pieces = [piece[max(0, offset - start) :] for start, piece in found if piece is not None]
+        return b"".join(pieces)[:size]
+
+
+def _row(answer: GrowingAnswer) -> dict[str, Any]:
+    return {"thread": answer.thread_id, "run": answer.run_id, "message": answer.message_id}
+
+
+def _state(told: str) -> WorkerState:
+    state = json.loads(told)
+    return WorkerState(state["endpoint"], state["jobs"], state["state"], tuple(state["notes"]))
+
+
+class PostgresRegistration:
+    """A `store.working.Registration`: a session that holds an advisory lock, and nothing else."""
+
+    def __init__(self, store: Workers, database: Database, state: WorkerState) -> None:
+        self.id = names.new_worker_id()
+        self._store = store
+        self._database = database
+        self._state = state
+        # Guards the session and the state.
+        self._telling = threading.Lock()
+        self._connection: Connection | None = None
+        self._number = 0
+        self._is_open = True
+        self.stay_alive()
+
+    def set_state(self, state: WorkerState) -> None:
+        with self._telling:
+            self._state = state
+            self._stay_alive()
+            self._tell()
+
+    def stay_alive(self) -> None:
+        """Takes the lock again if its session was lost. Others may have taken over the runs by then."""
+        with self._telling:
+            self._stay_alive()
+
+    def _stay_alive(self) -> None:
+        if not self._is_open or self._is_locked():
+            return
+        connections = self._database.connections
+        try:
+            connection = connections.connect()
+            try:
+                # Another number, because the server may not have noticed yet that the session is lost.
+                number = secrets.randbits(62)
+                connections.session_on(connection).execute("SELECT pg_advisory_lock(%s)", [number])
+            except BaseException:
+                connection.close()
+                raise
+        except psycopg.Error as error:
+            raise storage_failed(error, is_connecting=True) from error
+        self._connection, self._number = connection, number
+        self._tell()
+
+    def _is_locked(self) -> bool:
+        if self._connection is None:
+            return False
+        try:
+            self._database.connections.session_on(self._connection).execute("SELECT 1")
+        except psycopg.Error:
+            self._connection.close()
+            self._connection = None
+        return self._connection is not None
+
+    def _tell(self) -> None:
+        told = json.dumps(asdict(self._state), ensure_ascii=False)
+
+        def work(transaction: Transaction) -> None:
+            transaction.execute(_TELL, [self.id, self._number, told])
+            transaction.changed(Change(Part.WORKERS, WORKERS.thread_id))
+
+        self._database.write(WORKERS.thread_id, work)
+
+    def claim(
+        self, thread_id: str, run_id: str, *, yields_to: Callable[[Run], bool] = any_run
+    ) -> PostgresAnswer:
+        key = DocumentKey(thread_id, names.checked(run_id))
+        step, message_id = RunStep(thread_id=thread_id, run_id=run_id), names.new_message_id()
+
+        def work(thread: LockedRow) -> Run:
+            run = held_thread.claim(thread, run_id, self.id, yields_to)
+            held_thread.begin_step(thread, run, step)
+            thread.begin_answer(run_id, self.id, message_id)
+            return run
+
+        self.stay_alive()
+        self._store.own_workers.left.pop(key, None)
+        try:
+            run = self._store.hold_row(thread_id, work)
+        except StorageFailed:
+            self._store.own_workers.left[key] = self.id  # It may have been claimed nevertheless.
+            raise
+        return PostgresAnswer(self._store, self._database, self, run, step, message_id)
+
+    def let_go(self, answer: StoredAnswer, *, has_ended: bool) -> None:
+        if not has_ended:
+            self._store.own_workers.left[DocumentKey(answer.run.thread_id, answer.run.id)] = self.id
+
+    def close(self) -> None:
+        with self._telling:
+            if self._is_open:
+                self._is_open = False
+                with suppress(StorageFailed):
+                    self._database.write(WORKERS.thread_id, self._leave)
+                if self._connection is not None:
+                    self._connection.close()
+                self._store.own_workers.registrations.remove(self)
+
+    def _leave(self, transaction: Transaction) -> None:
+        transaction.execute("DELETE FROM workers WHERE worker_id = %s", [self.id])
+        transaction.changed(Change(Part.WORKERS, WORKERS.thread_id))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class PostgresAnswer(StoredAnswer):
+    """Its text is sent by a thread of its own, some of it at a time."""
+
+    def __init__(
+        self,
+        store: Workers,
+        database: Database,
+        worker: PostgresRegistration,
+        run: Run,
+        step: RunStep,
+        message_id: str,
+    ) -> None:
+        super().__init__(worker, run, step, message_id)
+        self._store = store
+        self._database = database
+        self._row = _row(GrowingAnswer(run.thread_id, run.id, message_id, 0))
+        self._change = Change(Part.ANSWER, run.thread_id, run.id)
+        # Guards the unsent text.
+        self._came = threading.Condition()
+        self._unsent = bytearray()
+        self._is_hidden = False
+        self._thread: threading.Thread | None = None
+
+    def _hold(self, work: Callable[[HeldThread], T]) -> T:
+        return self._store.hold(self.run.thread_id, work)
+
+    def _show(self, data: bytes) -> None:
+        with self._came:
+            self._unsent += data
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._send, name="answer", daemon=True)
+                self._thread.start()
+            self._came.notify()
+
+    def _send(self) -> None:
+        sent = 0
+        while piece := self._next_piece():
+            began = time.monotonic()
+            row = {**self._row, "start": sent, "piece": piece, **self._database.notification(self._change)}
+            # The same piece is sent until that succeeds: it may be there although it was not answered.
+            while not self._was_sent(row) and not self._is_over_after(_PAUSE_S):
+                pass
+            sent += len(piece)
+            if self._is_over_after(began + _PAUSE_S - time.monotonic()):
+                return
+
+    def _next_piece(self) -> bytes:
+        """What is to be sent next, once there is some; nothing at the end."""
+        with self._came:
+            self._came.wait_for(lambda: self._is_hidden or self._unsent)
+            piece = b"" if self._is_hidden else bytes(self._unsent)
+            self._unsent.clear()
+            return piece
+
+    def _was_sent(self, row: dict[str, Any]) -> bool:
+        try:
+            self._database.execute(_ADD_TEXT, row)
+        except StorageFailed:
+            return False
+        return True
+
+    def _is_over_after(self, pause_s: float) -> bool:
+        """Whether showing has ended, after a pause."""
+        with self._came:
+            return self._came.wait_for(lambda: self._is_hidden, pause_s)
+
+    def _hide(self) -> None:
+        with self._came:
+            self._is_hidden = True
+            self._came.notify()
+        if self._thread is not None:
+            self._thread.join()
