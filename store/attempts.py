@@ -80,7 +80,7 @@ def is_of(run: Run, attempt: Run) -> bool:
 
 
 def message_of(attempt: Run, message_id: str, text: str, cut: str | None) -> ThreadMessage:
-    """The answer, with the time when it was begun, as it was shown while it grew; *cut*: why it is not whole."""
+    """The answer, with the time when it was begun, as while it grows; *cut* says why it is not whole."""
     message = ThreadMessage(
         id=message_id,
         created_at=attempt.created_at if attempt.started_at is None else attempt.started_at,

@@ -41,6 +41,8 @@ REFUSED = [
     ("""printf '{"model":"m"}{"model":"m"}' > start""", "EINVAL"),
     ("""printf '\\377\\376' > start""", "EINVAL"),
     ("""printf '\\377\\376' > say""", "EINVAL"),
+    ("""printf '\\377\\376' > ask""", "EINVAL"),
+    ("""printf '{"temperature":"hot"}' > start""", "EINVAL"),
     ("""printf '{"role":"robot","content":"x"}' >> messages.jsonl""", "EINVAL"),
     ("""printf '{"role":"user","content":"other"}' > messages.jsonl""", "EPERM"),
     ("""printf '{"role":"user","content":"first"}\\n{"role":5}' > messages.jsonl""", "EINVAL"),
@@ -128,6 +130,34 @@ def test_a_document_has_been_committed_when_its_object_closes(thread: Path) -> N
         file.write(b"\n")
         file.write(b'{"metadata":{"b":"2"}}\n')
         assert document(thread / "meta.json")["metadata"] == {"a": "1", "b": "2"}
+
+
+def test_what_is_asked_and_its_run_are_there_when_echo_has_returned(thread: Path, shell: str) -> None:
+    succeeds("echo hi > ask; wc -l < messages.jsonl; ls runs", thread, shell)
+    (made,) = {path.name for path in (thread / "runs").iterdir()} - {"done", "q"}
+    asked = json.loads((thread / "messages.jsonl").read_text().splitlines()[-1])
+    assert document(thread / "runs" / made / "status")["asked"] == asked["id"]
+    assert texts(thread) == ["first", "hi"]
+
+
+def test_what_several_programs_ask_in_one_open_is_one_question(thread: Path, shell: str) -> None:
+    succeeds("{ /bin/echo one; cat runs/q/cancel; /bin/echo two; } > ask", thread, shell)
+    assert texts(thread) == ["first", "one\ntwo"]
+    assert len(list((thread / "runs").iterdir())) == 3
+
+
+def test_nothing_is_asked_in_a_thread_that_is_damaged_or_has_gone(
+    mount: Mount, thread: Path, shell: str
+) -> None:
+    gone = thread.parent / "gone"
+    gone.mkdir()
+    assert run("exec 5>ask; rm -r ../gone; echo hello >&5", gone, shell).returncode != 0
+    assert mount.errors().splitlines()[-1].split("\t")[1:3] == ["threads/gone/ask", "ENOENT"]
+    (mount.store / thread.name / "meta.json").write_text("{")
+    before = contents(mount.store / thread.name)
+    result = run("echo hello > ask", thread, shell)
+    assert (result.returncode != 0, "Input/output error" in result.stderr) == (True, True)
+    assert contents(mount.store / thread.name) == before
 
 
 @pytest.mark.parametrize("grows", [False, True])

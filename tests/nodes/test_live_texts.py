@@ -124,7 +124,13 @@ def test_an_attempt_that_is_handed_back_is_told_to_who_has_read_it_and_to_nobody
     assert whole(reader).endswith("```\nfirst\n```\n\n*(begun again)*\n")
     assert at(programs, "transcripts") != node
     assert "first" not in transcript(programs)
+    other = opened(programs)
+    second = answering.claim()
+    second.append("another")
+    assert whole(other).endswith("another")
+    second.hand_back()
     answering.answer("second")
+    assert "another\n\n*(begun again)*\n\n## Assistant, " in whole(other)
     assert "(begun again)*\n\n## Assistant, " in whole(reader)
     assert whole(reader).count("second\n\n> Run ") == transcript(programs).count("second\n\n> Run ") == 1
 

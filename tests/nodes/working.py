@@ -23,7 +23,9 @@ class Answering:
 
     def __init__(self, directory: Path) -> None:
         self.store = ThreadStore(directory, calls=WithoutSyncs())
-        self.worker: Registration = self.store.register_worker(WorkerState(endpoint="localhost:11434", jobs=2))
+        self.worker: Registration = self.store.register_worker(
+            WorkerState(endpoint="localhost:11434", jobs=2)
+        )
 
     def claim(self, thread_id: str = "T") -> Answer:
         """The oldest queued run of a thread, claimed."""

@@ -35,6 +35,7 @@ from threadfs.nodes.threads import (
     ThreadDirectory,
     ThreadsDirectory,
 )
+from threadfs.nodes.tools import TOOLS, ToolsDirectory
 
 log = logging.getLogger("threadfs")
 
@@ -178,6 +179,8 @@ class KernelCache:
     def changed(self, change: Change) -> None:
         """Has the kernel forget what *change* is about; called by the thread that made or heard of it."""
         tree, thread_id = self._tree, change.thread_id
+        if change.part in (Part.ANSWER, Part.WORKERS):
+            return  # What shows these is asked for each time.
         self._forget_lists(change)
         thread, runs = ThreadDirectory(tree, thread_id), RunsDirectory(tree, thread_id)
         # Looked up first: a listing that begins now does not find a name that has gone.
@@ -213,6 +216,8 @@ class KernelCache:
                 self._forget_file(StepFile(tree, _key(change)))
             elif change.part is Part.DOCUMENT:
                 self._forget_file(StatusFile(tree, _key(change)))
+                if self._inodes.existing(ToolsDirectory(tree, thread_id, change.run_id)) is not None:
+                    self._forget_name(run, TOOLS)  # It may wait for tools no longer.
             return
         for directory in stale:
             self._forget_inode(directory, attributes_only=True)

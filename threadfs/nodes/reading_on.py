@@ -52,8 +52,8 @@ class AnswerStream:
 
     def __init__(self, answer: GrowingAnswer, log_bytes: int) -> None:
         self.answer = answer
-        # Whether the log has got other messages meanwhile.
-        self.is_overtaken = False
+        # Whether the log has got other messages meanwhile, and one of the same run.
+        self.is_overtaken = self.is_replaced = False
         self._log_bytes = log_bytes
         self._offset = 0
         self._characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -70,6 +70,8 @@ class AnswerStream:
             message = message_of(line, self.answer.thread_id)
             if message is not None and message.id == self.answer.message_id:
                 return message
-            self.is_overtaken |= message is not None
+            if message is not None:
+                self.is_overtaken = True
+                self.is_replaced |= message.run_id == self.answer.run_id
             self._log_bytes = end
         return None

@@ -31,6 +31,9 @@ _PLAIN_NAME = re.compile("[A-Za-z0-9_-]{1,64}")
 def awaited_calls(store: Store, run: DocumentKey) -> list[ToolCall]:
     """The calls that a run waits for; none if it does not, or its document is damaged. Raises RunNotFound."""
     thread_id, run_id = run.thread_id, str(run.run_id)
+    # Most runs wait for nothing: to see that is much less than to read the whole document.
+    if RunStatus.requires_action.encode() not in store.read_document(run)[0]:
+        return []
     with suppress(Damaged):
         if store.get_run(thread_id, run_id).status is RunStatus.requires_action:
             steps = store.list_steps(thread_id, run_id)

@@ -209,9 +209,10 @@ class Transcript(GrowingText):
                 self.is_current = False
             return False
         else:
-            # Handed back, if the run is there and goes on.
-            goes_on = not self._runs.get(answer.run_id, (None, "gone"))[1]
-            self._write(f"{shown.contained.end()}\n{_BEGUN_AGAIN if goes_on else ''}")
+            # Handed back, unless the run has gone, or has ended without an answer.
+            has_ended = bool(self._runs.get(answer.run_id, (None, "gone"))[1])
+            is_begun_again = shown.stream.is_replaced or not has_ended
+            self._write(f"{shown.contained.end()}\n{_BEGUN_AGAIN if is_begun_again else ''}")
             self.is_current = False
         self._answer = None
         return True
