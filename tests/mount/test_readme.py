@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.mount.conftest import EXAMPLES
-
-ROOT = EXAMPLES.parent
+from tests.mount.scripts import ROOT, install_threadfs
 
 
 def _session(text: str) -> list[tuple[str, str]]:
@@ -55,10 +54,7 @@ def test_the_walk_in_the_readme_is_true(tmp_path: Path, model_url: str) -> None:
     steps = _session((ROOT / "README.md").read_text())
     assert len(steps) > 20
     shutil.copytree(EXAMPLES / "household", tmp_path / "examples" / "household")
-    program = tmp_path / ".venv" / "bin" / "threadfs"
-    program.parent.mkdir(parents=True)
-    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m threadfs.cli "$@"\n')
-    program.chmod(0o755)
+    install_threadfs(tmp_path / ".venv" / "bin")
     script = "cd %s\n" % tmp_path  # noqa: UP031 - braces would clash
     for command, _ in steps:
         there = command.replace("/tmp/", f"{tmp_path}/").replace("./mount.sh", f"{ROOT}/mount.sh")
