@@ -28,6 +28,7 @@ from store import (
     ThreadMessage,
     ThreadStore,
 )
+from store.tools import ToolCall
 from store.working import Answer, Outcome, Registration, WorkerState
 from tests.cli.conftest import Result, command, fails, succeeds, threadfs
 from tests.mount.conftest import ANSWERS_S, start, stop, wait_until
@@ -235,9 +236,14 @@ def test_who_asks_is_told_what_the_run_waits_for(store: Store, thread: str) -> N
         said = process.stderr.readline()
         assert said == f"threadfs: no worker lives: threadfs work {store.location} --endpoint URL\n"
         state = WorkerState("localhost:1", state="waiting: connection refused since 10:15")
-        with store.register_worker(state):
+        with store.register_worker(state) as worker:
             said = process.stderr.readline()
             assert said == f"threadfs: no worker is ready: localhost:1 is {state.state}\n"
+            with worker.claim(thread, run_id) as answer:
+                calls = [ToolCall("call_1", "weather", "{}")]
+                answer.finish(Outcome(RunStatus.requires_action, tool_calls=calls))
+            said = process.stderr.readline()
+            assert said.startswith(f"threadfs: {run_id} waits for the outputs of its tools")
 
 
 def test_control_characters_of_an_answer_are_escaped_on_a_terminal(

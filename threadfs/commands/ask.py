@@ -74,6 +74,8 @@ def _text(given: str | None) -> str:
     if given is None:
         if sys.stdin is None:
             raise UsedWrongly("nothing is asked: stdin is closed, and TEXT is missing")
+        if sys.stdin.isatty():
+            progress.complain("what do you ask? (end with Ctrl-D)")
         given = sys.stdin.buffer.read().decode(errors="surrogateescape")
     text = given.removesuffix("\n")
     if not text:
