@@ -1,4 +1,4 @@
-"""Valid ids, and new ones.
+"""Valid ids, and new ones, and the names that they make.
 
 An id is 1 to 127 bytes of UTF-8 (so that ``<run>@<thread>`` is a file name), without ``/``, ``@`` and
 control characters, does not start with ``.``, and is not ``lost+found``. Whatever obeys this is one harmless
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeGuard
 
@@ -85,3 +86,16 @@ _WORKER_ID = re.compile("worker_[0-9a-f]{32}")
 def is_worker_id(name: object) -> TypeGuard[str]:
     """Whether *name* is the id of a worker of threadfs: one harmless path component."""
     return isinstance(name, str) and _WORKER_ID.fullmatch(name) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentKey:
+    """Names a Thread (no *run_id*), a Run (no *step_id*) or a RunStep."""
+
+    thread_id: str
+    run_id: str | None = None
+    step_id: str | None = None
+
+
+# What a watch follows to hear of workers, and the name that changes of them have; no thread has this id.
+WORKERS = DocumentKey(".threadfs-workers")

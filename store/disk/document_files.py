@@ -6,12 +6,15 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from store import documents, transitions
 from store.api import DocumentKey, Info
+from store.changes import Announcer, Change, Part, change_of
 from store.disk import files, foreign, layout, paths, trees
 from store.disk.durable_names import DurableNames
+from store.disk.echoes import Echoes
 from store.disk.layout import RUNS, STATUS, STEPS, Parts
 from store.disk.list_times import ListTimes
 from store.disk.listing import Listing
@@ -30,6 +33,13 @@ D = TypeVar("D", bound=Document)
 T = TypeVar("T")
 
 
+class Changing(NamedTuple):
+    """A thread that is locked, and the list of what was changed in it, which is announced afterwards."""
+
+    thread: OpenThread
+    changes: list[Change]
+
+
 class DocumentFiles(Updates):
     """The part of the store that is the same for threads, runs and steps."""
 
@@ -43,6 +53,8 @@ class DocumentFiles(Updates):
         self.open_threads = OpenThreads(self.root)
         self._index: RunIndex | None = None
         self._lists = ListTimes()
+        self.announcer = Announcer(first=self._lists.changed)
+        self._echoes = Echoes(self.root)
 
     def document_info(self, key: DocumentKey) -> Info:
         """Size, time and version of a stored document.
@@ -103,7 +115,7 @@ class DocumentFiles(Updates):
             with suppress(NotFound):
                 self.document_info(key)
                 return self._replace_existing(key, document)
-            return self.add_step_held(None, key, transitions.laid_out_new(key, document))
+            return self._add_step(key, transitions.laid_out_new(key, document))
         return self._replace_existing(key, document)
 
     def _replace_existing(self, key: DocumentKey, document: bytes) -> None:
@@ -123,7 +135,9 @@ class DocumentFiles(Updates):
         """Sets the time of a stored document's last change, in nanoseconds since 1970."""
         parts, name = layout.place(key)
         self.document_info(key)
-        self._set_modified(parts, name, modified_ns, layout.not_found(key))
+        with self.announcer.announcing(is_commit=False) as changes:
+            self._set_modified(parts, name, modified_ns, layout.not_found(key))
+            self._replaced(changes, key)
 
     def _gone(self, key: DocumentKey) -> NotFound:
         """The error for a document that is not there; the remembered lists drop it."""
@@ -157,30 +171,29 @@ class DocumentFiles(Updates):
                     return found
 
     @contextmanager
-    def _locked(self, thread_id: str) -> Iterator[OpenThread]:
-        """The thread, locked, and its name durable."""
-        with locked_thread(self.open_threads, thread_id) as thread:
+    def _changing(self, thread_id: str) -> Iterator[Changing]:
+        """The thread, locked, and its name durable; what is changed in it is announced after that."""
+        with self.announcer.announcing() as changes, locked_thread(self.open_threads, thread_id) as thread:
             self._durable.sync_if_unknown((thread_id,), thread.inode)
-            try:
-                yield thread
-            finally:
-                self._touched(thread_id)
+            yield Changing(thread, changes)
 
     @contextmanager
-    def _held(self, parts: Parts, thread: OpenThread | None = None) -> Iterator[int | None]:
-        """The directory that *parts* lead to, its names durable, with its *thread* locked, now or before."""
-        if thread is None:
-            with self._locked(parts[0]) as thread, self._held(parts, thread) as directory:
+    def _held(self, parts: Parts) -> Iterator[int | None]:
+        """The directory that *parts* lead to, with its thread locked and its names durable."""
+        with locked_thread(self.open_threads, parts[0]) as thread:
+            self._durable.sync_if_unknown(parts[:1], thread.inode)
+            with self._directory_in(thread, parts) as directory:
                 yield directory
-        elif len(parts) == 1:
-            yield thread.directory
-        else:
-            inner = self._open_durable(thread.directory, parts)
-            try:
-                yield inner
-            finally:
-                if inner is not None:
-                    os.close(inner)
+
+    @contextmanager
+    def _directory_in(self, thread: OpenThread, parts: Parts) -> Iterator[int | None]:
+        """The directory that *parts* lead to in a locked *thread*, with its names durable."""
+        inner = self._open_durable(thread.directory, parts) if len(parts) > 1 else None
+        try:
+            yield inner if len(parts) > 1 else thread.directory
+        finally:
+            if inner is not None:
+                os.close(inner)
 
     def _open_durable(self, thread: int, parts: Parts) -> int | None:
         directory = paths.open_directory(thread, *parts[1:3])
@@ -197,41 +210,33 @@ class DocumentFiles(Updates):
         os.close(directory)
         return inner
 
-    def _note(self, thread_id: str, run_id: str | None = None) -> None:
-        """Notes that a thread came or went, or that a run came, went or changed."""
-        if self._index is not None:
-            self._index.note(thread_id, run_id)
-        else:
-            self._lists.note_all()
+    def _rewrite(self, key: DocumentKey, change: Callable[[bytes | None], bytes | None]) -> None:
+        """Replaces a document under its thread's lock; see `files.rewrite`."""
+        with self._changing(layout.place(key)[0][0]) as changing:
+            self._rewrite_in(changing, key, change)
 
-    def _touched(self, thread_id: str) -> None:
-        """Something in a thread may have changed: remembered times are out of date."""
-        if self._index is not None:
-            self._index.touched(thread_id)
-
-    def _rewrite(
-        self,
-        key: DocumentKey,
-        change: Callable[[bytes | None], bytes | None],
-        thread: OpenThread | None = None,
+    def _rewrite_in(
+        self, changing: Changing, key: DocumentKey, change: Callable[[bytes | None], bytes | None]
     ) -> None:
-        """Replaces a document under its thread's lock; see `_held` and `files.rewrite`."""
         parts, name = layout.place(key)
-        with self._held(parts, thread) as directory:
+        with self._directory_in(changing.thread, parts) as directory:
             if directory is None:
                 raise self._gone(key)
-            files.rewrite(self._calls, directory, name, layout.path(key), change)
-        if key.run_id is not None and key.step_id is None:
-            self._note(key.thread_id, key.run_id)
+            path, on_replaced = layout.path(key), partial(self._replaced, changing.changes, key)
+            files.rewrite(self._calls, directory, name, path, change, on_replaced)
+
+    def _replaced(self, changes: list[Change], key: DocumentKey) -> None:
+        """A document is another one, which is to be announced with *changes*."""
+        self._echoes.note(*layout.parts(key))
+        changes.append(change_of(Part.DOCUMENT, key))
 
     def _update(self, key: DocumentKey, model: type[D], change: Callable[[D], D]) -> D:
         """Replaces a document by the result of *change*, which gets its model; returns that result."""
-        return self.update_held(None, key, model, change)
+        with self._changing(layout.place(key)[0][0]) as changing:
+            return self.update_in(changing, key, model, change)
 
-    def update_held(
-        self, thread: OpenThread | None, key: DocumentKey, model: type[D], change: Callable[[D], D]
-    ) -> D:
-        """As `_update`, in a *thread* that the caller has locked."""
+    def update_in(self, changing: Changing, key: DocumentKey, model: type[D], change: Callable[[D], D]) -> D:
+        """As `_update`, in a thread that the caller is *changing*."""
         result: list[D] = []
 
         def changed(stored: bytes | None) -> bytes | None:
@@ -243,15 +248,15 @@ class DocumentFiles(Updates):
             new = documents.pretty(after)
             return None if new == stored else new
 
-        self._rewrite(key, changed, thread)
+        self._rewrite_in(changing, key, changed)
         return result[0]
 
-    def add_step_held(self, thread: OpenThread | None, key: DocumentKey, data: bytes) -> None:
-        """Adds a step, in a *thread* that the caller has locked; ``None``: it is locked now.
+    def _add_step(self, key: DocumentKey, data: bytes) -> None:
+        with self._changing(layout.place(key)[0][0]) as changing:
+            self.add_step_in(changing, key, data)
 
-        Raises:
-            RunNotFound, AlreadyExists.
-        """
+    def add_step_in(self, changing: Changing, key: DocumentKey, data: bytes) -> None:
+        """Adds a step, in a thread that the caller is *changing*. Raises RunNotFound, AlreadyExists."""
         parts, name = layout.place(key)
         step_id = str(key.step_id)
 
@@ -260,16 +265,18 @@ class DocumentFiles(Updates):
                 raise AlreadyExists("step", step_id)
             return data
 
-        with self._held(parts[:3], thread) as run:
+        with self._directory_in(changing.thread, parts[:3]) as run:
             if run is None or not paths.exists(run, STATUS):
                 raise self._gone(DocumentKey(key.thread_id, key.run_id))
             steps = trees.ensure_directory(self._calls, run, STEPS, "/".join(parts))
             try:
-                files.rewrite(self._calls, steps, name, layout.path(key), changed)
+                path, on_replaced = layout.path(key), partial(self._replaced, changing.changes, key)
+                files.rewrite(self._calls, steps, name, path, changed, on_replaced)
             except Damaged:  # Something that is no file has the name.
                 raise AlreadyExists("step", step_id) from None
             finally:
                 os.close(steps)
+            changing.changes.append(change_of(Part.STEPS, key))
 
     def _set_modified(self, parts: Parts, name: str, modified_ns: int, gone: NotFound) -> None:
         waits()
@@ -279,6 +286,5 @@ class DocumentFiles(Updates):
             try:
                 with storage_errors("/".join((*parts, name))):
                     self._calls.set_modified(directory, name, modified_ns)
-                self._touched(parts[0])
             except OverflowError:
                 raise StorageFailed(errno.EINVAL, f"a time of {modified_ns} ns") from None

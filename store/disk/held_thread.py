@@ -8,9 +8,10 @@ from contextlib import suppress
 
 from store import documents, lines
 from store.api import DocumentKey
+from store.changes import Change, Part
 from store.disk import layout, paths, reading
+from store.disk.document_files import Changing
 from store.disk.layout import RUNS
-from store.disk.open_threads import OpenThread
 from store.disk.paths import opened, storage_errors
 from store.disk.system_calls import SystemCalls
 from store.disk.threads import Threads
@@ -37,11 +38,12 @@ class EndedRuns:
 
 
 class DiskHeldThread:
-    def __init__(self, store: Threads, calls: SystemCalls, thread: OpenThread, ended: EndedRuns) -> None:
+    def __init__(self, store: Threads, calls: SystemCalls, changing: Changing, ended: EndedRuns) -> None:
         self._store = store
         self._calls = calls
-        self._thread = thread
-        self._id = thread.thread_id
+        self._changing = changing
+        self._directory = changing.thread.directory
+        self._id = changing.thread.thread_id
         self._ended = ended
         self._found: list[tuple[Run, int]] | None = None
 
@@ -70,7 +72,7 @@ class DiskHeldThread:
         return self._found
 
     def _scan(self) -> Iterator[tuple[Run, int]]:
-        with opened(self._thread.directory, RUNS) as runs:
+        with opened(self._directory, RUNS) as runs:
             found = [] if runs is None else paths.subdirectories(runs)
         for run_id, _ in found:
             key = DocumentKey(self._id, run_id)
@@ -86,7 +88,7 @@ class DiskHeldThread:
 
     def change_run(self, run_id: str, change: Callable[[Run], Run]) -> Run:
         self._found = None
-        return self._store.update_held(self._thread, DocumentKey(self._id, run_id), Run, change)
+        return self._store.update_in(self._changing, DocumentKey(self._id, run_id), Run, change)
 
     # ── Steps ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -97,15 +99,15 @@ class DiskHeldThread:
         key = DocumentKey(self._id, run_id, step.id)
         with suppress(NotFound):
             self._store.document_info(key)
-            return self._store.update_held(self._thread, key, RunStep, change)
+            return self._store.update_in(self._changing, key, RunStep, change)
         added = change(step)
-        self._store.add_step_held(self._thread, key, documents.pretty(added))
+        self._store.add_step_in(self._changing, key, documents.pretty(added))
         return added
 
     # ── Messages and the text of answers ────────────────────────────────────────────────────────────────
 
     def append(self, message: ThreadMessage) -> None:
-        self._store.append_held(self._thread, documents.line(message))
+        self._store.append_in(self._changing, documents.line(message))
 
     def messages_of(self, run_id: str) -> list[ThreadMessage]:
         log, name, found = self._store.open_log(self._id), run_id.encode(), []
@@ -119,16 +121,17 @@ class DiskHeldThread:
         return [message for message in found if message.run_id == run_id]
 
     def growing_text(self, run_id: str) -> str:
-        with opened(self._thread.directory, RUNS, run_id) as run:
+        with opened(self._directory, RUNS, run_id) as run:
             texts = [_text(run, name) for name in _answers_in(run)] if run is not None else []
         return max(texts, default="", key=len)
 
     def drop_growing(self, run_id: str) -> None:
-        with opened(self._thread.directory, RUNS, run_id) as run:
+        with opened(self._directory, RUNS, run_id) as run:
             if run is not None:
                 for name in _answers_in(run):
                     with suppress(OSError):
                         self._calls.remove(run, name)
+                self._changing.changes.append(Change(Part.ANSWER, self._id, run_id))
 
 
 def _place(run: Run, modified_ns: int) -> tuple[int, bool, int]:

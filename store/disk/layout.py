@@ -11,7 +11,7 @@ from store.errors import NotFound, RunNotFound, RunStepNotFound, ThreadNotFound
 META, LOG, RUNS, STATUS, STEPS = "meta.json", "messages.jsonl", "runs", "status.json", "steps"
 
 # The directory of the files that living workers hold locked, and the text of an answer while it grows.
-WORKERS, ANSWER = ".threadfs-workers", ".threadfs-answer-"
+WORKERS, ANSWER = names.WORKERS.thread_id, ".threadfs-answer-"
 
 # The names that lead from the root to a file or directory.
 Parts: TypeAlias = tuple[str, ...]

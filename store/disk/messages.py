@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from store import documents, lines, names, transitions
 from store.api import DocumentKey, Info
+from store.changes import Change, Part
 from store.disk import appending, paths
 from store.disk.appending import OpenLog
-from store.disk.document_files import DocumentFiles
+from store.disk.document_files import Changing, DocumentFiles
 from store.disk.importing import of_place
 from store.disk.layout import LOG, META
 from store.disk.log import DiskLogReader
@@ -65,27 +66,28 @@ class Messages(DocumentFiles):
 
     def _append(self, thread_id: str, given: Sequence[bytes]) -> None:
         lock = locked_thread(self.open_threads, thread_id)
-        with lock as thread:
+        with self.announcer.announcing() as changes, lock as thread:
             self._durable.sync_if_unknown((thread_id,), thread.inode)
-            open_log, number = self._append_unsynced(thread, given)
+            open_log, number = self._append_unsynced(Changing(thread, changes), given)
             # Other threads write while this one waits for the disk.
             lock.unlock()
             open_log.sync(number)
+            self._echoes.note(thread_id, LOG)
 
-    def append_held(self, thread: OpenThread, line: bytes) -> None:
-        """Appends a line to the log of a *thread* that the caller has locked; on disk when this returns."""
-        open_log, number = self._append_unsynced(thread, [line])
+    def append_in(self, changing: Changing, line: bytes) -> None:
+        """Appends a line, in a thread that the caller is *changing*; on disk when this returns."""
+        open_log, number = self._append_unsynced(changing, [line])
         open_log.sync(number)
+        self._echoes.note(changing.thread.thread_id, LOG)
 
-    def _append_unsynced(self, thread: OpenThread, given: Sequence[bytes]) -> tuple[OpenLog, int]:
+    def _append_unsynced(self, changing: Changing, given: Sequence[bytes]) -> tuple[OpenLog, int]:
         """Writes lines to the log of a locked thread. They are on disk after `OpenLog.sync` of the number."""
-        if not paths.exists(thread.directory, META):
-            raise self._gone(DocumentKey(thread.thread_id))
-        try:
-            open_log = self._open_log(thread)
-            return open_log, open_log.append(given)
-        finally:
-            self._touched(thread.thread_id)
+        thread_id = changing.thread.thread_id
+        if not paths.exists(changing.thread.directory, META):
+            raise self._gone(DocumentKey(thread_id))
+        open_log = self._open_log(changing.thread)
+        changing.changes.append(Change(Part.LOG, thread_id, grew=not open_log.is_empty))
+        return open_log, open_log.append(given)
 
     def _open_log(self, thread: OpenThread) -> OpenLog:
         if thread.log is None:
@@ -137,5 +139,7 @@ class Messages(DocumentFiles):
 
     def set_log_modified(self, thread_id: str, modified_ns: int) -> None:
         """Sets the time of the log's last change; a log without messages has none to set."""
-        if self.log_info(thread_id).version:
-            self._set_modified((thread_id,), LOG, modified_ns, ThreadNotFound(thread_id))
+        if self.log_info(thread_id).identity:
+            with self.announcer.announcing(is_commit=False) as changes:
+                self._set_modified((thread_id,), LOG, modified_ns, ThreadNotFound(thread_id))
+                changes.append(Change(Part.LOG, thread_id, grew=True))

@@ -28,7 +28,7 @@ class Steps(DocumentFiles):
         step = step.model_copy(update={"run_id": run_id, "thread_id": thread_id})
         key = DocumentKey(thread_id, run_id, step.id)
         layout.place(key)  # Raises InvalidName for a wrong id before anything else.
-        self.add_step_held(None, key, documents.pretty(step))
+        self._add_step(key, documents.pretty(step))
         return step
 
     def get_step(self, thread_id: str, run_id: str, step_id: str) -> RunStep:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Self, TypeVar
@@ -13,10 +13,11 @@ from typing import Self, TypeVar
 from store import documents, held_thread, names
 from store.answering import StoredAnswer
 from store.api import DocumentKey, StatusOfRun
+from store.changes import Change, Part
 from store.claims import Claims, OwnWorkers
 from store.disk import paths, reading, trees, worker_locks
 from store.disk.held_thread import DiskHeldThread, EndedRuns
-from store.disk.layout import META, RUNS, STATUS, answer_name
+from store.disk.layout import META, RUNS, STATUS, WORKERS, answer_name
 from store.disk.paths import opened, storage_errors
 from store.disk.system_calls import SystemCalls
 from store.disk.threads import Threads
@@ -41,10 +42,10 @@ class Workers(Threads, Claims):
 
     def hold(self, thread_id: str, work: Callable[[HeldThread], T]) -> T:
         """The result of *work* on the thread, which is locked meanwhile. Raises ThreadNotFound."""
-        with self._locked(names.checked(thread_id)) as thread:
-            if not paths.exists(thread.directory, META):
+        with self._changing(names.checked(thread_id)) as changing:
+            if not paths.exists(changing.thread.directory, META):
                 raise self._gone(DocumentKey(thread_id))
-            return work(DiskHeldThread(self, self._calls, thread, self._ended))
+            return work(DiskHeldThread(self, self._calls, changing, self._ended))
 
     # ── Asking ─────────────────────────────────────────────────────────────────────────────
 
@@ -54,10 +55,11 @@ class Workers(Threads, Claims):
         run = run.model_copy(update={"thread_id": thread_id}).with_extra(asked=message.id)
         line, parts = documents.line(message), (thread_id, RUNS, names.checked(run.id))
         contents: trees.Contents = {STATUS: documents.pretty(run)}
-        with self._locked(thread_id) as thread:
-            if not paths.exists(thread.directory, META):
+        with self._changing(thread_id) as changing:
+            directory = changing.thread.directory
+            if not paths.exists(directory, META):
                 raise self._gone(DocumentKey(thread_id))
-            runs = trees.ensure_directory(self._calls, thread.directory, RUNS, f"{thread_id}/{RUNS}")
+            runs = trees.ensure_directory(self._calls, directory, RUNS, f"{thread_id}/{RUNS}")
             try:
                 with (
                     storage_errors(f"run {run.id}"),
@@ -65,11 +67,12 @@ class Workers(Threads, Claims):
                 ):
                     if paths.exists(runs, run.id):
                         raise AlreadyExists("run", run.id)
-                    self.append_held(thread, line)
+                    self.append_in(changing, line)
                     self._put_asking(runs, temporary, parts)
+                    self._echoes.note(*parts, STATUS)
+                changing.changes.append(Change(Part.RUNS, thread_id, run.id))
             finally:
                 os.close(runs)
-        self._note(thread_id, run.id)
         return message, run
 
     def _put_asking(self, runs: int, temporary: str, parts: tuple[str, ...]) -> None:
@@ -125,19 +128,22 @@ class Workers(Threads, Claims):
         found = dict(self.own_workers.left)
         found |= {DocumentKey(*answer[:2]): file.worker for file in dead for answer in file.answers}
         if dead or not self._has_looked:
-            found |= dict(self._claimed_by_dead())
+            found |= dict(self._claimed_by_dead({file.worker for file in dead}))
         for key, worker in found.items():
             yield key.thread_id, partial(self._bury, key, worker)
         if not self._has_looked:
             for thread_id, run_id, _ in list(self.runs_by_status([RunStatus.requires_action])):
                 yield thread_id, partial(held_thread.queue_with_outputs, run_id=run_id)
 
-    def _claimed_by_dead(self) -> Iterator[tuple[DocumentKey, str]]:
-        """The runs in progress whose worker does not live; its lock file may be lost since a power cut."""
+    def _claimed_by_dead(self, dead: Collection[str]) -> Iterator[tuple[DocumentKey, str]]:
+        """The runs in progress whose worker does not live; its lock file may be lost since a power cut.
+
+        The locks of *dead* workers are held by this program.
+        """
         for thread_id, run_id, _ in self.runs_by_status([RunStatus.in_progress, RunStatus.cancelling]):
             with suppress(NotFound, Damaged):
                 worker = self.get_run(thread_id, run_id).worker
-                if worker is not None and not worker_locks.lives(self.root, worker):
+                if worker is not None and (worker in dead or not worker_locks.lives(self.root, worker)):
                     yield DocumentKey(thread_id, run_id), worker
 
     def _bury(self, key: DocumentKey, worker: str, thread: HeldThread) -> Run | None:
@@ -202,7 +208,9 @@ class DiskRegistration:
 
     def _tell(self) -> None:
         if self._is_open:
-            self._own_lock.write(self._state, list(self._answers.values()))
+            with self._store.announcer.announcing(is_commit=False) as changes:
+                changes.append(Change(Part.WORKERS, WORKERS))
+                self._own_lock.write(self._state, list(self._answers.values()))
 
     def claim(self, thread_id: str, run_id: str, *, yields_to: Callable[[Run], bool] = any_run) -> DiskAnswer:
         key = DocumentKey(thread_id, names.checked(run_id))
@@ -242,6 +250,7 @@ class DiskRegistration:
             if self._is_open:
                 self._is_open = False
                 self._own_lock.close(keeps_file=bool(self._answers))
+                self._store.announcer.announce(Change(Part.WORKERS, WORKERS, is_own=True))
                 with suppress(ValueError):  # It could not tell about itself when it began.
                     self._store.own_workers.registrations.remove(self)
 
@@ -272,7 +281,11 @@ class DiskAnswer(StoredAnswer):
         self._unwritten += data
         if not self._unwritten:
             return
-        with storage_errors("/".join(_parts(self.growing))):
+        with (
+            self._store.announcer.announcing(is_commit=False) as changes,
+            storage_errors("/".join(_parts(self.growing))),
+        ):
+            changes.append(Change(Part.ANSWER, self.run.thread_id, self.run.id))
             if self._file is None:
                 self._file = self._created()
             while self._unwritten:

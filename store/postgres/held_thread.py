@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from store import documents, lines
-from store.api import Change, DocumentKey, Part
+from store.changes import Change, Part
 from store.errors import Damaged, RunNotFound, ThreadNotFound
 from store.models import Run, RunStatus, RunStep, ThreadMessage
+from store.names import DocumentKey
 from store.postgres.database import Transaction
 from store.postgres.documents import rewrite, update
 from store.postgres.log import append

@@ -8,18 +8,19 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Self, TypeVar
 
 import psycopg
 
 from store import documents, held_thread, names
 from store.answering import StoredAnswer
-from store.api import WORKERS, Change, DocumentKey, Part
+from store.changes import Change, Part
 from store.claims import Claims, OwnWorkers
 from store.errors import Damaged, NotFound, StorageFailed, ThreadNotFound
 from store.held_thread import HeldThread
 from store.models import Run, RunStep, ThreadMessage
+from store.names import WORKERS, DocumentKey
 from store.postgres.connections import Connection
 from store.postgres.database import Database, Transaction
 from store.postgres.documents import Documents
@@ -334,6 +335,7 @@ class PostgresAnswer(StoredAnswer):
             self._database.execute(_ADD_TEXT, row)
         except StorageFailed:
             return False
+        self._database.announcer.announce(replace(self._change, is_own=True))
         return True
 
     def _is_over_after(self, pause_s: float) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -208,5 +208,7 @@ def start(place: Path, url: str, *arguments: object, **environment: str) -> subp
     )
 
 
-def python(*arguments: str) -> list[str]:
-    return [sys.executable, *arguments]
+def unused_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return int(unused.getsockname()[1])

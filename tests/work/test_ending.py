@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import random
 import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from store import RunStatus, StorageFailed, Store, ThreadStore
+from store import RunStatus, Store, ThreadStore
 from store.disk.system_calls import SystemCalls
 from tests.conftest import seeds
 from tests.work.running import (
@@ -70,28 +73,43 @@ def test_a_signal_hands_runs_back_and_ends_the_worker_within_a_second(
     assert not re.search("secret|It is", told)
 
 
-def test_a_second_signal_ends_a_worker_at_once_that_waits_for_its_disk(
+def test_a_worker_whose_disk_does_not_answer_ends_within_a_second_nevertheless(
     store: Store, place: Path, endpoint: ScriptedEndpoint
 ) -> None:
+    run = ask(store)
+    with held(place / "t") as let_go:
+        worker = start(place, endpoint.url)
+        wait_until(lambda: store.workers())
+        worker.terminate()
+        signalled_s = time.monotonic()
+        assert stopped(worker)[0] == 0
+        assert time.monotonic() - signalled_s < STOPS_S
+        let_go()
+    assert all_answered_now(store, place, endpoint, run.id) == ["four"]
+
+
+def test_a_second_signal_ends_a_worker_at_once(store: Store, place: Path, endpoint: ScriptedEndpoint) -> None:
     endpoint.script = hold
     run = ask(store)
     worker = start(place, endpoint.url)
     wait_until(lambda: growing(store, run) == "It is")
-    # Whoever holds the lock of the thread keeps the run from being handed back.
-    descriptor = os.open(place / "t", os.O_RDONLY)
-    try:
-        import fcntl
+    with held(place / "t"):
+        worker.terminate()
+        assert endpoint.exchange().hung_up.wait(5)
+        worker.terminate()
+        assert stopped(worker)[0] == 128 + signal.SIGTERM
+    assert all_answered_now(store, place, endpoint, run.id) == ["four"]
 
+
+@contextmanager
+def held(thread: Path) -> Iterator[Callable[[], None]]:
+    """Holds the lock of a thread, so that whoever changes it waits as for a disk; or until the call."""
+    descriptor = os.open(thread, os.O_RDONLY)
+    try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        worker.terminate()
-        wait_until(lambda: endpoint.exchange().hung_up.is_set())
-        worker.terminate()
-        signalled_s = time.monotonic()
-        assert stopped(worker)[0] in (0, 128 + signal.SIGTERM)
-        assert time.monotonic() - signalled_s < STOPS_S
+        yield lambda: fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
-    assert all_answered_now(store, place, endpoint, run.id) == ["four"]
 
 
 def all_answered_now(store: Store, place: Path, endpoint: ScriptedEndpoint, run_id: str) -> list[str]:
@@ -221,9 +239,6 @@ def test_a_run_whose_answer_the_disk_refuses_for_long_fails_if_that_can_be_writt
         exchange.text("four")
         exchange.finishes()
 
-    class UntilFailed(FullDisk):
-        pass
-
     endpoint.script = script
     run = ask(store)
     with working(place, endpoint.url, settings(patience_s=0.2), store=ThreadStore(place, calls=disk)):
@@ -236,14 +251,18 @@ def test_a_run_whose_answer_the_disk_refuses_for_long_fails_if_that_can_be_writt
 
 
 def test_a_run_that_cannot_be_claimed_for_want_of_space_is_claimed_later(
-    store: Store, place: Path, endpoint: ScriptedEndpoint
+    store: Store, place: Path, endpoint: ScriptedEndpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     disk = FullDisk()
-    run = ask(store)
-    full = ThreadStore(place, calls=disk)
-    with working(place, endpoint.url, store=full):
-        pass
-    assert answers(store) == ["four"] or store.get_run("t", run.id).status is RunStatus.queued
+    with working(place, endpoint.url, store=ThreadStore(place, calls=disk)):
+        wait_until(store.workers)
+        disk.is_full = True
+        run = ask(store)
+        wait_until(lambda: disk.refused > 2)
+        assert store.get_run("t", run.id).status is RunStatus.queued
+        disk.is_full = False
+        assert ended(store, run).status is RunStatus.completed
+    assert caplog.text.count("No space left on device") == 1
 
 
 # ── Once ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -267,8 +286,3 @@ def test_once_leaves_runs_in_the_queue_when_the_endpoint_stays_away(
     assert all_answered(place, endpoint.url, given) is False
     assert "1 runs stay queued: waiting: no answer from" in caplog.text
     assert store.get_run("t", run.id).status is RunStatus.queued
-
-
-def test_a_worker_of_a_store_that_cannot_be_written_says_so(store: Store, place: Path) -> None:
-    with pytest.raises(StorageFailed):
-        raise StorageFailed(errno.EROFS, "x")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ from functools import partial
 import pytest
 import trio
 
+from tests.work.running import unused_port
 from tests.work.scripted import Exchange, Script, ScriptedEndpoint
 from threadfs.work.completions import Completion
 from threadfs.work.endpoint import Endpoint, Limits, base_url
@@ -294,12 +294,6 @@ def test_retry_after_may_be_a_date(endpoint: ScriptedEndpoint) -> None:
     assert 25 < failure.after_s <= 30
     past = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
     assert retry_after_s(past) == 0
-
-
-def unused_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return int(unused.getsockname()[1])
 
 
 def test_a_refused_connection_is_told_as_such() -> None:

@@ -19,6 +19,7 @@ from tests.work.running import (
     error_of,
     growing,
     settings,
+    unused_port,
     wait_until,
     working,
 )
@@ -247,8 +248,6 @@ def test_runs_fail_when_the_endpoint_has_failed_for_long(
 
 
 def test_nothing_is_claimed_while_the_endpoint_is_not_there(store: Store, place: Path) -> None:
-    from tests.work.test_endpoint import unused_port
-
     port = unused_port()
     run = ask(store)
     with working(place, f"http://127.0.0.1:{port}/v1"):

@@ -92,7 +92,7 @@ def _answered(
 ) -> Run:
     """The run when it has ended. Its answer is printed meanwhile, and, to stderr, what it waits for."""
     from store import DocumentKey
-    from store.api import WORKERS
+    from store.names import WORKERS
 
     thread_id = options.thread
     asked_s = time.monotonic()

@@ -7,7 +7,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ class Changes:
             concerns: whether to look when something has changed; it is called by other threads, and often.
             until_unread: `wait` raises BrokenPipeError when nobody can read stdout any more.
         """
-        from store import NoWatch, StorageFailed, Watch
-
         self._store = store
         self._came = os.eventfd(0, os.EFD_CLOEXEC)
         self._poll = select.poll()
@@ -42,11 +40,12 @@ class Changes:
             self._stdout = sys.stdout.fileno()
             self._poll.register(self._stdout, 0)  # An error is reported in any case.
         self._are_reported = True
-        self._watch: Watch = NoWatch()
-        with suppress(StorageFailed):
-            self._watch = store.watch(
-                lambda change: os.eventfd_write(self._came, 1) if concerns(change) else None
-            )
+
+        def changed(change: Change) -> None:
+            if concerns(change):
+                os.eventfd_write(self._came, 1)
+
+        self._watch = store.watch(changed)
 
     def __enter__(self) -> Self:
         return self

@@ -14,7 +14,6 @@ from store import (
     DocumentKey,
     InvalidDocument,
     MessageRole,
-    Part,
     Run,
     RunStatus,
     ThreadMessage,
@@ -112,7 +111,6 @@ class SayFile(ControlFile):
     def _take(self, text: str) -> None:
         message = ThreadMessage(role=MessageRole.user, content=[ContentBlock.of_text(text)])
         self.store.append_message(self.thread_id, message)
-        self.tree.changed(Part.LOG, self.key())
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +127,7 @@ class AskFile(SayFile):
         self.store.check_appendable(self.thread_id, size_bytes + _RUN_BYTES)
 
     def _take(self, text: str) -> None:
-        message, run = question(self.store, self.thread_id, text)
-        try:
-            self.store.ask(self.thread_id, message, run)
-        finally:  # If only the run could not be made, the message is there.
-            self.tree.changed(Part.LOG, self.key())
-        self.tree.changed(Part.RUNS, DocumentKey(self.thread_id, run.id))
+        self.store.ask(self.thread_id, *question(self.store, self.thread_id, text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +164,6 @@ class StartFile(ControlFile):
                 raise InvalidDocument("model: write one name on one line, or a JSON object")
             run = Run(model=model)
         self.store.create_run(self.thread_id, run)
-        self.tree.changed(Part.RUNS, DocumentKey(self.thread_id, run.id))
 
 
 class _Requests:
@@ -233,5 +225,4 @@ class CancelFile(ControlFile):
     def _cancel(self, data: bytes) -> bool:
         self.store.cancel_run(self.thread_id, self.run_id, force=data.strip() == b"force")
         self.tree.journal.cancelled(self.thread_id, self.run_id)
-        self.tree.changed(Part.DOCUMENT, self.key())
         return True

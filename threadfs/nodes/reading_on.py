@@ -23,16 +23,16 @@ class LogPlace:
 
     def __init__(self) -> None:
         self.end = 0
-        self._version: object = None
+        self._identity = 0
         self._last_at = 0
         self._last = b""
 
     def is_in(self, log: LogReader) -> bool:
         """Whether *log* is the one that was read so far."""
-        version = log.info().version[:1]
+        identity = log.info().identity
         if not self.end:
-            self._version = version
-        return version == self._version and log.read(self._last_at, len(self._last)) == self._last
+            self._identity = identity
+        return identity == self._identity and log.read(self._last_at, len(self._last)) == self._last
 
     def lines(self, log: LogReader) -> Iterator[bytes]:
         """The lines from here on. Each counts as read when the next one is asked for."""

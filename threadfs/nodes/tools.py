@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
-from store import Damaged, DocumentKey, InvalidDocument, Part, RunStatus, RunStepStatus, Store, Times
+from store import Damaged, DocumentKey, InvalidDocument, RunStatus, RunStepStatus, Store, Times
 from store.documents import MAX_LINE_BYTES
 from store.errors import OutputIsSet
 from store.printing import printable_json, printable_lines
@@ -178,5 +178,3 @@ class OutputFile(_CallFile):
             self.store.set_tool_output(key.thread_id, str(key.run_id), self.of.call_id, output)
         except InvalidDocument as error:
             raise Refused(errno.EFBIG, str(error)) from None
-        self.tree.changed(Part.DOCUMENT, key)
-        self.tree.touched(Part.STEPS, key)

@@ -86,17 +86,18 @@ class Answering:
         """
         began_s = time.monotonic()
         run: Run | None = None
+        is_over = False
         try:
             outcome = await self._outcome()
             if outcome is None:
                 await self._hand_back()
             else:
                 run = await self._end(outcome)
-        except trio.Cancelled:
-            with trio.move_on_after(self._means.settings.stops_s, shield=True):
-                await self._hand_back()
-            raise
+            is_over = True
         finally:
+            if not is_over:
+                with trio.move_on_after(self._means.settings.stops_s, shield=True):
+                    await self._hand_back()
             self._answer.close()
         if run is not None:
             self._report(run, time.monotonic() - began_s)
@@ -258,7 +259,7 @@ class Answering:
         is_told = False
         while True:
             try:
-                return await trio.to_thread.run_sync(function, *arguments)
+                return await trio.to_thread.run_sync(function, *arguments, abandon_on_cancel=True)
             except StorageFailed as error:
                 if trio.current_time() >= until_s:
                     raise

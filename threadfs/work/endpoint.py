@@ -82,7 +82,7 @@ class Endpoint:
         headers = {"Accept-Encoding": "identity", "User-Agent": "threadfs"}
         if key:
             headers["Authorization"] = f"Bearer {key}"
-        # Loading the system's certificates takes longer than all else, and most endpoints are on this machine.
+        # Loading the certificates of the system takes long, and most endpoints are on this machine.
         is_open = is_loopback(url) and url.scheme == "http"
         try:
             self._client = httpx2.AsyncClient(

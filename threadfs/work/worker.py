@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from math import inf
 
 import trio
@@ -17,7 +18,6 @@ from store import (
     Change,
     DocumentKey,
     NotFound,
-    NoWatch,
     Part,
     RunStatus,
     StatusChanged,
@@ -26,8 +26,8 @@ from store import (
     StoreError,
     Watch,
 )
-from store.api import WORKERS
 from store.errors import RunWaits
+from store.names import WORKERS
 from store.working import Answer, Outcome, Registration, WorkerState
 from threadfs.work import outcomes
 from threadfs.work.answering import Answering, Means
@@ -39,6 +39,8 @@ from threadfs.work.settings import Settings
 log = logging.getLogger("threadfs")
 
 _MAX_NOTES = 20
+# How often another run of a thread may turn out to go first, while others claim runs as well.
+_MAX_TURNS = 10
 # Changes that may put a run into the queue, or end one.
 _OF_RUNS = (Part.THREADS, Part.RUNS, Part.DOCUMENT, Part.EVERYTHING)
 
@@ -101,21 +103,16 @@ class Worker:
             watch.close()
 
     def _watched(self, heard: Callable[[Change], None]) -> Watch:
-        self._store.index_runs()
-        try:
-            watch = self._store.watch(heard)
-            watch.follow(WORKERS)
-            watch.follow(DocumentKey(""))
-        except StorageFailed as error:
-            log.warning("the store is looked at once a second, as it cannot be watched: %s", error)
-            return NoWatch()
+        watch = self._store.watch(heard)
+        if not watch.follow(DocumentKey("")) and watch.lack:
+            log.warning("the store is looked at once a second: %s", watch.lack)
         return watch
 
     async def _work(self, watch: Watch, registration: Registration) -> None:
         means = Means(self._store, watch, self._endpoint, self._availability, self._settings)
         await self._take_over()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._clear_up)
+            nursery.start_soon(self._clear_up, watch)
             nursery.start_soon(self._show_state, registration)
             nursery.start_soon(self._keep_looking, nursery.cancel_scope)
             await self._claim_runs(means, registration, nursery)
@@ -147,10 +144,12 @@ class Worker:
         if change.part in (Part.WORKERS, Part.EVERYTHING):
             self._may_have_died.set()
 
-    async def _clear_up(self) -> None:
+    async def _clear_up(self, watch: Watch) -> None:
         """Has the runs of workers that die answered by others."""
         while True:
-            with trio.move_on_after(self._settings.compares_s if self._store.is_remote else inf):
+            is_reported = await trio.to_thread.run_sync(watch.follow, WORKERS)
+            is_reported &= not self._store.is_remote  # Nobody tells of the end of a connection.
+            with trio.move_on_after(inf if is_reported else self._settings.compares_s):
                 await self._may_have_died.wait()
             self._may_have_died = trio.Event()
             await self._take_over()
@@ -241,26 +240,32 @@ class Worker:
                 nursery.start_soon(self._answer, answering)
 
     async def _claim(self, registration: Registration, run: QueuedRun) -> Answer | None:
-        """Claims a run, if it is still there and its turn."""
+        """Claims a run, or the one in its thread that goes first, if it is still there and its turn."""
+        thread_id = run.thread_id
         # Noted before, so that a change in the meantime is not missed.
-        self._waiting[run.thread_id] = ""
-        try:
-            answer = await trio.to_thread.run_sync(
-                lambda: registration.claim(
-                    run.thread_id, run.run_id, yields_to=lambda other: self._queue.wants(run.thread_id, other)
-                )
-            )
-        except RunWaits as error:
-            if run.thread_id in self._waiting:
-                self._waiting[run.thread_id] = _why(error)
-        except (StatusChanged, NotFound):
-            pass  # Somebody was faster.
-        except StoreError as error:
-            self._tell_refused(error)
-        else:
-            self._waiting.pop(run.thread_id, None)
-            self._refusal = ""
-            return answer
+        self._waiting[thread_id] = ""
+        claim = partial(
+            registration.claim, thread_id, yields_to=lambda other: self._queue.wants(thread_id, other)
+        )
+        next_id = run.run_id
+        for _ in range(_MAX_TURNS):
+            try:
+                answer = await trio.to_thread.run_sync(claim, next_id)
+            except RunWaits as error:
+                if error.status == RunStatus.queued:
+                    next_id = error.other_id  # The store knows better which one is older.
+                    continue
+                if thread_id in self._waiting:
+                    self._waiting[thread_id] = _why(error)
+            except (StatusChanged, NotFound):
+                pass  # Somebody was faster.
+            except StoreError as error:
+                self._tell_refused(error)
+            else:
+                self._waiting.pop(thread_id, None)
+                self._refusal = ""
+                return answer
+            return None
         return None
 
     async def _answer(self, answering: Answering) -> None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from store import DocumentKey, Part, Run, RunError, RunLost, RunStatus, Store, names
-from store.api import WORKERS, Change
+from store.changes import Change
+from store.names import WORKERS
 from store.working import Outcome
 from tests.store.conftest import TERMINAL, MakeStore, message, texts
 from tests.store.contract.working import (
