@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from store import ContentBlock, MessageRole, ThreadMessage
 from store.printing import printable_lines
-from threadfs.nodes.markdown import Contained, Printed
+from threadfs.nodes.markdown import Contained, Printed, body
 
 # What texts are made of that can be taken for something else at the end of a piece.
 FRAGMENTS = (
@@ -18,8 +19,7 @@ texts = st.lists(st.sampled_from(FRAGMENTS), max_size=30).map("".join)
 
 
 def whole(text: str) -> str:
-    contained = Contained()
-    return contained.add(text) + contained.end()
+    return body(ThreadMessage(role=MessageRole.assistant, content=[ContentBlock.of_text(text)]))[:-1]
 
 
 @st.composite

@@ -15,6 +15,8 @@ from store.printing import printable, printable_lines
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 _BLANKS = re.compile(r"[ \t\n]+")
+# The beginnings of lines that have to be looked at.
+_SPECIAL = re.compile(r"(?m)^ {0,3}(?:```|~~~|## |> Run `)")
 # Lines in a message that look like our own headings, and what may still become the beginning of one.
 _OURS = re.compile(r" {0,3}(## |> Run `)")
 _PERHAPS_OURS = re.compile(r" {0,3}(#{0,2}|>|> (R(u(n( )?)?)?)?)")
@@ -88,6 +90,9 @@ def _time(seconds: int) -> str:
 
 def _contained(text: str) -> str:
     """*text* with our headings escaped and code blocks closed: it cannot look like another message."""
+    text = printable_lines(text)
+    if not _SPECIAL.search(text):
+        return text
     contained = Contained()
     return contained.add(text) + contained.end()
 
@@ -132,6 +137,9 @@ class Contained:
         return rest + (f"\n{self._fence}" if self._fence else "")
 
     def _lines(self, text: str) -> str:
+        end = text.rfind("\n") + 1
+        if not self._line and not self._fence and not _SPECIAL.search(text, 0, end):
+            return text[:end] + self._piece(text[end:])
         first, *others = text.split("\n")
         pieces = [self._piece(first)]
         for line in others:
