@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -363,6 +364,15 @@ def test_the_oldest_run_whose_turn_it_is_is_claimed_and_its_path_printed(
         queue.create_run(thread_id, Run(id=run_id, created_at=created_at))
     assert succeeds(here("next", queue.location)) == f"{queue.location}/B/runs/first\n"
     assert queue.get_run("B", "first").status is RunStatus.in_progress
+
+
+def test_of_two_runs_of_a_second_one_is_claimed_whatever_the_times_of_their_files(
+    queue: ThreadStore, here: Callable[..., Result]
+) -> None:
+    for run_id in ("first", "second"):
+        queue.create_run("A", Run(id=run_id, created_at=1))
+    queue.set_document_modified(DocumentKey("A", "first"), time.time_ns() + 10**9)
+    assert "/A/runs/" in succeeds(here("next", queue.location))
 
 
 def test_a_run_is_waited_for(queue: ThreadStore) -> None:

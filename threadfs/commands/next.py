@@ -18,6 +18,8 @@ from threadfs.commands import UsedWrongly, progress
 from threadfs.commands.places import add_store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from store import Run, Store
     from threadfs.work.queue import Queue
 
@@ -87,11 +89,25 @@ def _print_path(store: Store, claimed: Run, place: str) -> None:
 def _claimed(store: Store, queue: Queue) -> Run | None:
     """The oldest queued run whose turn it is, claimed; ``None`` if there is none."""
     from store import Damaged, NotFound, StatusChanged
-    from store.errors import RunWaits
 
     queue.look()
     for run in queue.next_of_each_thread():
         wants = partial(queue.wants, run.thread_id)
-        with suppress(Damaged, NotFound, RunWaits, StatusChanged):
-            return store.claim_run(run.thread_id, run.run_id, yields_to=wants)
+        with suppress(Damaged, NotFound, StatusChanged):
+            if claimed := _claimed_in(store, run.thread_id, run.run_id, wants):
+                return claimed
     return None
+
+
+def _claimed_in(store: Store, thread_id: str, run_id: str, wants: Callable[[Run], bool]) -> Run | None:
+    """A run, or the one in its thread that goes first, claimed; ``None`` if one is in progress."""
+    from store import RunStatus
+    from store.errors import RunWaits
+
+    while True:
+        try:
+            return store.claim_run(thread_id, run_id, yields_to=wants)
+        except RunWaits as error:
+            if error.status != RunStatus.queued:
+                return None
+            run_id = error.other_id  # The store knows better which one is older.
