@@ -82,7 +82,11 @@ class StoredAnswer:
         return None
 
     def hand_back(self) -> None:
-        self._end(lambda thread: held_thread.hand_back(thread, self.run, self._step))
+        if self._was_tried:
+            # Its message may be in the log: what is there decides, as if the worker had died.
+            self._end(lambda thread: held_thread.bury(thread, self.run.id, str(self.run.worker)))
+        else:
+            self._end(lambda thread: held_thread.hand_back(thread, self.run, self._step))
 
     def _end(self, work: Callable[[HeldThread], T]) -> T:
         self._no_longer_show()

@@ -63,17 +63,21 @@ def check_turn(
             raise RunWaits(run.id, other.id, other.status)
 
 
-def claimed(run: Run, worker: str | None) -> Run:
-    """*run* in progress, by *worker* of threadfs or by another program. Raises StatusChanged."""
+def claimed(run: Run, worker: str | None, step_id: str | None) -> Run:
+    """*run* in progress, by *worker* of threadfs with a step, or by another program. Raises StatusChanged."""
     changed = transitions.with_status(run, RunStatus.in_progress, None, expected=RunStatus.queued)
     if worker:
-        return changed.with_extra(worker=worker, tries=run.tries + 1)
-    return changed.with_extra(worker=None) if run.worker else changed
+        return changed.with_extra(worker=worker, attempt=step_id, tries=run.tries + 1)
+    return without_worker(changed)
+
+
+def without_worker(run: Run) -> Run:
+    return run.with_extra(worker=None, attempt=None) if run.worker else run
 
 
 def is_of(run: Run, attempt: Run) -> bool:
-    """Whether the stored *run* still bears the worker and the number of the *attempt*, the run as claimed."""
-    return run.worker == attempt.worker and run.tries == attempt.tries
+    """Whether the stored *run* still bears the worker and the step of the *attempt*, the run as claimed."""
+    return run.worker == attempt.worker and run.attempt == attempt.attempt
 
 
 # ── The end of an attempt ───────────────────────────────────────────────────────────────────────────────
@@ -96,7 +100,7 @@ def message_of(attempt: Run, message_id: str, text: str, cut: str | None) -> Thr
 
 def ended(run: Run, outcome: Outcome) -> Run:
     """*run* without its worker. Its status is that of the *outcome* only if it is still in progress."""
-    changed = run.with_extra(worker=None, usage=_added(run.extra("usage"), outcome.usage))
+    changed = without_worker(run).with_extra(usage=_added(run.extra("usage"), outcome.usage))
     if run.status is RunStatus.cancelling:
         return transitions.with_status(changed, RunStatus.cancelled, None)
     if run.status is not RunStatus.in_progress:
@@ -139,7 +143,7 @@ def ended_step(step: RunStep, outcome: Outcome, message_id: str | None) -> RunSt
     elif outcome.tool_calls:
         return with_calls(step, outcome.tool_calls)
     if outcome.error is not None:
-        step.error = outcome.error.fields()
+        step.error = outcome.error.message  # A text, as the reference has it.
     return transitions.with_step_status(step, _STEP_STATUS.get(outcome.status, RunStepStatus.completed))
 
 
@@ -155,7 +159,7 @@ def handed_back(run: Run) -> Run:
     """*run*, queued again as if this attempt had not been; with another status, only without its worker."""
     if run.status is not RunStatus.in_progress:
         return ended(run, Outcome(run.status))
-    changed = run.with_extra(worker=None, tries=run.tries - 1 or None)
+    changed = without_worker(run).with_extra(tries=run.tries - 1 or None)
     return transitions.with_status(changed, RunStatus.queued, None)
 
 
@@ -183,8 +187,18 @@ def with_all_outputs(run: Run) -> Run:
 # ── A worker that died ──────────────────────────────────────────────────────────────────────────────────
 
 
+def outcome_of_step(step: RunStep) -> Outcome | None:
+    """How an attempt without a message ended, by its *step*; ``None``: it was handed back."""
+    if step.status is RunStepStatus.cancelled:
+        return None
+    if step.status is RunStepStatus.completed:
+        return Outcome(RunStatus.completed)
+    error = step.error if isinstance(step.error, str) else WORKER_DIED.message
+    return Outcome(RunStatus.failed, error=RunError(code="server_error", message=error))
+
+
 def outcome_of(message: ThreadMessage) -> Outcome:
-    """How an attempt ended that left its *message*, and nothing else, in the log."""
+    """How an attempt ended, by the *message* that it left in the log."""
     details = message.extra("incomplete_details")
     reason = details.get("reason") if isinstance(details, dict) else None
     status, run_is_cut = _RUN_OF_CUT.get(str(reason), (RunStatus.completed, None))
@@ -194,7 +208,7 @@ def outcome_of(message: ThreadMessage) -> Outcome:
 
 def died(run: Run) -> Run:
     """*run* after its worker died without a message: queued again, or failed if that was the last try."""
-    changed = run.with_extra(worker=None)
+    changed = without_worker(run)
     if run.status is RunStatus.cancelling:
         return transitions.with_status(changed, RunStatus.cancelled, None)
     if run.status is not RunStatus.in_progress:
@@ -208,5 +222,5 @@ def died(run: Run) -> Run:
 def step_of_dead(step: RunStep, text: str) -> RunStep:
     """The *step* of an attempt whose worker died, with the *text* that it had by then."""
     step = step.with_extra(partial=text or None)
-    step.status, step.failed_at, step.error = RunStepStatus.failed, now_s(), WORKER_DIED.fields()
+    step.status, step.failed_at, step.error = RunStepStatus.failed, now_s(), WORKER_DIED.message
     return step

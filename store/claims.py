@@ -47,7 +47,7 @@ class Claims(Protocol):
     def claim_run(self, thread_id: str, run_id: str, *, yields_to: Callable[[Run], bool] = any_run) -> Run:
         """See `store.working.Working.claim_run`."""
         names.checked(run_id)
-        return self.hold(thread_id, lambda thread: held_thread.claim(thread, run_id, None, yields_to))
+        return self.hold(thread_id, lambda thread: held_thread.claim(thread, run_id, yields_to))
 
     def set_tool_output(self, thread_id: str, run_id: str, call_id: str, output: str) -> Run:
         """See `store.working.Working.set_tool_output`."""

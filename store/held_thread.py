@@ -74,11 +74,17 @@ class HeldThread(Protocol):
         ...
 
 
-def claim(thread: HeldThread, run_id: str, worker: str | None, yields_to: Callable[[Run], bool]) -> Run:
+def claim(
+    thread: HeldThread,
+    run_id: str,
+    yields_to: Callable[[Run], bool],
+    worker: str | None = None,
+    step_id: str | None = None,
+) -> Run:
     """Claims a run. Raises RunNotFound, StatusChanged, RunWaits."""
 
     def changed(run: Run) -> Run:
-        claimed = attempts.claimed(run, worker)
+        claimed = attempts.claimed(run, worker, step_id)
         attempts.check_turn(run, thread.queued_before(run), thread.in_progress(), yields_to)
         return claimed
 
@@ -148,7 +154,7 @@ def _was_ended_by_worker(thread: HeldThread, step: RunStep) -> bool:
     return any(
         stored.id == step.id
         and (stored.status is not RunStepStatus.in_progress or stored.step_type is RunStepType.tool_calls)
-        and stored.error != attempts.WORKER_DIED.fields()
+        and stored.error != attempts.WORKER_DIED.message
         for stored in thread.steps(step.run_id)
     )
 
@@ -198,21 +204,23 @@ def bury(thread: HeldThread, run_id: str, worker: str) -> Run | None:
     Raises:
         RunNotFound: no such run.
     """
-    if thread.run(run_id).worker != worker:
+    run = thread.run(run_id)
+    if run.worker != worker:
         return None
     steps = thread.steps(run_id)
-    made = {referenced_message(step) for step in steps}
-    message = next((found for found in thread.messages_of(run_id) if found.id not in made), None)
+    step = next((step for step in steps if step.id == run.attempt), None)
+    message = _message_of_attempt(thread, run, steps)
     outcome = attempts.outcome_of(message) if message else None
     if calls := [call for step in _calling(thread, run_id) for call in calls_of(step)]:
         # They are written first: the attempt was about to end with them.
         outcome = Outcome(RunStatus.requires_action, tool_calls=calls)
-    change = partial(attempts.step_of_dead, text=thread.growing_text(run_id))
-    if outcome and message:
-        change = partial(attempts.ended_step, outcome=outcome, message_id=message.id)
-    for step in steps:
-        if step.status is RunStepStatus.in_progress and not calls_of(step):
-            thread.change_step(run_id, step, change)
+    if step is not None and step.status is not RunStepStatus.in_progress:
+        outcome = outcome or attempts.outcome_of_step(step)
+    elif step is not None and not calls_of(step):
+        change = partial(attempts.step_of_dead, text=thread.growing_text(run_id))
+        if outcome and message:
+            change = partial(attempts.ended_step, outcome=outcome, message_id=message.id)
+        thread.change_step(run_id, step, change)
     thread.drop_growing(run_id)
 
     def changed(now: Run) -> Run:
@@ -221,3 +229,9 @@ def bury(thread: HeldThread, run_id: str, worker: str) -> Run | None:
         return attempts.ended(now, outcome) if outcome else attempts.died(now)
 
     return thread.change_run(run_id, changed)
+
+
+def _message_of_attempt(thread: HeldThread, run: Run, steps: list[RunStep]) -> ThreadMessage | None:
+    """The message in the log that the attempt made, which no step of another attempt names."""
+    made = {referenced_message(step) for step in steps if step.id != run.attempt}
+    return next((found for found in thread.messages_of(run.id) if found.id not in made), None)

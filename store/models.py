@@ -300,6 +300,12 @@ class Run(Document):
         return worker if names.is_worker_id(worker) else None
 
     @property
+    def attempt(self) -> str | None:
+        """The id of the step of the attempt under way; the same worker may begin a run again."""
+        step_id = self.extra("attempt")
+        return step_id if isinstance(step_id, str) else None
+
+    @property
     def tries(self) -> int:
         """How many times a worker has begun the run, but for attempts that were handed back."""
         tries = self.extra("tries")

@@ -79,7 +79,7 @@ class Outcome:
         message_is_cut: why the message is not whole (``max_tokens``, ``content_filter``, ``run_failed``,
             ``run_cancelled``); ``None``: it is whole.
         keeps_text: False: no message, whatever was appended.
-        error: ``last_error`` of a run that failed, and the ``error`` of its step.
+        error: ``last_error`` of a run that failed; its message is the ``error`` of the step.
         run_is_cut: why the run is ``incomplete`` (``max_completion_tokens``, ``content_filter``).
         usage: tokens, as the endpoint counted them; of the run (added up over its attempts) and of the step.
         tool_calls: the calls that a run that ``requires_action`` waits for; in the order of the endpoint.

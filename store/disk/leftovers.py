@@ -2,7 +2,8 @@
 
 Readers ignore all names that start with ``.``; only maintenance touches them. A leftover is recognised by its
 name (ours, or the reference's ``.tmpXXXXXX``), by its owner, which is the user we run as, and by its age: a
-program that still lives renames its temporary file within moments.
+program that still lives renames its temporary file within moments. The text of an answer is one only when its
+run has ended, and its worker does not live.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 
-from store import names
-from store.disk import evidence, files, paths, trees
-from store.disk.layout import RUNS, STEPS, Parts
+from store import documents, names
+from store.disk import evidence, files, layout, paths, trees, worker_locks
+from store.disk.layout import RUNS, STATUS, STEPS, Parts
 from store.disk.paths import opened
 from store.disk.system_calls import SystemCalls
-from store.errors import StorageFailed
+from store.errors import StorageFailed, StoreError
+from store.models import Run
 
 # Where maintenance puts files that may still be of use.
 ASIDE = ".threadfs-aside"
@@ -47,12 +49,23 @@ def find(root: str, older_than_s: float) -> Iterator[Leftover]:
                 names_found = [name for name in os.listdir(directory) if name.startswith(".")]
             for name in names_found:
                 if (
-                    files.is_leftover(name)
+                    (files.is_leftover(name) or _is_left_answer(root, parts, name))
                     and _is_old(directory, name, latest_ns)
                     # In a directory that is no thread it may belong to another program.
                     and (not parts or evidence.is_surely_thread(root, parts[0]))
                 ):
                     yield Leftover((*parts, name), name.startswith(files.DELETED))
+
+
+def _is_left_answer(root: str, parts: Parts, name: str) -> bool:
+    """Whether it is the text of an answer, in a run that has ended and whose worker does not live."""
+    if not (len(parts) == 3 and layout.is_answer(name)):
+        return False
+    with suppress(StoreError):
+        document = files.read_path(root, (*parts, STATUS))
+        run = Run.of(documents.parse(document[0])) if document is not None else None
+        return run is not None and run.status.is_terminal and not worker_locks.lives(root, run.worker or "")
+    return False
 
 
 def _passing_over(parts: Parts) -> AbstractContextManager[None]:

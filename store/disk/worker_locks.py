@@ -22,8 +22,9 @@ from typing import Any
 from store import names
 from store.disk import paths, trees
 from store.disk.layout import WORKERS
-from store.disk.paths import opened, storage_errors
+from store.disk.paths import OpenedFile, opened, storage_errors
 from store.disk.system_calls import SystemCalls
+from store.errors import Damaged
 from store.waiting import waits
 from store.working import GrowingAnswer, WorkerState
 
@@ -107,16 +108,23 @@ def lives(root: str, worker: str) -> bool:
 
 
 def _is_held(file: int) -> bool:
+    """Whether a worker holds it; those who take it for that of a dead one share it."""
     with storage_errors(WORKERS):
         return bool(
-            _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_OFD_GETLK, _lock(fcntl.F_WRLCK)))[0] != fcntl.F_UNLCK
+            _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_OFD_GETLK, _lock(fcntl.F_RDLCK)))[0] != fcntl.F_UNLCK
         )
+
+
+def _open(root: str, worker: str) -> OpenedFile | None:
+    with suppress(Damaged):  # Something else has the name.
+        return paths.open_file(root, WORKERS, worker) if names.is_worker_id(worker) else None
+    return None
 
 
 @contextmanager
 def _opened_lock(root: str, worker: str) -> Iterator[int | None]:
     """The file, for reading: closing one that was open for writing would look like the end of a worker."""
-    found = paths.open_file(root, WORKERS, worker) if names.is_worker_id(worker) else None
+    found = _open(root, worker)
     try:
         yield None if found is None else found.descriptor
     finally:
@@ -149,7 +157,7 @@ def dead(root: str, calls: SystemCalls) -> Iterator[list[LockFile]]:
     taken: dict[int, LockFile] = {}
     try:
         for worker in _listed(root):
-            found = paths.open_file(root, WORKERS, worker)
+            found = _open(root, worker)
             if found is None:
                 continue
             if _is_shared(found.descriptor):

@@ -217,7 +217,7 @@ class DiskRegistration:
         step = RunStep(thread_id=thread_id, run_id=run_id)
 
         def work(thread: HeldThread) -> Run:
-            run = held_thread.claim(thread, run_id, self.id, yields_to)
+            run = held_thread.claim(thread, run_id, yields_to, self.id, step.id)
             held_thread.begin_step(thread, run, step)
             return run
 

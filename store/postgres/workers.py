@@ -237,7 +237,7 @@ class PostgresRegistration:
         step, message_id = RunStep(thread_id=thread_id, run_id=run_id), names.new_message_id()
 
         def work(thread: LockedRow) -> Run:
-            run = held_thread.claim(thread, run_id, self.id, yields_to)
+            run = held_thread.claim(thread, run_id, yields_to, self.id, step.id)
             held_thread.begin_step(thread, run, step)
             thread.begin_answer(run_id, self.id, message_id)
             return run

@@ -96,7 +96,8 @@ def test_every_primary_key_begins_with_the_thread(cluster: Cluster, url: str) ->
     first_columns = cluster.sql(
         "SELECT relname, attname FROM pg_index JOIN pg_class ON pg_class.oid = indrelid"
         " JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]"
-        " WHERE indisprimary AND relnamespace = 'threadfs'::regnamespace AND relname <> 'migrations'",
+        " WHERE indisprimary AND relnamespace = 'threadfs'::regnamespace"
+        " AND relname NOT IN ('migrations', 'workers')",
         database="contract",
     )
     assert {column for _, column in first_columns} == {"thread_id"}

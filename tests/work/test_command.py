@@ -40,7 +40,7 @@ def works(place: Path, url: str, *arguments: object) -> Result:
 def refuses(place: Path, capsys: pytest.CaptureFixture[str]) -> Refuses:
     """Calls the command in this process; it ends with a status and one line that has some words."""
 
-    def refuses(
+    def refuse(
         status: int, url: str, *words: str, options: Sequence[object] = (), store: Path = place
     ) -> str:
         try:
@@ -51,7 +51,7 @@ def refuses(place: Path, capsys: pytest.CaptureFixture[str]) -> Refuses:
         fails(Result([], found, out, err), status, *words)
         return err
 
-    return refuses
+    return refuse
 
 
 def test_what_is_queued_is_answered_once_with_a_line_for_each_run(
@@ -133,7 +133,7 @@ def test_an_endpoint_that_wants_a_key_is_waited_for_and_the_run_stays(
     run = ask(store)
     result = works(place, endpoint.url, "--patience", "1s")
     assert result.returncode == 1
-    first, last = result.stderr.splitlines()
+    first, *_, last = result.stderr.splitlines()
     assert "waiting: the endpoint wants a key (--key-file FILE)" in first
     assert "1 runs stay queued" in last
     assert store.get_run("t", run.id).status is RunStatus.queued
@@ -142,9 +142,7 @@ def test_an_endpoint_that_wants_a_key_is_waited_for_and_the_run_stays(
 # ── Keys ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_key_that_others_can_read_is_refused(
-    place: Path, endpoint: ScriptedEndpoint, tmp_path: Path
-) -> None:
+def test_a_key_that_others_can_read_is_refused(refuses: Refuses, tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("sk-secret")
     key.chmod(0o640)

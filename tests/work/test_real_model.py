@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,6 @@ from tests.work.running import (
     ended,
     error_of,
     growing,
-    settings,
     wait_until,
     working,
 )
@@ -30,7 +30,7 @@ from threadfs.work.endpoint import Limits
 pytestmark = pytest.mark.xdist_group("real model")
 
 PATIENT = Limits(idle_s=60)
-OPTIONS = {"temperature": 0, "seed": 1}
+OPTIONS: dict[str, Any] = {"temperature": 0, "seed": 1}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_it_is_heard_word_by_word(store: Store, place: Path, url: str) -> None:
 
 def test_a_cancel_stops_the_model(store: Store, place: Path, url: str) -> None:
     run = ask(store, "Tell me a long story about the sea.", **OPTIONS)
-    with working(place, url, settings(checks_s=60), limits=PATIENT):
+    with working(place, url, limits=PATIENT):
         wait_until(lambda: len(growing(store, run)) > 10)
         store.cancel_run("t", run.id)
         [text] = wait_until(lambda: answers(store))

@@ -104,7 +104,7 @@ class Worker:
 
     def _watched(self, heard: Callable[[Change], None]) -> Watch:
         watch = self._store.watch(heard)
-        if not watch.follow(DocumentKey("")) and watch.lack:
+        if not watch.follow(DocumentKey("")) and watch.lack and not self._settings.once:
             log.warning("the store is looked at once a second: %s", watch.lack)
         return watch
 

@@ -93,7 +93,7 @@ def test_a_completed_run_has_its_message_step_and_usage_and_no_worker(store: Sto
     assert run == store.get_run("T", "R")
     fields = run_of(store)
     assert (fields["status"], fields["usage"]) == ("completed", {"total_tokens": 7})
-    assert "worker" not in fields
+    assert fields.keys().isdisjoint({"worker", "attempt"})
     assert fields["completed_at"]
     (step,) = steps_of(store)
     assert (step["status"], step["usage"]) == ("completed", {"total_tokens": 7})
@@ -134,7 +134,7 @@ def test_what_came_of_an_answer_that_is_cut_is_kept(
     assert last.is_incomplete
     assert last.fields()["incomplete_details"] == {"reason": outcome.message_is_cut}
     assert step["status"] == status_of_step
-    assert step.get("error") == fields.get("last_error")
+    assert step.get("error") == (FAILED.message if outcome.error else None)
 
 
 def test_a_text_that_is_not_to_be_kept_makes_no_message(store: Store) -> None:
@@ -185,7 +185,7 @@ def test_a_run_that_is_handed_back_is_as_if_it_had_not_been_tried(store: Store) 
     answer.hand_back()
     fields = run_of(store)
     assert fields["status"] == "queued"
-    assert fields.keys().isdisjoint({"worker", "tries"})
+    assert fields.keys().isdisjoint({"worker", "attempt", "tries"})
     assert [step["status"] for step in steps_of(store)] == ["cancelled"]
     assert store.growing_answers("T") == []
     assert texts(store) == ["question of R"]

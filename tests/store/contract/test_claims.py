@@ -21,6 +21,7 @@ def test_a_claimed_run_is_in_progress_and_names_its_worker(make_store: MakeStore
     answer = worker.claim("T", "R")
     assert answer.run == make_store().get_run("T", "R")
     assert (answer.run.status, answer.run.worker, answer.run.tries) == (RunStatus.in_progress, worker.id, 1)
+    assert answer.run.attempt == answer.step_id
     assert answer.run.started_at is not None
 
 
