@@ -203,6 +203,20 @@ def test_a_full_disk_refuses_with_enospc_changes_nothing_and_takes_writes_when_t
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+def test_what_is_asked_is_refused_when_there_is_room_for_the_message_alone(
+    disk_mount: Mount, small_disk: Path, shell: str
+) -> None:
+    filler = fill(small_disk)
+    os.truncate(filler, filler.stat().st_size - 8192)
+    thread = disk_mount.path("threads", "a")
+    assert run("echo question > ask", thread, shell).returncode != 0
+    assert disk_mount.errors().splitlines()[-1].split("\t")[1:3] == ["threads/a/ask", "ENOSPC"]
+    assert run("echo message > say", thread, shell).returncode == 0
+    assert told(disk_mount.store, "a") == ["message"]
+    assert os.listdir(disk_mount.store / "a" / "runs") == ["r"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_a_full_disk_is_said_by_the_builtin_that_writes(
     disk_mount: Mount, small_disk: Path, shell: str
 ) -> None:
@@ -210,6 +224,8 @@ def test_a_full_disk_is_said_by_the_builtin_that_writes(
     for script in (
         "echo hello > say",
         "printf hello > say",
+        "echo hello > ask",
+        "printf hello > ask",
         "echo m > start",
         "printf m > start",
         """printf '{"model":"m"}' > start""",
@@ -230,7 +246,8 @@ def test_a_disk_that_turns_read_only_refuses_with_erofs_until_it_is_writable(
     system("mount", "-o", "remount,ro", small_disk)
     try:
         assert outcome(lambda: (thread / "say").write_text("no")) == "EROFS"
-        assert subprocess.run(["bash", "-c", "echo no > say"], cwd=thread, check=False).returncode == 1
+        for script in ("echo no > say", "echo no > ask"):
+            assert subprocess.run(["bash", "-c", script], cwd=thread, check=False).returncode == 1
         assert outcome(lambda: (thread / "runs" / "r" / "cancel").write_text("1")) == "EROFS"
         assert outcome(lambda: disk_mount.path("threads", "b").mkdir()) == "EROFS"
         assert '"queued"' in (thread / "runs" / "r" / "status").read_text()

@@ -66,12 +66,15 @@ class Texts(RuleBasedStateMachine):
         self.programs.write("threads/T/messages.jsonl", json.dumps(line).encode() + b"\n", append=True)
 
     @precondition(lambda self: self.answer is None)
-    @rule()
-    def claim(self) -> None:
+    @rule(pieces=st.lists(PIECES, max_size=2))
+    def begin_an_answer(self, pieces: list[str]) -> None:
+        self.ask()
         for run in self.runs():
             with suppress(StoreError):
                 self.answer = self.answering.worker.claim("T", run)
-                return
+                break
+        for piece in pieces if self.answer is not None else ():
+            self.grow(piece)
 
     @precondition(lambda self: self.answer is not None)
     @rule(piece=PIECES)
