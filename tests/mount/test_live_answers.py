@@ -173,6 +173,22 @@ def test_a_shell_gives_the_tools_outputs_and_the_run_goes_on(
     assert outputs == ["sun", "00"]
 
 
+def test_a_thread_whose_run_waits_for_tools_comes_back_without_them_and_has_them_again(
+    mount: Mount, thread: Path, answer: Answer, tmp_path: Path
+) -> None:
+    answer.finish(Outcome(RunStatus.requires_action, tool_calls=[ToolCall("call_1", "weather", "{}")]))
+    tools = f"runs/{answer.run.id}/tools"
+    wait_until((thread / tools).exists)
+    succeeds(f"cp -a '{thread}' backup && cp -a backup '{mount.path('drafts')}/of a copy'", tmp_path)
+    succeeds("mv 'drafts/of a copy' threads/", mount.root)
+    by_rsync = mount.path("threads", "by rsync")
+    by_rsync.mkdir()
+    succeeds(f"rsync -a --exclude='/runs/*/tools' backup/ '{by_rsync}/'", tmp_path)
+    for copy in (by_rsync, mount.path("threads", "of a copy")):
+        assert os.listdir(copy / tools) == ["1.weather"]
+        (copy / "runs" / answer.run.id / "cancel").write_text("1")
+
+
 def calls_in(directory: Path) -> list[dict[str, dict[str, str]]]:
     steps = [json.loads(path.read_text()) for path in (directory / "steps").iterdir()]
     (details,) = [step["step_details"] for step in steps if step["step_type"] == "tool_calls"]

@@ -135,6 +135,22 @@ def test_an_attempt_that_is_handed_back_is_told_to_who_has_read_it_and_to_nobody
     assert whole(reader).count("second\n\n> Run ") == transcript(programs).count("second\n\n> Run ") == 1
 
 
+def test_the_answer_of_a_worker_that_dies_is_begun_again_by_another(
+    programs: Programs, answering: Answering, tmp_path: Path
+) -> None:
+    ask(programs)
+    answering.claim().append("first")
+    reader = opened(programs)
+    answering.worker.close()
+    assert whole(reader).endswith("first\n\n*(begun again)*\n")
+    assert "first" not in transcript(programs)
+    another = Answering(tmp_path / "store")
+    another.store.take_over()
+    another.answer("second")
+    assert whole(reader).count("second\n\n> Run ") == transcript(programs).count("second\n\n> Run ") == 1
+    another.close()
+
+
 def test_the_end_of_a_run_that_is_cancelled_stands_after_what_there_is_of_its_answer(
     programs: Programs, answering: Answering
 ) -> None:

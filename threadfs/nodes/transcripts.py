@@ -134,24 +134,28 @@ class Transcript(GrowingText):
     # ── What is new ─────────────────────────────────────────────────────────────────────────────────
 
     def _write_new(self, store: Store, log: LogReader, answers: list[GrowingAnswer]) -> None:
+        answering = {answer.run_id for answer in answers}
         for line in self._place.lines(log):
             if message := message_of(line, self.thread_id):
                 self._latest_s = max(message.created_at, self._latest_s or message.created_at)
-                self._write_outcomes(answers, before_s=self._latest_s)
+                self._write_outcomes(answering, before_s=self._latest_s)
                 self._write_message(message, self._latest_s)
         answers = [answer for answer in answers if self._answered.get(answer.run_id) != answer.message_id]
-        self._write_outcomes(answers)
+        self._write_outcomes({answer.run_id for answer in answers})
         if answers:
             self._begin(answers[0], store)
 
-    def _write_outcomes(self, answers: list[GrowingAnswer], before_s: int | None = None) -> None:
-        """Writes outcomes, with *before_s* the earlier ones; none of a run whose answer still grows."""
-        growing = {answer.run_id for answer in answers}
-        for outcome in list(self._waiting):
+    def _write_outcomes(self, answering: set[str], before_s: int | None = None) -> None:
+        """Writes outcomes, with *before_s* the earlier ones; none of the runs that are still *answering*."""
+        at = 0
+        while at < len(self._waiting):
+            outcome = self._waiting[at]
             if before_s is not None and outcome.ended_s >= before_s:
                 return
-            if outcome.run_id not in growing:
-                self._waiting.remove(outcome)
+            if outcome.run_id in answering:
+                at += 1
+            else:
+                del self._waiting[at]
                 self._in_order(outcome.ended_s, 1, outcome.text)
                 self._write(outcome.text)
 
