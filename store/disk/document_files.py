@@ -15,7 +15,7 @@ from store.changes import Announcer, Change, Part, change_of
 from store.disk import files, foreign, layout, paths, trees
 from store.disk.durable_names import DurableNames
 from store.disk.echoes import Echoes
-from store.disk.layout import RUNS, STATUS, STEPS, Parts
+from store.disk.layout import RUNS, STATUS, Parts
 from store.disk.list_times import ListTimes
 from store.disk.listing import Listing
 from store.disk.open_threads import OpenThread, OpenThreads, locked_thread
@@ -268,7 +268,7 @@ class DocumentFiles(Updates):
         with self._directory_in(changing.thread, parts[:3]) as run:
             if run is None or not paths.exists(run, STATUS):
                 raise self._gone(DocumentKey(key.thread_id, key.run_id))
-            steps = trees.ensure_directory(self._calls, run, STEPS, "/".join(parts))
+            steps = trees.ensure_directory(self._calls, self._durable, run, parts)
             try:
                 path, on_replaced = layout.path(key), partial(self._replaced, changing.changes, key)
                 files.rewrite(self._calls, steps, name, path, changed, on_replaced)

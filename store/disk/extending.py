@@ -49,7 +49,7 @@ class Addition:
         """Adds the runs that the open *thread*, which the caller has locked, does not hold, and steps."""
         if not self.runs:
             return
-        runs = trees.ensure_directory(calls, thread, RUNS, f"{self.thread_id}/{RUNS}")
+        runs = trees.ensure_directory(calls, durable, thread, (self.thread_id, RUNS))
         try:
             for run_id, contents in self.runs.items():
                 if not _is_run(runs, run_id):
@@ -57,24 +57,26 @@ class Addition:
                     with suppress(AlreadyExists):  # By another program, which takes no lock.
                         trees.create(calls, durable, runs, parts, contents, self.modified_ns)
                         continue
-                self._add_steps(calls, runs, run_id, contents)
+                self._add_steps(calls, durable, runs, run_id, contents)
         finally:
             os.close(runs)
         self._set_time(calls, thread, RUNS)
 
-    def _add_steps(self, calls: SystemCalls, runs: int, run_id: str, contents: Contents) -> None:
-        path = f"{self.thread_id}/{RUNS}/{run_id}"
+    def _add_steps(
+        self, calls: SystemCalls, durable: DurableNames, runs: int, run_id: str, contents: Contents
+    ) -> None:
+        parts = (self.thread_id, RUNS, run_id, STEPS)
         steps = cast(dict[str, bytes], contents.get(STEPS, {}))
         run = paths.open_directory(runs, run_id)
         if run is None or not steps:
             return
         try:
-            directory = trees.ensure_directory(calls, run, STEPS, f"{path}/{STEPS}")
+            directory = trees.ensure_directory(calls, durable, run, parts)
             try:
                 for name, step in steps.items():
                     # One that is there, whatever it is, stays as it is.
                     if not paths.exists(directory, name):
-                        self._add_step(calls, directory, name, step, f"{path}/{STEPS}/{name}")
+                        self._add_step(calls, directory, name, step, "/".join((*parts, name)))
             finally:
                 os.close(directory)
             self._set_time(calls, run, STEPS)

@@ -64,6 +64,8 @@ class Watches:
         self._watches: tuple[Watch, ...] = ()
         # How many events reported a new name, and how many directories have been watched.
         self._arrivals = self._additions = 0
+        # Whether some are told that their watches may be lost, and what they cover is not certain.
+        self._is_losing = False
         # Guards all below: `follow` is called from other threads than the one that handles events. Nothing
         # waits for the disk while it is held.
         self._lock = threading.Lock()
@@ -119,7 +121,8 @@ class Watches:
 
     def watch(self, key: DocumentKey) -> bool:
         """Watches what *key* stands for. Whether its changes will be seen."""
-        return self._add(directory_of(key), key)
+        is_covered = not self._is_losing and any(watch.covers(key) for watch in self._watches)
+        return is_covered or self._add(directory_of(key), key)
 
     def forget(self, key: DocumentKey) -> None:
         """One watch does not follow *key* any more."""
@@ -156,8 +159,10 @@ class Watches:
             # Directories may have been replaced unseen, or have lost their watch. The next listing awaits
             # their documents anew.
             self._awaited.clear()
+            self._is_losing = True
             for watch in self._watches:
                 watch.lose()
+            self._is_losing = False
         self._announcer.announce(change)
 
     def __len__(self) -> int:

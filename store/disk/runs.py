@@ -34,7 +34,7 @@ class Runs(Steps):
         with self.announcer.announcing() as changes, self._held((thread_id,)) as thread:
             if thread is None or not paths.exists(thread, META):
                 raise self._gone(DocumentKey(thread_id))
-            runs = trees.ensure_directory(self._calls, thread, RUNS, f"{thread_id}/{RUNS}")
+            runs = trees.ensure_directory(self._calls, self._durable, thread, (thread_id, RUNS))
             try:
                 trees.create(self._calls, self._durable, runs, (thread_id, RUNS, run.id), {STATUS: data})
             finally:

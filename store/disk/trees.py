@@ -99,20 +99,26 @@ def _write(calls: SystemCalls, parent: int, name: str, contents: Contents, modif
         os.close(child)
 
 
-def ensure_directory(calls: SystemCalls, parent: int, name: str, path: str) -> int:
-    """The directory *name*, made when it is missing, for the caller to close.
+def ensure_directory(calls: SystemCalls, durable: DurableNames, parent: int, parts: Parts) -> int:
+    """The directory that *parts* lead to, made in *parent* when it is missing, for the caller to close.
+
+    Its name is durable, also if another program has made it.
 
     Raises:
         Damaged: something else has the name.
     """
-    with storage_errors(path):
+    with storage_errors("/".join(parts)):
         with suppress(FileExistsError):
-            calls.make_directory(parent, name)
-        # Also when it was there: who made it may not have synced it yet.
-        calls.sync(parent)
-        directory = paths.open_directory(parent, name)
-    if directory is None:
-        raise Damaged(path, "not a directory")
+            calls.make_directory(parent, parts[-1])
+            durable.forget(parts)
+        directory = paths.open_directory(parent, parts[-1])
+        if directory is None:
+            raise Damaged("/".join(parts), "not a directory")
+        try:
+            durable.sync_if_unknown(parts, os.fstat(directory).st_ino)
+        except BaseException:
+            os.close(directory)
+            raise
     return directory
 
 

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from store import names
-from store.disk import paths, trees
+from store.disk import paths
 from store.disk.layout import WORKERS
 from store.disk.paths import OpenedFile, opened, storage_errors
 from store.disk.system_calls import SystemCalls
@@ -54,7 +54,12 @@ class OwnLock:
         self._size = 0
         with opened(root) as store, storage_errors(WORKERS):
             assert store is not None
-            self._directory = trees.ensure_directory(calls, store, WORKERS, WORKERS)
+            with suppress(FileExistsError):
+                calls.make_directory(store, WORKERS)
+            directory = paths.open_directory(store, WORKERS)
+            if directory is None:
+                raise NotADirectoryError(errno.ENOTDIR, WORKERS)
+            self._directory = directory
             try:
                 while not self._has_locked():
                     pass  # Another program took the new file for that of a dead worker.

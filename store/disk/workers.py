@@ -59,7 +59,7 @@ class Workers(Threads, Claims):
             directory = changing.thread.directory
             if not paths.exists(directory, META):
                 raise self._gone(DocumentKey(thread_id))
-            runs = trees.ensure_directory(self._calls, directory, RUNS, f"{thread_id}/{RUNS}")
+            runs = trees.ensure_directory(self._calls, self._durable, directory, parts[:2])
             try:
                 with (
                     storage_errors(f"run {run.id}"),

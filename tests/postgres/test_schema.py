@@ -101,7 +101,7 @@ def test_every_primary_key_begins_with_the_thread(cluster: Cluster, url: str) ->
         database="contract",
     )
     assert {column for _, column in first_columns} == {"thread_id"}
-    assert len(first_columns) == len(cluster.sql(TABLES, database="contract")) - 1
+    assert len(first_columns) == len(cluster.sql(TABLES, database="contract")) - 2
 
 
 def test_a_database_that_a_newer_program_has_changed_is_refused(cluster: Cluster, new_database: str) -> None:

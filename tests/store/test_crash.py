@@ -243,12 +243,9 @@ def _places(disk: FragileDisk, base: Path, first: int) -> list[tuple[int, str]]:
 
 # Syncs that are for names which another process made and died; see the test of successors.
 OF_OTHERS = {
-    "append step": ["new/nested/store/A/runs/R"],
-    "put new step": ["new/nested/store/A/runs/R"],
-    "create run": ["new/nested/store/A"],
     "append to imported": ["new/nested/store/B"],
     "extend by a run": ["new/nested/store/B"],
-    "extend by a step": ["new/nested/store/B", "new/nested/store/B/runs/X"],
+    "extend by a step": ["new/nested/store/B/runs/X"],
 }
 
 

@@ -287,6 +287,29 @@ def test_text_that_cannot_be_shown_is_shown_with_the_next_and_is_in_the_message(
     store.close()
 
 
+class Counting(Unsynced):
+    syncs = 0
+
+    def sync(self, file_or_directory: int) -> None:
+        self.syncs += 1
+
+
+def test_an_answer_takes_fourteen_syncs_from_the_question_to_its_end(ram: Path) -> None:
+    calls = Counting()
+    store = ThreadStore(ram, calls=calls)
+    asked(store, "before")
+    worker = store.register_worker(STATE)
+    worker.claim("T", "before").finish(COMPLETED)
+    calls.syncs = 0
+    ask(store, "R")
+    answer = worker.claim("T", "R")
+    for _ in range(100):
+        answer.append("text ")
+    answer.finish(COMPLETED)
+    assert calls.syncs == 14
+    store.close()
+
+
 # ── Processes ───────────────────────────────────────────────────────────────────────────────────────────
 
 

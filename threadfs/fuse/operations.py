@@ -106,7 +106,7 @@ class Operations(pyfuse3.Operations):
         if not parent.is_followed and directory.scope is not None:
             # Known from a listing alone, so not followed yet.
             await self.answers.hold(parent)
-        node = await run_inline_or_in_thread(directory, directory.lookup, text)
+        node = await run_inline_or_in_thread(directory, directory.child, text)
         return await self.answers.remember(node)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:

@@ -47,6 +47,9 @@ def awaited_calls(store: Store, run: DocumentKey) -> list[ToolCall]:
 class ToolsDirectory(CanonicalDirectory):
     """A directory for each call, ``<n>.<name>`` from 1 on; without the name if that is a strange one."""
 
+    # Whether it is there says more than its attributes.
+    has_cheap_attributes: ClassVar[bool] = False
+
     thread_id: str
     run_id: str
 
@@ -71,11 +74,14 @@ class ToolsDirectory(CanonicalDirectory):
             name = f"{number}.{call.name}" if _PLAIN_NAME.fullmatch(call.name) else f"{number}"
             yield name, CallDirectory(self.tree, self, name, call.id)
 
-    def stored_child(self, name: str) -> Node:
+    def named_child(self, name: str) -> Node:
         for child_name, child in self.stored_entries():
             if child_name == name:
                 return child
         raise NoSuchName(name)
+
+    def check_stored(self, child: Node) -> None:
+        """Nothing is left to check: `named_child` has asked the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +114,14 @@ class CallDirectory(CanonicalDirectory):
         yield "arguments", ArgumentsFile(self.tree, self)
         yield "output", OutputFile(self.tree, self)
 
-    def stored_child(self, name: str) -> Node:
+    def named_child(self, name: str) -> Node:
         for child_name, child in self.stored_entries():
             if child_name == name:
                 return child
         raise NoSuchName(name)
+
+    def check_stored(self, child: Node) -> None:
+        """Nothing is left to check: `named_child` has asked the store."""
 
 
 @dataclass(frozen=True, slots=True)

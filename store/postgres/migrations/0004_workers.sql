@@ -32,12 +32,3 @@ CREATE TABLE answer_texts (
 CREATE SEQUENCE run_order;
 ALTER TABLE runs ADD COLUMN made bigint NOT NULL DEFAULT 0;
 ALTER TABLE runs ALTER COLUMN made SET DEFAULT nextval('run_order');
-
--- Programs that use the store already go on without roles.sql.
-DO $$
-BEGIN
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'threadfs_worker') THEN
-        GRANT SELECT, INSERT, UPDATE, DELETE ON workers, answers, answer_texts TO threadfs_worker;
-        GRANT USAGE ON SEQUENCE run_order TO threadfs_worker;
-    END IF;
-END $$;
