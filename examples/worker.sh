@@ -105,6 +105,8 @@ finish() {
 # shellcheck disable=SC2012 # no name there has a newline
 ls -tr "$mnt/runs/queued" 2>/dev/null >"$work/queued"
 while [ ! "$signal" ] && IFS= read -r run <&3; do
+    # The runs of a thread follow one another. (The next time through the queue, this one may be next.)
+    ! ls -d "$mnt/runs/in_progress/"*"@${run#*@}" >/dev/null 2>&1 || continue
     # Of several workers that move the same run, one succeeds.
     undisturbed mv "$mnt/runs/queued/$run" "$mnt/runs/in_progress/" 2>/dev/null || continue
     claimed=$mnt/runs/in_progress/$run

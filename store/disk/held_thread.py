@@ -9,9 +9,9 @@ from contextlib import suppress
 from store import documents, lines
 from store.api import DocumentKey
 from store.changes import Change, Part
-from store.disk import layout, paths, reading
+from store.disk import files, layout, paths, reading
 from store.disk.document_files import Changing
-from store.disk.layout import RUNS
+from store.disk.layout import RUNS, STATUS
 from store.disk.paths import opened, storage_errors
 from store.disk.system_calls import SystemCalls
 from store.disk.threads import Threads
@@ -72,19 +72,26 @@ class DiskHeldThread:
         return self._found
 
     def _scan(self) -> Iterator[tuple[Run, int]]:
-        with opened(self._directory, RUNS) as runs:
-            found = [] if runs is None else paths.subdirectories(runs)
-        for run_id, _ in found:
-            key = DocumentKey(self._id, run_id)
+        for run_id, version in self._versions():
+            if self._ended.knows(self._id, run_id, version):
+                continue
             with suppress(NotFound, Damaged):
-                info = self._store.document_info(key)
-                if self._ended.knows(self._id, run_id, info.version):
-                    continue
+                info = self._store.document_info(DocumentKey(self._id, run_id))
                 run = self.run(run_id)
-                if run.status.is_terminal:
-                    self._ended.remember(self._id, run_id, info.version)
-                else:
+                if not run.status.is_terminal:
                     yield run, info.modified_ns
+                else:
+                    self._ended.remember(self._id, run_id, info.version)
+
+    def _versions(self) -> list[tuple[str, tuple[int, ...]]]:
+        """The versions of the documents of all runs, in one system call each."""
+        found = []
+        with opened(self._directory, RUNS) as runs:
+            for run_id, _ in paths.subdirectories(runs) if runs is not None else ():
+                with suppress(OSError):
+                    status = os.stat(f"{run_id}/{STATUS}", dir_fd=runs, follow_symlinks=False)
+                    found.append((run_id, files.info_of(status).version))
+        return found
 
     def change_run(self, run_id: str, change: Callable[[Run], Run]) -> Run:
         self._found = None

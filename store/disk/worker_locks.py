@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from store import names
-from store.disk import paths
+from store.disk import files, paths
 from store.disk.layout import WORKERS
 from store.disk.paths import OpenedFile, opened, storage_errors
 from store.disk.system_calls import SystemCalls
@@ -84,12 +84,13 @@ class OwnLock:
         return False
 
     def write(self, state: WorkerState, answers: list[GrowingAnswer]) -> None:
-        """Tells about the worker, in one write, so that others hardly see half of it. Not synced."""
+        """Tells about the worker, in place, so that others hardly see half of it. Not synced."""
         told = {**asdict(state), "answers": [answer[:3] for answer in answers]}
         data = json.dumps(told, ensure_ascii=False).encode() + b"\n"
         padded, self._size = data.ljust(self._size), len(data)
         with storage_errors(f"{WORKERS}/{self.worker}"):
-            os.pwrite(self._file, padded, 0)
+            os.lseek(self._file, 0, os.SEEK_SET)
+            files.write_all(self._calls, self._file, padded)
             if len(padded) > len(data):
                 self._calls.truncate(self._file, len(data))
 

@@ -159,11 +159,17 @@ class Workers(Threads, Claims):
         growing = []
         for found in worker_locks.living(self.root):
             for answer in found.answers:
-                if answer.thread_id == thread_id:
-                    status = paths.stat_file(self.root, *_parts(answer))
-                    if status is not None and status.st_size:
-                        growing.append(answer._replace(size_bytes=status.st_size))
+                if answer.thread_id == thread_id and (size := self._growing_bytes(found.worker, answer)):
+                    growing.append(answer._replace(size_bytes=size))
         return growing
+
+    def _growing_bytes(self, worker: str, answer: GrowingAnswer) -> int:
+        """The size of the text, if the run is still that worker's."""
+        with suppress(NotFound, Damaged):
+            status = paths.stat_file(self.root, *_parts(answer))
+            if status is not None and self.get_run(answer.thread_id, answer.run_id).worker == worker:
+                return status.st_size
+        return 0
 
     def read_answer(self, answer: GrowingAnswer, offset: int, size: int) -> bytes | None:
         """See `store.working.Working.read_answer`."""

@@ -615,9 +615,10 @@ def test_in_the_journal_the_reason_of_a_failed_start_is_an_error(desk: Path, pla
     assert (desk / "journal").read_text().startswith(reason.format(desk=desk))
 
 
-def test_the_unit_is_one_that_systemd_accepts(tmp_path: Path) -> None:
-    unit = tmp_path / "threadfs@.service"
-    text = (ROOT / "contrib" / "threadfs@.service").read_text()
+@pytest.mark.parametrize("name", ["threadfs@.service", "threadfs-work@.service"])
+def test_the_unit_is_one_that_systemd_accepts(tmp_path: Path, name: str) -> None:
+    unit = tmp_path / name
+    text = (ROOT / "contrib" / name).read_text()
     # systemd-analyze insists that the program and its manual are there.
     text = text.replace("%h/.local/bin/threadfs", "/bin/true").replace("Documentation=man:threadfs(1)\n", "")
     unit.write_text(text)

@@ -125,7 +125,7 @@ def error_of(run: Run) -> tuple[str, str]:
 class RunningWorker:
     """A worker in a thread, with a store of its own, as it is in a process of its own."""
 
-    def __init__(self, store: ThreadStore, endpoint: Endpoint, given: Settings) -> None:
+    def __init__(self, store: Store, endpoint: Endpoint, given: Settings) -> None:
         self.none_failed: bool | None = None
         self.error: Exception | None = None
         self._store = store
@@ -177,7 +177,7 @@ def working(
     *,
     key: str | None = None,
     limits: Limits | None = None,
-    store: ThreadStore | None = None,
+    store: Store | None = None,
 ) -> Iterator[RunningWorker]:
     """A worker, as long as the block lasts."""
     endpoint = Endpoint(base_url(url), key, limits or Limits(idle_s=0.3))

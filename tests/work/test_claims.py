@@ -130,7 +130,7 @@ def test_runs_that_were_queued_over_a_day_ago_are_left(
     all_answered(place, endpoint.url)
     assert store.get_run("t", old.id).status is RunStatus.queued
     assert store.get_run("t", new.id).status is RunStatus.completed
-    assert "1 runs were queued over a day ago, and are left: --backlog answers them" in caplog.text
+    assert "runs that were queued over a day ago, and are left: 1 (see --backlog)" in caplog.text
     all_answered(place, endpoint.url, settings(once=True, backlog=True))
     assert store.get_run("t", old.id).status is RunStatus.completed
 

@@ -135,7 +135,7 @@ def test_an_endpoint_that_wants_a_key_is_waited_for_and_the_run_stays(
     assert result.returncode == 1
     first, *_, last = result.stderr.splitlines()
     assert "waiting: the endpoint wants a key (--key-file FILE)" in first
-    assert "1 runs stay queued" in last
+    assert "threads with runs that stay queued: 1" in last
     assert store.get_run("t", run.id).status is RunStatus.queued
 
 

@@ -284,5 +284,5 @@ def test_once_leaves_runs_in_the_queue_when_the_endpoint_stays_away(
     run = ask(store)
     given = settings(once=True, patience_s=0.2)
     assert all_answered(place, endpoint.url, given) is False
-    assert "1 runs stay queued: waiting: no answer from" in caplog.text
+    assert "threads with runs that stay queued: 1; waiting: no answer from" in caplog.text
     assert store.get_run("t", run.id).status is RunStatus.queued

@@ -23,6 +23,7 @@ from store import (
     Store,
     StoreError,
     Watch,
+    attempts,
 )
 from store.errors import RunLost
 from store.options import options_of
@@ -68,6 +69,7 @@ class Answering:
         self._means = means
         self._answer = answer
         self._growth = Growth(answer)
+        self._followed = (self.key, DocumentKey(answer.run.thread_id, ""))
         self._may_have_changed = trio.Event()
         # Once somebody else has changed it: the status of the run, `None` if it was deleted.
         self._status: RunStatus | None = RunStatus.in_progress
@@ -97,8 +99,11 @@ class Answering:
         finally:
             if not is_over:
                 with trio.move_on_after(self._means.settings.stops_s, shield=True):
+                    await self._growth.end()
                     await self._hand_back()
             self._answer.close()
+            for key in self._followed:
+                self._means.watch.forget(key)
         if run is not None:
             self._report(run, time.monotonic() - began_s)
         return None if run is None else run.status
@@ -109,7 +114,6 @@ class Answering:
         with trio.CancelScope() as while_wanted:
             try:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._growth.write_on)
                     nursery.start_soon(self._cancel_when_unwanted, while_wanted)
                     outcome = await self._ask()
                     nursery.cancel_scope.cancel()
@@ -119,7 +123,7 @@ class Answering:
                 outcome = self._failed(Failure("the worker failed"))
         if while_wanted.cancelled_caught:
             outcome = outcomes.of_cancel(self._status)
-        await self._growth.write()
+        await self._growth.end()
         return outcome
 
     def _failed(self, failure: Failure) -> Outcome:
@@ -204,9 +208,8 @@ class Answering:
 
     def _follow(self) -> bool:
         """Whether changes of the run will be reported."""
-        watch = self._means.watch
         try:
-            return watch.follow(self.key) and watch.follow(DocumentKey(self.run.thread_id, ""))
+            return all([self._means.watch.follow(key) for key in self._followed])
         except StoreError:
             return False
 
@@ -219,8 +222,7 @@ class Answering:
         except StoreError:
             return True  # As far as is known.
         self._status = stored.status
-        is_this = (stored.worker, stored.tries) == (self.run.worker, self.run.tries)
-        return is_this and stored.status is RunStatus.in_progress
+        return attempts.is_of(stored, self.run) and stored.status is RunStatus.in_progress
 
     # ── The end ─────────────────────────────────────────────────────────────────────────────────────────
 

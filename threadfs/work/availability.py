@@ -95,7 +95,7 @@ class Availability:
             WrongEndpoint: at first: it is no endpoint, or no run could know which model is meant.
         """
         try:
-            models = await self.models()
+            models = await self._list()
             if not self._has_answered:
                 self.model = self._model_of(models)
         except NotThere as failure:
@@ -108,8 +108,8 @@ class Availability:
             self._came_back()
 
     def _answered_with(self, failure: Failure) -> None:
-        """Any answer will do, as the list of models is not what is wanted."""
-        if failure.status is None or isinstance(failure, KeyRefused):
+        """Any answer will do, unless the list of models is what is wanted."""
+        if failure.status is None or isinstance(failure, KeyRefused) or not self.model:
             self.failed(failure)
         else:
             self._came_back()
@@ -139,11 +139,14 @@ class Availability:
 
     async def models(self) -> list[str]:
         """The models that the endpoint has, or had seconds ago. Raises Failure."""
-        now_s = trio.current_time()
-        if self._listed is None or now_s - self._listed_s >= self._settings.probes_s:
-            self._listed = None
-            self._listed_s = now_s
-            self._listed = await self._endpoint.models()
+        if self._listed is None or trio.current_time() - self._listed_s >= self._settings.probes_s:
+            return await self._list()
+        return self._listed
+
+    async def _list(self) -> list[str]:
+        self._listed = None
+        self._listed = await self._endpoint.models()
+        self._listed_s = trio.current_time()
         return self._listed
 
     async def why_not_there(self, failure: NotThere, model: str) -> Failure:

@@ -11,6 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from math import inf
 
 import httpx2
 import trio
@@ -33,6 +34,8 @@ _MAX_ERROR_BYTES = 64 << 10
 _MAX_MODELS_BYTES = 8 << 20
 # How long to read an error for, and how long to wait for the end of a stream after its last event.
 _ERROR_S, _END_S = 5.0, 0.25
+# How long a small request may go without an answer.
+_BRIEF_S = 10.0
 _EVENTS = "text/event-stream"
 _JSON = "application/json"
 
@@ -87,7 +90,6 @@ class Endpoint:
         try:
             self._client = httpx2.AsyncClient(
                 headers=headers,
-                timeout=httpx2.Timeout(self.limits.idle_s, connect=self.limits.connect_s, pool=None),
                 limits=httpx2.Limits(),
                 verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_open else True,
                 trust_env=not is_loopback(url),
@@ -109,7 +111,7 @@ class Endpoint:
             NotThere: it does not tell.
             Failure: it does not answer as it should.
         """
-        async with self._asked("GET", "models", accept=_JSON) as response:
+        async with self._asked("GET", "models", accept=_JSON, idle_s=_BRIEF_S) as response:
             await self._check(response)
             try:
                 found = parsed(await _read(response, _MAX_MODELS_BYTES))["data"] or []
@@ -119,7 +121,9 @@ class Endpoint:
 
     async def check(self) -> None:
         """Asks for nothing, to learn whether the endpoint takes requests at all. Raises Failure if not."""
-        async with self._asked("POST", "chat/completions", accept=_JSON, content=b"{}") as response:
+        async with self._asked(
+            "POST", "chat/completions", accept=_JSON, content=b"{}", idle_s=_BRIEF_S
+        ) as response:
             if response.status_code not in (400, 413, 422):
                 await self._check(response)
 
@@ -173,20 +177,31 @@ class Endpoint:
 
     @asynccontextmanager
     async def _asked(
-        self, method: str, path: str, *, accept: str, content: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        accept: str,
+        content: bytes | None = None,
+        idle_s: float = inf,
     ) -> AsyncIterator[httpx2.Response]:
+        idle_s = min(idle_s, self.limits.idle_s)
         headers = {"Accept": accept}
         if content is not None:
             headers["Content-Type"] = _JSON
         try:
             async with self._client.stream(
-                method, f"{self.url}/{path}", headers=headers, content=content
+                method,
+                f"{self.url}/{path}",
+                headers=headers,
+                content=content,
+                timeout=httpx2.Timeout(idle_s, connect=self.limits.connect_s, pool=None),
             ) as response:
                 yield response
         except httpx2.SSEError:
             raise BrokenOff(f"the endpoint sent an event of over {_MAX_EVENT_BYTES >> 20} MiB") from None
         except httpx2.ReadTimeout:
-            raise EndpointAtFault(f"the endpoint said nothing for {self.limits.idle_s:g} seconds") from None
+            raise EndpointAtFault(f"the endpoint said nothing for {idle_s:g} seconds") from None
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise EndpointAtFault(f"no answer from {self.host}: {in_words(error)}") from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import time
 
@@ -26,8 +26,9 @@ class QueuedRun:
 class Queue:
     """The queue of a store, as of the last `look`. Each run is read once; the store says which are queued."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, default_model: Callable[[], str]) -> None:
         self._store = store
+        self._default_model = default_model
         self._settings = settings
         self._known: dict[tuple[str, str], QueuedRun] = {}
         # Runs whose documents may have changed since they were read.
@@ -58,16 +59,19 @@ class Queue:
     def wants(self, thread_id: str, run: Run) -> bool:
         """Whether this worker would claim a queued run."""
         known = self._known.get((thread_id, run.id))
-        return self._settings.wants(run.model) and not (known and known.is_old)
+        return self._wants_model(run.model) and not (known and known.is_old)
+
+    def _wants_model(self, model: str) -> bool:
+        return self._settings.wants(model or self._default_model())
 
     def old(self) -> int:
         """How many runs are left as they were queued too long ago."""
-        return sum(run.is_old and self._settings.wants(run.model) for run in self._known.values())
+        return sum(run.is_old and self._wants_model(run.model) for run in self._known.values())
 
     def next_of_each_thread(self) -> Iterator[QueuedRun]:
         """The runs whose turn it is: of each thread the oldest, the oldest of all first."""
         threads: set[str] = set()
         for run in sorted(self._known.values(), key=lambda run: run.since):
-            if self._settings.wants(run.model) and not run.is_old and run.thread_id not in threads:
+            if self._wants_model(run.model) and not run.is_old and run.thread_id not in threads:
                 threads.add(run.thread_id)
                 yield run

@@ -55,7 +55,9 @@ async def _run(store: Store, endpoint: Endpoint, settings: Settings) -> int:
 async def _listen(
     until_signalled: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    with trio.open_signal_receiver(*_SIGNALS) as signals:
+    # What whoever started the worker has it ignore, as nohup does, stays ignored.
+    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    with trio.open_signal_receiver(*heard) as signals:
         task_status.started()
         async for number in signals:
             if until_signalled.cancel_called:

@@ -39,4 +39,4 @@ class Settings:
 
     def wants(self, model: str) -> bool:
         """Whether runs of *model* are claimed."""
-        return not self.only or any(fnmatchcase(model or self.model, pattern) for pattern in self.only)
+        return not self.only or any(fnmatchcase(model, pattern) for pattern in self.only)

@@ -67,7 +67,7 @@ class Worker:
         self._endpoint = endpoint
         self._settings = settings
         self._availability = Availability(endpoint, settings, self._endpoint_changed)
-        self._queue = Queue(store, settings)
+        self._queue = Queue(store, settings, lambda: self._availability.model)
         self._answering: dict[DocumentKey, Answering] = {}
         # Why the next run of a thread has to wait, until something changes in the thread.
         self._waiting: dict[str, str] = {}
@@ -78,8 +78,9 @@ class Worker:
         self._old = 0
         self._refusal = ""
         self._wrong: WrongEndpoint | None = None
-        # Whether the store refused something that is to be tried again.
+        # Whether the store refused something that is to be tried again, and since when.
         self._is_refused = False
+        self._refused_since_s = 0.0
 
     async def work(self) -> None:
         """See `work`."""
@@ -210,13 +211,14 @@ class Worker:
             self._tell_refused(error)
             return False
         if (old := self._queue.old()) > self._old:
-            log.warning("%d runs were queued over a day ago, and are left: --backlog answers them", old)
+            log.warning("runs that were queued over a day ago, and are left: %d (see --backlog)", old)
         self._old = old
         return is_reported
 
     def _tell_refused(self, error: StoreError) -> None:
         if str(error) != self._refusal:
             log.warning("%s", error)
+            self._refused_since_s = trio.current_time()
         self._refusal = str(error)
         self._is_refused = True
 
@@ -301,10 +303,14 @@ class Worker:
         """Whether nothing is left to be answered, or there is nobody to ask."""
         if self._answering:
             return False
+        if self._is_refused:
+            is_over = trio.current_time() - self._refused_since_s >= self._settings.patience_s
+            self.any_failed |= is_over
+            return is_over
         if self._availability.is_ready or not self._availability.is_out_of_patience:
             return not self._claimable()
         if left := self._claimable():
-            log.warning("%d runs stay queued: %s", len(left), self._availability.state)
+            log.warning("threads with runs that stay queued: %d; %s", len(left), self._availability.state)
             self.any_failed = True
         return True
 

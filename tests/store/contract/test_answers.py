@@ -76,6 +76,40 @@ def test_a_watch_tells_of_a_growing_answer(make_store: MakeStore) -> None:
         watch.close()
 
 
+def own_parts(told: list[Change]) -> set[Part]:
+    """The parts of the store's own changes since it was last asked."""
+    parts = {change.part for change in told if change.is_own}
+    told.clear()
+    return parts
+
+
+def test_a_store_tells_of_what_its_own_worker_does_before_that_returns(store: Store) -> None:
+    told: list[Change] = []
+    watch = store.watch(told.append)
+    try:
+        asked(store, "R")
+        assert {Part.LOG, Part.RUNS} <= own_parts(told)
+        worker = store.register_worker(STATE)
+        assert own_parts(told) == {Part.WORKERS}
+        answer = worker.claim("T", "R")
+        assert {Part.DOCUMENT, Part.STEPS} <= own_parts(told)
+        answer.finish(COMPLETED)
+        assert {Part.DOCUMENT, Part.ANSWER} <= own_parts(told)
+    finally:
+        watch.close()
+
+
+def test_an_answer_of_a_worker_that_lost_its_run_grows_no_longer(make_store: MakeStore) -> None:
+    store = make_store()
+    lost = claimed(store)
+    lost.append("of the first")
+    assert eventually(lambda: growing_text(store) == ["of the first"])
+    store.force_update_run_status("T", "R", RunStatus.queued)
+    make_store().register_worker(STATE).claim("T", "R")
+    assert store.growing_answers("T") == []
+    lost.close()
+
+
 def test_halves_of_surrogate_pairs_are_replaced(store: Store) -> None:
     answer = claimed(store)
     answer.append("a\ud800b")
