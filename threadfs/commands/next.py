@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     store = stores.open_store(options.store)
     store.index_runs()
     models = () if options.model is None else (options.model,)
-    queue = Queue(store, Settings(only=models, backlog=True))
+    queue = Queue(store, Settings(only=models, backlog=True), default_model=lambda: "")
 
     def concerns(change: Change) -> bool:
         if change.run_id:
