@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -115,6 +116,8 @@ def finish(
         if is_repeated and _was_ended_by_worker(thread, step):
             return run
         raise _lost(run)
+    if outcome.tool_calls and run.status is not RunStatus.in_progress:
+        outcome = replace(outcome, status=RunStatus.cancelled, tool_calls=())  # Nobody waits for them.
     if message is not None:
         if outcome.tool_calls and not _calling(thread, attempt.id):
             calling = RunStep(run_id=attempt.id, thread_id=attempt.thread_id)

@@ -109,12 +109,21 @@ def test_tail_follows_the_name_when_an_attempt_is_handed_back(
         assert printed.text.count("following new file") == 1
 
 
-def test_the_size_of_what_grows_is_exact(mount: Mount, thread: Path, answer: Answer) -> None:
+@pytest.mark.parametrize("directory", ["transcripts", "answers"])
+def test_the_size_of_what_grows_is_exact_and_its_times_are_those_of_the_last_piece(
+    mount: Mount, thread: Path, answer: Answer, directory: str
+) -> None:
+    path = shown(mount, directory, thread)
+    before = path.stat()
     for piece in ("# User\n#", "# \x1b", "ü" * 5000):
         answer.append(piece)
-        for directory in ("transcripts", "answers"):
-            path = shown(mount, directory, thread)
-            assert path.stat().st_size == len(path.read_bytes())
+        now = path.stat()
+        assert now.st_mtime_ns > before.st_mtime_ns
+        assert now.st_ctime_ns > before.st_ctime_ns
+        assert now.st_size == len(path.read_bytes())
+        before = now
+    finish(answer)
+    assert path.stat().st_mtime_ns >= before.st_mtime_ns
 
 
 def test_copies_of_what_grows_are_whole(mount: Mount, thread: Path, answer: Answer, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def test_the_top_is_what_the_readme_says(mount: Mount) -> None:
     assert sorted(os.listdir(mount.root)) == [
         ".threadfs",
         "README.md",
+        "answers",
         "drafts",
         "runs",
         "threads",

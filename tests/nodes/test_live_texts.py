@@ -113,6 +113,20 @@ def test_what_is_said_meanwhile_stands_before_the_answer_for_who_opens_it_and_af
     assert transcript(programs).count("Because.") == whole(reader).count("Because.") == 1
 
 
+def test_it_is_so_also_if_nobody_looks_before_the_answer_has_ended(
+    programs: Programs, answering: Answering
+) -> None:
+    ask(programs)
+    answer = answering.claim()
+    answer.append("Because")
+    reader, node = opened(programs), at(programs, "transcripts")
+    programs.write("threads/T/say", b"Hurry!")
+    finish(answer)
+    assert whole(reader).index("Because") < whole(reader).index("Hurry!")
+    assert at(programs, "transcripts") != node
+    assert transcript(programs).index("Hurry!") < transcript(programs).index("Because")
+
+
 def test_an_attempt_that_is_handed_back_is_told_to_who_has_read_it_and_to_nobody_else(
     programs: Programs, answering: Answering
 ) -> None:
@@ -236,6 +250,26 @@ def test_a_message_whose_text_is_not_what_was_shown_is_shown_whole(
     assert whole(reader).endswith("Indeed.\n")
     assert at(programs, "transcripts") != node
     assert "Because" not in transcript(programs)
+
+
+def test_a_message_with_another_time_than_was_shown_has_it_for_who_opens_it(
+    programs: Programs, answering: Answering
+) -> None:
+    ask(programs)
+    answer = answering.claim()
+    answer.append("Becau")
+    reader, node = opened(programs), at(programs, "transcripts")
+    message = {
+        "id": answer.message_id,
+        "role": "assistant",
+        "content": "Because",
+        "run_id": answer.run.id,
+        "created_at": 1,
+    }
+    programs.write("threads/T/messages.jsonl", json.dumps(message).encode() + b"\n", append=True)
+    assert whole(reader).endswith("Because\n")
+    assert at(programs, "transcripts") != node
+    assert "## Assistant, 1970-01-01 00:00:01 UTC\n\nBecause\n" in transcript(programs)
 
 
 # ── The newest answer ───────────────────────────────────────────────────────────────────────────────────

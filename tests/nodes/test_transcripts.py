@@ -81,6 +81,34 @@ def test_a_run_that_got_the_name_of_one_that_has_ended_has_not(programs: Program
     assert programs.read("transcripts/T.md") == b"# T\n"
 
 
+def test_of_a_run_that_ends_anew_or_goes_only_the_last_end_shows_to_who_opens_it(programs: Programs) -> None:
+    programs.mkdir("threads/T/runs/R")
+    programs.write("threads/T/runs/R/status", b"completed\n")
+    reader, first = opened(programs), programs.at("transcripts/T.md")
+    programs.write("threads/T/runs/R/cancel", b"force")
+    assert reader.read(0, 1000).endswith(b"> Run `R` completed\n\n> Run `R` cancelled\n")
+    assert programs.read("transcripts/T.md") == b"# T\n\n> Run `R` cancelled\n"
+    second = programs.at("transcripts/T.md")
+    programs.remove_all("threads/T/runs/R")
+    assert programs.read("transcripts/T.md") == b"# T\n"
+    assert len({first, second, programs.at("transcripts/T.md")}) == 3
+
+
+def test_a_message_in_the_second_in_which_a_run_has_ended_stands_before_that_end_for_who_opens_it(
+    programs: Programs,
+) -> None:
+    programs.mkdir("threads/T/runs/R")
+    document = {"id": "R", "status": "completed", "created_at": 1, "completed_at": 2, "model": ""}
+    programs.write("threads/T/runs/R/status", json.dumps(document).encode())
+    reader = opened(programs)
+    line = {"role": "user", "content": "hello", "created_at": 2}
+    programs.write("threads/T/messages.jsonl", json.dumps(line).encode() + b"\n", append=True)
+    assert reader.read(0, 1000).endswith(
+        b"> Run `R` completed\n\n## User, 1970-01-01 00:00:02 UTC\n\nhello\n"
+    )
+    assert programs.read("transcripts/T.md").endswith(b"\n\nhello\n\n> Run `R` completed\n")
+
+
 def test_an_open_transcript_stays_that_of_its_thread_when_that_is_made_anew(programs: Programs) -> None:
     programs.write("threads/T/say", b"before")
     node, reader = programs.at("transcripts/T.md"), opened(programs)

@@ -75,19 +75,19 @@ class NewestAnswer(GrowingText):
         stream = AnswerStream(answer, self._place.end)
         if first := next(stream.more(store), ""):
             self._shown_id, self._stream = answer.message_id, stream
-            self._write(self._printed.add(first))
-            self._grow(stream, store)
+            self._grow(self._printed.add(first))
+            self._go_on(stream, store)
 
-    def _grow(self, stream: AnswerStream, store: Store) -> None:
+    def _go_on(self, stream: AnswerStream, store: Store) -> None:
         for piece in stream.more(store):
-            self._write(self._printed.add(piece))
+            self._grow(self._printed.add(piece))
 
     def _follow(
         self, stream: AnswerStream, store: Store, log: LogReader, growing: list[GrowingAnswer]
     ) -> None:
         message = stream.message_in(log)
         if message is None and any(other.message_id == self._shown_id for other in growing):
-            self._grow(stream, store)
+            self._go_on(stream, store)
             return
         text, seen = _text(message) if message else "", self._written(0).decode()
         if text.startswith(seen):

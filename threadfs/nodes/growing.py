@@ -9,6 +9,7 @@ from then on is rendered anew, and ``tail -F`` follows. Readers of the earlier e
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -37,6 +38,8 @@ class GrowingText:
         self.is_current = True
         self.is_rendered = False
         self.size_bytes = 0
+        # When a piece of an answer was last added, which no time in the store tells; 0: never.
+        self.grown_ns = 0
         self._lock = threading.Lock()
         self._text = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - lives as long as this
 
@@ -55,6 +58,11 @@ class GrowingText:
         self._text.seek(self.size_bytes)
         self._text.write(data)
         self.size_bytes += len(data)
+
+    def _grow(self, piece: str) -> None:
+        """Writes a piece of an answer."""
+        self._write(piece)
+        self.grown_ns = time.time_ns()
 
     def _written(self, offset: int) -> bytes:
         """All that was written from *offset* on."""
@@ -167,7 +175,7 @@ class ThreadTexts(ListDirectory):
 
 @dataclass(frozen=True, slots=True)
 class ThreadText(PathNode):
-    """An edition of the text of a thread. Its time is that of the last change in the thread."""
+    """An edition of the text of a thread. Its time is that of the last change in the thread or the text."""
 
     is_slow: ClassVar[bool] = True
     has_cheap_attributes: ClassVar[bool] = False
@@ -186,7 +194,12 @@ class ThreadText(PathNode):
 
     def attributes_of(self, text: GrowingText) -> Attributes:
         modified_ns, changed_ns = self.store.thread_times(self.thread_id)
-        return regular(0o444, text.size_bytes, modified_ns, changed_ns=changed_ns)
+        return regular(
+            0o444,
+            text.size_bytes,
+            max(modified_ns, text.grown_ns),
+            changed_ns=max(changed_ns, text.grown_ns),
+        )
 
     def open_for_reading(self) -> Reader:
         return _TextReader(self)

@@ -187,12 +187,12 @@ class Transcript(GrowingText):
             if first:
                 heading = markdown.heading(MessageRole.assistant, run.started_at or run.created_at)
                 self._answer = shown = _ShownAnswer(stream, heading, self.size_bytes)
-                self._write(heading + shown.contained.add(first))
-                self._grow(shown, store)
+                self._grow(heading + shown.contained.add(first))
+                self._go_on(shown, store)
 
-    def _grow(self, shown: _ShownAnswer, store: Store) -> None:
+    def _go_on(self, shown: _ShownAnswer, store: Store) -> None:
         for piece in shown.stream.more(store):
-            self._write(shown.contained.add(piece))
+            self._grow(shown.contained.add(piece))
 
     def _has_ended(
         self, shown: _ShownAnswer, store: Store, log: LogReader, answers: list[GrowingAnswer]
@@ -203,7 +203,7 @@ class Transcript(GrowingText):
         if message is not None:
             self._complete(shown, message)
         elif any(other.message_id == answer.message_id for other in answers):
-            self._grow(shown, store)
+            self._go_on(shown, store)
             growing = {other.run_id for other in answers}
             if (
                 shown.stream.is_overtaken

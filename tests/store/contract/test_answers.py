@@ -300,6 +300,16 @@ def test_a_run_that_calls_tools_waits_for_their_outputs(store: Store) -> None:
     assert step["step_details"]["tool_calls"] == [call.fields() for call in CALLS]
 
 
+def test_calls_of_a_run_that_was_cancelled_meanwhile_are_dropped(store: Store) -> None:
+    answer = claimed(store)
+    answer.append("Let me look.")
+    store.cancel_run("T", "R")
+    assert answer.finish(WITH_CALLS).status is RunStatus.cancelled
+    assert texts(store)[-1] == "Let me look."
+    assert [step["status"] for step in steps_of(store)] == ["cancelled"]
+    assert "required_action" not in run_of(store)
+
+
 def test_text_beside_calls_is_a_message_with_a_step_of_its_own(store: Store) -> None:
     answer = claimed(store)
     answer.append("Let me look.")
