@@ -175,10 +175,13 @@ def set_tool_output(thread: HeldThread, run_id: str, call_id: str, output: str) 
     run = thread.run(run_id)
     if run.status is not RunStatus.requires_action:
         raise StatusChanged(run_id, RunStatus.requires_action, run.status)
-    calls = [(step, call) for step in thread.steps(run_id) for call in calls_of(step) if call.id == call_id]
-    step = next((step for step, call in calls if step.status is RunStepStatus.in_progress), None)
-    if step is None or any(call.output is not None for _, call in calls):
-        raise OutputIsSet(call_id) if calls else ToolCallNotFound(call_id)
+    # An endpoint may give the same id again in a later round.
+    calling = [(step, call) for step in _calling(thread, run_id) for call in calls_of(step)]
+    step = next((step for step, call in calling if call.id == call_id), None)
+    if step is None:
+        raise ToolCallNotFound(call_id)
+    if all(call.output is not None for _, call in calling if call.id == call_id):
+        raise OutputIsSet(call_id)
     thread.change_step(run_id, step, lambda stored: attempts.with_output(stored, call_id, output))
     return queue_with_outputs(thread, run_id) or run
 

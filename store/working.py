@@ -101,7 +101,7 @@ class Answer(Protocol):
     has not ended is handed back.
     """
 
-    # The run as claimed: in progress, with ``worker`` and ``tries``.
+    # The run as claimed: in progress, with ``worker``, ``attempt`` (the step) and ``tries``.
     run: Run
     message_id: str
     # The step of this attempt, ``in_progress`` since the claim.

@@ -78,10 +78,15 @@ class OwnLock:
         except (BlockingIOError, FileNotFoundError):
             pass
         except BaseException:
-            self.close()
+            self._remove()
+            os.close(self._file)
             raise
         os.close(self._file)
         return False
+
+    def _remove(self) -> None:
+        with suppress(OSError):
+            self._calls.remove(self._directory, self.worker)
 
     def write(self, state: WorkerState, answers: list[GrowingAnswer]) -> None:
         """Tells about the worker, in place, so that others hardly see half of it. Not synced."""
@@ -97,8 +102,7 @@ class OwnLock:
     def close(self, *, keeps_file: bool = False) -> None:
         """With *keeps_file*, others find there what the worker left."""
         if not keeps_file:
-            with suppress(OSError):
-                self._calls.remove(self._directory, self.worker)
+            self._remove()
         os.close(self._file)
         os.close(self._directory)
 

@@ -115,6 +115,13 @@ def test_a_run_whose_command_says_nothing_fails_with_its_exit_status(mount: Moun
     assert document(made / "status")["last_error"]["message"] == "it ended with exit status 3"
 
 
+def test_a_thread_that_has_a_run_in_progress_is_left_alone(mount: Mount, only: Path) -> None:
+    busy, queued = start(only), start(only)
+    (busy / "status").write_text("in_progress")
+    works(mount, "echo", "4")
+    assert (status(busy), status(queued)) == ("in_progress", "queued")
+
+
 def test_nothing_is_said_by_a_command_that_printed_nothing(mount: Mount, only: Path) -> None:
     made = new_run(only)
     works(mount, "true")

@@ -438,6 +438,17 @@ def test_a_worker_whose_new_lock_file_is_taken_for_that_of_a_dead_one_begins_aga
         assert not worker_locks.lives(store.root, calls.created[0])
 
 
+def test_a_file_system_without_locks_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    store = ThreadStore(tmp_path)
+    monkeypatch.setattr("store.disk.worker_locks.fcntl.fcntl", refused)
+    with pytest.raises(StorageFailed, match="locks"):
+        store.register_worker(STATE)
+    assert os.listdir(tmp_path / WORKERS) == []
+
+
 def test_whatever_lies_among_the_lock_files_is_left_alone(tmp_path: Path) -> None:
     store = ThreadStore(tmp_path)
     with store.register_worker(STATE) as worker:

@@ -11,9 +11,11 @@ import pytest
 
 from store import RunStatus, Store
 from tests.cli.conftest import Result, fails, threadfs
-from tests.work.running import answers, ask
+from tests.work.running import all_answered, answers, ask, settings
 from tests.work.scripted import ScriptedEndpoint
 from threadfs.cli import main
+from threadfs.work.endpoint import base_url
+from threadfs.work.keys import key_for
 
 # Nothing listens there, and nothing is asked.
 UNUSED = "http://127.0.0.1:9/v1"
@@ -122,20 +124,17 @@ def test_an_endpoint_that_does_not_list_its_models_works_with_a_given_one(
     endpoint.first = [lambda exchange: exchange.refuses(400), lambda exchange: exchange.refuses(400)]
     refuses(2, endpoint.url, "say which with --model NAME")
     ask(store)
-    assert works(place, endpoint.url, "--model", "m").returncode == 0
+    all_answered(place, endpoint.url, settings(once=True, model="m"))
     assert answers(store) == ["four"]
 
 
 def test_an_endpoint_that_wants_a_key_is_waited_for_and_the_run_stays(
-    store: Store, place: Path, endpoint: ScriptedEndpoint
+    store: Store, place: Path, endpoint: ScriptedEndpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     endpoint.models = lambda exchange: exchange.refuses(401)
     run = ask(store)
-    result = works(place, endpoint.url, "--patience", "1s")
-    assert result.returncode == 1
-    first, *_, last = result.stderr.splitlines()
-    assert "waiting: the endpoint wants a key (--key-file FILE)" in first
-    assert "threads with runs that stay queued: 1" in last
+    assert all_answered(place, endpoint.url, settings(once=True, patience_s=0.2)) is False
+    assert "waiting: the endpoint wants a key (--key-file FILE)" in caplog.text
     assert store.get_run("t", run.id).status is RunStatus.queued
 
 
@@ -167,13 +166,11 @@ def test_a_key_never_goes_over_the_network_unencrypted(
     assert "sk-secret" not in told
 
 
-def test_the_key_of_openai_goes_to_no_other_endpoint(
-    store: Store, place: Path, endpoint: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
-    ask(store)
-    assert works(place, endpoint.url).returncode == 0
-    assert "authorization" not in endpoint.exchange().headers
+def test_the_key_of_openai_goes_to_no_other_endpoint() -> None:
+    environment = {"OPENAI_API_KEY": "sk-openai"}
+    for url in ("http://127.0.0.1:1/v1", "https://api.openai.com.example/v1", "http://api.openai.com/v1"):
+        assert key_for(base_url(url), None, environment) is None
+    assert key_for(base_url("https://api.openai.com/v1"), None, environment) == "sk-openai"
 
 
 # ── Other arguments ─────────────────────────────────────────────────────────────────────────────────────

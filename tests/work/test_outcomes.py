@@ -24,6 +24,7 @@ from tests.work.running import (
     working,
 )
 from tests.work.scripted import Exchange, Script, ScriptedEndpoint
+from threadfs.work import conversations
 from threadfs.work.endpoint import Limits
 
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
@@ -197,6 +198,37 @@ def test_a_run_that_is_one_request_too_many_four_times_fails(
     run = answered(store, place, endpoint)
     assert error_of(run) == ("rate_limit_exceeded", "the endpoint has had too many requests (429): slow down")
     assert len(endpoint.exchanges) == 4
+
+
+def test_an_endpoint_that_has_gone_to_another_place_is_waited_for(
+    store: Store, place: Path, endpoint: ScriptedEndpoint
+) -> None:
+    def gone(exchange: Exchange) -> None:
+        endpoint.models = lambda exchange: exchange.refuses(404)
+        exchange.refuses(404)
+
+    endpoint.script = gone
+    run = ask(store)
+    with working(place, endpoint.url):
+        [worker] = wait_until(lambda: [one for one in store.workers() if one.state.state != "ready"])
+        assert f"there is no endpoint at {endpoint.url} any more" in worker.state.state
+        endpoint.script = lambda exchange: exchange.says("four")
+        endpoint.has("small")
+        assert ended(store, run).status is RunStatus.completed
+
+
+def test_a_conversation_that_no_endpoint_could_take_is_not_sent(
+    store: Store, place: Path, endpoint: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversations, "MAX_BYTES", 1000)
+    ask(store, "x" * 600)
+    all_answered(place, endpoint.url)
+    run = ask(store, "x" * 600)
+    cut = ask(store, "x" * 600, truncation_strategy={"type": "last_messages", "last_messages": 1})
+    all_answered(place, endpoint.url)
+    assert error_of(store.get_run("t", run.id))[0] == "invalid_prompt"
+    assert store.get_run("t", cut.id).status is RunStatus.completed
+    assert [len(exchange.messages) for exchange in endpoint.exchanges] == [1, 1]
 
 
 # ── An endpoint that fails ──────────────────────────────────────────────────────────────────────────────

@@ -163,6 +163,9 @@ class Answering:
             "stream_options": {"include_usage": True},
             **{name: given[name] for name in _PASSED_ON if given.get(name) is not None},
         }
+        if "max_completion_tokens" in request and not self._means.endpoint.is_of_openai:
+            # ollama and LM Studio pass over the newer name without a word.
+            request["max_tokens"] = request["max_completion_tokens"]
         made = json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
         if len(made) > MAX_BYTES:
             raise too_long()
@@ -209,7 +212,7 @@ class Answering:
     def _follow(self) -> bool:
         """Whether changes of the run will be reported."""
         try:
-            return all([self._means.watch.follow(key) for key in self._followed])
+            return all(self._means.watch.follow(key) for key in self._followed)
         except StoreError:
             return False
 

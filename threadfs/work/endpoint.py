@@ -36,6 +36,7 @@ _MAX_MODELS_BYTES = 8 << 20
 _ERROR_S, _END_S = 5.0, 0.25
 # How long a small request may go without an answer.
 _BRIEF_S = 10.0
+_OF_OPENAI = (".openai.com", ".openai.azure.com")
 _EVENTS = "text/event-stream"
 _JSON = "application/json"
 
@@ -103,6 +104,11 @@ class Endpoint:
 
     async def __aexit__(self, *error: object) -> None:
         await self._client.aclose()
+
+    @property
+    def is_of_openai(self) -> bool:
+        """Whether the endpoint refuses requests with names that OpenAI has given up."""
+        return f".{self.url.host}".endswith(_OF_OPENAI)
 
     async def models(self) -> list[str]:
         """The ids of the models that the endpoint has.

@@ -35,7 +35,7 @@ class Settings:
     checks_s: float = 0.15
     store_pause_s: float = 1.0
     old_s: float = _DAY_S
-    stops_s: float = 0.8
+    stops_s: float = 0.5
 
     def wants(self, model: str) -> bool:
         """Whether runs of *model* are claimed."""

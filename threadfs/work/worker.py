@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from math import inf
 
 import trio
@@ -17,30 +16,25 @@ import trio
 from store import (
     Change,
     DocumentKey,
-    NotFound,
     Part,
     RunStatus,
-    StatusChanged,
     StorageFailed,
     Store,
     StoreError,
     Watch,
 )
-from store.errors import RunWaits
 from store.names import WORKERS
-from store.working import Answer, Outcome, Registration, WorkerState
+from store.working import Outcome, Registration, WorkerState
 from threadfs.work import outcomes
 from threadfs.work.answering import Answering, Means
 from threadfs.work.availability import Availability, WrongEndpoint
+from threadfs.work.claims import Claims
 from threadfs.work.endpoint import Endpoint
-from threadfs.work.queue import Queue, QueuedRun
 from threadfs.work.settings import Settings
 
 log = logging.getLogger("threadfs")
 
 _MAX_NOTES = 20
-# How often another run of a thread may turn out to go first, while others claim runs as well.
-_MAX_TURNS = 10
 # Changes that may put a run into the queue, or end one.
 _OF_RUNS = (Part.THREADS, Part.RUNS, Part.DOCUMENT, Part.EVERYTHING)
 
@@ -67,20 +61,12 @@ class Worker:
         self._endpoint = endpoint
         self._settings = settings
         self._availability = Availability(endpoint, settings, self._endpoint_changed)
-        self._queue = Queue(store, settings, lambda: self._availability.model)
+        self._claims = Claims(store, settings, lambda: self._availability.model)
         self._answering: dict[DocumentKey, Answering] = {}
-        # Why the next run of a thread has to wait, until something changes in the thread.
-        self._waiting: dict[str, str] = {}
         # The runs that were handed back because of the endpoint.
         self._handed_back: set[DocumentKey] = set()
         self._may_claim, self._may_have_died, self._state_changed = trio.Event(), trio.Event(), trio.Event()
-        # What was told last: how many old runs are left, and why the store refuses.
-        self._old = 0
-        self._refusal = ""
         self._wrong: WrongEndpoint | None = None
-        # Whether the store refused something that is to be tried again, and since when.
-        self._is_refused = False
-        self._refused_since_s = 0.0
 
     async def work(self) -> None:
         """See `work`."""
@@ -133,15 +119,11 @@ class Worker:
 
     def _heard(self, change: Change) -> None:
         if change.part is not Part.WORKERS:
-            if change.run_id:
-                self._queue.changed(change.thread_id, change.run_id)
-            self._waiting.pop(change.thread_id, None)
+            self._claims.heard(change)
             for key, answering in self._answering.items():
                 if change.part is Part.EVERYTHING or key.thread_id == change.thread_id:
                     answering.look_again()
             self._may_claim.set()
-        if change.part is Part.EVERYTHING:
-            self._waiting.clear()
         if change.part in (Part.WORKERS, Part.EVERYTHING):
             self._may_have_died.set()
 
@@ -168,8 +150,8 @@ class Worker:
         self._state_changed.set()
 
     def _state(self) -> WorkerState:
-        notes = sorted(filter(None, self._waiting.values()))[:_MAX_NOTES]
-        return WorkerState(self._endpoint.host, self._settings.jobs, self._availability.state, tuple(notes))
+        notes = tuple(self._claims.notes()[:_MAX_NOTES])
+        return WorkerState(self._endpoint.host, self._settings.jobs, self._availability.state, notes)
 
     async def _show_state(self, registration: Registration) -> None:
         shown = self._state()
@@ -187,8 +169,7 @@ class Worker:
         """Returns when no run is left, if that is wanted."""
         while True:
             self._may_claim = trio.Event()
-            self._is_refused = False
-            is_reported = await self._look(means.watch)
+            is_reported = await self._claims.look(means.watch)
             if self._availability.is_ready:
                 await self._claim_those_next(means, registration, nursery)
             elif self._availability.is_out_of_patience:
@@ -196,79 +177,25 @@ class Worker:
             if self._settings.once and self._is_done():
                 return
             self._state_changed.set()
-            is_complete = is_reported and not self._is_refused
+            is_complete = is_reported and not self._claims.is_refused
             with trio.move_on_after(inf if is_complete else self._settings.compares_s) as until_compared:
                 await self._may_claim.wait()
             if until_compared.cancelled_caught:
-                self._waiting.clear()
+                self._claims.try_all_again()
 
-    async def _look(self, watch: Watch) -> bool:
-        """Looks at the queue. Whether each change of it will be reported."""
-        try:
-            is_reported = await trio.to_thread.run_sync(self._store.follow_all_runs, watch)
-            await trio.to_thread.run_sync(self._queue.look)
-        except StorageFailed as error:
-            self._tell_refused(error)
-            return False
-        if (old := self._queue.old()) > self._old:
-            log.warning("runs that were queued over a day ago, and are left: %d (see --backlog)", old)
-        self._old = old
-        return is_reported
-
-    def _tell_refused(self, error: StoreError) -> None:
-        if str(error) != self._refusal:
-            log.warning("%s", error)
-            self._refused_since_s = trio.current_time()
-        self._refusal = str(error)
-        self._is_refused = True
-
-    def _claimable(self) -> list[QueuedRun]:
-        busy = {key.thread_id for key in self._answering}
-        return [
-            run
-            for run in self._queue.next_of_each_thread()
-            if run.thread_id not in busy and run.thread_id not in self._waiting
-        ]
+    def _busy(self) -> set[str]:
+        return {key.thread_id for key in self._answering}
 
     async def _claim_those_next(
         self, means: Means, registration: Registration, nursery: trio.Nursery
     ) -> None:
-        for run in self._claimable():
+        for run in self._claims.next(self._busy()):
             if len(self._answering) >= self._settings.jobs or not self._availability.is_ready:
                 return
-            if answer := await self._claim(registration, run):
+            if answer := await self._claims.claim(registration, run):
                 answering = Answering(means, answer)
                 self._answering[answering.key] = answering
                 nursery.start_soon(self._answer, answering)
-
-    async def _claim(self, registration: Registration, run: QueuedRun) -> Answer | None:
-        """Claims a run, or the one in its thread that goes first, if it is still there and its turn."""
-        thread_id = run.thread_id
-        # Noted before, so that a change in the meantime is not missed.
-        self._waiting[thread_id] = ""
-        claim = partial(
-            registration.claim, thread_id, yields_to=lambda other: self._queue.wants(thread_id, other)
-        )
-        next_id = run.run_id
-        for _ in range(_MAX_TURNS):
-            try:
-                answer = await trio.to_thread.run_sync(claim, next_id)
-            except RunWaits as error:
-                if error.status == RunStatus.queued:
-                    next_id = error.other_id  # The store knows better which one is older.
-                    continue
-                if thread_id in self._waiting:
-                    self._waiting[thread_id] = _why(error)
-            except (StatusChanged, NotFound):
-                pass  # Somebody was faster.
-            except StoreError as error:
-                self._tell_refused(error)
-            else:
-                self._waiting.pop(thread_id, None)
-                self._refusal = ""
-                return answer
-            return None
-        return None
 
     async def _answer(self, answering: Answering) -> None:
         try:
@@ -303,13 +230,14 @@ class Worker:
         """Whether nothing is left to be answered, or there is nobody to ask."""
         if self._answering:
             return False
-        if self._is_refused:
-            is_over = trio.current_time() - self._refused_since_s >= self._settings.patience_s
+        left = self._claims.next(())
+        if self._claims.is_refused:
+            is_over = self._claims.refused_for_s >= self._settings.patience_s
             self.any_failed |= is_over
             return is_over
         if self._availability.is_ready or not self._availability.is_out_of_patience:
-            return not self._claimable()
-        if left := self._claimable():
+            return not left
+        if left:
             log.warning("threads with runs that stay queued: %d; %s", len(left), self._availability.state)
             self.any_failed = True
         return True
@@ -318,12 +246,3 @@ class Worker:
 def _fail(registration: Registration, thread_id: str, run_id: str, outcome: Outcome) -> None:
     with registration.claim(thread_id, run_id) as answer:
         answer.finish(outcome)
-
-
-def _why(waits: RunWaits) -> str:
-    """Why a run waits, if that is not because of a worker that will end it."""
-    if waits.status == RunStatus.requires_action:
-        return f"{waits.run_id} waits for {waits.other_id}, which waits for the output of a tool"
-    if waits.worker is None and waits.status != RunStatus.queued:
-        return f"{waits.run_id} waits for {waits.other_id}, another program's: threadfs expire"
-    return ""

@@ -8,8 +8,10 @@ from threading import Barrier
 import pytest
 
 from store import OutputIsSet, RunNotFound, RunStatus, StatusChanged, Store, StoreError, ToolCallNotFound
+from store.tools import calls_of
+from store.working import Outcome
 from tests.store.conftest import MakeStore, make_run
-from tests.store.contract.working import WITH_CALLS, claimed, steps_of
+from tests.store.contract.working import CALLS, STATE, WITH_CALLS, claimed, steps_of
 
 
 def test_an_output_is_set_once(store: Store) -> None:
@@ -19,6 +21,17 @@ def test_an_output_is_set_once(store: Store) -> None:
         store.set_tool_output("T", "R", "call_1", "rain")
     (step,) = steps_of(store)
     assert [call["function"]["output"] for call in step["step_details"]["tool_calls"]] == ["", None]
+
+
+def test_a_call_of_a_later_round_may_have_the_id_of_an_earlier_one(store: Store) -> None:
+    worker = store.register_worker(STATE)
+    answer = claimed(store, worker)
+    for output in ("rain", "snow"):
+        answer.finish(Outcome(RunStatus.requires_action, tool_calls=CALLS[:1]))
+        assert store.set_tool_output("T", "R", CALLS[0].id, output).status is RunStatus.queued
+        answer = worker.claim("T", "R")
+    outputs = [call.output for step in store.list_steps("T", "R") for call in calls_of(step)]
+    assert sorted(filter(None, outputs)) == ["rain", "snow"]
 
 
 def test_of_two_programs_that_set_an_output_at_once_one_succeeds(make_store: MakeStore) -> None:
