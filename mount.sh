@@ -15,8 +15,8 @@ is a STORE that is given with a directory that is there (./new, not new), or wit
           (default: ~/.local/share/threadfs, a store of your own that starts with one small conversation)
   MNT     where they appear as files (default: ~/threadfs, or ~/threads where ~/threadfs is this checkout)
 
-./mount.sh COMMAND ... is threadfs COMMAND ...: list, umount, fsck, export, import, prune, expire, wait. (unmount is
-umount, and ./mount.sh mount ... is ./mount.sh ...) Options go to threadfs, for example --read-only, --create,
+./mount.sh COMMAND ... is threadfs COMMAND ...: list, umount, work, ask, follow, next, wait, fsck, export, import, prune,
+expire. (unmount is umount, and ./mount.sh mount ... is ./mount.sh ...) Options go to threadfs, for example --read-only, --create,
 --log FILE, --allow-other, --foreground, -o OPTS, --version.
 
   ./mount.sh
@@ -52,7 +52,7 @@ make_own_store() {
 }
 
 case ${1-} in
-    list | umount | unmount | fsck | export | import | prune | expire | wait) # a store of that name is ./list
+    list | umount | unmount | work | ask | follow | next | wait | fsck | export | import | prune | expire) # a store of that name is ./list
         "$root/scripts/setup" run
         exec "$root/.venv/bin/threadfs" "$@"
         ;;
@@ -109,4 +109,4 @@ fi
 [[ ${places[0]} == /* || ! -e ${places[0]} ]] || places[0]=./${places[0]}
 [[ ${places[1]} == /* || ${places[1]} == *://* ]] || places[1]=./${places[1]}
 [[ ${places[0]} != -* ]] || options+=(--)
-exec "$root/.venv/bin/threadfs" "${options[@]}" "${places[@]}"
+THREADFS_COMMAND=$0 exec "$root/.venv/bin/threadfs" "${options[@]}" "${places[@]}"

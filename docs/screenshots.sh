@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
 # Takes the pictures in docs/screenshots/ anew: a file manager and a terminal, on a mount of the examples, or of what
-# was imported.
+# was imported; or a terminal in which a small model answers.
 #
 #   docs/screenshots.sh
 #   docs/screenshots.sh import
+#   docs/screenshots.sh work      # needs the tools for tests: scripts/setup dev
 #
-# On Debian it needs: adwaita-icon-theme dbus fonts-dejavu-core imagemagick jq shared-mime-info thunar xdotool
+# On Debian it needs: adwaita-icon-theme dbus fonts-dejavu-core imagemagick jq shared-mime-info thunar tmux xdotool
 # xterm xvfb. As root it shows a warning in Thunar's window, so run it as an ordinary user.
 set -euo pipefail
 
 root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
 mount=/tmp/household pictures=$root/docs/screenshots/ view=ThunarIconView
 [[ ${1-} != import ]] || mount=/tmp/conversations pictures+=import- view=ThunarDetailsView
-for program in Xvfb xdotool import jq thunar xterm dbus-run-session; do
+[[ ${1-} != work ]] || mount=/tmp/chats
+programs=(Xvfb xdotool import jq xterm)
+if [[ ${1-} == work ]]; then programs+=(tmux); else programs+=(thunar dbus-run-session); fi
+for program in "${programs[@]}"; do
     command -v "$program" >/dev/null || { echo "docs/screenshots.sh: $program is missing" >&2; exit 1; }
 done
 
@@ -20,6 +24,7 @@ mkdir -- "$mount"
 work=$(mktemp -d)
 pids=()
 cleanup() {
+    [[ ! -S $work/tmux ]] || tmux -S "$work/tmux" kill-server || true
     kill "${pids[@]}" 2>/dev/null || true
     wait 2>/dev/null || true
     fusermount3 -uzq -- "$mount" || true
@@ -51,6 +56,8 @@ if [[ ${1-} == import ]]; then
         cp -- "$root/tests/importing/fixtures/$source/export.zip" "$HOME/Downloads/${source/\//-}.zip"
     done
     shown=$mount/transcripts
+elif [[ ${1-} == work ]]; then
+    mkdir -- "$store"
 else
     cp -r -- "$root/examples/household" "$store"
 fi
@@ -70,6 +77,51 @@ still() {
         sleep 0.5
     done
 }
+
+# terminal COLUMNS ROWS COMMAND...: in the corner of the screen; its process is the last of $pids.
+terminal() {
+    xterm -geometry "$1x$2+0+0" -fa 'DejaVu Sans Mono' -fs 11 -bg '#1e1e2e' -fg '#e6e6e6' -b 12 -e "${@:3}" &
+    pids+=($!)
+    window=$(xdotool search --sync --onlyvisible --class xterm | tail -n 1)
+    xdotool windowfocus "$window" mousemove 899 559
+}
+
+# --- A terminal in which a model answers ----------------------------------------------------------------------
+
+if [[ ${1-} == work ]]; then
+    mkfifo -- "$work/stdin"
+    (cd -- "$root" && exec .venv/bin/python3 -m tests.work.model_server <"$work/stdin" >"$work/url" 2>/dev/null) &
+    pids+=($!)
+    exec 4>"$work/stdin" # The server ends with it.
+    until [[ -s $work/url ]]; do sleep 0.1; done
+
+    cat >"$work/bashrc" <<BASHRC
+PS1='\[\e[1;32m\]\w\[\e[0m\] $ '
+PATH=$root/.venv/bin:\$PATH
+BASHRC
+    tmux=(tmux -S "$work/tmux" -f /dev/null)
+    pane=(-c "$mount" bash --rcfile "$work/bashrc")
+    terminal 92 27 "${tmux[@]}" new-session "${pane[@]}"
+    until "${tmux[@]}" split-window -h -l 46 "${pane[@]}" 2>/dev/null; do sleep 0.1; done
+    "${tmux[@]}" split-window -v -t 0 -l 14 "${pane[@]}" \; set-option -g status off
+    # typed PANE COMMAND: when the pane shows a prompt; 0 and 1 are on the left, 2 is on the right.
+    typed() {
+        until "${tmux[@]}" capture-pane -p -t "$1" | grep . | tail -n 1 | grep -qF "$mount \$"; do sleep 0.1; done
+        "${tmux[@]}" send-keys -t "$1" -l -- "$2" \; send-keys -t "$1" Enter
+    }
+    typed 0 'mkdir threads/sea'
+    typed 1 "threadfs work . --endpoint $(<"$work/url")/v1"
+    until [[ -s $mount/.threadfs/workers && -d $mount/threads/sea ]]; do sleep 0.1; done
+    typed 2 'tail -n +1 -f transcripts/sea.md'
+    typed 0 'cut -f 2- .threadfs/workers'
+    typed 0 'echo "Write a short poem about the sea." > threads/sea/ask'
+    until (($(wc -l <"$mount/answers/sea.md") > 12)); do sleep 0.05; done
+    typed 0 'ls runs/in_progress'
+    sleep 0.2
+    import -window root "${pictures}answer.png"
+    mogrify -trim +repage -strip "${pictures}answer.png"
+    exit
+fi
 
 # --- A terminal -----------------------------------------------------------------------------------------------
 
@@ -108,11 +160,7 @@ cat >>"$work/session" <<SESSION
 printf '\e[1;32m$mount\e[0m $ '
 cat
 SESSION
-xterm -geometry 92x27+0+0 -fa 'DejaVu Sans Mono' -fs 11 -bg '#1e1e2e' -fg '#e6e6e6' -b 12 \
-    -e bash --norc -c "cd '$mount' && . '$work/session'" &
-pids+=($!)
-window=$(xdotool search --sync --onlyvisible --class xterm | tail -n 1)
-xdotool windowfocus "$window" mousemove 899 559
+terminal 92 27 bash --norc -c "cd '$mount' && . '$work/session'"
 still "${pictures}terminal.png"
 mogrify -trim +repage "${pictures}terminal.png"
 kill "${pids[-1]}"

@@ -63,7 +63,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     command = word if word in COMMANDS else ALIASES.get(word, "mount")
     if word in COMMANDS or word in ALIASES:
         del given[0]
-    parser = mount_parser(given) if command == "mount" else command_parser(command)
+    is_mount = command == "mount"
+    parser = mount_parser(given, is_named=word == command) if is_mount else command_parser(command)
     options = parser.parse_args(given)
     status: int = module_of(command).run(options)
     return status

@@ -37,7 +37,7 @@ def changes_of(parts: Parts, name: str, mask: int, *, has_document: bool) -> lis
     With *has_document*, a document that is moved into the directory is a new version of the one that was
     there, which is how a document is replaced; else a thread or run appears with it.
     """
-    if parts == (WORKERS,):
+    if parts == (WORKERS,) or (not parts and name == WORKERS):  # It comes with the first worker in it.
         return [Change(Part.WORKERS, WORKERS)]
     if name.startswith(ANSWER) and len(parts) == 3:
         return [Change(Part.ANSWER, parts[0], parts[2])]

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pytest
 
 from tests.cli.conftest import ROOT
 from tests.mount.conftest import EXAMPLES, Mount, start, stop
+from tests.mount.scripts import install_threadfs
 
 DOCS = ROOT / "docs"
 # How long nothing has changed in the stores of these sessions.
@@ -78,10 +78,7 @@ ALL = list(sessions())
 def test_a_session_in_the_documentation_is_true(
     session: Session, household_mount: Mount, tmp_path: Path
 ) -> None:
-    program = tmp_path / "bin" / "threadfs"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m threadfs.cli "$@"\n')
-    program.chmod(0o755)
+    install_threadfs(tmp_path / "bin")
     place = household_mount.root
     if "not connected" in session.section:
         household_mount.process.kill()
@@ -97,7 +94,7 @@ def test_a_session_in_the_documentation_is_true(
             **os.environ,
             "STORE": str(household_mount.store),
             "MNT": str(household_mount.root),
-            "PATH": f"{program.parent}:{os.environ['PATH']}",
+            "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -362,6 +362,7 @@ def test_a_mount_point_stands_for_the_store_that_it_shows(mounted: Mount, desk: 
         assert succeeds(threadfs("fsck", place)) == ""
         assert succeeds(threadfs("export", place)) == succeeds(threadfs("export", mounted.store))
         assert succeeds(threadfs("wait", place, f"{run_id}@{OSLO}")) == "completed\n"
+    fails(threadfs("ask", mounted.root, "none", "Hello"), 1, "no thread 'none'")
     succeeds(threadfs("import", mounted.root, given=threadfs("export", mounted.store).stdout))
     assert OSLO in succeeds(threadfs("prune", mounted.root, "--older-than", "0s", "--dry-run"))
     run = mounted.run("queued")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -206,6 +207,17 @@ def test_waiting_for_a_run_that_fails_ends_with_1_and_the_reason(household: Path
         said, reason = process.communicate(timeout=10)
     assert (process.returncode, said) == (1, "failed\n")
     assert reason == f"threadfs: run {RUNNING[1]!r} is failed: no GPU left\n"
+
+
+def test_waiting_for_a_run_that_is_incomplete_ends_with_1_and_why(household: Path) -> None:
+    run = household / OSLO / "runs" / "cut" / "status.json"
+    run.parent.mkdir()
+    fields = {"object": "thread.run", "created_at": 1, "thread_id": OSLO, "model": ""}
+    fields |= {"status": "incomplete", "incomplete_details": {"reason": "max_completion_tokens"}}
+    run.write_text(json.dumps({"id": "cut", **fields}))
+    result = threadfs("wait", household, f"cut@{OSLO}")
+    assert result.stdout == "incomplete\n"
+    fails(result, 1, "run 'cut' is incomplete: max_completion_tokens")
 
 
 def test_waiting_sees_what_a_program_writes_that_knows_nothing_of_us(household: Path) -> None:

@@ -163,6 +163,9 @@ WRONG = [
     ["fsck"],
     ["fsck", "--json=yes", "store"],
     ["export"],
+    ["ask", "store"],
+    ["follow", "store"],
+    ["next", "store", "thread"],
     ["wait", "store", "thread"],
     ["prune", "store"],
     ["prune", "store", "--older-than"],
@@ -193,6 +196,10 @@ def test_wrong_usage_is_one_line_and_status_2(tmp_path: Path, arguments: list[st
         ("--nope store mnt", "unrecognized arguments: --nope;"),
         ("bogus", "MNT is missing, and 'bogus' is no command;"),
         ("-f store", "MNT is missing, and 'store' is no command;"),
+        (".", "MNT is missing: give the directory"),
+        ("./new", "MNT is missing: give the directory"),
+        ("mount .", "MNT is missing: give the directory"),
+        ("mount bogus", "MNT is missing: give the directory"),
         ("--read-only", "required: STORE, MNT;"),
     ],
 )
@@ -252,10 +259,19 @@ def test_a_url_of_an_unknown_kind_is_no_directory_and_its_password_is_not_said(
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["fsck", "export", "prune", "expire", "wait"])
+ON_A_STORE = {
+    "prune": ["--older-than", "1d"],
+    "expire": ["--older-than", "1d"],
+    "wait": ["T", "R"],
+    "ask": ["T", "Hello"],
+    "follow": ["T"],
+    "next": [],
+}
+
+
+@pytest.mark.parametrize("name", [*ON_A_STORE, "fsck", "export"])
 def test_a_store_that_is_missing_is_a_failure_of_one_line_and_is_not_made(tmp_path: Path, name: str) -> None:
-    arguments = {"prune": ["--older-than", "1d"], "expire": ["--older-than", "1d"], "wait": ["T", "R"]}
-    result = threadfs(name, "none", *arguments.get(name, []), cwd=tmp_path)
+    result = threadfs(name, "none", *ON_A_STORE.get(name, []), cwd=tmp_path)
     fails(result, 1, "threadfs: none: No such file or directory")
     assert not os.listdir(tmp_path)
 

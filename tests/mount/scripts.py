@@ -6,12 +6,14 @@ import itertools
 import json
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from tests.mount.conftest import Mount
+from tests.mount.conftest import EXAMPLES, Mount
 
+ROOT = EXAMPLES.parent
 SHELLS = {"bash": ["bash", "-c"], "dash": ["dash", "-c"], "zsh": ["zsh", "-fc"]}
 _numbers = itertools.count(1)
 
@@ -28,6 +30,14 @@ def succeeds(script: str, cwd: Path, shell: str = "bash") -> str:
     result = run(script, cwd, shell)
     assert (result.returncode, result.stderr) == (0, ""), f"{shell}: {script}: {result}"
     return result.stdout
+
+
+def install_threadfs(directory: Path) -> None:
+    """Puts the command ``threadfs`` into a new *directory*, for the PATH of a script."""
+    directory.mkdir(parents=True)
+    program = directory / "threadfs"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m threadfs.cli "$@"\n')
+    program.chmod(0o755)
 
 
 def new_thread(mount: Mount) -> Path:

@@ -228,6 +228,8 @@ def make_checkout(root: Path, program: str) -> None:
         ("mount mount mnt", "./mount ./mnt"),
         ("unmount mnt", "unmount mnt"),
         ("umount --force mnt", "umount --force mnt"),
+        ("ask mnt idea Hello", "ask mnt idea Hello"),
+        ("work mnt --endpoint URL", "work mnt --endpoint URL"),
         ("unmuont mnt", "unmuont ./mnt"),
         ("--create new mnt", "--create new ./mnt"),
         ("./new mnt", "./new ./mnt"),

@@ -6,13 +6,14 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.mount.conftest import EXAMPLES
-
-ROOT = EXAMPLES.parent
+from tests.mount.scripts import ROOT, install_threadfs
 
 
 def _session(text: str) -> list[tuple[str, str]]:
@@ -33,13 +34,31 @@ def _pattern(output: str) -> str:
     return ".*".join(re.escape(part) for part in output.split("…"))
 
 
-def test_the_walk_in_the_readme_is_true(tmp_path: Path) -> None:
+@pytest.fixture
+def model_url() -> Iterator[str]:
+    """The address of a small model that answers."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.work.model_server"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+
+
+def test_the_walk_in_the_readme_is_true(tmp_path: Path, model_url: str) -> None:
     steps = _session((ROOT / "README.md").read_text())
     assert len(steps) > 20
     shutil.copytree(EXAMPLES / "household", tmp_path / "examples" / "household")
+    install_threadfs(tmp_path / ".venv" / "bin")
     script = "cd %s\n" % tmp_path  # noqa: UP031 - braces would clash
     for command, _ in steps:
         there = command.replace("/tmp/", f"{tmp_path}/").replace("./mount.sh", f"{ROOT}/mount.sh")
+        there = there.replace("http://127.0.0.1:8080", model_url)
         script += f"{there}\necho '<-->'\n"
     try:
         result = subprocess.run(

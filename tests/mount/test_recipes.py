@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.mount.conftest import EXAMPLES, Mount
-from tests.mount.scripts import contents, document, new_run, new_thread, succeeds, texts
+from tests.mount.scripts import contents, document, install_threadfs, new_run, new_thread, succeeds, texts
 
 RECIPES = EXAMPLES.parent / "docs" / "recipes.md"
 OSLO = "Trip to Oslo"
@@ -94,12 +94,18 @@ def test_stuck_runs_are_found_cancelled_and_given_back(mount: Mount) -> None:
     assert statuses == ["in_progress", "cancelled", "queued"]
 
 
-def test_a_thread_is_followed_by_people_and_programs(mount: Mount) -> None:
+def test_a_thread_is_followed_by_people_and_programs(mount: Mount, tmp_path: Path) -> None:
+    install_threadfs(tmp_path / "bin")
+    environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
     log = mount.path("threads", OSLO, "messages.jsonl")
     count = len(log.read_text().splitlines())
     for script in recipes("Follow a thread"):
         follower = subprocess.Popen(
-            ["setsid", "bash", "-c", script], cwd=mount.root, stdout=subprocess.PIPE, text=True
+            ["setsid", "bash", "-c", script],
+            cwd=mount.root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         try:
             assert follower.stdout is not None

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from store import DocumentKey, Run, RunStatus, Store, Thread, ThreadStore
-from tests.mount.conftest import EXAMPLES
+from store.working import Outcome, WorkerState
+from tests.mount.conftest import EXAMPLES, wait_until
 from tests.postgres.cluster import Cluster
 from tests.postgres.conftest import IMPATIENT, OpenStore
 from tests.postgres.proxy import Proxy
@@ -75,6 +76,34 @@ def test_wait_ends_when_another_program_ends_the_run(open_store: OpenStore, url:
         assert waiting.wait(20) == 0
     finally:
         waiting.kill()
+
+
+def test_an_answer_in_a_database_is_printed_as_it_comes_and_followed(open_store: OpenStore, url: str) -> None:
+    store = open_store()
+    make_thread(store)
+    asking, following = (
+        subprocess.Popen(
+            [sys.executable, "-m", "threadfs.cli", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        )
+        for words in (["ask", url, "T", "Where to?"], ["follow", url, "T"])
+    )
+    with asking, following, store.register_worker(WorkerState("localhost:1")) as worker:
+        try:
+            wait_until(lambda: bool(store.list_run_ids("T")))
+            with worker.claim("T", store.list_run_ids("T")[0]) as answer:
+                answer.append("To the sea,\n")
+                for process in (asking, following):
+                    assert process.stdout is not None
+                    assert b"To the sea,\n" in iter(process.stdout.readline, b"")
+                answer.append("where it is cool.")
+                answer.finish(Outcome(RunStatus.completed))
+            assert asking.communicate(timeout=20)[0] == b"where it is cool.\n"
+            assert asking.returncode == 0
+            assert following.stdout is not None
+            assert b"where it is cool.\n" in iter(following.stdout.readline, b"")
+        finally:
+            asking.kill()
+            following.kill()
 
 
 def test_prune_deletes_what_is_old(open_store: OpenStore, url: str) -> None:

@@ -7,7 +7,7 @@ from inotify_simple import flags
 
 from store.api import DocumentKey
 from store.changes import Change, Part
-from store.disk.layout import Parts
+from store.disk.layout import WORKERS, Parts
 from store.disk.meanings import changes_of, directory_of, document_in, key_of, list_in
 
 STORE, THREAD, RUNS, RUN, STEPS = (), ("t",), ("t", "runs"), ("t", "runs", "r"), ("t", "runs", "r", "steps")
@@ -34,6 +34,11 @@ def test_a_name_that_comes_into_a_list_or_goes_changes_the_list(
     parts: Parts, name: str, change: Change, mask: int
 ) -> None:
     assert change in meaning(parts, name, mask)
+
+
+@pytest.mark.parametrize(("parts", "name"), [(STORE, WORKERS), ((WORKERS,), "worker_1")])
+def test_the_first_worker_comes_with_the_directory_of_workers(parts: Parts, name: str) -> None:
+    assert meaning(parts, name, flags.CREATE) == [Change(Part.WORKERS, WORKERS)]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ def main() -> None:
     params = CommonParams()
     params.model.path = str(Path(package.origin).with_name(_MODEL))
     params.model_alias = {"smollm2"}
+    params.sampling.temp = 0.0  # The same answer each time, if a request says nothing else.
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     # A small context and small steps: an overflow is quick, and a cancel is heard during a long prompt.

@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 COMMANDS = {
     "list": "show all mounts, also those of killed processes",
     "umount": "unmount, and wait until the mount is gone",
+    "work": "answer queued runs through an endpoint for chat completions",
+    "ask": "ask in a thread, and print the answer as it comes",
+    "follow": "print a transcript as it grows",
+    "next": "wait for a queued run, and claim it",
+    "wait": "wait until a run has ended",
     "fsck": "check every document, line and reference of a store",
     "export": "write threads as OpenAI objects, JSON Lines",
     "import": "bring conversations in: exports of ChatGPT, Claude.ai and others",
     "prune": "delete threads or runs that have not changed for some time",
     "expire": "expire abandoned runs",
-    "wait": "wait until a run has ended",
-    "work": "answer queued runs through an endpoint for chat completions",
 }
 # `mount` may be left out; `unmount` is a common slip for umount.
 ALIASES = {"mount": "mount", "unmount": "umount"}

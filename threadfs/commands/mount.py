@@ -98,7 +98,8 @@ def _mount_options(text: str) -> dict[str, str]:
 
 def run(options: argparse.Namespace) -> int:
     from threadfs import stores
-    from threadfs.commands import background, logs
+    from threadfs.commands import background, logs, progress
+    from threadfs.commands.local_endpoints import how_to_get_answers
     from threadfs.mounting.place import MountFailed, check_apart, clear_dead, place_lock
     from threadfs.mounting.serving import Settings
 
@@ -148,6 +149,8 @@ def run(options: argparse.Namespace) -> int:
     except MountFailed as error:
         raise CommandFailed(str(error)) from None
     _welcome(shown, mountpoint, log_file)
+    if not settings.read_only and not _is_unattended(mount_options):
+        progress.say(f"  answers  {how_to_get_answers(mountpoint)}")
     return 0
 
 

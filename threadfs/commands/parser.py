@@ -104,9 +104,12 @@ def _add_general(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def mount_parser(given: Sequence[str]) -> Parser:
-    """The parser of ``threadfs STORE MNT``; its errors depend on the arguments *given*."""
-    parser = _add_mounting(_MountParser(given))
+def mount_parser(given: Sequence[str], *, is_named: bool = False) -> Parser:
+    """The parser of ``threadfs STORE MNT``, or (*is_named*) of ``threadfs mount STORE MNT``.
+
+    Its errors depend on the arguments *given* after that word.
+    """
+    parser = _add_mounting(_MountParser(given, is_named))
     module_of("mount").places(parser)
     return parser
 
@@ -120,9 +123,10 @@ def _add_mounting(parser: Parser) -> Parser:
 class _MountParser(Parser):
     """Parses a mount; its help and errors cover the commands as well."""
 
-    def __init__(self, given: Sequence[str]) -> None:
+    def __init__(self, given: Sequence[str], is_named: bool) -> None:
         super().__init__(prog="threadfs")
         self._given = given
+        self._is_named = is_named
 
     def format_help(self) -> str:
         return whole_parser().format_help()
@@ -139,6 +143,8 @@ class _MountParser(Parser):
             unknown = [word for word in rest if word.startswith("-")]
             if unknown and "--" not in rest:
                 message = f"unrecognized arguments: {' '.join(unknown)}"
+            elif len(rest) == 1 and (self._is_named or not mistyped(rest[0])):
+                message = "MNT is missing: give the directory to mount STORE on"
             elif len(rest) == 1:
                 message = f"MNT is missing, and {rest[0]!r} is no command{did_you_mean(rest[0])}"
         super().error(message)

@@ -7,18 +7,18 @@ Exit status: 0 when it is completed, 1 when it has ended otherwise or does not e
 from __future__ import annotations
 
 import argparse
-import threading
+from typing import TYPE_CHECKING
 
 from threadfs.commands import CommandFailed
 from threadfs.commands.places import add_store
+
+if TYPE_CHECKING:
+    from store import Run
 
 EXAMPLES = """\
 examples:
   threadfs wait ~/assistants thread_1 run_1 && echo done
   threadfs wait ~/mnt run_1@thread_1"""
-
-# How often to look if no changes are reported.
-_LOOK_S = 2.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,26 +43,35 @@ class _OneRun(argparse.Action):
 
 
 def run(options: argparse.Namespace) -> int:
-    from store import DocumentKey, RunStatus
+    from store import DocumentKey
+    from threadfs.commands.changes import Changes, of_thread
     from threadfs.stores import open_store
 
     store = open_store(options.store)
-    changed = threading.Event()
-    watch = store.watch(lambda change: changed.set())
-    try:
+    with Changes(store, of_thread(options.thread)) as changes:
         while True:
-            changed.clear()
-            # First follow, then look, so that no change is missed. Each time, as a watch may be lost.
-            reported = watch.follow(DocumentKey(options.thread, options.run))
-            reported &= watch.follow(DocumentKey(options.thread, ""))
+            changes.follow(DocumentKey(options.thread, options.run), DocumentKey(options.thread, ""))
             found = store.get_run(options.thread, options.run)
             if found.status.is_terminal:
                 break
-            changed.wait(None if reported else _LOOK_S)
-    finally:
-        watch.close()
+            changes.wait()
     print(found.status)
-    if found.status is RunStatus.completed:
+    return exit_status(found)
+
+
+def exit_status(ended: Run) -> int:
+    """0 for a run that is completed.
+
+    Raises:
+        CommandFailed: it has ended otherwise; with the reason that it gives.
+    """
+    from store import RunStatus
+
+    if ended.status is RunStatus.completed:
         return 0
-    why = f": {found.last_error.message}" if found.last_error else ""
-    raise CommandFailed(f"run {options.run!r} is {found.status}{' '.join(why.splitlines())}")
+    details = ended.extra("incomplete_details")
+    reason = ended.last_error.message if ended.last_error else ""
+    if not reason and ended.status is RunStatus.incomplete and isinstance(details, dict):
+        reason = str(details.get("reason", ""))
+    why = f": {' '.join(reason.splitlines())}" if reason else ""
+    raise CommandFailed(f"run {ended.id!r} is {ended.status}{why}")
