@@ -20,6 +20,9 @@ from __future__ import annotations
 SOURCES = {
     "chatgpt": "chatgpt",
     "claude": "claude",
+    "openwebui": "openwebui",
+    "librechat": "librechat",
+    "lmstudio": "lmstudio",
     "sharegpt": "sharegpt",
     "chat": "chat",
     "openai": "openai_objects",

@@ -19,7 +19,7 @@ MAX_VALUE = 64 << 20
 _MAX_PASSED_OVER = 1 << 30
 _CHUNK_BYTES = 1 << 20
 
-CUT_OFF = "cut off: the rest of the file is missing"
+CUT_OFF = "JSON that is cut off: the rest of the file is missing"
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SPACE_OR_COMMA = re.compile(r"[ \t\r\n,]*")
