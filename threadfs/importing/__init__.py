@@ -20,6 +20,8 @@ from __future__ import annotations
 SOURCES = {
     "chatgpt": "chatgpt",
     "claude": "claude",
+    "claude-code": "claude_code",
+    "codex": "codex",
     "openwebui": "openwebui",
     "librechat": "librechat",
     "lmstudio": "lmstudio",

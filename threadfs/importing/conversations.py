@@ -17,6 +17,8 @@ from threadfs.importing.values import Fields, digest
 # Longer ids are replaced: branches add to them, and a run's link has two in its name.
 _MAX_ID_BYTES = 100
 _MAX_TITLE = 80
+# In characters: of a conversation that is a file of lines, each of which may be as large.
+MAX_CONVERSATION = 64 << 20
 
 
 class NotImported(Exception):
@@ -131,6 +133,20 @@ Outcome: TypeAlias = Conversation | Skipped
 
 def messages_of(parts: Iterable[Part]) -> list[Message]:
     return [part for part in parts if isinstance(part, Message)]
+
+
+def settled(parts: list[Part]) -> list[Part]:
+    """Without the calls at the end that have no output yet.
+
+    A session that is being written is imported again. A step, once stored, is not changed, and steps have
+    their order from their place.
+    """
+    end = next((at for at in range(len(parts), 0, -1) if isinstance(parts[at - 1], Message)), 0)
+    for at in range(end, len(parts)):
+        part = parts[at]
+        if isinstance(part, Call) and not part.outputs and not part.is_failed:
+            return parts[:at]
+    return parts
 
 
 def text_block(text: str) -> Fields:

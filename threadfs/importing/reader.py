@@ -44,8 +44,18 @@ class Reader:
         if said.strip():
             self.parts.append(Thought(self._id("thought", said), said, at_s, model))
 
-    def call(self, call_id: str, name: str, arguments: str, at_s: int | None = None, model: str = "") -> None:
-        made = Call(call_id or self._id("call", [name, arguments]), name, arguments, at_s, model=model)
+    def call(
+        self,
+        call_id: str,
+        name: str,
+        arguments: str,
+        at_s: int | None = None,
+        model: str = "",
+        *,
+        is_failed: bool = False,
+    ) -> None:
+        made_id = call_id or self._id("call", [name, arguments])
+        made = Call(made_id, name, arguments, at_s, is_failed=is_failed, model=model)
         self.parts.append(made)
         self._calls[made.id] = made
 
@@ -58,7 +68,7 @@ class Reader:
         )
         call = self._calls.get(call_id) or next(waiting, None)
         if call is not None:
-            call.outputs += [said] if said else []
+            call.outputs.append(said)
             call.is_failed |= is_failed
 
     def conversation(
