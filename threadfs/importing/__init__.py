@@ -25,6 +25,7 @@ SOURCES = {
     "openwebui": "openwebui",
     "librechat": "librechat",
     "lmstudio": "lmstudio",
+    "llm": "llm",
     "sharegpt": "sharegpt",
     "chat": "chat",
     "openai": "openai_objects",

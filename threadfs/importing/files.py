@@ -90,20 +90,21 @@ class File:
             yield rest
 
 
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+SQLITE = b"SQLite format 3\0"
+ZSTD = b"\x28\xb5\x2f\xfd"
 # How files begin that are no JSON.
 _MAGIC = (
-    (b"SQLite format 3\0", "a SQLite database"),
+    (SQLITE, "a SQLite database"),
     (b"\x89PNG", "a picture"),
     (b"\xff\xd8\xff", "a picture"),
     (b"GIF8", "a picture"),
     (b"%PDF-", "a PDF"),
     (b"\x1f\x8b", "packed with gzip: unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "packed with zstd: unpack it first"),
     (b"BZh", "packed with bzip2: unpack it first"),
     (b"\xfd7zXZ\0", "packed with xz: unpack it first"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it first"),
 )
-ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _JSON = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*[\[{]")
 # What a text in square brackets, such as Markdown, does not begin with.
 _SURELY_JSON = re.compile(rb'(?:\xef\xbb\xbf)?[ \t\r\n]*(?:\[[ \t\r\n]*)?\{[ \t\r\n]*["}]')

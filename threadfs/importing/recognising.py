@@ -10,7 +10,8 @@ from typing import Protocol, cast
 
 from threadfs.importing import SOURCES
 from threadfs.importing.conversations import Outcome
-from threadfs.importing.files import File, is_surely_json, look_of, may_be_json
+from threadfs.importing.databases import databases
+from threadfs.importing.files import SQLITE, File, is_surely_json, look_of, may_be_json
 from threadfs.importing.openai_objects import is_export
 from threadfs.importing.pieces import Item, Pieces
 
@@ -47,13 +48,14 @@ def module_of(source: str) -> Source:
 def recognised(file: File, wanted: str | None = None) -> Recognised | Nobodys:
     """Raises Unreadable."""
     head = file.head()
-    if not may_be_json(head):
+    is_database = head.startswith(SQLITE)
+    if not is_database and not may_be_json(head):
         return Nobodys(look_of(head))
     if wanted in (None, "openai") and is_export(head):
         # It is read line by line, as it is.
         return Recognised("openai", iter(()), is_export=True)
     sources = [wanted] if wanted else list(SOURCES)
-    items = iter(Pieces(file.read))
+    items = databases(file) if is_database else iter(Pieces(file.read))
     seen: list[Item] = []
     values = 0
     for item in items:
@@ -70,6 +72,8 @@ def recognised(file: File, wanted: str | None = None) -> Recognised | Nobodys:
             break
     if not seen:
         return Recognised("", iter(()))
+    if is_database:
+        return Nobodys(look_of(head))
     broken = next((item for item in seen if item.error), None)
     if broken is not None and is_surely_json(head):
         return Nobodys("JSON", broken)

@@ -22,6 +22,7 @@ from threadfs.importing.openai_lines import Import
 from threadfs.importing.recognising import Nobodys, Recognised, module_of, recognised
 from threadfs.importing.reporting import Report
 from threadfs.importing.target import MadeWhenNeeded
+from threadfs.importing.zstd import unpacked
 
 STDIN = "-"
 _PIECE_BYTES = 1 << 20
@@ -78,6 +79,7 @@ class Session:
 
     def _single(self, file: File) -> None:
         """A FILE that is given by itself."""
+        file = unpacked(file)
         head = file.head()
         if not head:
             self._skip(file.name, "is empty")
@@ -119,6 +121,7 @@ class Session:
         return anything
 
     def _member(self, file: File) -> bool:
+        file = unpacked(file)
         head = file.head()
         if head.startswith(ZIP) and isinstance(file.container, Directory):
             return self._members(Zip.of(file.name, file.stream))
