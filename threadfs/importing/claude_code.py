@@ -113,10 +113,14 @@ class _Session:
     def add(self, given: Fields) -> None:
         """Raises NotImported: it is too large."""
         kind = text(given.get("type"))
+        before = self.title
         if kind in ("custom-title", "ai-title"):
             self._titles[kind] = text(given.get("customTitle")) or text(given.get("aiTitle"))
         elif kind == "summary" and id_of(given.get("leafUuid")) in self._lines:
             self._titles[kind] = text(given.get("summary"))
+        if self.title != before and self._updated_s is not None:
+            # Lines with titles have no time, and are newer than those before them.
+            self._updated_s += 1
         uuid = id_of(given.get("uuid"))
         if not uuid or uuid in self._lines or given.get("isSidechain") is True:
             return

@@ -263,6 +263,9 @@ class _Path:
         title = self._conversation.shown_title
         if title and title != stored.get("title") and stored.get("title") == stored.get("source_title"):
             patch |= {"title": title, "source_title": title}
+        if is_longer and self._conversation.model and "model" not in stored:
+            # There was no answer when it came in.
+            patch["model"] = self._conversation.model
         return patch
 
 
