@@ -1,5 +1,6 @@
-"""Bring conversations into STORE, which is made when there is something for it: exports of ChatGPT and
-Claude.ai, chat-completions and ShareGPT as lines or an array, objects of OpenAI's Assistants, and what
+"""Bring conversations into STORE, which is made when there is something for it: exports of ChatGPT,
+Claude.ai, Open WebUI and LibreChat, sessions of Claude Code and Codex, conversations of LM Studio, logs.db of
+llm, chat-completions and ShareGPT as lines or an array, objects of OpenAI's Assistants, and what
 `threadfs export` wrote. FILE is a file, a zip, or a directory with such in it; without one, or for `-`, stdin
 is read. What a file is, its content says.
 
@@ -38,6 +39,7 @@ examples:
   threadfs import ~/assistants ~/Downloads/chatgpt-export.zip
   threadfs import ~/assistants ~/Downloads --dry-run
   threadfs import ~/assistants conversations.zip --branches --files ~/assistants-files
+  threadfs import ~/assistants ~/.claude/projects ~/.codex/sessions
   ssh server threadfs export /srv/assistants | threadfs import ~/copy"""
 
 
