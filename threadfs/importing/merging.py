@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import takewhile
@@ -245,12 +245,16 @@ class _Path:
         if store is None or self._merge.writing is None:
             return
         key = DocumentKey(thread_id)
-        info = store.document_info(key)
-        stored = fields(store.get_thread(thread_id).metadata)
-        patch = self._newer_metadata(stored, is_longer=is_longer)
-        if patch:
-            store.patch_document(key, {"metadata": patch})
-            store.set_document_modified(key, info.modified_ns)
+        for _ in range(_ATTEMPTS):
+            info = store.document_info(key)
+            stored = store.get_thread(thread_id).metadata
+            patch = self._newer_metadata(fields(stored), is_longer=is_longer)
+            if not patch:
+                return
+            with suppress(ModifiedSince):  # Then somebody may have given it a title of his own.
+                store.patch_document(key, {"metadata": patch}, expected={"metadata": stored})
+                store.set_document_modified(key, info.modified_ns)
+                return
 
     def _newer_metadata(self, stored: dict[str, Any], *, is_longer: bool) -> dict[str, str]:
         updated_s = self._conversation.updated_s
