@@ -24,7 +24,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from threadfs.commands import CommandFailed, progress
@@ -161,11 +161,10 @@ def _size(files: list[str]) -> int | None:
     size = 0
     for name in files:
         if os.path.isdir(name):
-            size += sum(
-                os.lstat(os.path.join(at, inner)).st_size
-                for at, _, inners in os.walk(name)
-                for inner in inners
-            )
+            for at, _, inners in os.walk(name):
+                for inner in inners:
+                    with suppress(OSError):  # It may be gone by now.
+                        size += os.lstat(os.path.join(at, inner)).st_size
         elif os.path.isfile(name):
             size += os.stat(name).st_size
         else:

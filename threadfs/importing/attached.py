@@ -18,7 +18,7 @@ from threadfs.importing.values import digest, fields, text
 
 _PIECE_BYTES = 1 << 20
 _SUFFIX = re.compile(r"\.([A-Za-z0-9]{1,8})\Z")
-# No type: ChatGPT calls all files so.
+# ChatGPT gives all files this ending, whatever their type is.
 _NO_TYPE = "dat"
 _TYPES = (
     (b"\x89PNG", "png"),
@@ -41,7 +41,7 @@ class AttachedFiles:
     _members: dict[str, str] = field(default_factory=dict)
 
     def write(self, conversation: Conversation, container: Container | None) -> None:
-        """Those of a conversation that its container holds. Raises OSError, Unreadable."""
+        """Writes the files of a conversation that its container holds. Raises OSError, Unreadable."""
         files = [file for message in conversation.messages for file in message.files]
         if not files or container is None:
             return
@@ -61,7 +61,7 @@ class AttachedFiles:
             if os.path.lexists(path):
                 return
             os.makedirs(self.directory, exist_ok=True)
-            # Complete or not there: an import may be killed.
+            # An import may be killed: the file is complete, or it is not there.
             temporary = os.path.join(self.directory, f".threadfs-tmp-{secrets.token_hex(8)}")
             try:
                 with open(temporary, "xb") as written:
@@ -84,7 +84,7 @@ def _by_id(container: Container) -> Iterator[tuple[str, str]]:
 
 
 def _type(container: Container, member: str, file: Attached, data: bytes) -> str:
-    """From the name that is known, else from the bytes."""
+    """The type of a file, without a dot: from its known name, else from its first bytes."""
     base = posixpath.basename(member)
     known = fields(beside(container, member, _NAMES))
     for name in (file.name, text(known.get(base)), base):

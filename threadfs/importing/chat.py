@@ -25,7 +25,7 @@ from threadfs.importing.values import (
 _INSTRUCTING = ("system", "developer")
 _ROLES = {"user": "user", "assistant": "assistant"}
 _OUTPUTS = ("tool", "function")
-# What other programs have beside their messages.
+# Fields that other programs write beside ``messages``.
 _OF_OTHERS = ("mapping", "chat_messages", "conversationId", "chat", "object")
 
 

@@ -36,10 +36,13 @@ def databases(file: File) -> Iterator[Item]:
     """One item: a `sqlite3.Connection` to a copy, open until the next is asked for. Raises Unreadable."""
     with tempfile.TemporaryDirectory(prefix="threadfs-") as directory:
         copy = Path(directory) / "copy.db"
-        if file.name and (file.container is None or isinstance(file.container, Directory)):
-            _copy(Path(file.name), copy)
-        else:
-            _spool(file, copy)
+        try:
+            if file.name and (file.container is None or isinstance(file.container, Directory)):
+                _copy(Path(file.name), copy)
+            else:
+                _spool(file, copy)
+        except OSError as error:
+            raise Unreadable(f"cannot be copied to {directory}: {error.strerror}") from None
         with closing(sqlite3.connect(copy)) as database:
             # Texts may be of other programs, which do not look what they write.
             database.text_factory = lambda data: data.decode(errors="replace")

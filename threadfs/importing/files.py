@@ -9,21 +9,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Protocol, TypeAlias
 
-# Is told of bytes that were read.
+# Is called with the number of bytes that were read.
 Advance: TypeAlias = Callable[[float], object]
 
-# As much of a file as is looked at before it is read.
+# How many bytes decide whose a file is.
 _HEAD_BYTES = 1 << 20
-# What reading a member of a zip says when that is damaged, encrypted, or packed as nobody knows.
+# The errors of a zip member that is damaged, encrypted, or packed in an unknown way.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, ValueError)
 
 
 class Unreadable(Exception):
-    """A file that cannot be read, or no further; the text says why."""
+    """A file cannot be read, or not to its end; the message says why."""
 
 
 class Container(Protocol):
-    """Members by their names, which have slashes, in order."""
+    """Files by their names, which have slashes, in alphabetical order."""
 
     name: str
 
@@ -33,13 +33,13 @@ class Container(Protocol):
         ...
 
     def packed(self, member: str) -> float:
-        """How many bytes of the FILE one byte of a member is: for who watches."""
+        """How many bytes of the FILE one byte of a member takes: for the progress bar."""
         ...
 
 
 @dataclass(slots=True)
 class File:
-    """*name* is what people are told; stdin has none. *advance* is told of the bytes that were read."""
+    """*name* is the name in messages; stdin has none. *advance* is called with the bytes that were read."""
 
     name: str
     stream: IO[bytes]
@@ -51,7 +51,7 @@ class File:
     _ahead: bytes = field(default=b"", init=False)
 
     def head(self) -> bytes:
-        """The beginning of the file, up to a MiB. Raises Unreadable."""
+        """The first MiB of the file, or all of it. Raises Unreadable."""
         if self._head is None:
             pieces, size = [], 0
             while size < _HEAD_BYTES and (piece := self._read(_HEAD_BYTES - size)):
@@ -61,7 +61,7 @@ class File:
         return self._head
 
     def read(self, size: int) -> bytes:
-        """At most *size* bytes, from the beginning on; none at the end. Raises Unreadable."""
+        """The next bytes, at most *size*; none at the end of the file. Raises Unreadable."""
         if self._ahead:
             data, self._ahead = self._ahead[:size], self._ahead[size:]
             return data
@@ -78,7 +78,7 @@ class File:
         return data
 
     def lines(self) -> Iterator[bytes]:
-        """The lines, as they are, each but perhaps the last with its newline. Raises Unreadable."""
+        """The lines, with their newlines; the last one may have none. Raises Unreadable."""
         pieces: list[bytes] = []
         while data := self.read(_HEAD_BYTES):
             first, *others = data.split(b"\n")
@@ -93,7 +93,7 @@ class File:
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 SQLITE = b"SQLite format 3\0"
 ZSTD = b"\x28\xb5\x2f\xfd"
-# How files begin that are no JSON.
+# The first bytes of files that are not JSON.
 _MAGIC = (
     (SQLITE, "a SQLite database"),
     (b"\x89PNG", "a picture"),
@@ -106,7 +106,7 @@ _MAGIC = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it first"),
 )
 _JSON = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*[\[{]")
-# What a text in square brackets, such as Markdown, does not begin with.
+# Markdown may begin with a square bracket, too, but not so.
 _SURELY_JSON = re.compile(rb'(?:\xef\xbb\xbf)?[ \t\r\n]*(?:\[[ \t\r\n]*)?\{[ \t\r\n]*["}]')
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -120,7 +120,7 @@ def is_surely_json(head: bytes) -> bool:
 
 
 def look_of(head: bytes) -> str:
-    """What a file that is not JSON looks like, for people."""
+    """What a file that is not JSON looks like, for a message."""
     for magic, look in _MAGIC:
         if head.startswith(magic):
             return look

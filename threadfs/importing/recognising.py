@@ -1,4 +1,4 @@
-"""Whose a file is: its content says so, never its name."""
+"""Which source a file is of: by its content, never by its name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from threadfs.importing.files import SQLITE, File, is_surely_json, look_of, may_
 from threadfs.importing.openai_objects import is_export
 from threadfs.importing.pieces import Item, Pieces
 
-# Of so many values one has to be somebody's.
+# One of the first values must be of a source: so many are tried.
 _VALUES = 100
 
 
@@ -26,7 +26,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """A file of a source, with all its values, from the first on; none: an empty list, which is anybody's."""
+    """A file of a source, with all its values from the first on. Without a source: an empty list."""
 
     source: str
     items: Iterator[Item]
@@ -52,7 +52,7 @@ def recognised(file: File, wanted: str | None = None) -> Recognised | Nobodys:
     if not is_database and not may_be_json(head):
         return Nobodys(look_of(head))
     if wanted in (None, "openai") and is_export(head):
-        # It is read line by line, as it is.
+        # `openai_lines` reads it line by line.
         return Recognised("openai", iter(()), is_export=True)
     sources = [wanted] if wanted else list(SOURCES)
     items = databases(file) if is_database else iter(Pieces(file.read))

@@ -26,7 +26,7 @@ from threadfs.importing.zstd import unpacked
 
 STDIN = "-"
 _PIECE_BYTES = 1 << 20
-# What the disk would say of each conversation that follows, too.
+# Errors of the disk that every further conversation would have, too.
 _FOR_ALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
@@ -101,7 +101,7 @@ class Session:
             self._skip(file.name, f"not recognised{wanted}: it looks like {found.look}")
 
     def _container(self, container: Container) -> None:
-        """What of it is nothing is passed over, unless all of it is."""
+        """Imports what is recognised in it. It is named only if nothing is."""
         before = len(self.report.skipped)
         if not self._members(container) and len(self.report.skipped) == before:
             wanted = f" as {self.from_source}" if self.from_source else ""
@@ -128,7 +128,7 @@ class Session:
         found = recognised(file, self.from_source) if head else Nobodys("nothing")
         if isinstance(found, Recognised):
             self._import(file, found)
-            # An empty list may be anything.
+            # An empty list may be of any source.
             return bool(found.source) or self.from_source is None
         if found.broken is not None:
             self._name(file, found)
@@ -164,7 +164,7 @@ class Session:
         except Unreadable as error:
             self.report.skip(file.name, conversation.where, conversation.shown_title, f"a file of it {error}")
         except OSError as error:
-            # The directory for files, or a member that cannot be read.
+            # Of the directory for --files.
             raise Stopped(f"{error.filename or file.name}: {error.strerror}") from None
         except NotImported as error:
             self.report.skip(
@@ -204,7 +204,7 @@ class Session:
 
 @contextmanager
 def _seekable(file: File) -> Iterator[IO[bytes]]:
-    """A zip is read from its end: one that comes through a pipe is spooled."""
+    """The file, or a temporary copy of what comes through a pipe: a zip is read from its end."""
     if file.stream.seekable():
         yield file.stream
         return
