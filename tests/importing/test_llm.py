@@ -232,6 +232,30 @@ def test_what_another_process_writes_meanwhile_comes_in_by_whole_transactions(
         writer.communicate()
 
 
+def test_what_is_not_complete_is_not_there_yet(logs: sqlite3.Connection, tmp_path: Path) -> None:
+    logs.execute("PRAGMA cache_size = 2")
+    logs.executescript(RESPONSES)
+    respond(logs, 1, "q", "a")
+    logs.execute("BEGIN")
+    for at in range(2, 40):
+        respond(logs, at, "x" * 4000, "y")  # So much that it is in the file before it is complete.
+    assert b"xxxx" in (tmp_path / "logs.db").read_bytes()
+    imported(tmp_path / "s", tmp_path / "logs.db").has(imported=1)
+    assert [text for _, text in logged(tmp_path / "s")] == ["q", "a"]
+    logs.execute("ROLLBACK")
+
+
+def test_a_database_that_never_stays_the_same_is_named_and_the_others_come_in(
+    logs: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs.executescript(RESPONSES)
+    monkeypatch.setattr("threadfs.importing.databases._ATTEMPTS", 2)
+    monkeypatch.setattr("threadfs.importing.databases._TICK_NS", 10**18)
+    result = imported(tmp_path / "s", tmp_path / "logs.db", FIXTURES / "librechat/export/flat.json")
+    result.has(imported=1, skipped=1)
+    assert "logs.db: another program keeps changing it: import it again later" in result.stderr
+
+
 def test_nothing_is_made_beside_the_database_and_it_stays_as_it_is(
     logs: sqlite3.Connection, tmp_path: Path
 ) -> None:

@@ -226,6 +226,15 @@ def test_the_name_that_the_user_gave_is_the_title(tmp_path: Path) -> None:
     assert Session(tmp_path, *lines).store.get_thread(CLAUDE).metadata["title"] == "Mine"
 
 
+def test_a_session_gives_the_same_bytes_as_a_file_in_a_directory_and_on_stdin(tmp_path: Path) -> None:
+    (given,) = (FIXTURES / "claude-code").glob("session/-home*/*.jsonl")
+    imported(tmp_path / "file", given)
+    imported(tmp_path / "directory", given.parent.parent)
+    imported(tmp_path / "stdin", stdin=given.read_bytes())
+    assert everything(tmp_path / "file") == everything(tmp_path / "directory")
+    assert everything(tmp_path / "file") == everything(tmp_path / "stdin")
+
+
 def test_a_session_that_grows_line_by_line_is_the_same_in_the_end(tmp_path: Path) -> None:
     (given,) = (FIXTURES / "claude-code").glob("session/-home*/*.jsonl")
     lines = given.read_bytes().splitlines(keepends=True)

@@ -2,7 +2,8 @@
 
 In write-ahead mode new pages are in a second file, until they are copied into the first. So the copy is good
 if that file has not begun anew meanwhile: its header then has other salts. In the other mode the database is
-written in place, with a journal beside it. Then the copy is good if there was none, and nothing has changed.
+written in place, and a journal beside it has what was there before. A copy of both is good if neither has
+changed meanwhile: SQLite takes back what was not complete.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from threadfs.importing.pieces import Item
 _PIECE_BYTES = 1 << 20
 _WAL, _JOURNAL = "-wal", "-journal"
 _WAL_HEADER_BYTES = 32
-_JOURNAL_MAGIC = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 # How long a database may change during each copy, until somebody has to look.
 _ATTEMPTS = 50
 _PAUSE_S = 0.1
@@ -44,7 +44,7 @@ def databases(file: File) -> Iterator[Item]:
         except OSError as error:
             raise Unreadable(f"cannot be copied to {directory}: {error.strerror}") from None
         with closing(sqlite3.connect(copy)) as database:
-            # Texts may be of other programs, which do not look what they write.
+            # Other programs may have written bytes that are not UTF-8.
             database.text_factory = lambda data: data.decode(errors="replace")
             database.execute("PRAGMA trusted_schema = OFF")
             yield Item(1, False, database)
@@ -75,9 +75,10 @@ def _copy(path: Path, copy: Path) -> None:
         before = _state(path)
         if before is not None:
             shutil.copyfile(path, copy)
-            _beside(copy, _WAL).unlink(missing_ok=True)
-            with suppress(FileNotFoundError):
-                shutil.copyfile(_beside(path, _WAL), _beside(copy, _WAL))
+            for suffix in (_WAL, _JOURNAL):
+                _beside(copy, suffix).unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    shutil.copyfile(_beside(path, suffix), _beside(copy, suffix))
             if _state(path) == before:
                 return
         time.sleep(_PAUSE_S)
@@ -85,21 +86,16 @@ def _copy(path: Path, copy: Path) -> None:
 
 
 def _state(path: Path) -> object:
-    """What is the same as long as copies are good; ``None`` in the middle of a change."""
-    salts = _beginning(_beside(path, _WAL), _WAL_HEADER_BYTES)
-    if len(salts) == _WAL_HEADER_BYTES:
-        return salts
-    if _beginning(_beside(path, _JOURNAL), len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC:
-        return None
-    info = os.stat(path)
-    if 0 <= time.time_ns() - info.st_mtime_ns < _TICK_NS:
-        return None
-    return info.st_ino, info.st_size, info.st_mtime_ns
-
-
-def _beginning(path: Path, size: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(size)
-    except FileNotFoundError:
-        return b""
+    """What is the same as long as copies are good; ``None`` just after a change."""
+    with suppress(FileNotFoundError), _beside(path, _WAL).open("rb") as wal:
+        header = wal.read(_WAL_HEADER_BYTES)
+        if len(header) == _WAL_HEADER_BYTES:
+            return header
+    found = []
+    for file in (path, _beside(path, _JOURNAL)):
+        with suppress(FileNotFoundError):
+            info = os.stat(file)
+            if 0 <= time.time_ns() - info.st_mtime_ns < _TICK_NS:
+                return None
+            found.append((info.st_ino, info.st_size, info.st_mtime_ns))
+    return found
