@@ -226,6 +226,25 @@ def test_the_name_that_the_user_gave_is_the_title(tmp_path: Path) -> None:
     assert Session(tmp_path, *lines).store.get_thread(CLAUDE).metadata["title"] == "Mine"
 
 
+def test_a_summary_of_another_session_is_not_the_title(tmp_path: Path) -> None:
+    others = {"type": "summary", "summary": "Another", "leafUuid": "of-another-file"}
+    own = {"type": "summary", "summary": "This", "leafUuid": "u"}
+    session = Session(tmp_path, others, line("u2", None, text="Go.", sessionId="T"))
+    assert session.store.get_thread("claude-code-T").metadata["title"] == "Go."
+    session = Session(tmp_path, own, line("u", None, text="Go.", sessionId="U"))
+    assert session.store.get_thread("claude-code-U").metadata["title"] == "This"
+
+
+def test_lines_that_stand_before_those_they_follow_are_in_their_order(tmp_path: Path) -> None:
+    one, two, three, four = in_order(
+        line("u", None, text="One?"),
+        line("a", "u", answer="One."),
+        line("h", "a", type="attachment", attachment={"type": "hook"}),
+        line("u2", "h", text="Two?"),
+    )
+    assert Session(tmp_path, one, three, two, four).texts(CLAUDE) == ["One?", "One.", "Two?"]
+
+
 def test_a_session_gives_the_same_bytes_as_a_file_in_a_directory_and_on_stdin(tmp_path: Path) -> None:
     (given,) = (FIXTURES / "claude-code").glob("session/-home*/*.jsonl")
     imported(tmp_path / "file", given)

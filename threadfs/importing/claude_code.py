@@ -34,7 +34,7 @@ from threadfs.importing.trees import Tree
 from threadfs.importing.values import Fields, as_text, digest, entries, fields, id_of, objects, text, time_s
 
 _SPEAKERS = ("user", "assistant")
-# The fields that tell lines without a session from what other programs write.
+# Lines that are not part of the tree, and the field by which they are known.
 _OTHERS = {
     "summary": "leafUuid",
     "ai-title": "sessionId",
@@ -42,13 +42,13 @@ _OTHERS = {
     "file-history-snapshot": "snapshot",
     "queue-operation": "operation",
 }
-# A text that a program put in: commands and their output, notices.
+# A text in the user's name that the program wrote: commands and their output, notices.
 _PUT_IN = re.compile(
     r"\s*(?:<(?:command-(?:name|message|args|contents)|local-command-\w+|bash-(?:input|stdout|stderr)"
     r"|task-notification|user-memory-input)>"
     r"|Caveat: The messages below|\[Request interrupted by user|This session is being continued from)"
 )
-# What a program puts into texts of the user.
+# What the program adds to texts of the user.
 _REMINDER = re.compile(r"<(system-reminder|ide_\w+)>.*?</\1>\s*", re.DOTALL)
 
 
@@ -61,7 +61,7 @@ def is_mine(value: Any) -> bool:
 
 
 def conversations(items: Iterable[Item], file: File) -> Iterator[Outcome]:
-    """The one in a file. A broken line costs itself."""
+    """The conversation that the file is. A broken line is skipped."""
     session = _Session()
     for item in items:
         if item.error:
@@ -97,6 +97,8 @@ class _Session:
     # The outputs of calls, and whether these failed, by their ids, wherever they are in the file.
     _results: dict[str, tuple[list[str], bool]] = field(default_factory=dict)
     _titles: dict[str, str] = field(default_factory=dict)
+    # By the last line that they are about, which may be one of another session.
+    _summaries: dict[str, str] = field(default_factory=dict)
     _id: str = ""
     _project: str = ""
     _branch: str = ""
@@ -107,7 +109,8 @@ class _Session:
     @property
     def title(self) -> str:
         """As the user named it, else as the program did."""
-        named = (self._titles.get(kind, "") for kind in ("custom-title", "ai-title", "summary"))
+        named = [self._titles.get("custom-title", ""), self._titles.get("ai-title", "")]
+        named += [said for leaf, said in reversed(self._summaries.items()) if leaf in self._lines]
         return next(filter(None, named), "")
 
     def add(self, given: Fields) -> None:
@@ -116,8 +119,8 @@ class _Session:
         before = self.title
         if kind in ("custom-title", "ai-title"):
             self._titles[kind] = text(given.get("customTitle")) or text(given.get("aiTitle"))
-        elif kind == "summary" and id_of(given.get("leafUuid")) in self._lines:
-            self._titles[kind] = text(given.get("summary"))
+        elif kind == "summary":
+            self._summaries[id_of(given.get("leafUuid"))] = text(given.get("summary"))
         if self.title != before and self._updated_s is not None:
             # Lines with titles have no time, and are newer than those before them.
             self._updated_s += 1

@@ -51,7 +51,7 @@ def is_mine(value: Any) -> bool:
 
 
 def conversations(items: Iterable[Item], file: File) -> Iterator[Outcome]:
-    """The one in a file. A broken line costs itself."""
+    """The conversation that the file is. A broken line is skipped."""
     rollout = _Rollout()
     for item in items:
         if item.error:
