@@ -93,7 +93,7 @@ def _answers(parts: Iterable[Part]) -> Iterator[list[Part]]:
 
 
 def _run_id(answer: list[Part]) -> str:
-    """The id of an answer's run; empty for an answer that only spoke, or only thought."""
+    """None for an answer that only spoke, or only thought."""
     speaks = any(isinstance(part, (Message, Call)) for part in answer)
     if speaks and any(not isinstance(part, Message) for part in answer):
         return f"run_{digest(answer[0].id)}"
