@@ -318,6 +318,26 @@ def test_files_are_written_under_their_ids_and_nothing_else_is(name: str, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["files", "store"]
 
 
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize("name", ["claude-code/session", "openwebui/export"])
+def test_pictures_that_are_in_a_file_of_conversations_are_written_too(name: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        imported(tmp_path / "store", *files_of(BY_NAME[name]), "--files", tmp_path / "files")
+        (picture,) = (tmp_path / "files").iterdir()
+        assert picture.read_bytes() == PNG
+    store = ThreadStore(tmp_path / "store")
+    blocks = [
+        block
+        for thread_id in store.list_thread_ids()
+        for line in lines_of(store, thread_id)
+        for block in line["content"]
+    ]
+    assert [block["image_file"]["file_id"] for block in blocks if "image_file" in block] == [picture.stem]
+    assert picture.suffix == ".png"
+
+
 # ── What is nothing ─────────────────────────────────────────────────────────────────────────────────────
 
 NOTHING = sorted(

@@ -17,6 +17,7 @@ from tests.importing.conftest import (
     Result,
     everything,
     imported,
+    lines_of,
     runs_of,
     said,
     steps_of,
@@ -432,6 +433,17 @@ def test_calls_of_all_kinds_are_steps(tmp_path: Path) -> None:
         {"name": "web_search", "arguments": '{"type": "search", "query": "bees"}'},
         {"name": "view_image", "arguments": '{"path":"a"}', "output": "seen"},
     ]
+
+
+def test_pictures_of_codex_are_blocks_and_written_on_demand(tmp_path: Path) -> None:
+    address = "data:image/png;base64,iVBORw0KGgo="
+    lines = [meta(), event("user_message", message="See.", images=[address], local_images=["/tmp/b.png"])]
+    session = Session(tmp_path, *lines, options=("--files", str(tmp_path / "files")))
+    (given,) = lines_of(session.store, CODEX)
+    assert [block["type"] for block in given["content"]] == ["text", "image_file", "image_file"]
+    (picture,) = (tmp_path / "files").iterdir()
+    assert picture.name == given["content"][1]["image_file"]["file_id"] + ".png"
+    assert given["metadata"] == {"files": "b.png"}
 
 
 def test_a_rollout_that_grows_line_by_line_is_the_same_in_the_end(tmp_path: Path) -> None:

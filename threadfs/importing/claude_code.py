@@ -28,7 +28,7 @@ from threadfs.importing.conversations import (
     settled,
     text_block,
 )
-from threadfs.importing.files import File
+from threadfs.importing.files import File, Keep
 from threadfs.importing.pieces import Item
 from threadfs.importing.trees import Tree
 from threadfs.importing.values import Fields, as_text, digest, entries, fields, id_of, objects, text, time_s
@@ -62,7 +62,7 @@ def is_mine(value: Any) -> bool:
 
 def conversations(items: Iterable[Item], file: File) -> Iterator[Outcome]:
     """The conversation that the file is. A broken line is skipped."""
-    session = _Session()
+    session = _Session(file.keep)
     for item in items:
         if item.error:
             yield Skipped(item.where, "", item.error)
@@ -92,6 +92,7 @@ class _Line:
 
 @dataclass(slots=True)
 class _Session:
+    _keep: Keep
     _lines: dict[str, _Line] = field(default_factory=dict)
     _answers: dict[str, list[str]] = field(default_factory=dict)
     # The outputs of calls, and whether these failed, by their ids, wherever they are in the file.
@@ -170,7 +171,10 @@ class _Session:
                 output = [self._kept(said) for said in _output(block.get("content"))]
                 self._results[id_of(block.get("tool_use_id"))] = output, block.get("is_error") is True
             elif kind == "image":
-                picture = f"image-{digest(as_text(block.get('source')))}"
+                source = fields(block.get("source"))
+                picture = f"image-{digest(as_text(source))}"
+                if data := text(source.get("data")):
+                    self._keep(picture, data)
                 made.files.append(Attached(picture, is_image=True))
                 made.blocks.append(image_block(picture))
             elif kind == "document":

@@ -27,10 +27,21 @@ from threadfs.importing.conversations import (
     settled,
     text_block,
 )
-from threadfs.importing.files import File
+from threadfs.importing.files import File, Keep
 from threadfs.importing.pieces import Item
 from threadfs.importing.reader import Reader
-from threadfs.importing.values import Fields, as_text, digest, entries, fields, id_of, objects, text, time_s
+from threadfs.importing.values import (
+    Fields,
+    as_text,
+    digest,
+    embedded,
+    entries,
+    fields,
+    id_of,
+    objects,
+    text,
+    time_s,
+)
 
 _TYPES = ("session_meta", "response_item", "event_msg", "turn_context", "compacted", "world_state")
 _TEXTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
@@ -52,7 +63,7 @@ def is_mine(value: Any) -> bool:
 
 def conversations(items: Iterable[Item], file: File) -> Iterator[Outcome]:
     """The conversation that the file is. A broken line is skipped."""
-    rollout = _Rollout()
+    rollout = _Rollout(file.keep)
     for item in items:
         if item.error:
             yield Skipped(item.where, "", item.error)
@@ -82,6 +93,7 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Rollout:
+    _keep_picture: Keep
     _entries: list[_Entry] = field(default_factory=list)
     _id: str = ""
     _created_s: int | None = None
@@ -135,9 +147,9 @@ class _Rollout:
     def _event(self, event: Fields, at_s: int | None) -> None:
         kind = text(event.get("type"))
         if kind == "user_message":
-            pictures = [Attached(_picture(url), is_image=True) for url in entries(event.get("images"))]
+            pictures = [self._picture(url) for url in entries(event.get("images"))]
             pictures += [
-                Attached(_picture(path), text(path).rpartition("/")[2], is_image=True)
+                self._picture(path, text(path).rpartition("/")[2])
                 for path in entries(event.get("local_images"))
             ]
             self._keep(_Entry("typed", at_s, text(event.get("message")), pictures=tuple(pictures)))
@@ -154,11 +166,8 @@ class _Rollout:
         if kind == "message":
             role, content = text(item.get("role")), list(objects(item.get("content")))
             if role in ("user", "assistant"):
-                pictures = [
-                    Attached(_picture(part.get("image_url")), is_image=True)
-                    for part in content
-                    if part.get("type") == "input_image"
-                ]
+                images = [part for part in content if part.get("type") == "input_image"]
+                pictures = [self._picture(part.get("image_url")) for part in images]
                 self.unknown += sum(part.get("type") not in (*_TEXTS, "input_image") for part in content)
                 said = "\n".join(_texts(content))
                 self._keep(_Entry(role, at_s, said, model, tuple(pictures)))
@@ -179,6 +188,13 @@ class _Rollout:
             is_failed = item.get("status") in ("failed", "incomplete")
             name = kind.removesuffix("_call")
             self._keep(_Entry("call", at_s, as_text(told), model, (), name, call_id, is_failed))
+
+    def _picture(self, address: Any, name: str = "") -> Attached:
+        """A picture at an address, which mostly holds it."""
+        picture = f"image-{digest(as_text(address))}"
+        if data := embedded(text(address)):
+            self._keep_picture(picture, data)
+        return Attached(picture, name, is_image=True)
 
     def _keep(self, entry: _Entry) -> None:
         self._entries.append(entry)
@@ -242,10 +258,6 @@ def _take_back(parts: list[Part], turns: int) -> None:
         if turns > 0 and isinstance(part, Message) and part.role == "user":
             del parts[at:]
             turns -= 1
-
-
-def _picture(address: Any) -> str:
-    return f"image-{digest(as_text(address))}"
 
 
 def _texts(content: Any) -> list[str]:

@@ -12,6 +12,9 @@ from typing import IO, Protocol, TypeAlias
 # Is called with the number of bytes that were read.
 Advance: TypeAlias = Callable[[float], object]
 
+# Is called with the id of a picture, and its bytes as base64: it may be written somewhere.
+Keep: TypeAlias = Callable[[str, str], None]
+
 # How many bytes decide whose a file is.
 _HEAD_BYTES = 1 << 20
 # The errors of a zip member that is damaged, encrypted, or packed in an unknown way.
@@ -20,6 +23,10 @@ _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError
 
 class Unreadable(Exception):
     """A file cannot be read, or not to its end; the message says why."""
+
+
+def _keep_nothing(file_id: str, data: str) -> None:
+    pass
 
 
 class Container(Protocol):
@@ -39,7 +46,10 @@ class Container(Protocol):
 
 @dataclass(slots=True)
 class File:
-    """*name* is the name in messages; stdin has none. *advance* is called with the bytes that were read."""
+    """*name* is the name in messages; stdin has none. *advance* is called with the bytes that were read.
+
+    A source calls *keep* for each picture that is in the file itself.
+    """
 
     name: str
     stream: IO[bytes]
@@ -47,6 +57,7 @@ class File:
     container: Container | None = None
     # Its name in the container.
     member: str = ""
+    keep: Keep = _keep_nothing
     _head: bytes | None = None
     _ahead: bytes = field(default=b"", init=False)
 

@@ -21,10 +21,21 @@ from threadfs.importing.conversations import (
     image_block,
     text_block,
 )
-from threadfs.importing.files import File
+from threadfs.importing.files import File, Keep
 from threadfs.importing.pieces import Item
 from threadfs.importing.trees import Tree
-from threadfs.importing.values import Fields, as_text, digest, entries, fields, id_of, objects, text, time_s
+from threadfs.importing.values import (
+    Fields,
+    as_text,
+    digest,
+    embedded,
+    entries,
+    fields,
+    id_of,
+    objects,
+    text,
+    time_s,
+)
 
 _ROLES = {"user": "user", "assistant": "assistant"}
 # What is not said is in the text as a part that is folded up: thoughts, calls, programs that were run.
@@ -42,10 +53,10 @@ def is_mine(value: Any) -> bool:
 
 
 def conversations(items: Iterable[Item], file: File) -> Iterator[Outcome]:
-    return each(items, _conversation)
+    return each(items, lambda given: _conversation(given, file.keep))
 
 
-def _conversation(given: Fields) -> Conversation:
+def _conversation(given: Fields, keep: Keep) -> Conversation:
     source_id = id_of(given.get("id"))
     chat = given.get("chat")
     if not source_id:
@@ -54,11 +65,11 @@ def _conversation(given: Fields) -> Conversation:
         raise NotImported("chat: not an object with messages")
     tree, nodes, named = _tree(chat)
     leaf = tree.visible_leaf(named)
-    read = _Reader(nodes[node] for node in tree.path(leaf)) if leaf is not None else _Reader(())
+    read = _Reader((nodes[node] for node in tree.path(leaf)) if leaf is not None else (), keep)
 
     def others() -> Iterator[list[Part]]:
         for path in tree.other_paths(leaf or ""):
-            yield _Reader(nodes[node] for node in path).parts
+            yield _Reader((nodes[node] for node in path), keep).parts
 
     system = text(chat.get("system")) or text(fields(chat.get("params")).get("system"))
     tags = entries(fields(given.get("meta")).get("tags")) or entries(chat.get("tags"))
@@ -105,7 +116,8 @@ def _tree(chat: Fields) -> tuple[Tree, dict[str, Fields], str]:
 class _Reader:
     """Reads the messages of one path."""
 
-    def __init__(self, messages: Iterable[Fields]) -> None:
+    def __init__(self, messages: Iterable[Fields], keep: Keep) -> None:
+        self._keep = keep
         self.parts: list[Part] = []
         self.instructions: list[str] = []
         self.unknown = 0
@@ -130,7 +142,7 @@ class _Reader:
             said = self._output(made, output)
         else:
             said = [_FOLDED.sub(lambda found: self._folded(made, found), text_) for text_ in texts]
-        made.files = list(_files(message))
+        made.files = list(self._files(message))
         made.blocks = [image_block(file.file_id) for file in made.files if file.is_image]
         made.blocks += [text_block(one) for one in said if one.strip()]
         if not made.is_empty:
@@ -187,6 +199,29 @@ class _Reader:
             return found[0]
         return ""
 
+    def _files(self, message: Fields) -> Iterator[Attached]:
+        """Pictures as data or by their address, others by their id."""
+        parts = (part for part in objects(message.get("content")) if part.get("type") == "image_url")
+        for part in parts:
+            yield Attached(self._picture(text(fields(part.get("image_url")).get("url"))), is_image=True)
+        for file in objects(message.get("files")):
+            told = fields(file.get("file"))
+            url = text(file.get("url"))
+            file_id = id_of(file.get("id")) or id_of(told.get("id")) or self._picture(url)
+            name = text(file.get("name")) or text(told.get("filename"))
+            is_image = file.get("type") == "image" or text(file.get("content_type")).startswith("image/")
+            if file_id:
+                yield Attached(file_id, name, is_image)
+
+    def _picture(self, url: str) -> str:
+        """The id in an address; if there is none, one that follows from what the address is, or holds."""
+        if found := _FILE_ID.search(url[:1000]):
+            return found[1]
+        picture = f"image-{digest(url)}" if url else ""
+        if data := embedded(url):
+            self._keep(picture, data)
+        return picture
+
     def _think(self, part_id: str, said: str, made: Message) -> None:
         if said.strip():
             self.parts.append(Thought(part_id, said, made.time_s, made.model))
@@ -212,26 +247,3 @@ def _texts(content: Any) -> Iterator[str]:
     for part in entries(content):
         if found := text(part) or text(fields(part).get("text")):
             yield found
-
-
-def _files(message: Fields) -> Iterator[Attached]:
-    """Pictures as data or by their address, others by their id."""
-    parts = (part for part in objects(message.get("content")) if part.get("type") == "image_url")
-    for part in parts:
-        url = text(fields(part.get("image_url")).get("url"))
-        yield Attached(_id_of_url(url), is_image=True)
-    for file in objects(message.get("files")):
-        told = fields(file.get("file"))
-        url = text(file.get("url"))
-        file_id = id_of(file.get("id")) or id_of(told.get("id")) or _id_of_url(url)
-        name = text(file.get("name")) or text(told.get("filename"))
-        is_image = file.get("type") == "image" or text(file.get("content_type")).startswith("image/")
-        if file_id:
-            yield Attached(file_id, name, is_image)
-
-
-def _id_of_url(url: str) -> str:
-    """The id of an address that has one; for others, and for data, one that follows from it."""
-    if found := _FILE_ID.search(url[:1000]):
-        return found[1]
-    return f"image-{digest(url)}" if url else ""

@@ -137,6 +137,8 @@ class Session:
     def _import(self, file: File, found: Recognised) -> None:
         if not found.source:
             return
+        if self.attached is not None:
+            file.keep = self._keep
         if found.source == "openai":
             self._import_objects(file, found)
             return
@@ -172,6 +174,13 @@ class Session:
             )
         except RecursionError:
             self.report.skip(file.name, conversation.where, conversation.shown_title, "nested too deeply")
+
+    def _keep(self, file_id: str, data: str) -> None:
+        assert self.attached is not None
+        try:
+            self.attached.keep(file_id, data)
+        except OSError as error:
+            raise Stopped(f"{error.filename or self.attached.directory}: {error.strerror}") from None
 
     # ── OpenAI's objects ────────────────────────────────────────────────────────────────────────────
 

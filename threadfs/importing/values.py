@@ -41,6 +41,11 @@ def id_of(value: Any) -> str:
     return value if isinstance(value, str) else str(value) if isinstance(value, int) else ""
 
 
+def embedded(address: str) -> str:
+    """The bytes that a ``data:`` address holds, as base64; empty for other addresses."""
+    return address.partition(";base64,")[2] if address.startswith("data:") else ""
+
+
 def as_text(value: Any) -> str:
     """A text unchanged, anything else as JSON; empty for null."""
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)

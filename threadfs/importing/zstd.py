@@ -26,7 +26,9 @@ def unpacked(file: File) -> File:
     decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
     reader = decompressor.stream_reader(cast(IO[bytes], file), read_across_frames=True)
     # What was read is told by the packed file.
-    return File(file.name, cast(IO[bytes], _Stream(reader)), lambda size: None, file.container, file.member)
+    return File(
+        file.name, cast(IO[bytes], _Stream(reader)), lambda size: None, file.container, file.member, file.keep
+    )
 
 
 class _Stream:
