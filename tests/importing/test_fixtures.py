@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -27,6 +28,8 @@ from tests.importing.conftest import (
     steps_of,
 )
 from threadfs.cli import main
+from threadfs.commands import import_
+from threadfs.importing import SOURCES
 
 BY_NAME = {f"{case.parent.name}/{case.name}": case for case in CASES}
 PLAIN = {name: case for name, case in BY_NAME.items() if "newer" not in name}
@@ -379,7 +382,12 @@ def test_what_is_recognised_comes_in_beside_what_is_nothing_and_what_is_not_ther
     result.has(imported=2, empty=1, skipped=2)
 
 
-@pytest.mark.parametrize("source", ["chatgpt", "claude", "chat", "sharegpt", "openai"])
+def test_the_help_names_every_source() -> None:
+    words = set(re.findall(r"[\w-]+", import_.__doc__ or ""))
+    assert words >= SOURCES.keys()
+
+
+@pytest.mark.parametrize("source", SOURCES)
 def test_a_source_that_is_insisted_on_is_named_with_what_is_none_of_it(source: str, tmp_path: Path) -> None:
     result = imported("--from", source, tmp_path / "store", FIXTURES / "detect/unknown.json")
     assert result.status == 1

@@ -2,7 +2,8 @@
 Claude.ai, Open WebUI and LibreChat, sessions of Claude Code and Codex, conversations of LM Studio, logs.db of
 llm, chat-completions and ShareGPT as lines or an array, objects of OpenAI's Assistants, and what
 `threadfs export` wrote. FILE is a file, a zip, or a directory with such in it; without one, or for `-`, stdin
-is read. What a file is, its content says.
+is read. What a file is, its content says. With --from it must be of SOURCE: chatgpt, claude, claude-code,
+codex, openwebui, librechat, lmstudio, llm, sharegpt, chat or openai.
 
 A conversation becomes a thread, with an id that is the same each time. So a newer export, or one that was
 interrupted, is imported again: what is there is left, what has grown is extended, and where another answer
@@ -55,7 +56,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         dest="source",
         metavar="SOURCE",
         choices=SOURCES,
-        help=f"take the files for exports of SOURCE alone ({', '.join(SOURCES)})",
+        help="take the files for those of SOURCE alone",
     )
     parser.add_argument(
         "--branches", action="store_true", help="bring what was said on other branches, each as a thread, too"
