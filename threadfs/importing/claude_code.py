@@ -117,14 +117,8 @@ class _Session:
     def add(self, given: Fields) -> None:
         """Raises NotImported: it is too large."""
         kind = text(given.get("type"))
-        before = self.title
-        if kind in ("custom-title", "ai-title"):
-            self._titles[kind] = text(given.get("customTitle")) or text(given.get("aiTitle"))
-        elif kind == "summary":
-            self._summaries[id_of(given.get("leafUuid"))] = text(given.get("summary"))
-        if self.title != before and self._updated_s is not None:
-            # Lines with titles have no time, and are newer than those before them.
-            self._updated_s += 1
+        if kind in ("custom-title", "ai-title", "summary"):
+            self._name(kind, given)
         uuid = id_of(given.get("uuid"))
         if not uuid or uuid in self._lines or given.get("isSidechain") is True:
             return
@@ -154,6 +148,16 @@ class _Session:
         self._answers.setdefault(made.answer or uuid, []).append(uuid)
         if self._size > MAX_CONVERSATION:
             raise NotImported(f"larger than {MAX_CONVERSATION >> 20} MiB")
+
+    def _name(self, kind: str, given: Fields) -> None:
+        before = self.title
+        if kind == "summary":
+            self._summaries[id_of(given.get("leafUuid"))] = text(given.get("summary"))
+        else:
+            self._titles[kind] = text(given.get("customTitle")) or text(given.get("aiTitle"))
+        if self.title != before and self._updated_s is not None:
+            # Lines with titles have no time, and are newer than those before them.
+            self._updated_s += 1
 
     def _kept(self, said: str) -> str:
         self._size += len(said)
