@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from store import transitions
 from store.api import DocumentKey
-from store.errors import InvalidDocument
+from store.errors import InvalidDocument, ModifiedSince
 from store.models import Document, Run, RunError, RunStatus, RunStep, RunStepStatus
 
 D = TypeVar("D", bound=Document)
@@ -20,9 +20,22 @@ class Updates(Protocol):
         """Replaces a document by the result of *change*, which gets its model; returns that result."""
         ...
 
-    def patch_document(self, key: DocumentKey, patch: dict[str, Any]) -> None:
-        """Merges *patch* (RFC 7396) into a document; a status in it changes the status as well."""
-        self._update(key, transitions.model_of(key), lambda stored: transitions.patched(key, stored, patch))
+    def patch_document(
+        self, key: DocumentKey, patch: dict[str, Any], *, expected: dict[str, Any] | None = None
+    ) -> None:
+        """Merges *patch* (RFC 7396) into a document; a status in it changes the status as well.
+
+        Raises:
+            ModifiedSince: a field of *expected* has another value: another program was faster.
+        """
+
+        def changed(stored: Document) -> Document:
+            fields = stored.fields() if expected else {}
+            if any(fields.get(name) != value for name, value in (expected or {}).items()):
+                raise ModifiedSince(key.thread_id)
+            return transitions.patched(key, stored, patch)
+
+        self._update(key, transitions.model_of(key), changed)
 
     def update_run_status(
         self,

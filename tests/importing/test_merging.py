@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from store import DocumentKey, Store, ThreadStore
+from store import DocumentKey, Store, Thread, ThreadStore
 from tests.importing.conftest import (
     FIXTURES,
     Fields,
@@ -147,6 +147,24 @@ def test_a_title_that_somebody_has_changed_stays(place: Place, tmp_path: Path) -
     imported(location, written(tmp_path / "new", [chatgpt("a", "b", title="New", update_time=1.5e9)]))
     assert title(open_store()) == "Mine"
     assert open_store().get_thread(THREAD).metadata["note"] == "n"
+
+
+def test_a_title_that_somebody_changes_at_that_moment_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported(tmp_path / "s", written(tmp_path / "old", [chatgpt("a", title="Old", update_time=1e9)]))
+    read = ThreadStore.get_thread
+
+    def read_before_a_change(store: ThreadStore, thread_id: str) -> Thread:
+        found = read(store, thread_id)
+        store.patch_document(DocumentKey(thread_id), {"metadata": {"title": "Mine"}})
+        return found
+
+    monkeypatch.setattr(ThreadStore, "get_thread", read_before_a_change)
+    imported(tmp_path / "s", written(tmp_path / "new", [chatgpt("a", title="New", update_time=1.5e9)]))
+    monkeypatch.undo()
+    metadata = ThreadStore(tmp_path / "s").get_thread(THREAD).metadata
+    assert (metadata["title"], metadata["source_updated_at"]) == ("Mine", "2017-07-14T02:40:00Z")
 
 
 def test_without_times_a_longer_export_is_the_newer_one(place: Place, tmp_path: Path) -> None:

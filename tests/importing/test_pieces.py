@@ -8,7 +8,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from threadfs.importing import pieces
@@ -21,6 +21,10 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 OBJECTS = st.dictionaries(TEXTS, VALUES, max_size=4)
+
+
+# On a machine that has much else to do, nothing here is slow by itself.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def read(data: bytes, chunk_bytes: int = 1 << 20) -> list[Item]:
@@ -49,6 +53,7 @@ def whole(value: Any) -> Any:
     return value
 
 
+@patient
 @given(st.lists(VALUES, max_size=4), st.integers(1, 9), st.sampled_from([None, 1]), st.booleans())
 @example([{"c": "}]"}], 3, None, True)
 def test_an_array_gives_its_values_however_it_is_read(
@@ -60,6 +65,7 @@ def test_an_array_gives_its_values_however_it_is_read(
     assert values(data, chunk_bytes) == whole(given_values)
 
 
+@patient
 @given(st.lists(OBJECTS, min_size=1, max_size=4), st.integers(1, 9), st.booleans())
 def test_lines_give_their_values_however_they_are_read(
     given_values: list[Any], chunk_bytes: int, ends: bool
@@ -68,6 +74,7 @@ def test_lines_give_their_values_however_they_are_read(
     assert values(data, chunk_bytes) == whole(given_values)
 
 
+@patient
 @given(st.lists(OBJECTS, min_size=1, max_size=3), st.integers(1, 9), st.sampled_from(["utf-16", "utf-8-sig"]))
 def test_other_encodings_of_unicode_are_read(
     given_values: list[Any], chunk_bytes: int, encoding: str
@@ -76,6 +83,7 @@ def test_other_encodings_of_unicode_are_read(
     assert values(data, chunk_bytes) == whole(given_values)
 
 
+@patient
 @given(st.lists(OBJECTS, min_size=1, max_size=4), st.data(), st.integers(1, 9))
 def test_an_array_that_is_cut_off_gives_the_first_values_and_says_so(
     given_values: list[Any], data: st.DataObject, chunk_bytes: int

@@ -25,7 +25,25 @@ TEXTS: dict[str, bytes] = {
 for name in ("chatgpt/branches", "chatgpt/tools", "claude/basic"):
     with zipfile.ZipFile(FIXTURES / name / "export.zip") as archive:
         TEXTS[name] = archive.read("conversations.json")
-CASES = ("chatgpt/branches", "chatgpt/shards", "chatgpt/tools", "claude/basic", "openai/pages")
+(webui,) = (FIXTURES / "openwebui/export").glob("chat-export-*.json")
+TEXTS["openwebui"] = webui.read_bytes()
+# Files that are one conversation, in lines.
+SESSIONS = {
+    name: next((FIXTURES / name).glob("**/*.jsonl")).read_bytes() for name in ("claude-code", "codex")
+}
+CASES = (
+    "chatgpt/branches",
+    "chatgpt/shards",
+    "chatgpt/tools",
+    "claude/basic",
+    "claude-code/session",
+    "codex/rollout",
+    "librechat/export",
+    "llm/responses",
+    "lmstudio/conversations",
+    "openai/pages",
+    "openwebui/export",
+)
 
 
 def threads_of(root: Path) -> dict[str, dict[str, bytes]]:
@@ -61,6 +79,45 @@ def test_a_file_that_is_cut_anywhere_gives_some_of_the_same_threads_or_a_named_s
         if is_array:
             assert result.status == 1, cut
             assert "cut.json" in result.stderr
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+def test_a_session_that_is_cut_anywhere_is_a_beginning_of_it(name: str, tmp_path: Path) -> None:
+    data = SESSIONS[name]
+    (tmp_path / "whole.jsonl").write_bytes(data)
+    imported(tmp_path / "whole", tmp_path / "whole.jsonl")
+    whole = ThreadStore(tmp_path / "whole")
+    (thread_id,) = whole.list_thread_ids()
+    first_line = data.index(b"\n") + 1
+    for cut in random.Random(1).sample(range(first_line, len(data)), 30):
+        shutil.rmtree(tmp_path / "cut", ignore_errors=True)
+        (tmp_path / "cut.jsonl").write_bytes(data[:cut])
+        result = imported(tmp_path / "cut", tmp_path / "cut.jsonl")
+        assert (result.status, result.stderr) == (0, ""), cut
+        assert result.counts["imported"] + result.counts["empty"] == 1
+        if result.counts["imported"]:
+            found = said(ThreadStore(tmp_path / "cut"), thread_id)
+            assert found == said(whole, thread_id)[: len(found)]
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+def test_neither_the_order_of_fields_in_lines_nor_how_they_are_read_matters(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "e.jsonl").write_bytes(SESSIONS[name])
+    imported(tmp_path / "one", tmp_path / "e.jsonl")
+    lines = [line for line in SESSIONS[name].splitlines() if line.endswith(b"}")]
+    for seed, chunk_bytes in enumerate((1, 3, 64)):
+        rest = random.Random(seed)
+        # What a call is given is kept in the order in which it stands.
+        shuffled_lines = [
+            json.dumps(dict(rest.sample(list(given.items()), len(given)))).encode()
+            for given in map(json.loads, lines)
+        ]
+        (tmp_path / "e.jsonl").write_bytes(b"\n".join(shuffled_lines) + b"\n")
+        monkeypatch.setattr(pieces, "_CHUNK_BYTES", chunk_bytes)
+        imported(tmp_path / str(seed), tmp_path / "e.jsonl").has(imported=1)
+        assert bytes_of(tmp_path / str(seed)) == bytes_of(tmp_path / "one")
 
 
 def test_a_zip_that_is_cut_anywhere_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
-"""Bring conversations into STORE, which is made when there is something for it: exports of ChatGPT and
-Claude.ai, chat-completions and ShareGPT as lines or an array, objects of OpenAI's Assistants, and what
+"""Bring conversations into STORE, which is made when there is something for it: exports of ChatGPT,
+Claude.ai, Open WebUI and LibreChat, sessions of Claude Code and Codex, conversations of LM Studio, logs.db of
+llm, chat-completions and ShareGPT as lines or an array, objects of OpenAI's Assistants, and what
 `threadfs export` wrote. FILE is a file, a zip, or a directory with such in it; without one, or for `-`, stdin
-is read. What a file is, its content says.
+is read. What a file is, its content says. With --from it must be of SOURCE: chatgpt, claude, claude-code,
+codex, openwebui, librechat, lmstudio, llm, sharegpt, chat or openai.
 
 A conversation becomes a thread, with an id that is the same each time. So a newer export, or one that was
 interrupted, is imported again: what is there is left, what has grown is extended, and where another answer
@@ -23,7 +25,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from threadfs.commands import CommandFailed, progress
@@ -38,6 +40,7 @@ examples:
   threadfs import ~/assistants ~/Downloads/chatgpt-export.zip
   threadfs import ~/assistants ~/Downloads --dry-run
   threadfs import ~/assistants conversations.zip --branches --files ~/assistants-files
+  threadfs import ~/assistants ~/.claude/projects ~/.codex/sessions
   ssh server threadfs export /srv/assistants | threadfs import ~/copy"""
 
 
@@ -53,7 +56,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         dest="source",
         metavar="SOURCE",
         choices=SOURCES,
-        help=f"take the files for exports of SOURCE alone ({', '.join(SOURCES)})",
+        help="take the files for those of SOURCE alone",
     )
     parser.add_argument(
         "--branches", action="store_true", help="bring what was said on other branches, each as a thread, too"
@@ -159,11 +162,10 @@ def _size(files: list[str]) -> int | None:
     size = 0
     for name in files:
         if os.path.isdir(name):
-            size += sum(
-                os.lstat(os.path.join(at, inner)).st_size
-                for at, _, inners in os.walk(name)
-                for inner in inners
-            )
+            for at, _, inners in os.walk(name):
+                for inner in inners:
+                    with suppress(OSError):  # It may be gone by now.
+                        size += os.lstat(os.path.join(at, inner)).st_size
         elif os.path.isfile(name):
             size += os.stat(name).st_size
         else:

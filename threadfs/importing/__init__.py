@@ -6,7 +6,10 @@ stands once:
 
     files, containers   FILEs, zips, directories, stdin
     pieces              large JSON, one value after the other
-    recognising         whose a file is, and what it looks like if nobody's
+    recognising         which source a file is of, or what it looks like
+    databases           SQLite files, from a copy
+    zstd                files that are packed
+    reader              ids for parts of sources that have none
     trees               the visible path of a tree, and the others
     conversations       what a source makes, and as which documents it is stored
     merging             comparing with what is stored, and extending that
@@ -16,10 +19,16 @@ stands once:
 
 from __future__ import annotations
 
-# Each source, by the name that its ids begin with, and its module. The first that says yes has a file.
+# How the ids of each source begin, and its module. They are asked in this order whether a file is theirs.
 SOURCES = {
     "chatgpt": "chatgpt",
     "claude": "claude",
+    "claude-code": "claude_code",
+    "codex": "codex",
+    "openwebui": "openwebui",
+    "librechat": "librechat",
+    "lmstudio": "lmstudio",
+    "llm": "llm",
     "sharegpt": "sharegpt",
     "chat": "chat",
     "openai": "openai_objects",

@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from threadfs.importing.conversations import (
-    Call,
-    Conversation,
-    Message,
-    NotImported,
-    Outcome,
-    Part,
-    Thought,
-    each,
-    text_block,
-)
+from threadfs.importing.conversations import Conversation, NotImported, Outcome, each, text_block
 from threadfs.importing.files import File
 from threadfs.importing.pieces import Item
+from threadfs.importing.reader import Reader
 from threadfs.importing.values import (
     Fields,
     as_text,
@@ -34,7 +25,7 @@ from threadfs.importing.values import (
 _INSTRUCTING = ("system", "developer")
 _ROLES = {"user": "user", "assistant": "assistant"}
 _OUTPUTS = ("tool", "function")
-# What other programs have beside their messages.
+# Fields that other programs write beside ``messages``.
 _OF_OTHERS = ("mapping", "chat_messages", "conversationId", "chat", "object")
 
 
@@ -61,7 +52,11 @@ def _conversation(given: Fields) -> Conversation:
         if not isinstance(message, dict):
             raise NotImported("messages: not a list of messages")
         _add(read, message)
-    return read.conversation(given)
+    return read.conversation(
+        title=text(given.get("title")),
+        created_s=time_s(given.get("created_at")) or time_s(given.get("created")),
+        model=text(given.get("model")),
+    )
 
 
 def _add(read: Reader, message: Fields) -> None:
@@ -109,59 +104,3 @@ def _blocks(read: Reader, content: Any) -> Iterator[Fields]:
             read.unknown += kind not in ("text", "input_text", "output_text")
             if said := text(fields(part).get("text")):
                 yield text_block(said)
-
-
-class Reader:
-    """Collects the parts of a conversation whose messages have no ids: these follow from what they say."""
-
-    def __init__(self, source_id: str) -> None:
-        self.source_id = source_id
-        self.parts: list[Part] = []
-        self.unknown = 0
-        self._instructions: list[str] = []
-        self._calls: dict[str, Call] = {}
-
-    def _id(self, kind: str, value: Any) -> str:
-        return f"{kind}_{digest(canonical([self.source_id, len(self.parts), value]))}"
-
-    def instruct(self, said: str) -> None:
-        if said.strip() and said not in self._instructions:
-            self._instructions.append(said)
-
-    def say(self, role: str, blocks: list[Fields], at_s: int | None = None, model: str = "") -> None:
-        """Adds a message, if there is anything in it."""
-        kept = [block for block in blocks if block["type"] != "text" or block["text"]["value"].strip()]
-        if kept:
-            self.parts.append(Message(self._id("msg", [role, kept]), role, at_s, kept, model=model))
-
-    def think(self, said: str) -> None:
-        if said.strip():
-            self.parts.append(Thought(self._id("thought", said), said))
-
-    def call(self, call_id: str, name: str, arguments: str) -> None:
-        made = Call(call_id or self._id("call", [name, arguments]), name, arguments)
-        self.parts.append(made)
-        self._calls[made.id] = made
-
-    def output(self, call_id: str, name: str, said: str) -> None:
-        """The output of the call with that id, or else of the first of that name that has none."""
-        waiting = (
-            part
-            for part in self.parts
-            if isinstance(part, Call) and not part.outputs and name in ("", part.name)
-        )
-        call = self._calls.get(call_id) or next(waiting, None)
-        if call is not None and said:
-            call.outputs.append(said)
-
-    def conversation(self, given: Fields) -> Conversation:
-        models = (part.model for part in self.parts if part.model)
-        return Conversation(
-            self.source_id,
-            self.parts,
-            title=text(given.get("title")),
-            created_s=time_s(given.get("created_at")) or time_s(given.get("created")),
-            model=text(given.get("model")) or next(models, ""),
-            metadata={"instructions": "\n".join(self._instructions)},
-            unknown=self.unknown,
-        )

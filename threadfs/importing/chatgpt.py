@@ -25,7 +25,7 @@ from threadfs.importing.trees import Tree
 from threadfs.importing.values import Fields, entries, fields, id_of, objects, text, time_s
 
 _PYTHON = ("python", "python_user_visible")
-# Marks that stand for a citation, and those in the text that no reference explains.
+# Where a text has marks of citations; and the marks that are removed when no reference explains them.
 _MARK = re.compile("[\ue200-\ue20f]|【")
 _LEFT = re.compile("\ue200[^\ue201]*\ue201|[\ue200-\ue20f]|【\\d+(?::\\d+)?†[^】]*】")
 
@@ -90,7 +90,7 @@ class _Path:
         self.parts: list[Part] = []
         self.instructions: list[str] = []
         self.unknown = 0
-        # That of the first answer.
+        # The model of the first answer.
         self.model = ""
 
     def add(self, node_id: str, message: Fields) -> None:
@@ -134,7 +134,7 @@ class _Path:
         for file in made.files:
             file.name = named.pop(file.file_id, "")
         made.files += [Attached(file_id, name) for file_id, name in named.items() if file_id]
-        # As they are shown: pictures above the text.
+        # ChatGPT shows pictures above the text.
         made.blocks = [image_block(file.file_id) for file in made.files if file.is_image]
         made.blocks += [text_block(found) for found in texts if found.strip()]
         if not known:
@@ -211,7 +211,7 @@ def _parts(content: Fields) -> list[Any]:
 
 
 def _texts(content: Fields) -> list[str]:
-    """The texts in a content, whatever kind it is of."""
+    """The texts in a content of any kind."""
     found = [text(content.get(name)) for name in ("title", "url", "text", "result", "content")]
     if content.get("content_type") == "tether_quote":
         return ["\n".join(line for line in found[:3] if line)]
@@ -242,7 +242,7 @@ def _unknown_parts(content: Fields) -> int:
 
 
 def without_marks(said: str, told: Fields) -> str:
-    """A text with the Markdown of its references in place of their marks, and without those left over."""
+    """A text in which marks are replaced by the Markdown of their references, and other marks removed."""
     if not _MARK.search(said):
         return said
     for reference in objects(told.get("content_references")):

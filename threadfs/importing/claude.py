@@ -24,7 +24,7 @@ from threadfs.importing.trees import Tree
 from threadfs.importing.values import Fields, as_text, entries, fields, id_of, objects, text, time_s
 
 _ROLES = {"human": "user", "assistant": "assistant"}
-# What a program put in.
+# Kinds of blocks that a program added, and nobody said.
 _PASSED_OVER = ("token_budget", "injected_prompt_block")
 
 

@@ -1,4 +1,4 @@
-"""FILEs that hold others: zips and directories. Nothing is ever unpacked to where a name in them leads."""
+"""FILEs that hold others: zips and directories. Names in them never decide where something is written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MANIFEST = "export_manifest.json"
 
 @dataclass(slots=True)
 class Zip:
-    """A zip. Only what says that it is an ordinary file is a member; a link or a directory is none."""
+    """A zip. Only ordinary files are members; links and directories are not."""
 
     name: str
     archive: zipfile.ZipFile
@@ -59,7 +59,7 @@ class Zip:
 
 @dataclass(slots=True)
 class Directory:
-    """A directory with all below it. Links in it are not followed."""
+    """A directory with all files below it. Links in it are not followed."""
 
     name: str
 
@@ -84,11 +84,13 @@ class Directory:
 def files_in(
     container: Container, advance: Advance, unreadable: Callable[[str, str], None]
 ) -> Iterator[File]:
-    """Each member, open until the next one is asked for; *unreadable* is told of those that are not."""
+    """Each member as a file, open until the next iteration; *unreadable* gets those that cannot be opened."""
     for member in container.members():
         name = f"{container.name.rstrip('/')}/{member}"
         try:
             stream = container.opened(member)
+        except FileNotFoundError:
+            continue  # A program has deleted it since the directory was listed.
         except OSError as error:
             unreadable(name, error.strerror or str(error))
             continue
@@ -122,7 +124,7 @@ def _value(container: Container, member: str) -> object:
 
 
 def missing_shards(container: Container) -> Iterator[str]:
-    """What a manifest of the container says is there, of what is read in pieces, and is not."""
+    """The shards of ``conversations.json`` that a manifest of the container lists, and that are missing."""
     members = set(container.members())
     for manifest in sorted(member for member in members if posixpath.basename(member) == _MANIFEST):
         logical: Fields = fields(fields(_value(container, manifest)).get("logical_files"))

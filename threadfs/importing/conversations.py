@@ -17,10 +17,12 @@ from threadfs.importing.values import Fields, digest
 # Longer ids are replaced: branches add to them, and a run's link has two in its name.
 _MAX_ID_BYTES = 100
 _MAX_TITLE = 80
+# In characters. A conversation that is a file of lines may be as large as a single value of JSON.
+MAX_CONVERSATION = 64 << 20
 
 
 class NotImported(Exception):
-    """A conversation that is skipped; the text says why."""
+    """This conversation is skipped; the message says why."""
 
 
 @dataclass(slots=True)
@@ -71,7 +73,7 @@ class Call:
 
 @dataclass(slots=True)
 class Thought:
-    """What was thought before what follows it in the path."""
+    """What the model thought before the next part of the path."""
 
     id: str
     text: str
@@ -97,9 +99,9 @@ class Conversation:
     model: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     others: Callable[[], Iterable[list[Part]]] = field(default=lambda: ())
-    # How many contents of a kind that nobody knows there were.
+    # The number of contents of unknown kinds.
     unknown: int = 0
-    # Where in its file it is.
+    # Its place in the file: ``line 3``, ``number 3``, or nothing for the whole file.
     where: str = ""
 
     @property
@@ -108,7 +110,7 @@ class Conversation:
 
     @property
     def shown_title(self) -> str:
-        """Its title; without one the first line of what the user said first."""
+        """Its title, or else the first line of the first text of the user."""
         if self.title.strip():
             return self.title
         texts = [message.text for message in self.messages if message.role == "user"]
@@ -133,6 +135,20 @@ def messages_of(parts: Iterable[Part]) -> list[Message]:
     return [part for part in parts if isinstance(part, Message)]
 
 
+def settled(parts: list[Part]) -> list[Part]:
+    """Without the calls at the end that have no output yet.
+
+    A session that is being written is imported again. A step, once stored, is not changed, and steps have
+    their order from their place.
+    """
+    end = next((at for at in range(len(parts), 0, -1) if isinstance(parts[at - 1], Message)), 0)
+    for at in range(end, len(parts)):
+        part = parts[at]
+        if isinstance(part, Call) and not part.outputs and not part.is_failed:
+            return parts[:at]
+    return parts
+
+
 def text_block(text: str) -> Fields:
     return {"type": "text", "text": {"value": text, "annotations": []}}
 
@@ -142,7 +158,7 @@ def image_block(file_id: str) -> Fields:
 
 
 def thread_id_of(source: str, source_id: str) -> str:
-    """The same in every export, on every machine."""
+    """The id of a conversation's thread: the same in every export, on every machine."""
     wanted = f"{source}-{source_id}"
     if names.is_id(wanted) and len(wanted.encode()) <= _MAX_ID_BYTES:
         return wanted

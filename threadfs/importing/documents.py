@@ -14,7 +14,7 @@ from threadfs.importing.values import Fields, digest
 
 @dataclass(frozen=True, slots=True)
 class LaidOutRun:
-    """A run, and how many messages of the log there are when it has ended."""
+    """A run, and the number of messages in the log at its end."""
 
     run_id: str
     contents: RunContents
@@ -51,7 +51,7 @@ def metadata_of(source: str, conversation: Conversation, branch_of: str | None =
 def laid_out(
     thread_id: str, conversation: Conversation, parts: list[Part], metadata: dict[str, str], now_s: int
 ) -> LaidOut:
-    """The documents of one path, with the ids of a thread; *now_s* where nothing in it has a time."""
+    """The documents of one path, for the thread *thread_id*. *now_s* is their time if nothing has one."""
     created_s = conversation.created_s
     if created_s is None:
         created_s = next((part.time_s for part in parts if part.time_s is not None), now_s)
@@ -143,7 +143,7 @@ def _steps(thread_id: str, run_id: str, answer: list[Part]) -> Iterator[tuple[st
     reasoning: list[str] = []
     time_s = position = 0
     for part in answer:
-        # A store has steps in the order of their times, and within a second in that of their ids.
+        # A store sorts steps by their times in seconds, and then by their ids.
         time_s = max(time_s, part.time_s or 0)
         if isinstance(part, Thought):
             reasoning.append(part.text)

@@ -9,21 +9,28 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Protocol, TypeAlias
 
-# Is told of bytes that were read.
+# Is called with the number of bytes that were read.
 Advance: TypeAlias = Callable[[float], object]
 
-# As much of a file as is looked at before it is read.
+# Is called with the id of a picture, and its bytes as base64: it may be written somewhere.
+Keep: TypeAlias = Callable[[str, str], None]
+
+# How many bytes decide whose a file is.
 _HEAD_BYTES = 1 << 20
-# What reading a member of a zip says when that is damaged, encrypted, or packed as nobody knows.
+# The errors of a zip member that is damaged, encrypted, or packed in an unknown way.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, ValueError)
 
 
 class Unreadable(Exception):
-    """A file that cannot be read, or no further; the text says why."""
+    """A file cannot be read, or not to its end; the message says why."""
+
+
+def _keep_nothing(file_id: str, data: str) -> None:
+    pass
 
 
 class Container(Protocol):
-    """Members by their names, which have slashes, in order."""
+    """Files by their names, which have slashes, in alphabetical order."""
 
     name: str
 
@@ -33,13 +40,16 @@ class Container(Protocol):
         ...
 
     def packed(self, member: str) -> float:
-        """How many bytes of the FILE one byte of a member is: for who watches."""
+        """How many bytes of the FILE one byte of a member takes: for the progress bar."""
         ...
 
 
 @dataclass(slots=True)
 class File:
-    """*name* is what people are told; stdin has none. *advance* is told of the bytes that were read."""
+    """*name* is the name in messages; stdin has none. *advance* is called with the bytes that were read.
+
+    A source calls *keep* for each picture that is in the file itself.
+    """
 
     name: str
     stream: IO[bytes]
@@ -47,11 +57,12 @@ class File:
     container: Container | None = None
     # Its name in the container.
     member: str = ""
+    keep: Keep = _keep_nothing
     _head: bytes | None = None
     _ahead: bytes = field(default=b"", init=False)
 
     def head(self) -> bytes:
-        """The beginning of the file, up to a MiB. Raises Unreadable."""
+        """The first MiB of the file, or all of it. Raises Unreadable."""
         if self._head is None:
             pieces, size = [], 0
             while size < _HEAD_BYTES and (piece := self._read(_HEAD_BYTES - size)):
@@ -61,7 +72,7 @@ class File:
         return self._head
 
     def read(self, size: int) -> bytes:
-        """At most *size* bytes, from the beginning on; none at the end. Raises Unreadable."""
+        """The next bytes, at most *size*; none at the end of the file. Raises Unreadable."""
         if self._ahead:
             data, self._ahead = self._ahead[:size], self._ahead[size:]
             return data
@@ -78,7 +89,7 @@ class File:
         return data
 
     def lines(self) -> Iterator[bytes]:
-        """The lines, as they are, each but perhaps the last with its newline. Raises Unreadable."""
+        """The lines, with their newlines; the last one may have none. Raises Unreadable."""
         pieces: list[bytes] = []
         while data := self.read(_HEAD_BYTES):
             first, *others = data.split(b"\n")
@@ -90,22 +101,23 @@ class File:
             yield rest
 
 
-# How files begin that are no JSON.
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+SQLITE = b"SQLite format 3\0"
+ZSTD = b"\x28\xb5\x2f\xfd"
+# The first bytes of files that are not JSON.
 _MAGIC = (
-    (b"SQLite format 3\0", "a SQLite database"),
+    (SQLITE, "a SQLite database"),
     (b"\x89PNG", "a picture"),
     (b"\xff\xd8\xff", "a picture"),
     (b"GIF8", "a picture"),
     (b"%PDF-", "a PDF"),
     (b"\x1f\x8b", "packed with gzip: unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "packed with zstd: unpack it first"),
     (b"BZh", "packed with bzip2: unpack it first"),
     (b"\xfd7zXZ\0", "packed with xz: unpack it first"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it first"),
 )
-ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _JSON = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*[\[{]")
-# What a text in square brackets, such as Markdown, does not begin with.
+# Markdown may begin with a square bracket, too, but not so.
 _SURELY_JSON = re.compile(rb'(?:\xef\xbb\xbf)?[ \t\r\n]*(?:\[[ \t\r\n]*)?\{[ \t\r\n]*["}]')
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -119,7 +131,7 @@ def is_surely_json(head: bytes) -> bool:
 
 
 def look_of(head: bytes) -> str:
-    """What a file that is not JSON looks like, for people."""
+    """What a file that is not JSON looks like, for a message."""
     for magic, look in _MAGIC:
         if head.startswith(magic):
             return look

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import takewhile
@@ -37,13 +37,13 @@ from threadfs.importing.values import digest, fields
 
 IMPORTED, EXTENDED, BRANCHES, LEFT, EMPTY = "imported", "extended", "branches", "left", "empty"
 
-# Bytes that stand for the id of a message: a log is as many of them, one after the other.
+# The size of a digest of a message id. A log is compared as the digests of its messages, joined.
 _DIGEST_BYTES = 8
-# A file can be made so that a few MiB of messages have GiB of paths.
+# The messages of all branches together: a malicious file of a few MiB can have paths of GiB.
 _MAX_ON_BRANCHES = 200_000
-# How often a thread that others keep changing is compared again.
+# How often a thread is compared again while other programs change it.
 _ATTEMPTS = 100
-# The id in a line as threadfs lays it out.
+# The id in a line that threadfs wrote.
 _ID = re.compile(rb'\{"id":"([^"\\]*)"')
 
 
@@ -78,7 +78,7 @@ class Merge:
     _rehearsed: dict[str, bytes] = field(default_factory=dict)
 
     def bring(self, source: str, conversation: Conversation, *, with_branches: bool) -> None:
-        """Raises StoreError when it cannot be stored, NotImported when it is another branch that cannot."""
+        """Raises StoreError: it cannot be stored; NotImported: its other branches cannot."""
         if not conversation.messages:
             self.counts[EMPTY] += 1
             return
@@ -90,7 +90,7 @@ class Merge:
             self.counts[_Path(self, source, conversation, parts, visible).bring()] += 1
 
     def _branches(self, conversation: Conversation) -> list[list[Part]]:
-        """The other paths, without those that say nothing else. Raises NotImported."""
+        """The other paths, without those that are the beginning of another path. Raises NotImported."""
         found: dict[bytes, list[Part]] = {}
         size = 0
         for parts in conversation.others():
@@ -136,7 +136,7 @@ class Merge:
 
 
 class _Path:
-    """One path of a conversation, on its way to the thread that it belongs to."""
+    """One path of a conversation, and the thread to which it belongs."""
 
     def __init__(
         self, merge: Merge, source: str, conversation: Conversation, parts: list[Part], visible: bytes
@@ -152,7 +152,7 @@ class _Path:
         self._visible = visible
 
     def bring(self) -> str:
-        """What became of it: IMPORTED, BRANCHES, EXTENDED or LEFT."""
+        """Brings the path into the store. Returns IMPORTED, BRANCHES, EXTENDED or LEFT."""
         thread_id = self._thread_id
         seen: set[str] = set()
         for _ in range(_ATTEMPTS):
@@ -178,12 +178,12 @@ class _Path:
         raise StoreError("another program keeps changing it")
 
     def _is_beside(self, log: _Log) -> bool:
-        """Whether this is another path than the log, which is that of the visible one, or will be."""
+        """Whether the log holds the visible path, or its beginning, and this path is another one."""
         is_visible = log.digests.startswith(self._visible) or self._visible.startswith(log.digests)
         return is_visible and self._digests != self._visible and not log.digests.startswith(self._digests)
 
     def _branch(self, digests: bytes) -> str:
-        """The thread for what differs from a log, named after the first message that does."""
+        """The id of the thread for a path that differs from a log: from the first message that differs."""
         at = 0
         while self._digests[at : at + _DIGEST_BYTES] == digests[at : at + _DIGEST_BYTES]:
             at += _DIGEST_BYTES
@@ -205,14 +205,14 @@ class _Path:
         )
 
     def _extend(self, thread_id: str, log: _Log) -> str:
-        """Appends what the log lacks. What was compared has to be its end still, or it is compared again."""
+        """Appends what the log lacks. Raises ModifiedSince: the log has changed since it was compared."""
         messages_there = len(log.digests) // _DIGEST_BYTES
         is_longer = messages_there < len(self._ids)
         if not is_longer and not self._may_have_grown(thread_id):
             self._retitle(thread_id, is_longer=False)
             return LEFT
         made = self._laid_out(thread_id)
-        # The last run may have got further steps, without a word.
+        # The last run may have further steps, though nothing more was said.
         runs = [run for run in made.runs if run.messages_then >= messages_there]
         store = self._merge.reading()
         if not is_longer and (store is None or not _lacks_any(store, thread_id, runs)):
@@ -232,7 +232,7 @@ class _Path:
         return EXTENDED
 
     def _may_have_grown(self, thread_id: str) -> bool:
-        """Whether the last answer did more than speak, which may be more by now."""
+        """Whether the last answer has a run, which may have further steps by now."""
         last = takewhile(
             lambda part: not isinstance(part, Message) or part.role != "user", reversed(self._parts)
         )
@@ -245,12 +245,16 @@ class _Path:
         if store is None or self._merge.writing is None:
             return
         key = DocumentKey(thread_id)
-        info = store.document_info(key)
-        stored = fields(store.get_thread(thread_id).metadata)
-        patch = self._newer_metadata(stored, is_longer=is_longer)
-        if patch:
-            store.patch_document(key, {"metadata": patch})
-            store.set_document_modified(key, info.modified_ns)
+        for _ in range(_ATTEMPTS):
+            info = store.document_info(key)
+            stored = store.get_thread(thread_id).metadata
+            patch = self._newer_metadata(fields(stored), is_longer=is_longer)
+            if not patch:
+                return
+            with suppress(ModifiedSince):  # Then somebody may have given it a title of his own.
+                store.patch_document(key, {"metadata": patch}, expected={"metadata": stored})
+                store.set_document_modified(key, info.modified_ns)
+                return
 
     def _newer_metadata(self, stored: dict[str, Any], *, is_longer: bool) -> dict[str, str]:
         updated_s = self._conversation.updated_s
@@ -263,6 +267,9 @@ class _Path:
         title = self._conversation.shown_title
         if title and title != stored.get("title") and stored.get("title") == stored.get("source_title"):
             patch |= {"title": title, "source_title": title}
+        if is_longer and self._conversation.model and "model" not in stored:
+            # There was no answer when it came in.
+            patch["model"] = self._conversation.model
         return patch
 
 

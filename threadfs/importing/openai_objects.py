@@ -21,7 +21,7 @@ from threadfs.openai.objects import OWN_FIELD, line_of
 from threadfs.openai.translation import KINDS
 
 _IN_MEMORY_BYTES = 16 << 20
-# So many lines of an export tell that it is one.
+# The number of lines that show whether a file is an export.
 _LINES = 3
 
 
@@ -33,7 +33,7 @@ def is_mine(value: Any) -> bool:
 
 
 def is_export(head: bytes) -> bool:
-    """Whether a file that begins so is lines in the order in which an export has them."""
+    """Whether a file with this beginning is lines in the order of an export."""
     lines = [line for line in head.split(b"\n")[: _LINES + 1] if line.strip()]
     found = [value for line in lines if is_mine(value := _parsed(line)) and value["object"] != "list"]
     if not found:
@@ -55,7 +55,7 @@ def _parsed(line: bytes) -> Any:
 
 @dataclass(slots=True)
 class _Place:
-    """An object in the spool: what it is sorted by among those of its kind, and which bytes it is."""
+    """An object in the spool: by what it is sorted among those of its kind, and its place in bytes."""
 
     created_s: int
     order: int
@@ -86,7 +86,7 @@ class Collected:
     _orders: int = 0
 
     def add(self, items: Iterable[Item], file: str) -> Iterator[Skipped]:
-        """Collects the objects of one file; says what is none."""
+        """Collects the objects of one file; yields what is not an object."""
         lines: dict[tuple[str, str], list[_Place]] = {}
         for item in items:
             if item.error:
@@ -109,7 +109,7 @@ class Collected:
                         page.append(self._add(made, file, item.where))
                     except (InvalidDocument, ValueError) as error:
                         yield Skipped(item.where, "", str(error))
-                # A list has the newest first, unless it was asked for otherwise.
+                # The API lists the newest object first, unless a client asked for the other order.
                 self._put_in_order(page, newest_first=not page or page[0].created_s >= page[-1].created_s)
         for places in filter(None, lines.values()):
             self._put_in_order(places, newest_first=places[0].created_s > places[-1].created_s)
@@ -126,13 +126,13 @@ class Collected:
         return place
 
     def _put_in_order(self, places: list[_Place], *, newest_first: bool) -> None:
-        """Of the same second those are first that are so in their list; lists follow one another likewise."""
+        """Gives the objects of one list their order, which counts among objects of the same second."""
         for place in places:
             self._orders += 1
             place.order = -self._orders if newest_first else self._orders
 
     def finish(self, store: Store, refused: Callable[[str, str, str], None]) -> Iterator[Import]:
-        """Imports thread after thread; *refused* is told of each that is not: its file, where, and why."""
+        """Imports the threads. *refused* gets the file, the place and the reason of each that is refused."""
         for thread_id, thread in self._threads.items():
             where = thread.file, thread.where
 

@@ -15,18 +15,18 @@ from typing import Any
 
 # In characters. What is larger is skipped.
 MAX_VALUE = 64 << 20
-# How much may be passed over to find the end of something broken, or of what is too large, before giving up.
+# How many characters are searched for the end of a value that is broken or too large.
 _MAX_PASSED_OVER = 1 << 30
 _CHUNK_BYTES = 1 << 20
 
-CUT_OFF = "cut off: the rest of the file is missing"
+CUT_OFF = "JSON that is cut off: the rest of the file is missing"
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SPACE_OR_COMMA = re.compile(r"[ \t\r\n,]*")
 _STRUCTURE = re.compile(r'\\.|["\[\]{},]', re.DOTALL)
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _LONE = re.compile("[\ud800-\udfff]")
-# How far before its end a text can seem wrong that only ends too early: ``\ud83d\ude00``, ``-Infinity``.
+# A text that ends too early can seem wrong so far before its end: ``\ud83d\ude00``, ``-Infinity``.
 _TAIL = 16
 
 _scan = json.JSONDecoder().raw_decode
@@ -47,11 +47,11 @@ class Item:
 
 
 class _Broken(Exception):
-    """A value that cannot be had; the text is the reason."""
+    """A value cannot be read; the message is the reason."""
 
 
 class Pieces:
-    """The values of what *read*, which is given a number of bytes, returns."""
+    """The values in the bytes that *read* returns; it is called with a number of bytes."""
 
     def __init__(self, read: Callable[[int], bytes], chunk_bytes: int | None = None) -> None:
         self._read = read
@@ -72,7 +72,7 @@ class Pieces:
     # ── The text ────────────────────────────────────────────────────────────────────────────────────
 
     def _fill(self) -> bool:
-        """More text behind what is left of it, at least as much again; False at the end of the file."""
+        """Reads on, at least as much as there is; False at the end of the file."""
         if self._is_at_end:
             return False
         pieces = [self._text[self._position :]]
@@ -90,7 +90,7 @@ class Pieces:
 
     def _decoded(self, data: bytes) -> str:
         if self._decoder is None:
-            # Until it is known which encoding it is: PowerShell writes UTF-16.
+            # Three bytes show the encoding: PowerShell writes UTF-16.
             while len(data) < 3 and not self._is_at_end:
                 more = self._read(3 - len(data))
                 self._is_at_end = not more
@@ -131,7 +131,7 @@ class Pieces:
         self._position += 1
 
     def _value(self) -> Any:
-        """The value that begins here. Raises _Broken, and stays where it is."""
+        """The value that begins here. Raises _Broken, and then the position is unchanged."""
         while True:
             is_cut, reason = False, CUT_OFF
             try:
@@ -144,7 +144,7 @@ class Pieces:
             except ValueError as error:  # A number of thousands of digits.
                 raise _Broken(f"not JSON that can be kept: {error}") from None
             else:
-                # A number may go on.
+                # The next chunk may have further digits of a number.
                 if self._text[end - 1] in '}]"' or end < len(self._text) or self._is_at_end:
                     return self._taken(value, end)
                 is_cut = True
@@ -164,14 +164,14 @@ class Pieces:
         return value
 
     def _pass_over(self) -> bool:
-        """Goes behind the value that begins here, whatever it is; False when its end is not found.
+        """Moves behind the value that begins here, be it valid or not; False when its end is not found.
 
         A bracket closes the last one of its kind, and all that were opened since.
         """
         in_text, scanned = False, 0
         opened = bytearray()
         while True:
-            # A backslash at the end belongs to a character that is not there yet.
+            # A backslash at the end escapes a character that has not been read yet.
             end = len(self._text) - self._text.endswith("\\")
             for found in _STRUCTURE.finditer(self._text, self._position, end):
                 token = found.group()

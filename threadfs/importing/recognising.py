@@ -1,4 +1,4 @@
-"""Whose a file is: its content says so, never its name."""
+"""Which source a file is of: by its content, never by its name."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Protocol, cast
 
 from threadfs.importing import SOURCES
 from threadfs.importing.conversations import Outcome
-from threadfs.importing.files import File, is_surely_json, look_of, may_be_json
+from threadfs.importing.databases import databases
+from threadfs.importing.files import SQLITE, File, is_surely_json, look_of, may_be_json
 from threadfs.importing.openai_objects import is_export
 from threadfs.importing.pieces import Item, Pieces
 
-# Of so many values one has to be somebody's.
+# One of the first values must be of a source: so many are tried.
 _VALUES = 100
 
 
@@ -25,7 +26,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """A file of a source, with all its values, from the first on; none: an empty list, which is anybody's."""
+    """A file of a source, with all its values from the first on. Without a source: an empty list."""
 
     source: str
     items: Iterator[Item]
@@ -47,13 +48,14 @@ def module_of(source: str) -> Source:
 def recognised(file: File, wanted: str | None = None) -> Recognised | Nobodys:
     """Raises Unreadable."""
     head = file.head()
-    if not may_be_json(head):
+    is_database = head.startswith(SQLITE)
+    if not is_database and not may_be_json(head):
         return Nobodys(look_of(head))
     if wanted in (None, "openai") and is_export(head):
-        # It is read line by line, as it is.
+        # `openai_lines` reads it line by line.
         return Recognised("openai", iter(()), is_export=True)
     sources = [wanted] if wanted else list(SOURCES)
-    items = iter(Pieces(file.read))
+    items = databases(file) if is_database else iter(Pieces(file.read))
     seen: list[Item] = []
     values = 0
     for item in items:
@@ -70,6 +72,8 @@ def recognised(file: File, wanted: str | None = None) -> Recognised | Nobodys:
             break
     if not seen:
         return Recognised("", iter(()))
+    if is_database:
+        return Nobodys(look_of(head))
     broken = next((item for item in seen if item.error), None)
     if broken is not None and is_surely_json(head):
         return Nobodys("JSON", broken)

@@ -14,7 +14,7 @@ _MAX_TITLE = 60
 
 @dataclass(slots=True)
 class Report:
-    """*complain* gets a line that may hold anything that stands in a file."""
+    """*complain* gets lines, which may hold any character: it makes them printable."""
 
     complain: Callable[[str], None]
     counts: Counter[str] = field(default_factory=Counter)
@@ -39,7 +39,7 @@ class Report:
         return 1 if self.skipped else 0
 
     def summary(self) -> str:
-        """One line."""
+        """The numbers in one line of text."""
         counts = self.counts
         branches = counts[BRANCHES]
         said = (

@@ -22,10 +22,11 @@ from threadfs.importing.openai_lines import Import
 from threadfs.importing.recognising import Nobodys, Recognised, module_of, recognised
 from threadfs.importing.reporting import Report
 from threadfs.importing.target import MadeWhenNeeded
+from threadfs.importing.zstd import unpacked
 
 STDIN = "-"
 _PIECE_BYTES = 1 << 20
-# What the disk would say of each conversation that follows, too.
+# Errors of the disk that every further conversation would have, too.
 _FOR_ALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
@@ -78,6 +79,7 @@ class Session:
 
     def _single(self, file: File) -> None:
         """A FILE that is given by itself."""
+        file = unpacked(file)
         head = file.head()
         if not head:
             self._skip(file.name, "is empty")
@@ -99,7 +101,7 @@ class Session:
             self._skip(file.name, f"not recognised{wanted}: it looks like {found.look}")
 
     def _container(self, container: Container) -> None:
-        """What of it is nothing is passed over, unless all of it is."""
+        """Imports what is recognised in it. It is named only if nothing is."""
         before = len(self.report.skipped)
         if not self._members(container) and len(self.report.skipped) == before:
             wanted = f" as {self.from_source}" if self.from_source else ""
@@ -119,13 +121,14 @@ class Session:
         return anything
 
     def _member(self, file: File) -> bool:
+        file = unpacked(file)
         head = file.head()
         if head.startswith(ZIP) and isinstance(file.container, Directory):
             return self._members(Zip.of(file.name, file.stream))
         found = recognised(file, self.from_source) if head else Nobodys("nothing")
         if isinstance(found, Recognised):
             self._import(file, found)
-            # An empty list may be anything.
+            # An empty list may be of any source.
             return bool(found.source) or self.from_source is None
         if found.broken is not None:
             self._name(file, found)
@@ -134,6 +137,8 @@ class Session:
     def _import(self, file: File, found: Recognised) -> None:
         if not found.source:
             return
+        if self.attached is not None:
+            file.keep = self._keep
         if found.source == "openai":
             self._import_objects(file, found)
             return
@@ -161,7 +166,7 @@ class Session:
         except Unreadable as error:
             self.report.skip(file.name, conversation.where, conversation.shown_title, f"a file of it {error}")
         except OSError as error:
-            # The directory for files, or a member that cannot be read.
+            # Of the directory for --files.
             raise Stopped(f"{error.filename or file.name}: {error.strerror}") from None
         except NotImported as error:
             self.report.skip(
@@ -169,6 +174,13 @@ class Session:
             )
         except RecursionError:
             self.report.skip(file.name, conversation.where, conversation.shown_title, "nested too deeply")
+
+    def _keep(self, file_id: str, data: str) -> None:
+        assert self.attached is not None
+        try:
+            self.attached.keep(file_id, data)
+        except OSError as error:
+            raise Stopped(f"{error.filename or self.attached.directory}: {error.strerror}") from None
 
     # ── OpenAI's objects ────────────────────────────────────────────────────────────────────────────
 
@@ -201,7 +213,7 @@ class Session:
 
 @contextmanager
 def _seekable(file: File) -> Iterator[IO[bytes]]:
-    """A zip is read from its end: one that comes through a pipe is spooled."""
+    """The file, or a temporary copy of what comes through a pipe: a zip is read from its end."""
     if file.stream.seekable():
         yield file.stream
         return

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from threadfs.importing.chat import Reader
 from threadfs.importing.conversations import Conversation, NotImported, Outcome, each, text_block
 from threadfs.importing.files import File
 from threadfs.importing.pieces import Item
-from threadfs.importing.values import Fields, as_text, canonical, digest, fields, id_of, text
+from threadfs.importing.reader import Reader
+from threadfs.importing.values import Fields, as_text, canonical, digest, fields, id_of, text, time_s
 
 _ROLES = {
     "human": "user",
@@ -55,7 +55,11 @@ def _conversation(given: Fields) -> Conversation:
             read.say(_ROLES[who], [text_block(said)])
         else:
             raise NotImported(f"nobody knows the role {fields(turn).get('from')!r}")
-    return read.conversation(given)
+    return read.conversation(
+        title=text(given.get("title")),
+        created_s=time_s(given.get("created_at")) or time_s(given.get("created")),
+        model=text(given.get("model")),
+    )
 
 
 def _call(read: Reader, said: str) -> None:

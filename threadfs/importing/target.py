@@ -50,7 +50,7 @@ class MadeWhenNeeded:
             raise AlreadyExists("thread", thread_id)
 
     def __getattr__(self, name: str) -> Any:
-        """What is only looked at is looked at in the store."""
+        """Everything that only reads is a method of the store."""
         store = self._merge.reading()
         if store is None:
             raise NotFound("there is no store yet")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """Nodes by their ids: the parent of each, if it has one, and its time in seconds, if it is known."""
+    """The parent of each node, if it has one, and its time in seconds, if it is known; by node ids."""
 
     parents: Mapping[str, str | None]
     times: Mapping[str, int | None]

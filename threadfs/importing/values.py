@@ -1,4 +1,4 @@
-"""What may stand in a value of JSON, taken as what it should be: nothing here trusts a file."""
+"""Reading fields of foreign JSON: each function takes any value, and returns one of the type it should be."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def entries(value: Any) -> list[Any]:
 
 
 def objects(value: Any) -> Iterator[Fields]:
-    """Those of a list that are objects."""
+    """The objects in a list."""
     return (entry for entry in entries(value) if isinstance(entry, dict))
 
 
@@ -35,14 +35,19 @@ def text(value: Any) -> str:
 
 
 def id_of(value: Any) -> str:
-    """An id as text; none when there is none."""
+    """An id, a text or a number, as text; empty when there is none."""
     if isinstance(value, bool):
         return ""
     return value if isinstance(value, str) else str(value) if isinstance(value, int) else ""
 
 
+def embedded(address: str) -> str:
+    """The bytes that a ``data:`` address holds, as base64; empty for other addresses."""
+    return address.partition(";base64,")[2] if address.startswith("data:") else ""
+
+
 def as_text(value: Any) -> str:
-    """A text as it is, anything else as JSON; none for null."""
+    """A text unchanged, anything else as JSON; empty for null."""
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
 
 
@@ -66,10 +71,10 @@ def time_s(value: Any) -> int | None:
 
 
 def digest(value: str, digits: int = 32) -> str:
-    """So many hex digits that stand for a text."""
+    """The first *digits* hex digits of a text's SHA-256."""
     return hashlib.sha256(value.encode(errors="replace")).hexdigest()[:digits]
 
 
 def canonical(value: Any) -> str:
-    """The same text for the same value, in whatever order its fields stand."""
+    """JSON that is the same for equal values, whatever the order of their fields."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

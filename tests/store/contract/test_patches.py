@@ -11,6 +11,7 @@ import pytest
 from store import (
     DocumentKey,
     InvalidDocument,
+    ModifiedSince,
     RunError,
     RunInTerminalState,
     RunStatus,
@@ -62,6 +63,14 @@ def test_a_patch_merges_as_rfc_7396_says(store: Store, metadata: Any, patch: Any
     store.create_thread(Thread(id="T", metadata=metadata))
     store.patch_document(THREAD, {"metadata": patch})
     assert stored(store, THREAD)["metadata"] == expected
+
+
+def test_a_patch_that_expects_another_value_is_refused_and_changes_nothing(store: Store) -> None:
+    store.create_thread(Thread(id="T", metadata={"title": "Mine"}))
+    store.patch_document(THREAD, {"metadata": {"a": "1"}}, expected={"metadata": {"title": "Mine"}})
+    with pytest.raises(ModifiedSince):
+        store.patch_document(THREAD, {"metadata": {"title": "New"}}, expected={"metadata": {"title": "Mine"}})
+    assert stored(store, THREAD)["metadata"] == {"title": "Mine", "a": "1"}
 
 
 def test_a_patch_that_removes_metadata_leaves_an_empty_object(store: Store) -> None:
