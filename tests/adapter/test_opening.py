@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pyfuse3
 import pytest
 
-from store import DocumentKey, Run, Thread, ThreadStore
-from tests.adapter.kernel import Caller, Kernel, kernel_on
+from store import DocumentKey, ThreadStore
+from tests.adapter.kernel import Caller, Kernel
 from tests.mount.conftest import wait_until
 from threadfs.fuse import retried_opens
 
 STATUS = "threads/T/runs/R/status"
 REWRITE = os.O_WRONLY | os.O_TRUNC
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> ThreadStore:
-    """Another program with the same store."""
-    store = ThreadStore(tmp_path)
-    store.create_thread(Thread(id="T"))
-    store.create_run("T", Run(id="R"))
-    return store
-
-
-@pytest.fixture
-def kernel(tmp_path: Path, other: ThreadStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
-    with kernel_on(tmp_path, monkeypatch) as mounted:
-        yield mounted
 
 
 def change(other: ThreadStore, kernel: Kernel, number: int, note: str) -> None:
