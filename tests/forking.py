@@ -94,12 +94,12 @@ class Process:
 def run(
     arguments: Sequence[str],
     *,
-    cwd: Path,
-    environment: Mapping[str, str],
-    given: str,
+    cwd: Path = ROOT,
+    environment: Mapping[str, str] = os.environ,
+    given: bytes = b"",
     timeout_s: float,
-) -> subprocess.CompletedProcess[str]:
-    """As `subprocess.run`; *given* is its standard input."""
+) -> subprocess.CompletedProcess[bytes]:
+    """As `subprocess.run` with its output captured; *given* is its standard input."""
     pipes = [os.pipe() for _ in range(3)]
     (source, giving), (said, saying), (complained, complaining) = pipes
     process = Process(arguments, cwd=cwd, environment=environment, streams=(source, saying, complaining))
@@ -107,12 +107,12 @@ def run(
         os.close(descriptor)
 
     def give() -> None:
-        with suppress(BrokenPipeError), open(giving, "w") as stdin:
+        with suppress(BrokenPipeError), open(giving, "wb") as stdin:
             stdin.write(given)
 
-    def output(descriptor: int) -> str:
+    def output(descriptor: int) -> bytes:
         """All of it; what the process leaves running may not keep the pipe open."""
-        with open(descriptor) as stdout:
+        with open(descriptor, "rb") as stdout:
             return stdout.read()
 
     threads = ThreadPoolExecutor(3)

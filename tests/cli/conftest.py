@@ -36,13 +36,14 @@ def environment(home: Path) -> dict[str, str]:
 
 def threadfs(*arguments: object, cwd: Path = ROOT, given: str | bytes | None = None) -> Result:
     """Runs ``threadfs ARGUMENTS`` to its end."""
-    return forking.run(
+    ended = forking.run(
         ["threadfs.cli", *map(str, arguments)],
         cwd=cwd,
         environment=environment(cwd) if cwd != ROOT else os.environ,
-        given=given.decode() if isinstance(given, bytes) else given or "",
+        given=given.encode() if isinstance(given, str) else given or b"",
         timeout_s=ENDS_S,
     )
+    return Result(ended.args, ended.returncode, ended.stdout.decode(), ended.stderr.decode())
 
 
 def succeeds(result: Result) -> str:
