@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from store import Run, RunStatus, Thread, ThreadStore
 from tests.adapter.kernel import Caller, Kernel, kernel_on
 from tests.mount.conftest import wait_until
+from tests.store.conftest import message
 from threadfs.fuse.kernel_cache import WATCHED_S
 
 STATUS = "threads/T/runs/R/status"
@@ -56,6 +58,66 @@ def test_what_this_mount_changes_is_forgotten_before_it_is_acknowledged(kernel: 
     kernel.call(kernel.operations.write, handle, 0, b"1\n")
     assert (number, False) in kernel.forgotten
     assert b"cancelled" in kernel.read(kernel.open(number))
+
+
+def echo_of(kernel: Kernel) -> None:
+    """Returns when the watch has reported what this mount has changed."""
+    watches = kernel.operations.tree.store._watches  # type: ignore[attr-defined]
+    watches.catch_up()
+
+
+def test_what_this_mount_changes_is_forgotten_once(kernel: Kernel) -> None:
+    number, cancel = kernel.number(STATUS), kernel.number("threads/T/runs/R/cancel")
+    held = [kernel.number(path) for path in ("threads/T", "threads/T/runs", "threads/T/runs/R")]
+    for inode in (number, *held):
+        kernel.attributes(inode)
+    handle = kernel.open(cancel, os.O_WRONLY)
+    kernel.forgotten.clear()
+    kernel.call(kernel.operations.write, handle, 0, b"1\n")
+    for inode in held:  # The kernel asks again, and so is told again if anything comes.
+        kernel.attributes(inode)
+    kernel.number(STATUS)
+    echo_of(kernel)
+    assert Counter(found for found, _ in kernel.forgotten) == Counter([number, *held])
+    assert kernel.forgotten_names == []
+
+
+def test_the_index_reads_a_run_that_was_cancelled_here_once(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = kernel.operations.tree.store
+    store.index_runs()
+    assert list(store.runs_by_status({RunStatus.queued}))
+    cancel = kernel.open(kernel.number("threads/T/runs/R/cancel"), os.O_WRONLY)
+    reads: list[str] = []
+    status_of = ThreadStore.status_of
+
+    def counted(self: ThreadStore, thread_id: str, run_id: str) -> RunStatus:
+        reads.append(run_id)
+        return status_of(self, thread_id, run_id)
+
+    monkeypatch.setattr(ThreadStore, "status_of", counted)
+    kernel.call(kernel.operations.write, cancel, 0, b"1\n")
+    for _ in range(2):
+        assert list(store.runs_by_status({RunStatus.cancelled}))
+        echo_of(kernel)
+    assert reads == ["R"]
+
+
+def test_an_append_makes_the_kernel_forget_the_size_of_the_log_and_not_its_name(
+    kernel: Kernel, other: ThreadStore
+) -> None:
+    log = "threads/T/messages.jsonl"
+    other.append_message("T", message("one"))
+    number = kernel.number(log)
+    kernel.open(number)
+    for text, store in ("two", kernel.operations.tree.store), ("three", other):
+        kernel.attributes(number)
+        kernel.forgotten.clear()
+        store.append_message("T", message(text))
+        wait_until(lambda: (number, False) in kernel.forgotten)
+    assert kernel.forgotten_names == []
+    assert kernel.number(log) == number
 
 
 def test_a_reader_keeps_number_and_version_and_the_name_leads_to_another_number(
