@@ -139,7 +139,7 @@ class Watch:
         # What is followed, for how many holders; of which of these the changes of others are reported; and
         # how often such reports were missed.
         self._held: Counter[DocumentKey] = Counter()
-        self._covered: set[DocumentKey] = set()
+        self.covered: set[DocumentKey] = set()
         self._losses = 0
         if on_change is not None:
             announcer.subscribe(on_change)
@@ -152,7 +152,7 @@ class Watch:
             left, or cannot watch where the store is. Then it may be tried again.
         """
         with self._lock:
-            if key in self._covered:
+            if key in self.covered:
                 return True
             if is_new := key not in self._held:
                 self._add(key)
@@ -162,7 +162,7 @@ class Watch:
         """As `follow`, for one holder more: it is followed until `forget` was called for each of them."""
         with self._lock:
             self._add(key)
-            if key in self._covered:
+            if key in self.covered:
                 return True
         return self._cover(key, is_new=True)
 
@@ -176,7 +176,7 @@ class Watch:
             raise
         with self._lock:
             if is_covered and key in self._held and losses == self._losses:
-                self._covered.add(key)
+                self.covered.add(key)
         return is_covered
 
     def forget(self, key: DocumentKey) -> None:
@@ -188,10 +188,6 @@ class Watch:
             if not self._remove(key):
                 return
         self._end(key)
-
-    def covers(self, key: DocumentKey | None) -> bool:
-        """Whether *key* is followed, and changes of it will be reported."""
-        return key in self._covered
 
     def holds(self, key: DocumentKey) -> bool:
         return key in self._held
@@ -205,7 +201,7 @@ class Watch:
         """Reports may have been missed, and what is followed may be so no longer."""
         with self._lock:
             self._losses += 1
-            self._covered.clear()
+            self.covered.clear()
 
     def close(self) -> None:
         if self._on_change is not None:
@@ -226,5 +222,5 @@ class Watch:
 
     def _remove(self, key: DocumentKey) -> bool:
         """There is no holder left; called with the lock held. False if there was none."""
-        self._covered.discard(key)
+        self.covered.discard(key)
         return self._held.pop(key, None) is not None

@@ -13,7 +13,7 @@ from store import documents, transitions
 from store.api import DocumentKey, Info
 from store.changes import Announcer, Change, Part, change_of
 from store.disk import files, foreign, layout, paths, trees
-from store.disk.durable_names import DurableNames
+from store.disk.durable_names import DurableNames, NamesToSync
 from store.disk.echoes import Echoes
 from store.disk.layout import RUNS, STATUS, STEPS, Parts
 from store.disk.list_times import ListTimes
@@ -165,22 +165,22 @@ class DocumentFiles(Updates):
 
     @contextmanager
     def _held(self, parts: Parts) -> Iterator[int | None]:
-        """The directory that *parts* lead to, with its thread locked and its names durable."""
-        with locked_thread(self.open_threads, parts[0]) as thread:
-            self._durable.sync_if_unknown(parts[:1], thread.inode)
-            inner = self._open_durable(thread.directory, parts) if len(parts) > 1 else None
+        """The directory that *parts* lead to, with its thread locked; its names are durable after it."""
+        with self._durable.syncing() as unsynced, locked_thread(self.open_threads, parts[0]) as thread:
+            self._durable.note(unsynced, parts[:1], thread.inode)
+            inner = self._open_inner(thread.directory, parts, unsynced) if len(parts) > 1 else None
             try:
                 yield inner if len(parts) > 1 else thread.directory
             finally:
                 if inner is not None:
                     os.close(inner)
 
-    def _open_durable(self, thread: int, parts: Parts) -> int | None:
+    def _open_inner(self, thread: int, parts: Parts, unsynced: NamesToSync) -> int | None:
         directory = paths.open_directory(thread, *parts[1:3])
         if directory is None or len(parts) < 3:
             return directory
         try:
-            self._durable.sync_if_unknown(parts[:3], os.fstat(directory).st_ino)
+            self._durable.note(unsynced, parts[:3], os.fstat(directory).st_ino)
             if len(parts) == 3:
                 return directory
             inner = paths.open_directory(directory, *parts[3:])

@@ -2,6 +2,8 @@
 
 A killed program may have made a thread or a run without syncing its name. A power cut would then remove the
 directory with all later changes in it. So its name is synced, once, before a change in it is acknowledged.
+That is done after the change itself is synced, with which a journal has most often written the names, and
+side by side if there are several.
 
 Source: "calling fsync() does not necessarily ensure that the entry in the directory … has also reached disk",
 https://man7.org/linux/man-pages/man2/fsync.2.html
@@ -10,6 +12,9 @@ https://man7.org/linux/man-pages/man2/fsync.2.html
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
 
 from store.disk.layout import Parts
 from store.disk.paths import opened, storage_errors
@@ -19,17 +24,42 @@ from store.disk.system_calls import SystemCalls
 _REMEMBERED = 100_000
 
 
+# By path below the root: the inode number that the path names.
+NamesToSync: TypeAlias = dict[Parts, int]
+
+
 class DurableNames:
     def __init__(self, root: str, calls: SystemCalls) -> None:
         self._root = root
         self._calls = calls
-        # By path below the root: the inode number that the path is known to name durably.
-        self._inodes: dict[Parts, int] = {}
+        # Those that are known to be durable.
+        self._inodes: NamesToSync = {}
 
-    def sync_if_unknown(self, parts: Parts, inode: int) -> None:
-        """Syncs the last name of *parts*, unless it is known to name *inode* durably."""
-        if self._inodes.get(parts) == inode:
-            return
+    @contextmanager
+    def syncing(self) -> Iterator[NamesToSync]:
+        """Syncs the names that a block finds unknown when the block has ended; to be left before it counts.
+
+        Raises:
+            StorageFailed: what was done in the block may or may not be on disk.
+        """
+        names: NamesToSync = {}
+        yield names
+        if len(names) > 1:
+            from concurrent.futures import ThreadPoolExecutor  # Rarely needed, and loading it takes a moment.
+
+            with ThreadPoolExecutor(len(names)) as threads:
+                for _ in threads.map(lambda name: self._sync(*name), names.items()):
+                    pass  # An error of one of them is raised here.
+        else:
+            for name in names.items():
+                self._sync(*name)
+
+    def note(self, names: NamesToSync, parts: Parts, inode: int) -> None:
+        """Has the last name of *parts* synced, unless it is known to name *inode* durably."""
+        if self._inodes.get(parts) != inode:
+            names[parts] = inode
+
+    def _sync(self, parts: Parts, inode: int) -> None:
         with opened(self._root, *parts[:-1]) as parent:
             if parent is not None:
                 with storage_errors("/".join(parts)):

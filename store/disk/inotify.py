@@ -64,6 +64,8 @@ class Watches:
         self._watches: tuple[Watch, ...] = ()
         # How many events reported a new name, and how many directories have been watched.
         self._arrivals = self._additions = 0
+        # Whether some are told that their watches may be lost, and what they cover is not certain.
+        self._is_losing = False
         # Guards all below: `follow` is called from other threads than the one that handles events. Nothing
         # waits for the disk while it is held.
         self._lock = threading.Lock()
@@ -121,6 +123,10 @@ class Watches:
         """Watches what *key* stands for. Whether its changes will be seen."""
         return self._add(directory_of(key), key)
 
+    def is_covered(self, key: DocumentKey) -> bool:
+        """Whether changes of what *key* stands for are seen, as another follower wants it."""
+        return any(key in watch.covered for watch in self._watches) and not self._is_losing
+
     def forget(self, key: DocumentKey) -> None:
         """One watch does not follow *key* any more."""
         parts = directory_of(key)
@@ -156,8 +162,10 @@ class Watches:
             # Directories may have been replaced unseen, or have lost their watch. The next listing awaits
             # their documents anew.
             self._awaited.clear()
+            self._is_losing = True
             for watch in self._watches:
                 watch.lose()
+            self._is_losing = False
         self._announcer.announce(change)
 
     def __len__(self) -> int:

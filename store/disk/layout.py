@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeAlias
 
 from store import names
@@ -25,6 +26,7 @@ def place(key: DocumentKey) -> tuple[Parts, str]:
     return (*run, STEPS), f"{names.checked(key.step_id)}.json"
 
 
+@lru_cache(maxsize=10_000)  # A request looks at the same document several times.
 def parts(key: DocumentKey) -> Parts:
     """From the root to the file of a document. Raises InvalidName."""
     above, name = place(key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 
 from store import documents, lines, names, transitions
@@ -11,6 +10,7 @@ from store.changes import Change, Part
 from store.disk import appending, paths
 from store.disk.appending import OpenLog
 from store.disk.document_files import DocumentFiles
+from store.disk.durable_names import NamesToSync
 from store.disk.importing import of_place
 from store.disk.layout import LOG, META
 from store.disk.log import DiskLogReader
@@ -66,11 +66,11 @@ class Messages(DocumentFiles):
 
     def _append(self, thread_id: str, given: Sequence[bytes]) -> None:
         lock = locked_thread(self.open_threads, thread_id)
-        with self.announcer.announcing() as changes, lock as thread:
-            self._durable.sync_if_unknown((thread_id,), thread.inode)
+        with self.announcer.announcing() as changes, self._durable.syncing() as unsynced, lock as thread:
+            self._durable.note(unsynced, (thread_id,), thread.inode)
             if not paths.exists(thread.directory, META):
                 raise self._gone(DocumentKey(thread_id))
-            open_log = self._open_log(thread)
+            open_log = self._open_log(thread, unsynced)
             changes.append(Change(Part.LOG, thread_id, grew=not open_log.is_empty))
             number = open_log.append(given)
             # Other threads write while this one waits for the disk.
@@ -78,18 +78,14 @@ class Messages(DocumentFiles):
             open_log.sync(number)
             self._echoes.note(thread_id, LOG)
 
-    def _open_log(self, thread: OpenThread) -> OpenLog:
+    def _open_log(self, thread: OpenThread, unsynced: NamesToSync) -> OpenLog:
+        name = (thread.thread_id, LOG)
         if thread.log is None:
-            opened_log = OpenLog(self._calls, thread.directory, thread.thread_id)
-            name = (thread.thread_id, LOG)
-            try:
-                if opened_log.is_empty:
-                    self._durable.forget(name)
-                self._durable.sync_if_unknown(name, opened_log.inode)
-            except BaseException:
-                os.close(opened_log.file)
-                raise
-            thread.log = opened_log
+            thread.log = OpenLog(self._calls, thread.directory, thread.thread_id)
+            if thread.log.is_empty:
+                self._durable.forget(name)
+        # Also if another thread has opened it, which may not have synced its name yet.
+        self._durable.note(unsynced, name, thread.log.inode)
         return thread.log
 
     def iter_messages(self, thread_id: str) -> Iterator[ThreadMessage]:

@@ -222,9 +222,12 @@ def open_file(
         _check_missing(start, parts, path or _full_path(start, parts), error)
         return None
     try:
-        with storage_errors(path or "/".join(parts)):
-            status = os.fstat(descriptor)
-        check_regular(status, path or "/".join(parts))
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Damaged(path or "/".join(parts), _NOT_REGULAR)
+    except OSError as error:
+        os.close(descriptor)
+        raise StorageFailed(error.errno or errno.EIO, path or "/".join(parts)) from error
     except BaseException:
         os.close(descriptor)
         raise

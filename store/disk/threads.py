@@ -83,8 +83,8 @@ class Threads(Runs, Messages):
         """
         addition = Addition.checked(names.checked(thread_id), messages, runs, modified_ns)
         lock = locked_thread(self.open_threads, thread_id)
-        with self.announcer.announcing() as changes, lock as thread:
-            self._durable.sync_if_unknown((thread_id,), thread.inode)
+        with self.announcer.announcing() as changes, self._durable.syncing() as unsynced, lock as thread:
+            self._durable.note(unsynced, (thread_id,), thread.inode)
             if not paths.exists(thread.directory, META):
                 raise self._gone(DocumentKey(thread_id))
             if self.log_info(thread_id).size_bytes != log_bytes:
@@ -93,7 +93,7 @@ class Threads(Runs, Messages):
             addition.add_runs(self._calls, self._durable, thread.directory)
             if addition.lines:
                 changes.append(Change(Part.LOG, thread_id))
-                open_log = self._open_log(thread)
+                open_log = self._open_log(thread, unsynced)
                 number = open_log.append(addition.lines)
                 if modified_ns is not None:
                     with storage_errors(thread_id):

@@ -22,6 +22,8 @@ class DiskWatch(Watch):
         return self._watches.start()
 
     def _begin(self, key: DocumentKey) -> bool:
+        if self._watches.is_covered(key):
+            return True
         if error := self.start():
             self.lack = _why_not(error)
             return False

@@ -12,6 +12,7 @@ import pyfuse3
 import pytest
 
 from store import Run, RunStatus, Thread, ThreadStore
+from store.disk import paths
 from tests.adapter.kernel import Caller, Kernel, kernel_on
 from tests.mount.conftest import wait_until
 from tests.store.conftest import message
@@ -118,6 +119,51 @@ def test_an_append_makes_the_kernel_forget_the_size_of_the_log_and_not_its_name(
         wait_until(lambda: (number, False) in kernel.forgotten)
     assert kernel.forgotten_names == []
     assert kernel.number(log) == number
+
+
+def opened_in_the_store(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths that the store opens from now on."""
+    opened: list[str] = []
+    openat2 = paths._openat2
+
+    def noted(directory: int, path: str, flags: int, *, is_cached: bool) -> int:
+        opened.append(path.removeprefix(kernel.operations.tree.store.location + "/"))
+        return openat2(directory, path, flags, is_cached=is_cached)
+
+    monkeypatch.setattr(paths, "_openat2", noted)
+    return opened
+
+
+def test_a_first_read_of_a_status_opens_four_files(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = kernel.operations.tree.store
+    store.index_runs()
+    assert list(store.runs_by_status({RunStatus.queued}))
+    opened = opened_in_the_store(kernel, monkeypatch)
+    handle = kernel.open(kernel.number(STATUS))
+    assert b"queued" in kernel.read(handle)
+    assert Counter(opened) == {"T/meta.json": 1, "T/runs/R/status.json": 3}
+
+
+def test_the_attributes_of_a_log_that_is_read_take_one_opening_of_it(
+    kernel: Kernel, other: ThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other.append_message("T", message("one"))
+    number = kernel.number("threads/T/messages.jsonl")
+    kernel.open(number)
+    other.append_message("T", message("two"))
+    wait_until(lambda: kernel.operations.inodes[number].entry is None)
+    opened = opened_in_the_store(kernel, monkeypatch)
+    kernel.attributes(number)
+    assert opened.count("T/messages.jsonl") == 1
+
+
+def test_a_name_that_is_looked_up_and_not_there_leaves_nothing_behind(kernel: Kernel) -> None:
+    runs = kernel.number("threads/T/runs")
+    before = kernel.operations.kernel_cache.stats()
+    with pytest.raises(pyfuse3.FUSEError) as refused:
+        kernel.call(kernel.operations.lookup, runs, b"none", Caller())
+    assert refused.value.errno == errno.ENOENT
+    assert kernel.operations.kernel_cache.stats() == before
 
 
 def test_a_reader_keeps_number_and_version_and_the_name_leads_to_another_number(

@@ -14,6 +14,7 @@ import itertools
 import math
 import os
 import random
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +92,8 @@ class FragileDisk(SystemCalls):
         # What was synced, by number.
         self.syncs: list[str] = []
         self.skipped = skipped
+        # Several names are synced side by side.
+        self._syncing = threading.Lock()
         # By the inode number of the real file; such a number is used again after a removal.
         self._nodes: dict[int, Node] = {os.stat(base).st_ino: self.root}
 
@@ -159,6 +162,10 @@ class FragileDisk(SystemCalls):
         self.after_call(self)
 
     def sync(self, file_or_directory: int) -> None:
+        with self._syncing:
+            self._sync(file_or_directory)
+
+    def _sync(self, file_or_directory: int) -> None:
         self._begin("sync")
         node = self._nodes.get(os.fstat(file_or_directory).st_ino)
         if node is None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from store import StorageFailed, Thread, ThreadStore
+from store import Run, RunStatus, StorageFailed, Thread, ThreadStore
 from store.disk.open_threads import KEPT_S, locked_thread
 from store.disk.system_calls import SystemCalls
 from tests.conftest import open_files
@@ -234,6 +234,38 @@ def test_a_process_that_was_forked_in_a_change_keeps_nobody_out_when_the_change_
     other.close()
     may_end.set()
     process.join()
+
+
+class Meeting(SystemCalls):
+    """The syncs of the directories *meeting* end when all of them have begun."""
+
+    def __init__(self, *meeting: Path) -> None:
+        self.meeting = [os.stat(path).st_ino for path in meeting]
+        self.all_have_begun = threading.Barrier(len(meeting))
+        self.order: list[int] = []
+
+    def sync(self, file_or_directory: int) -> None:
+        inode = os.fstat(file_or_directory).st_ino
+        self.order.append(inode)
+        if inode in self.meeting:
+            self.all_have_begun.wait(10)
+
+
+def test_names_that_another_program_made_are_synced_side_by_side_after_the_first_change(
+    tmp_path: Path,
+) -> None:
+    maker = ThreadStore(tmp_path / "store")
+    maker.create_thread(Thread(id="T"))
+    maker.create_run("T", Run(id="R"))
+    calls = Meeting(tmp_path / "store", tmp_path / "store" / "T" / "runs")
+    store = ThreadStore(tmp_path / "store", calls=calls)
+    calls.order.clear()
+    calls.all_have_begun.reset()
+    store.cancel_run("T", "R")
+    first, calls.order = calls.order, []
+    assert set(first[-2:]) == set(calls.meeting)
+    store.force_update_run_status("T", "R", RunStatus.failed)
+    assert len(calls.order) == len(first) - 2
 
 
 class SlowSync(SystemCalls):

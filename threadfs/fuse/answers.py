@@ -8,12 +8,13 @@ from contextlib import suppress
 import pyfuse3
 
 from store import NotFound, StoreError, WouldWait, without_waiting
+from store.waiting import is_refused
 from threadfs.fuse.asking import in_thread, run_inline_or_in_thread
 from threadfs.fuse.inodes import Inode, Inodes
 from threadfs.fuse.kernel_cache import WATCHED_S, KernelCache
 from threadfs.fuse.listing import Listing
 from threadfs.fuse.ownership import Ownership
-from threadfs.nodes.base import Attributes, BytesReader, Node, Reader, is_readable
+from threadfs.nodes.base import Attributes, BytesReader, Node, Readable, Reader, is_readable
 
 
 def is_rendered(node: Node) -> bool:
@@ -25,6 +26,15 @@ def _shown_by(reader: Reader) -> Attributes | None:
     """Those of the version that a reader of a document has opened."""
     attributes = reader.attributes() if isinstance(reader, BytesReader) else None
     return attributes if attributes and attributes.version else None
+
+
+def _look(node: Readable) -> tuple[object, Attributes]:
+    """The version of a file, as a reader opens it now, and its attributes."""
+    reader = node.open_for_reading()
+    try:
+        return reader.version, reader.attributes()
+    finally:
+        reader.close()
 
 
 class Answers:
@@ -80,7 +90,14 @@ class Answers:
     async def entry_of(self, inode: Inode) -> pyfuse3.EntryAttributes:
         if inode.removed_ns is not None:
             return self._made(inode, Attributes(stat.S_IFDIR | 0o755, 0, inode.removed_ns, links=0))
-        await self._detach_if_changed(inode)
+        changes_seen = self._changes_seen(inode)
+        found = await self._detach_if_changed(inode)
+        return await self._entry_of(inode, found, changes_seen)
+
+    async def _entry_of(
+        self, inode: Inode, found: Attributes | None, changes_seen: int | None
+    ) -> pyfuse3.EntryAttributes:
+        """With what was *found* after *changes_seen* changes, if anything was."""
         node = inode.node
         if inode.pinned_reader is not None:
             pinned = await run_inline_or_in_thread(node, inode.pinned_reader.attributes)
@@ -90,7 +107,9 @@ class Answers:
             inode.kernel_has_attributes = True
             return entry
         if is_rendered(node):
-            return self._made(inode, await in_thread(node.attributes))
+            return self._made(inode, found if found is not None else await in_thread(node.attributes))
+        if found is not None:
+            return self._made(inode, found, changes_seen)
         changes_seen = self._changes_seen(inode)
         return self._made(inode, await run_inline_or_in_thread(node, node.attributes), changes_seen)
 
@@ -100,12 +119,15 @@ class Answers:
         if (entry := inode.entry) is not None:
             inode.kernel_has_attributes = True
             return entry
-        if node.store.is_remote or is_rendered(node):
+        if node.tree.store.is_remote or is_rendered(node):
             return None
         changes_seen = self._changes_seen(inode)
         try:
-            with without_waiting():
+            if is_refused():
                 attributes = node.attributes()
+            else:
+                with without_waiting():
+                    attributes = node.attributes()
         except WouldWait:
             return None
         return self._made(inode, attributes, changes_seen)
@@ -115,25 +137,29 @@ class Answers:
         changes_seen = inode.changes_seen  # Read first, then checked whether all are reported.
         return changes_seen if self._kernel_cache.covers(inode.node) else None
 
-    async def _detach_if_changed(self, inode: Inode) -> None:
-        """Leaves this inode number to the readers of an old version, before the kernel hears of a new one."""
+    async def _detach_if_changed(self, inode: Inode) -> Attributes | None:
+        """Leaves this inode number to the readers of an old version, before the kernel hears of a new one.
+
+        Returns:
+            The attributes, if the file had to be opened, and is the one that they read.
+        """
         node = inode.node
         if inode.readers and inode.pinned_reader is None and is_readable(node):
             opened = inode.readers[0].version
             if inode.latest_reader is not None and inode.latest_reader.version == opened:
-                return
+                return None
+            found = version = None
             try:
-                current = await run_inline_or_in_thread(inode.node, node.open_for_reading)
+                version, found = await run_inline_or_in_thread(inode.node, _look, node)
             except NotFound:
-                current = None
+                pass
             except StoreError:
-                return
-            if current is not None:
-                current.close()
-                if current.version == opened:
-                    return
+                return None
+            if found is not None and version == opened:
+                return found
             if inode.readers and inode.pinned_reader is None:
                 self._kernel_cache.detach(inode)  # Its readers go on with the version that they opened.
+        return None
 
     def attributes_are_costly(self, node: Node) -> bool:
         """Whether a listing leaves out the attributes until a program wants them: they cost system calls."""
@@ -181,15 +207,33 @@ class Answers:
 
     async def remember(self, node: Node) -> pyfuse3.EntryAttributes:
         """The entry for a lookup, counted."""
-        await self._detach_if_changed(self._inodes.of(node))
+        inode = self._inodes.of(node)
+        changes_seen = self._changes_seen(inode)
+        found = await self._detach_if_changed(inode)
         inode = self._inodes.of(node)
         inode.lookups += 1
         try:
             # First follow, then read: a change in between is reported once too often, never too rarely.
             await self.hold(inode)
             if node.has_cheap_attributes:
-                return await self.entry_of(inode)
+                return await self._entry_of(inode, found, changes_seen)
             entry = self.at_hand(inode) if inode.pinned_reader is None else None
+            return entry or self._without_attributes(inode)
+        except BaseException:
+            self._inodes.forget([(inode.number, 1)])
+            raise
+
+    def remember_at_once(self, node: Node) -> pyfuse3.EntryAttributes:
+        """As `remember`, where waiting is refused. Raises WouldWait, having changed nothing."""
+        inode = self._inodes.of(node)
+        inode.lookups += 1
+        try:
+            if inode.readers:
+                raise WouldWait  # Whether they read the latest version is another question to the store.
+            self._kernel_cache.hold(inode)
+            entry = self.at_hand(inode)
+            if entry is None and node.has_cheap_attributes:
+                raise WouldWait
             return entry or self._without_attributes(inode)
         except BaseException:
             self._inodes.forget([(inode.number, 1)])
@@ -197,5 +241,5 @@ class Answers:
 
     async def hold(self, inode: Inode) -> None:
         """Follows changes of what this inode shows, from now on: the kernel gets to know it."""
-        if not inode.is_followed:
+        if not inode.is_followed and inode.node.scope is not None:
             await run_inline_or_in_thread(inode.node, self._kernel_cache.hold, inode)

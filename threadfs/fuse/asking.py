@@ -54,7 +54,7 @@ async def run_inline_or_in_thread(node: Node, function: Callable[..., T], *argum
     Most often memory has the answer, and a call in place costs less than the way to a thread and back. A
     call that would wait for a disk is made again in a thread.
     """
-    if not node.store.is_remote:
+    if not node.tree.store.is_remote:
         with suppress(WouldWait), without_waiting():
             return function(*arguments)
     return await in_thread(function, *arguments)

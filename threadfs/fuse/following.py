@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Set as AbstractSet
 
 import trio
 
@@ -32,12 +33,15 @@ class Following:
         # Guards whether an inode is followed.
         self._lock = threading.Lock()
         self._watch: Watch | None = None
+        # What is followed, so that each change in it will be reported.
+        self.covered: AbstractSet[DocumentKey | None] = set()
         # Why nothing is followed though it could be, in words for the user; empty when all is well.
         self.lack = ""
 
     def start(self) -> None:
         """Begins to follow the store. Without a watch, everything is asked for again."""
         self._watch = self._store.watch(self._on_change)
+        self.covered = self._watch.covered
         # For good: names at the top are looked up one after the other, and none shall wait for a disk.
         self._watch.hold(ALL_THREADS)
         if why := self._watch.lack:
@@ -51,12 +55,8 @@ class Following:
     def stats(self) -> dict[str, int]:
         """Of the threads, runs and lists that the kernel holds: which a watch follows and which not."""
         held = self._watch.held() if self._watch else []
-        followed = sum(self.covers(scope) for scope in held)
+        followed = sum(scope in self.covered for scope in held)
         return {"followed": followed, "not_followed": len(held) - followed}
-
-    def covers(self, scope: DocumentKey | None) -> bool:
-        """Whether each change in *scope* will be reported."""
-        return self._watch is not None and self._watch.covers(scope)
 
     # ── What the kernel holds ───────────────────────────────────────────────────────────────────────
 
@@ -113,7 +113,7 @@ class Following:
     def try_again(self) -> None:
         failures = 0
         for scope in self._watch.held() if self._watch else []:
-            if self.covers(scope) or failures >= _MAX_FAILURES:
+            if scope in self.covered or failures >= _MAX_FAILURES:
                 continue
             if not self._follow(scope):
                 failures += 1
@@ -121,6 +121,6 @@ class Following:
                 self._store.index_runs()
                 self._on_change(Change(Part.EVERYTHING))  # On which it begins again.
                 break
-        if self.lack and self.covers(ALL_THREADS):
+        if self.lack and ALL_THREADS in self.covered:
             log.info("changes by other programs are followed from now on")
             self.lack = ""

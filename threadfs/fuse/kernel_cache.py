@@ -51,6 +51,7 @@ class KernelCache:
         self._transcripts = transcripts
         self._inodes = inodes
         self.following = Following(tree.store, self.changed)
+        self.hold = self.following.hold
         self._polls: defaultdict[int, dict[int, pyfuse3.PollHandle]] = defaultdict(dict)
         self._forgetting = Forgetting()
         self.names_are_forgotten = self._forgetting.names_are_forgotten
@@ -72,14 +73,6 @@ class KernelCache:
 
     # ── What is followed ────────────────────────────────────────────────────────────────────────────
 
-    def hold(self, inode: Inode) -> None:
-        """The kernel holds this inode now: changes of what it shows are followed from now on.
-
-        Raises:
-            WouldWait: as a store does, having changed nothing.
-        """
-        self.following.hold(inode)
-
     def release(self, inode: Inode) -> None:
         """The kernel has forgotten this inode."""
         self._polls.pop(inode.number, None)
@@ -90,18 +83,19 @@ class KernelCache:
         if isinstance(node, (ThreadDirectory, RunsDirectory)):
             # Their time is that of everything in the thread.
             return self._tree.store.reports_all_of(node.thread_id)
-        return self.following.covers(node.scope) and node.life is not Life.UNREPORTED
+        return node.scope in self.following.covered and node.life is not Life.UNREPORTED
 
     def covers_names_in(self, directory: Directory) -> bool:
         """Whether each name that comes or goes is going to be reported."""
-        return self.following.covers(directory.scope)
+        return directory.scope in self.following.covered
 
     def entry_timeout_s(self, node: Node) -> float:
-        if node.life is Life.MOUNT:
+        life = node.life
+        if life is Life.MOUNT:
             return WATCHED_S
-        if node.life is Life.UNREPORTED:
+        if life is Life.UNREPORTED:
             return 0
-        return WATCHED_S if self.following.covers(node.listed_in) else UNWATCHED_S
+        return WATCHED_S if node.listed_in in self.following.covered else UNWATCHED_S
 
     def uncovered_timeout_s(self, node: Node) -> float:
         """Of what was read while *node* was not covered."""

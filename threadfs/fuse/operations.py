@@ -17,7 +17,7 @@ from typing import Any
 
 import pyfuse3
 
-from store import InvalidDocument, InvalidName, NotFound, StoreError
+from store import InvalidDocument, InvalidName, NotFound, StoreError, WouldWait, without_waiting
 from threadfs.fuse import memory
 from threadfs.fuse.answers import Answers
 from threadfs.fuse.asking import in_thread, run_inline_or_in_thread
@@ -98,16 +98,18 @@ class Operations(pyfuse3.Operations):
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        directory = self._directory(parent_inode)
-        text = _decoded(name)
+        parent = self.inodes[parent_inode]
+        directory, text = parent.node, _decoded(name)
+        if not isinstance(directory, Directory):
+            raise pyfuse3.FUSEError(errno.ENOTDIR)
         if text == ".":
             return await self.answers.remember(directory)
-        parent = self.inodes[parent_inode]
-        if not parent.is_followed and directory.scope is not None:
-            # Known from a listing alone, so not followed yet.
+        if not parent.is_followed:  # Known from a listing alone.
             await self.answers.hold(parent)
-        node = await run_inline_or_in_thread(directory, directory.lookup, text)
-        return await self.answers.remember(node)
+        if not self.tree.store.is_remote:
+            with suppress(WouldWait), without_waiting():
+                return self.answers.remember_at_once(directory.child(text))
+        return await self.answers.remember(await in_thread(directory.child, text))
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         self.inodes.forget(inode_list)

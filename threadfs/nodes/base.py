@@ -177,6 +177,10 @@ class Directory(Node):
         """The child of this name. Raises NoSuchName, or a NotFound of the store."""
         raise NotImplementedError
 
+    def child(self, name: str) -> Node:
+        """As `lookup`, for a caller that asks for cheap attributes next: these may raise the NotFound."""
+        return self.lookup(name)
+
     def entries(self) -> Iterable[tuple[str, Node]]:
         raise NotImplementedError
 

@@ -31,8 +31,17 @@ class CanonicalDirectory(PathNode, Directory):
     # The names of the documents in it, or a part that all these names have.
     documents: ClassVar[tuple[str, ...]] = ()
 
+    def named_child(self, name: str) -> Node:
+        """What the name leads to if the store has it. Raises NoSuchName if it never can have it."""
+        raise NotImplementedError
+
     def stored_child(self, name: str) -> Node:
         """The child in the store. Raises NoSuchName, or a NotFound of the store."""
+        self.check_stored(node := self.named_child(name))
+        return node
+
+    def check_stored(self, child: Node) -> None:
+        """Raises a NotFound of the store if it does not have *child*."""
         raise NotImplementedError
 
     def stored_entries(self) -> Iterable[tuple[str, Node]]:
@@ -48,19 +57,27 @@ class CanonicalDirectory(PathNode, Directory):
         return self.tree.scratch
 
     def is_hidden(self, name: str) -> bool:
-        return self._scratch.is_staged(self.path, name)
+        return self.tree.scratch.is_staged(self.path, name)
 
     @property
     def lists_store(self) -> bool:
         return self._scratch.is_unused(self.path)
 
     def lookup(self, name: str) -> Node:
+        return self._scratch.file(self.path, name) or self._unless_hidden(name, self.stored_child(name))
+
+    def child(self, name: str) -> Node:
         if scratch := self._scratch.file(self.path, name):
             return scratch
-        stored = self.stored_child(name)
+        node = self.named_child(name)
+        if not node.has_cheap_attributes:  # Then a lookup goes without.
+            self.check_stored(node)
+        return self._unless_hidden(name, node)
+
+    def _unless_hidden(self, name: str, node: Node) -> Node:
         if self.is_hidden(name):
             raise NoSuchName(name)
-        return stored
+        return node
 
     def entries(self) -> Iterable[tuple[str, Node]]:
         for name, node in self.stored_entries():

@@ -93,6 +93,8 @@ class Scratch(Generic[NodeT]):
             return dict(self._files[directory]) if directory in self._files else {}
 
     def file(self, directory: str, name: str) -> NodeT | None:
+        if directory not in self._files:
+            return None
         with self._lock:
             self._drop_unused(directory, [name])
             return self._files.get(directory, {}).get(name)

@@ -160,12 +160,14 @@ class ThreadDirectory(CanonicalDirectory):
             "runs": RunsDirectory(self.tree, self.thread_id),
         }
 
-    def stored_child(self, name: str) -> Node:
-        self.store.document_info(DocumentKey(self.thread_id))
+    def named_child(self, name: str) -> Node:
         return _named(self._table(), name)
 
+    def check_stored(self, child: Node) -> None:
+        self.store.document_info(self.scope)
+
     def stored_entries(self) -> Iterable[tuple[str, Node]]:
-        self.store.document_info(DocumentKey(self.thread_id))
+        self.store.document_info(self.scope)
         return self._table().items()
 
     def is_hidden(self, name: str) -> bool:
@@ -207,8 +209,12 @@ class RunsDirectory(PathNode, Directory):
         self.store.set_thread_modified(self.thread_id, modified_ns)
 
     def lookup(self, name: str) -> Node:
-        self.store.document_info(DocumentKey(self.thread_id, _id(name)))
-        return RunDirectory(self.tree, self.thread_id, name)
+        run = self.child(name)
+        self.store.document_info(run.key)
+        return run
+
+    def child(self, name: str) -> RunDirectory:
+        return RunDirectory(self.tree, self.thread_id, _id(name))
 
     def entries(self) -> Iterable[tuple[str, Node]]:
         run_ids = self.store.list_run_ids(self.thread_id)
@@ -293,9 +299,11 @@ class RunDirectory(CanonicalDirectory):
             "steps": StepsDirectory(self.tree, self.thread_id, self.run_id),
         }
 
-    def stored_child(self, name: str) -> Node:
-        self.store.document_info(self.key)
+    def named_child(self, name: str) -> Node:
         return _named(self._table(), name)
+
+    def check_stored(self, child: Node) -> None:
+        self.store.document_info(self.key)
 
     def stored_entries(self) -> Iterable[tuple[str, Node]]:
         self.store.document_info(self.key)
@@ -340,12 +348,13 @@ class StepsDirectory(CanonicalDirectory):
         step_id = name.removesuffix(_STEP_SUFFIX)
         return StepFile(self.tree, self._key(step_id)) if step_id != name and names.is_id(step_id) else None
 
-    def stored_child(self, name: str) -> Node:
-        step = self.new_document(name)
-        if not isinstance(step, StepFile):
-            raise NoSuchName(name)
-        step.attributes()
-        return step
+    def named_child(self, name: str) -> Node:
+        if step := self.new_document(name):
+            return step
+        raise NoSuchName(name)
+
+    def check_stored(self, child: Node) -> None:
+        child.attributes()
 
     def stored_entries(self) -> Iterable[tuple[str, Node]]:
         step_ids = self.store.list_step_ids(self.thread_id, self.run_id)
