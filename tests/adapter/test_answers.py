@@ -108,12 +108,12 @@ def test_a_lookup_does_not_wait_for_attributes_that_are_not_at_hand(
 def test_a_lookup_that_fails_counts_for_nothing(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     run = kernel.number(RUN)
     held = len(kernel.operations.inodes)
-    answers = kernel.operations.answers
 
-    async def fails(inode: object) -> None:
+    def fails(key: object) -> None:
         raise StorageFailed(errno.EIO, "the disk")
 
-    monkeypatch.setattr(answers, "hold", fails)
+    for method in ("document_info", "read_document"):
+        monkeypatch.setattr(kernel.operations.tree.store, method, fails)
     with pytest.raises(pyfuse3.FUSEError) as failed:
         kernel.call(kernel.operations.lookup, run, b"status", Caller())
     assert failed.value.errno == errno.EIO
