@@ -45,6 +45,8 @@ class Kernel:
         # (inode number, attributes only) and (number of the directory, name), in the order of the calls.
         self.forgotten: list[tuple[int, bool]] = []
         self.forgotten_names: list[tuple[int, bytes]] = []
+        # The sizes that listings told, by inode number.
+        self.sizes: dict[int, int] = {}
         # Inodes that the kernel does not know: it answers that it cannot forget them.
         self.unknown: set[int] = set()
         monkeypatch.setattr(pyfuse3, "invalidate_inode", self._invalidate_inode)
@@ -56,11 +58,11 @@ class Kernel:
             raise FileNotFoundError
         self.forgotten.append((number, attributes_only))
 
-    @staticmethod
-    def _readdir_reply(token: Token, name: bytes, entry: Any, next_id: int) -> bool:
+    def _readdir_reply(self, token: Token, name: bytes, entry: Any, next_id: int) -> bool:
         if len(token.entries) == token.room:
             return False
         # One entry serves for many, so what it says now is noted.
+        self.sizes[entry.st_ino] = entry.st_size
         token.entries.append((name, (entry.st_ino, entry.attr_timeout, entry.entry_timeout), next_id))
         return True
 

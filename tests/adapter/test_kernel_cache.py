@@ -5,40 +5,18 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pyfuse3
 import pytest
 
-from store import Run, RunStatus, Thread, ThreadStore
+from store import Run, RunStatus, ThreadStore
 from store.disk import paths
-from tests.adapter.kernel import Caller, Kernel, kernel_on
+from tests.adapter.kernel import Caller, Kernel
 from tests.mount.conftest import wait_until
 from tests.store.conftest import message
 from threadfs.fuse.kernel_cache import WATCHED_S
 
 STATUS = "threads/T/runs/R/status"
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def other(place: Path) -> ThreadStore:
-    """Another program with the same store."""
-    store = ThreadStore(place)
-    store.create_thread(Thread(id="T"))
-    store.create_run("T", Run(id="R"))
-    return store
-
-
-@pytest.fixture
-def kernel(place: Path, other: ThreadStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
-    with kernel_on(place, monkeypatch) as mounted:
-        yield mounted
 
 
 def test_a_document_that_a_watch_covers_may_be_remembered_for_long(kernel: Kernel) -> None:

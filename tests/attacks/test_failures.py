@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from store import Run, RunStatus, Thread, ThreadStore
+from tests import forking
 from tests.attacks.conftest import Effort, attacked, told
 from tests.attacks.writers import writers
 from tests.conftest import inotify_limit
@@ -36,8 +37,8 @@ def answers(mount: Mount) -> bool:
 
 def mount_again(mount: Mount) -> None:
     """As a user does after a crash: the same command once more."""
-    command = [sys.executable, "-m", "threadfs.cli", "-f", "--log", str(mount.log)]
-    mount.process = subprocess.Popen([*command, str(mount.store), str(mount.root)], stdout=subprocess.DEVNULL)
+    arguments = ["threadfs.cli", "-f", "--log", str(mount.log), str(mount.store), str(mount.root)]
+    mount.process = forking.Process(arguments)
     wait_until(lambda: answers(mount))
 
 

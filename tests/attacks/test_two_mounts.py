@@ -107,7 +107,7 @@ def test_nothing_is_lost_between_two_mounts_and_another_program_and_all_see_the_
             for number in range(effort(100, 3000)):
                 said = f"mount {number}"
                 ((one, two)[number % 2].path("threads", SHARED, "say")).write_text(said)
-                time.sleep(0.2 - (time.time() % 0.2))
+                time.sleep(0.1 - (time.time() % 0.1))
         finally:
             for helper in helpers:
                 helper.end()

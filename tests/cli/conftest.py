@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests import forking
 from tests.mount.conftest import EXAMPLES, Mount, start, stop
 
 ROOT = EXAMPLES.parent
@@ -35,18 +36,14 @@ def environment(home: Path) -> dict[str, str]:
 
 def threadfs(*arguments: object, cwd: Path = ROOT, given: str | bytes | None = None) -> Result:
     """Runs ``threadfs ARGUMENTS`` to its end."""
-    text = given.decode() if isinstance(given, bytes) else given
-    return subprocess.run(
-        command(*arguments),
+    ended = forking.run(
+        ["threadfs.cli", *map(str, arguments)],
         cwd=cwd,
-        env=environment(cwd) if cwd != ROOT else {**os.environ, "PYTHONPATH": str(ROOT)},
-        input=text,
-        stdin=None if text is not None else subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=ENDS_S,
+        environment=environment(cwd) if cwd != ROOT else os.environ,
+        given=given.encode() if isinstance(given, str) else given or b"",
+        timeout_s=ENDS_S,
     )
+    return Result(ended.args, ended.returncode, ended.stdout.decode(), ended.stderr.decode())
 
 
 def succeeds(result: Result) -> str:

@@ -69,16 +69,12 @@ def killed(mount: Mount) -> Mount:
 
 
 def server_of(place: Path) -> int:
-    """The process that serves a mount, by its command line."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if b"threadfs.cli" in words and bytes(place) in words:
-                return int(entry.name)
-    return 0
+    """The process that serves a mount."""
+    mount = on_top(str(place))
+    assert mount is not None
+    server = life_line.server_of(mount)
+    assert server is not None
+    return server
 
 
 def find_mount(place: Path, columns: str) -> str:
@@ -428,10 +424,9 @@ def test_list_tells_which_mounts_are_read_only_and_names_are_as_they_are(tmp_pat
 def test_umount_returns_when_the_mount_and_its_process_are_gone(desk: Path) -> None:
     succeeds(threadfs("store", desk / "mnt", cwd=desk))
     server = server_of(desk / "mnt")
-    assert server
     assert succeeds(threadfs("umount", "mnt", cwd=desk)) == ""
     assert not os.path.ismount(desk / "mnt")
-    assert not server_of(desk / "mnt")
+    assert not Path(f"/proc/{server}/exe").exists()
 
 
 def test_any_number_may_ask_who_serves_a_mount_and_wait_for_its_end(mounted: Mount) -> None:
@@ -789,11 +784,7 @@ def test_a_dead_mount_of_another_user_is_dead_for_root_and_anothers_for_others(c
     line = f"{common}/store on {common}/mnt (of another user)\n"
     dead = f"{common}/store on {common}/mnt (dead)\n"
     assert line in succeeds(threadfs("list"))
-    mount = on_top(str(common / "mnt"))
-    assert mount is not None
-    server = life_line.server_of(mount)
-    assert server is not None
-    os.kill(server, signal.SIGKILL)
+    os.kill(server_of(common / "mnt"), signal.SIGKILL)
     wait_until(lambda: dead in succeeds(threadfs("list")))
     assert dead in threadfs_as_nobody(common, "list").stdout
     assert line in threadfs_as_nobody(common, "list", user="daemon").stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pty
 import re
@@ -87,17 +88,19 @@ def test_version_loads_neither_the_store_nor_fuse_nor_what_makes_help_pretty() -
 
 @pytest.mark.alone
 def test_version_is_said_within_one_and_a_half_times_of_python_importing_argparse() -> None:
-    def fastest_s(*arguments: str) -> float:
-        """Of many, because other work on the machine only ever makes it slower."""
-        taken = []
-        for _ in range(15):
-            started = time.perf_counter()
-            subprocess.run([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
-            taken.append(time.perf_counter() - started)
-        return min(taken)
+    def taken_s(script: str) -> float:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+        return time.perf_counter() - started
 
     main = "from threadfs.cli import main; main(['--version'])"
-    assert fastest_s("-c", main) < 1.5 * fastest_s("-c", "import argparse")
+    fastest_s = dict.fromkeys([main, "import argparse"], math.inf)
+    for round_number in range(15):  # The fastest counts, as other work on the machine only makes it slower.
+        for script in fastest_s:
+            fastest_s[script] = min(fastest_s[script], taken_s(script))
+        if round_number >= 4 and fastest_s[main] < 1.5 * fastest_s["import argparse"]:
+            return
+    pytest.fail(f"{fastest_s}")
 
 
 UNWRITABLE = ["--version", "--help", "--print-completion bash", "export store", "fsck store"]

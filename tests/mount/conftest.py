@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests import forking
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ANSWERS_S = 20.0
@@ -28,7 +30,8 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = ANSWERS_S) -> N
     asked_s = time.monotonic()
     while not condition():
         assert asked_s < deadline_s, "it did not happen in time"
-        time.sleep(0.01)
+        took_s = time.monotonic() - asked_s
+        time.sleep(min(max(0.01, took_s), 0.1))  # At most half of a core is spent on asking.
         asked_s = time.monotonic()
 
 
@@ -37,7 +40,7 @@ class Mount:
     store: Path
     root: Path
     log: Path
-    process: subprocess.Popen[bytes]
+    process: forking.Process | subprocess.Popen[bytes]
 
     def path(self, *parts: str) -> Path:
         return self.root.joinpath(*parts)
@@ -55,9 +58,17 @@ class Mount:
         return self.store / run.parent.parent.name / "runs" / run.name / "status.json"
 
 
-def start(store: Path, root: Path, log: Path, *options: str) -> Mount:
-    command = [sys.executable, "-m", "threadfs.cli", "-f", "--log", str(log), *options, str(store), str(root)]
-    process = subprocess.Popen(command)
+THREADFS = ("threadfs.cli",)
+
+
+def start(store: Path, root: Path, log: Path, *options: str, module: Sequence[str] = THREADFS) -> Mount:
+    """Mounts by *module*, which may be another one with arguments of its own."""
+    arguments = [*module, "-f", "--log", str(log), *options, str(store), str(root)]
+    process: forking.Process | subprocess.Popen[bytes]
+    if "LD_PRELOAD" in os.environ:  # Which a fork would not load.
+        process = subprocess.Popen([sys.executable, "-m", *arguments])
+    else:
+        process = forking.Process(arguments)
     mount = Mount(store, root, log, process)
     wait_until(lambda: process.poll() is not None or os.path.ismount(root))
     assert process.poll() is None, log.read_text()
@@ -76,7 +87,9 @@ def stop(mount: Mount) -> None:
 
 
 @contextmanager
-def checked_mount(place: Path, *options: str, warns: str | None = "") -> Iterator[Mount]:
+def checked_mount(
+    place: Path, *options: str, warns: str | None = "", module: Sequence[str] = THREADFS
+) -> Iterator[Mount]:
     """The household mounted in *place*, torn down whatever happens; the log holds nothing unexpected.
 
     What it *warns* of has to be there; None stands for anything or nothing.
@@ -84,7 +97,7 @@ def checked_mount(place: Path, *options: str, warns: str | None = "") -> Iterato
     store = place / "store"
     shutil.copytree(EXAMPLES / "household", store)
     log = place / "log"
-    mounted = start(store, place / "mnt", log, *options)
+    mounted = start(store, place / "mnt", log, *options, module=module)
     try:
         yield mounted
     finally:

@@ -7,7 +7,9 @@ import os
 import random
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -169,6 +171,10 @@ class Pair:
         shown = {name: value for name, value in tree.items() if not name.endswith(controls)}
         return {**shown, **{f"runs/{status}": self.runs(status) for status in self.statuses}}
 
+    @staticmethod
+    def shows(look: Callable[[], dict[str, object]], stored: dict[str, object]) -> bool:
+        return look() == stored
+
     def stored(self) -> dict[str, object]:
         tree: dict[str, bytes] = {}
         times: dict[str, int] = {}
@@ -213,5 +219,6 @@ def compare_under_random_changes(mount: Mount, behind: Path, seed: int, rounds: 
                 deadline = time.monotonic() + 0.05
                 while time.monotonic() < deadline:
                     pair.ask_about_read()
-                wait_until(lambda: pair.named() == pair.stored(), FRESH_WITHIN_S)
-                wait_until(lambda: pair.shown() == pair.stored(), FRESH_WITHIN_S)
+                stored = pair.stored()
+                wait_until(partial(pair.shows, pair.named, stored), FRESH_WITHIN_S)
+                wait_until(partial(pair.shows, pair.shown, stored), FRESH_WITHIN_S)

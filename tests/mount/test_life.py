@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 import trio
 
 from store import ThreadStore
+from tests.cli.conftest import threadfs
 from tests.mount.conftest import EXAMPLES, Mount, start, stop
 from threadfs.fuse.operations import Operations
 from threadfs.mounting import serving
@@ -28,14 +28,6 @@ ROOT = EXAMPLES.parent
 @pytest.fixture
 def mount(own_mount: Mount) -> Mount:
     return own_mount
-
-
-def threadfs(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "XDG_STATE_HOME": str(cwd / "state"), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "threadfs.cli", *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=30
-    )
 
 
 def unmount(place: Path) -> None:

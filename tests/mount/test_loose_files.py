@@ -51,7 +51,6 @@ def test_a_file_of_a_gigabyte_takes_no_memory_and_delays_nobody(mount: Mount) ->
     file.unlink()
 
 
-@pytest.mark.alone
 def test_what_is_refused_is_kept_nowhere(mount: Mount) -> None:
     thread = new_thread(mount)
     made = new_run(thread)

@@ -163,7 +163,6 @@ def test_what_another_program_appends_shows_at_once_and_its_size_is_exact(mount:
         wait_until(lambda: reader.read().endswith("one\n"), 1)
 
 
-@pytest.mark.alone
 def test_one_more_message_in_a_long_log_costs_little(mount: Mount) -> None:
     count = 100_000
     ThreadStore(mount.store).create_thread(Thread(id="long"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tracemalloc
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def test_many_files_take_little_memory_and_few_descriptors(
 
 
 def test_a_file_that_is_stretched_far_takes_neither_memory_nor_disk(programs: Programs) -> None:
+    before = files_of_size(1 << 30)  # Of other tests, as long as nothing has collected them.
     tracemalloc.start()
     try:
         file = made(programs, "drafts/x")
@@ -61,15 +63,19 @@ def test_a_file_that_is_stretched_far_takes_neither_memory_nor_disk(programs: Pr
         tracemalloc.stop()
     assert file.attributes().size_bytes == 1 << 30
     assert file.read((1 << 30) - 3, 100) == bytes(3)
-    deleted = [fd for fd in os.listdir("/proc/self/fd") if is_of_size(int(fd), 1 << 30)]
-    assert [os.stat(int(fd)).st_blocks for fd in deleted] == [0]
+    after = files_of_size(1 << 30)
+    assert [blocks for identity, blocks in after.items() if identity not in before] == [0]
 
 
-def is_of_size(descriptor: int, size: int) -> bool:
-    try:
-        return os.fstat(descriptor).st_size == size
-    except OSError:
-        return False
+def files_of_size(size: int) -> dict[tuple[int, int], int]:
+    """The blocks of the open files that have this size, by device and inode number."""
+    found = {}
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # The one that read the listing.
+            state = os.fstat(int(descriptor))
+            if state.st_size == size:
+                found[state.st_dev, state.st_ino] = state.st_blocks
+    return found
 
 
 class FullDisk:

@@ -10,6 +10,7 @@ import pytest
 
 from store import DocumentKey, Run, RunStatus, Store, Thread, ThreadStore
 from store.working import Outcome, WorkerState
+from tests import forking
 from tests.mount.conftest import EXAMPLES, wait_until
 from tests.postgres.cluster import Cluster
 from tests.postgres.conftest import IMPATIENT, OpenStore
@@ -21,8 +22,7 @@ THREADS = b"".join(b'{"id":"U%d","object":"thread","created_at":1,"metadata":{}}
 
 
 def threadfs(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "threadfs.cli", *arguments]
-    return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
+    return forking.run(["threadfs.cli", *arguments], given=stdin, timeout_s=60)
 
 
 def everything(store: Store) -> dict[str, bytes]:

@@ -259,8 +259,8 @@ def test_a_message_waits_for_no_deleted_thread_but_goes_to_the_one_that_took_its
 def test_a_process_killed_while_appending_loses_nothing_that_it_was_told_is_stored(tmp_path: Path) -> None:
     moments = random.Random(20)
     for life in range(300):
-        thread_id = f"T{life // 30}"
-        if life % 30 == 0:
+        thread_id = f"T{life // 10}"
+        if life % 10 == 0:  # Each time the whole log is read.
             ThreadStore(tmp_path).create_thread(Thread(id=thread_id))
             stored: set[str] = set()
         stored |= killed_while_appending(tmp_path, thread_id, life, moments)

@@ -129,7 +129,7 @@ def test_a_process_killed_at_any_moment_leaves_what_it_acknowledged(ram: Path, s
         worker.await_acknowledged(number % len(SCRIPT))
         time.sleep(chance.uniform(0, 2 * operation_s))
         done = worker.kill()
-        resume(ThreadStore(base / STORE, calls=Unsynced()), states, range(done, done + 2))
+        resume(ThreadStore(base / STORE, calls=Unsynced()), states, range(done, done + 2), limit=4)
         shutil.rmtree(base)
 
 

@@ -135,7 +135,6 @@ CHANGES: dict[str, Callable[[ThreadStore], object]] = {
 }
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_what_another_program_changes_shows_within_a_second(
     index: RunIndex, store: ThreadStore, change: Callable[[ThreadStore], object]

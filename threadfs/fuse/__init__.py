@@ -47,6 +47,7 @@ A name or attribute may be remembered for long where the store reports each chan
 | `answers`, `listings` | what the kernel is told of an inode, and of the entries of a directory |
 | `inodes` | numbers and lookup counts |
 | `open_files`, `openers` | what is open, by which process, and committing what was written |
+| `retried_opens` | the opens that were answered ESTALE and come again |
 | `asking` | calling a node in place, or in a thread |
 | `kernel_cache` | a `Change` of the store: what the kernel has to forget |
 | `following`, `forgetting`, `detached` | what the store reports; having the kernel forget; threads for that |

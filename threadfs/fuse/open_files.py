@@ -18,6 +18,7 @@ from threadfs.fuse.asking import in_thread, run_inline_or_in_thread
 from threadfs.fuse.inodes import Inode, Inodes
 from threadfs.fuse.kernel_cache import KernelCache
 from threadfs.fuse.recent_readers import RecentReaders
+from threadfs.fuse.retried_opens import RetriedOpens
 from threadfs.nodes.base import BytesReader, Reader, Refused, Tree, Writer, is_readable, is_writable
 
 _RECENT_BYTES = 32 << 20
@@ -68,6 +69,7 @@ class OpenFiles:
         self._inodes = inodes
         self._kernel_cache = kernel_cache
         self._recent = RecentReaders(_RECENT_BYTES)
+        self._retried = RetriedOpens()
         self._files: dict[int, OpenFile] = {}
         self._last_handle = 0
         # The number of the mounted file system as in mountinfo, ``major:minor``, once that is known.
@@ -85,9 +87,8 @@ class OpenFiles:
         if not is_writable(node):
             raise Refused(errno.EACCES, "this file cannot be written")
         if found.readers and takes_pages:
-            # Truncating would take the pages from the readers. On ESTALE the kernel looks the name up again.
-            self._kernel_cache.detach(found)
-            raise pyfuse3.FUSEError(errno.ESTALE)
+            # Truncating would take the pages from the readers.
+            raise self._look_up_again(found)
         opening = partial(
             node.open_for_writing, truncate=bool(flags & os.O_TRUNC), append=bool(flags & os.O_APPEND)
         )
@@ -110,12 +111,11 @@ class OpenFiles:
                 else None
             )
         # Nothing is awaited before it is one of the readers: their pages are those of one version.
-        if found.readers and reader.version != found.readers[0].version:
+        is_cached = bool(reader.version) and not found.writers and not self._retried.may_come(found.node)
+        if is_cached and found.readers and reader.version != found.readers[0].version:
             if reader is not found.pinned_reader:
                 reader.close()
-            self._kernel_cache.detach(found)
-            raise pyfuse3.FUSEError(errno.ESTALE)
-        is_cached = bool(reader.version) and not found.writers
+            raise self._look_up_again(found)
         if not is_cached:
             return self._opened(OpenFile(found, reader, None, is_cached=False))
         found.readers.append(reader)
@@ -126,6 +126,14 @@ class OpenFiles:
         found.cached_version = version
         self._tree.journal.counters["cache_hits"] += keeps_pages
         return self._opened(OpenFile(found, reader, None, is_cached=True), keeps_pages=keeps_pages)
+
+    def _look_up_again(self, found: Inode) -> pyfuse3.FUSEError:
+        """The error on which the kernel looks the name up and opens what it finds, which has no readers."""
+        self._retried.expect(found.node)
+        for inode in (found, self._inodes.existing(found.node)):
+            if inode is not None and inode.readers:
+                self._kernel_cache.detach(inode)
+        return pyfuse3.FUSEError(errno.ESTALE)
 
     async def _reader(self, found: Inode) -> Reader:
         if found.pinned_reader is not None:
