@@ -274,16 +274,13 @@ class _Path:
 
 
 def _lacks_any(store: Store, thread_id: str, runs: list[LaidOutRun]) -> bool:
-    """Whether a stored thread lacks one of the runs, or a step of one."""
-    if not runs:
-        return False
-    there = set(store.list_run_ids(thread_id))
-    for run in runs:
-        if run.run_id not in there:
-            return True
-        try:
-            if not run.contents.steps.keys() <= set(store.list_step_ids(thread_id, run.run_id)):
-                return True
-        except NotFound:
-            return True
+    """Whether a stored thread lacks the last step of one of the runs: steps are added in their order.
+
+    (A store may remember lists of runs and steps, which would be all of them after an import.)
+    """
+    try:
+        for run in runs:
+            store.document_info(DocumentKey(thread_id, run.run_id, max(run.contents.steps)))
+    except NotFound:
+        return True
     return False
