@@ -29,8 +29,8 @@ class Threads(Runs, Messages):
         Raises:
             AlreadyExists: the id is taken, perhaps by something that is no thread.
         """
-        contents: trees.Contents = {META: documents.pretty(thread)}
-        self._create(names.checked(thread.id), contents)
+        names.checked(thread.id)
+        self._create(thread.id, {META: documents.pretty(thread)})
         return thread
 
     def _create(self, thread_id: str, contents: trees.Contents, modified_ns: int | None = None) -> None:

@@ -19,6 +19,7 @@ from contextlib import suppress
 import pyfuse3
 
 from store import Change, DocumentKey, Part, RunStatus, StoreError
+from store.changes import change_of
 from threadfs.fuse.following import Following
 from threadfs.fuse.forgetting import Forgetting
 from threadfs.fuse.inodes import Inode, Inodes
@@ -133,9 +134,10 @@ class KernelCache:
         """Has the kernel forget what *change* is about; called by the thread that made or heard of it."""
         tree, thread_id = self._tree, change.thread_id
         if change.part is Part.EVERYTHING:
-            return self._forget_everything()
+            self._forget_everything()
+            return
         if change.part in (Part.ANSWER, Part.WORKERS):
-            return None  # What shows these is asked for each time.
+            return  # What shows these is asked for each time.
         self._forget_lists(change)
         # Looked up first: a listing that begins now does not find a name that has gone.
         has_gone = self._asks_for(change) and self._version(change.key) is None
@@ -144,7 +146,7 @@ class KernelCache:
             self._forget_inode(ThreadsDirectory(tree), attributes_only=True)
             self._forget_name_or_contents(change, ThreadsDirectory(tree), thread, has_gone=has_gone)
             self._forget_inode(thread, attributes_only=True)
-            return None
+            return
         stale: list[Directory] = [thread, runs]
         if change.run_id is not None:
             run, steps = (
@@ -168,7 +170,7 @@ class KernelCache:
                 self._forget_file(StatusFile(tree, change.key))
                 if self._inodes.existing(ToolsDirectory(tree, thread_id, change.run_id)) is not None:
                     self._forget_name(run, TOOLS)  # It may wait for tools no longer.
-            return None
+            return
         for directory in stale:
             self._forget_inode(directory, attributes_only=True)
         if change.part is Part.RUNS:  # The list as a whole, which may be another one with the same names.
@@ -179,7 +181,6 @@ class KernelCache:
             self._forget_file(MetaFile(tree, change.key))
             # A log without messages has the time of the document.
             self._forget_inode(LogFile(tree, thread_id), attributes_only=True)
-        return None
 
     def _asks_for(self, change: Change) -> bool:
         """Whether to look up if a name has gone: not on a server, for each thread and run that comes."""
@@ -188,8 +189,7 @@ class KernelCache:
 
     def noticed(self, document: DocumentFile) -> None:
         """Somebody has seen that *document* is another one than the kernel knows."""
-        key = document.key
-        self.changed(Change(Part.DOCUMENT, key.thread_id, key.run_id, key.step_id))
+        self.changed(change_of(Part.DOCUMENT, document.key))
 
     def _forget_everything(self) -> None:
         self.following.begin_again()
@@ -207,15 +207,12 @@ class KernelCache:
         name would take the directory from under the programs that work in it: getcwd(3) fails then, and a
         shell that starts there complains.
         """
-        is_known = self._inodes.existing(directory) is not None
-        if not change.is_own and (has_gone or is_known):
+        if not change.is_own and (has_gone or self._inodes.existing(directory) is not None):
             self._forget_name(parent, directory.path.rpartition("/")[2])
-        if is_known:
-            if not change.is_own:
-                # What was to be removed was that of the one before.
-                self._tree.scratch.unstage_below(directory.path)
-            run_id = directory.run_id if isinstance(directory, RunDirectory) else None
-            self._forget_all(self._inodes.within(directory.thread_id, run_id))
+            # What was to be removed was that of the one before.
+            self._tree.scratch.unstage_below(directory.path)
+        run_id = directory.run_id if isinstance(directory, RunDirectory) else None
+        self._forget_all(self._inodes.within(directory.thread_id, run_id))
 
     def detach(self, inode: Inode) -> None:
         """Leaves the number to the readers of the version that they opened; the name gets another one."""
