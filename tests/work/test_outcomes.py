@@ -292,6 +292,16 @@ def test_nothing_is_claimed_while_the_endpoint_is_not_there(store: Store, place:
     assert (stored.status, stored.tries, stored.started_at) == (RunStatus.queued, 0, None)
 
 
+def test_an_endpoint_may_come_after_the_worker(store: Store, place: Path, endpoint: ScriptedEndpoint) -> None:
+    endpoint.models = lambda exchange: exchange.drops()
+    run = ask(store)
+    with working(place, endpoint.url):
+        wait_until(lambda: endpoint.models_asked > 1)
+        endpoint.has("small")
+        assert ended(store, run).status is RunStatus.completed
+    assert endpoint.exchange().body["model"] == "small"
+
+
 # ── An answer that breaks off ───────────────────────────────────────────────────────────────────────────
 
 BREAKING: dict[str, Script] = {
