@@ -209,7 +209,8 @@ def test_an_endpoint_that_has_gone_to_another_place_is_waited_for(
 
     endpoint.script = gone
     run = ask(store)
-    with working(place, endpoint.url):
+    # The list of models is not remembered for longer than a request takes.
+    with working(place, endpoint.url, settings(probes_s=0.001)):
         [worker] = wait_until(lambda: [one for one in store.workers() if one.state.state != "ready"])
         assert f"there is no endpoint at {endpoint.url} any more" in worker.state.state
         endpoint.script = lambda exchange: exchange.says("four")
