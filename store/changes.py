@@ -192,6 +192,10 @@ class Watch:
                 return
         self._end(key)
 
+    def is_heard(self, key: DocumentKey) -> bool:
+        """Whether changes of *key* by others are heard of, also if another watch follows it."""
+        return key in self.covered
+
     def holds(self, key: DocumentKey) -> bool:
         return key in self._held
 

@@ -12,6 +12,7 @@ https://man7.org/linux/man-pages/man2/fsync.2.html
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -44,15 +45,25 @@ class DurableNames:
         """
         names: NamesToSync = {}
         yield names
-        if len(names) > 1:
-            from concurrent.futures import ThreadPoolExecutor  # Rarely needed, and loading it takes a moment.
+        if not names:
+            return
+        failures: list[BaseException] = []
 
-            with ThreadPoolExecutor(len(names)) as threads:
-                for _ in threads.map(lambda name: self._sync(*name), names.items()):
-                    pass  # An error of one of them is raised here.
-        else:
-            for name in names.items():
-                self._sync(*name)
+        def sync(parts: Parts, inode: int) -> None:
+            try:
+                self._sync(parts, inode)
+            except BaseException as error:
+                failures.append(error)
+
+        here, *beside = names.items()
+        threads = [threading.Thread(target=sync, args=name) for name in beside]
+        for thread in threads:
+            thread.start()
+        sync(*here)
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
 
     def note(self, names: NamesToSync, parts: Parts, inode: int) -> None:
         """Has the last name of *parts* synced, unless it is known to name *inode* durably."""

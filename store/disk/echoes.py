@@ -7,7 +7,8 @@ nothing older.
 Two things could make another program's change look like that. A file that is written in place may keep its
 status, within one tick of the clock of files (some milliseconds). So a report of a write is an echo only if
 the clock had gone on when the status was noted; it need not have for a rename, which brings another file. And
-a file may be moved away and come back. So a report that is no echo ends the note.
+a file may be moved away and come back. So a report that is no echo ends the note, and a note counts only for
+a watch that has seen all since.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ Status: TypeAlias = tuple[int, ...]
 
 @dataclass(slots=True)
 class _Note:
+    number: int
     status: Status
     # Whether each later write gives the file another status.
     is_settled: bool
@@ -47,18 +49,23 @@ class Echoes:
         self.is_watched = False
         self._lock = threading.Lock()
         self._notes: OrderedDict[Parts, _Note] = OrderedDict()
+        # How many there were.
+        self.count = 0
 
     def note(self, *parts: str) -> None:
         """This store has written the file that *parts* lead to; to be called before that is announced."""
         if not self.is_watched:
             return
+        with self._lock:
+            self.count += 1
+            number = self.count
         # Before the status: what is written after that gets this time or a later one.
         now_ns = time.clock_gettime_ns(_CLOCK_OF_FILES)
         status = self._status(parts)
         with self._lock:
             self._notes.pop(parts, None)
             if status is not None:
-                self._notes[parts] = _Note(_of(status), now_ns > status.st_ctime_ns)
+                self._notes[parts] = _Note(number, _of(status), now_ns > status.st_ctime_ns)
                 if len(self._notes) > _MAX_NOTES:
                     self._notes.popitem(last=False)
 
@@ -66,9 +73,10 @@ class Echoes:
         with self._lock:
             self._notes.pop(parts, None)
 
-    def holds_what_was_written(self, parts: Parts) -> bool:
-        """Whether a file is as this store has written it. If not, its note ends."""
-        if (note := self._notes.get(parts)) is None:
+    def holds_what_was_written(self, parts: Parts, since: int) -> bool:
+        """Whether a file is as this store has written it, after *since* notes. If not, its note ends."""
+        note = self._notes.get(parts)
+        if note is None or note.number <= since:
             return False
         status = self._status(parts)
         if status is not None and _of(status) == note.status:

@@ -77,6 +77,8 @@ class Watches:
         # The directories whose document has yet to appear.
         self._awaited: set[Parts] = set()
         self._parts: dict[int, Parts] = {}
+        # After how many notes of own changes each was watched.
+        self._since: dict[int, int] = {}
         self._descriptors: dict[Parts, int] = {}
 
     def start(self) -> OSError | None:
@@ -114,6 +116,7 @@ class Watches:
             self._echoes.is_watched = False
             self._awaited.clear()
             self._parts.clear()
+            self._since.clear()
             self._descriptors.clear()
             os.eventfd_write(self._closing, 1)
         if threading.current_thread() is not self._thread:
@@ -210,7 +213,9 @@ class Watches:
             is_another = before is not None and before != descriptor and self._parts.get(before) == parts
             if is_another and parts:  # The root keeps its old watch, whose event says that the store went.
                 self._remove(parts)
-            self._additions += before != descriptor
+            if before != descriptor:
+                self._additions += 1
+                self._since[descriptor] = self._echoes.count
             self._descriptors[parts] = descriptor
             self._parts[descriptor] = parts
             return True
@@ -219,7 +224,7 @@ class Watches:
         descriptor = self._descriptors.pop(parts, None)
         # The watch belongs to the directory, which may have another name by now.
         if descriptor is not None and self._inotify is not None and self._parts.get(descriptor) == parts:
-            del self._parts[descriptor]
+            del self._parts[descriptor], self._since[descriptor]
             # It may have gone with its directory already.
             with contextlib.suppress(OSError):
                 self._inotify.rm_watch(descriptor)
@@ -257,11 +262,12 @@ class Watches:
         with self._lock:
             if event.mask & flags.IGNORED:
                 parts = self._parts.pop(event.wd, None)
+                self._since.pop(event.wd, None)
                 if parts is not None and self._descriptors.get(parts) == event.wd:
                     del self._descriptors[parts]
                     self._awaited.discard(parts)
                 return []
-            parts = self._parts.get(event.wd)
+            parts, since = self._parts.get(event.wd), self._since.get(event.wd, 0)
         if parts is None:
             return []
         has_document = parts not in self._awaited and self._is_followed(key_of(parts))
@@ -270,13 +276,9 @@ class Watches:
             self._follow_event(parts, event)
         changes = changes_of(parts, event.name, event.mask, has_document=has_document)
         # What is watched from now on may have changed unseen since this store has made it.
-        return self._without_echo(parts, event, changes, is_seen=self._additions == additions)
-
-    def _without_echo(
-        self, parts: Parts, event: Event, changes: list[Change], *, is_seen: bool
-    ) -> list[Change]:
+        is_seen = self._additions == additions
         file = file_of(parts, event.name)
-        if not changes or file is None or not self._echoes.holds_what_was_written(file):
+        if not changes or file is None or not self._echoes.holds_what_was_written(file, since):
             return changes
         kind = event.mask & ~flags.ISDIR
         if is_seen and (kind == flags.MOVED_TO or (kind & WRITTEN and self._echoes.is_settled(file))):

@@ -21,8 +21,11 @@ class DiskWatch(Watch):
         """Begins to hear of changes by others, unless that has begun. Returns why it cannot."""
         return self._watches.start()
 
+    def is_heard(self, key: DocumentKey) -> bool:
+        return self._watches.is_covered(key)
+
     def _begin(self, key: DocumentKey) -> bool:
-        if self._watches.is_covered(key):
+        if self.is_heard(key):
             return True
         if error := self.start():
             self.lack = _why_not(error)

@@ -342,3 +342,23 @@ def test_a_write_within_a_tick_of_the_clock_of_files_is_told(
     _flip(tmp_path / "store" / "T" / "messages.jsonl", random.Random(1))
     reader.watch.catch_up()
     assert Change(Part.LOG, "T", grew=True) in reader.heard
+
+
+def test_an_own_run_that_went_before_its_list_was_followed_and_comes_back_is_told(tmp_path: Path) -> None:
+    store = ThreadStore(tmp_path / "store", calls=Unsynced())
+    watch = store.follower(lambda change: heard.append(change))
+    heard: list[Change] = []
+    try:
+        watch.follow(DocumentKey(""))
+        store.create_thread(Thread(id="T"))
+        store.create_run("T", Run(id="R"))
+        run = store.run_dir("T", "R")
+        run.rename(tmp_path / "aside")
+        watch.follow(DocumentKey("T", ""))
+        watch.catch_up()
+        heard.clear()
+        (tmp_path / "aside").rename(run)
+        watch.catch_up()
+        assert Change(Part.RUNS, "T", "R") in heard
+    finally:
+        watch.close()

@@ -41,6 +41,7 @@ class Answers:
     def __init__(self, inodes: Inodes, kernel_cache: KernelCache, ownership: Ownership) -> None:
         self._inodes = inodes
         self._kernel_cache = kernel_cache
+        self._following = kernel_cache.following
         self._ownership = ownership
         self._bare = {kind: self._bare_entry(kind) for kind in (stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK)}
 
@@ -90,6 +91,8 @@ class Answers:
     async def entry_of(self, inode: Inode) -> pyfuse3.EntryAttributes:
         if inode.removed_ns is not None:
             return self._made(inode, Attributes(stat.S_IFDIR | 0o755, 0, inode.removed_ns, links=0))
+        if not inode.readers:
+            return await self._entry_of(inode, None, None)
         changes_seen = self._changes_seen(inode)
         found = await self._detach_if_changed(inode)
         return await self._entry_of(inode, found, changes_seen)
@@ -230,7 +233,10 @@ class Answers:
         try:
             if inode.readers:
                 raise WouldWait  # Whether they read the latest version is another question to the store.
-            self._kernel_cache.hold(inode)
+            if not inode.is_followed:
+                if not self._following.is_heard(node.scope):
+                    node.attributes()  # What is not there is not followed.
+                self._following.hold(inode)
             entry = self.at_hand(inode)
             if entry is None and node.has_cheap_attributes:
                 raise WouldWait
@@ -242,4 +248,4 @@ class Answers:
     async def hold(self, inode: Inode) -> None:
         """Follows changes of what this inode shows, from now on: the kernel gets to know it."""
         if not inode.is_followed and inode.node.scope is not None:
-            await run_inline_or_in_thread(inode.node, self._kernel_cache.hold, inode)
+            await run_inline_or_in_thread(inode.node, self._following.hold, inode)

@@ -79,6 +79,12 @@ class Following:
             was_followed, inode.is_followed = inode.is_followed, True
         return not was_followed
 
+    def is_heard(self, scope: DocumentKey | None) -> bool:
+        """Whether changes in *scope* are reported already, for whomever, or it is nothing to be followed."""
+        if scope is None or scope in self.covered:
+            return True
+        return self._watch is not None and self._watch.is_heard(scope)
+
     def release(self, inode: Inode) -> None:
         """The kernel has forgotten this inode."""
         scope = inode.node.scope

@@ -51,7 +51,6 @@ class KernelCache:
         self._transcripts = transcripts
         self._inodes = inodes
         self.following = Following(tree.store, self.changed)
-        self.hold = self.following.hold
         self._polls: defaultdict[int, dict[int, pyfuse3.PollHandle]] = defaultdict(dict)
         self._forgetting = Forgetting()
         self.names_are_forgotten = self._forgetting.names_are_forgotten

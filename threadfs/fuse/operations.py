@@ -109,7 +109,7 @@ class Operations(pyfuse3.Operations):
         if not self.tree.store.is_remote:
             with suppress(WouldWait), without_waiting():
                 return self.answers.remember_at_once(directory.child(text))
-        return await self.answers.remember(await in_thread(directory.child, text))
+        return await self.answers.remember(await in_thread(directory.lookup, text))
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         self.inodes.forget(inode_list)
