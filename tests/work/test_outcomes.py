@@ -209,7 +209,8 @@ def test_an_endpoint_that_has_gone_to_another_place_is_waited_for(
 
     endpoint.script = gone
     run = ask(store)
-    with working(place, endpoint.url):
+    # The list of models is not remembered for longer than a request takes.
+    with working(place, endpoint.url, settings(probes_s=0.001)):
         [worker] = wait_until(lambda: [one for one in store.workers() if one.state.state != "ready"])
         assert f"there is no endpoint at {endpoint.url} any more" in worker.state.state
         endpoint.script = lambda exchange: exchange.says("four")
@@ -290,6 +291,16 @@ def test_nothing_is_claimed_while_the_endpoint_is_not_there(store: Store, place:
         assert worker.state.endpoint == f"127.0.0.1:{port}"
     stored = store.get_run("t", run.id)
     assert (stored.status, stored.tries, stored.started_at) == (RunStatus.queued, 0, None)
+
+
+def test_an_endpoint_may_come_after_the_worker(store: Store, place: Path, endpoint: ScriptedEndpoint) -> None:
+    endpoint.models = lambda exchange: exchange.drops()
+    run = ask(store)
+    with working(place, endpoint.url):
+        wait_until(lambda: endpoint.models_asked > 1)
+        endpoint.has("small")
+        assert ended(store, run).status is RunStatus.completed
+    assert endpoint.exchange().body["model"] == "small"
 
 
 # ── An answer that breaks off ───────────────────────────────────────────────────────────────────────────

@@ -26,9 +26,6 @@ from tests.work.running import (
 )
 from threadfs.work.endpoint import Limits
 
-# All in one process of those that share the tests, so that the server is started once.
-pytestmark = pytest.mark.xdist_group("real model")
-
 PATIENT = Limits(idle_s=60)
 OPTIONS: dict[str, Any] = {"temperature": 0, "seed": 1}
 
