@@ -132,6 +132,11 @@ class Rendered:
     def size_bytes(self) -> int:
         return self._size
 
+    @property
+    def latest_s(self) -> int | None:
+        """The time of the latest message, in Unix seconds; ``None`` while there is none."""
+        return self._latest_s
+
     def read(self, offset: int, size: int) -> bytes:
         with self._lock:
             self._text.seek(offset)
