@@ -63,9 +63,11 @@ def _run(arguments: Sequence[str] | None) -> int:
     command = word if word in COMMANDS else ALIASES.get(word, "mount")
     if word in COMMANDS or word in ALIASES:
         del given[0]
-    is_mount = command == "mount"
-    parser = mount_parser(given, is_named=word == command) if is_mount else command_parser(command)
-    options = parser.parse_args(given)
+    if command == "mount":
+        options = mount_parser(given, is_named=word == command).parse_args(given)
+    else:
+        # Options may stand between the files or threads of a command, too.
+        options = command_parser(command).parse_intermixed_args(given)
     status: int = module_of(command).run(options)
     return status
 

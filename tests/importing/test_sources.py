@@ -303,6 +303,31 @@ def test_results_of_parallel_calls_go_to_their_calls(tmp_path: Path) -> None:
     assert [(call["arguments"], call["output"]) for call in found] == [('"a"', "A"), ('"b"', "B")]
 
 
+def test_calls_that_are_numbered_anew_in_each_answer_are_all_kept(tmp_path: Path) -> None:
+    def turn(name: str) -> list[Fields]:
+        called = {"id": "call_0", "type": "function", "function": {"name": name, "arguments": "{}"}}
+        return [
+            {"role": "user", "content": name},
+            {"role": "assistant", "content": None, "tool_calls": [called]},
+            {"role": "tool", "tool_call_id": "call_0", "content": f"of {name}"},
+            {"role": "assistant", "content": "Done."},
+        ]
+
+    made = Imported(tmp_path, {"id": "c", "messages": [*turn("one"), *turn("two")]})
+    steps = [
+        step
+        for run in runs_of(made.store, made.thread_id)
+        for step in steps_of(made.store, made.thread_id, run["id"])
+    ]
+    functions = [call["function"] for step in steps for call in step["step_details"].get("tool_calls", ())]
+    assert sorted(function["output"] for function in functions) == ["of one", "of two"]
+    longer = written(
+        tmp_path / "e.json", {"id": "c", "messages": [*turn("one"), *turn("two"), *turn("three")]}
+    )
+    imported(tmp_path / "store", longer).has(extended=1)
+    assert len(runs_of(made.store, made.thread_id)) == 3
+
+
 def test_calls_as_they_were_once_written_and_refusals_are_read(tmp_path: Path) -> None:
     messages = [
         {"role": "user", "content": [{"type": "image_url", "image_url": "https://example.org/a.png"}]},

@@ -58,8 +58,9 @@ def laid_out(
     _set_times(parts, created_s)
     lines: list[bytes] = []
     runs: list[LaidOutRun] = []
+    seen: set[str] = set()
     for answer in _answers(parts):
-        run_id = _run_id(answer)
+        run_id = _run_id(answer, seen)
         for part in answer:
             if isinstance(part, Message):
                 lines.append(_line(thread_id, part, run_id, conversation.model))
@@ -92,12 +93,17 @@ def _answers(parts: Iterable[Part]) -> Iterator[list[Part]]:
     yield answer
 
 
-def _run_id(answer: list[Part]) -> str:
-    """None for an answer that only spoke, or only thought."""
+def _run_id(answer: list[Part], seen: set[str]) -> str:
+    """Another one than those *seen*; none for an answer that only spoke, or only thought."""
     speaks = any(isinstance(part, (Message, Call)) for part in answer)
-    if speaks and any(not isinstance(part, Message) for part in answer):
-        return f"run_{digest(answer[0].id)}"
-    return ""
+    if not speaks or all(isinstance(part, Message) for part in answer):
+        return ""
+    run_id = f"run_{digest(answer[0].id)}"
+    while run_id in seen:
+        # Sources number the calls of each answer from the first on.
+        run_id = f"run_{digest(run_id)}"
+    seen.add(run_id)
+    return run_id
 
 
 def _line(thread_id: str, message: Message, run_id: str, model: str) -> bytes:
