@@ -290,8 +290,7 @@ class KernelCache:
         self._invalidate(inode, attributes_only=True)
 
     def _invalidate(self, inode: Inode, *, attributes_only: bool) -> None:
-        inode.changes_seen += 1
-        inode.entry = inode.listing = None
+        inode.lose_entry()
         if not inode.kernel_has_attributes and not inode.readers:
             return  # The kernel holds nothing of it.
         inode.kernel_has_attributes = False
