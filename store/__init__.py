@@ -3,7 +3,8 @@
 `ThreadStore` keeps a directory; ``store.api.Store`` says what any store offers.
 """
 
-from store.api import Change, DocumentKey, Info, NoWatch, Part, RunContents, Store, Times, Watch
+from store.api import DocumentKey, Info, RunContents, Store, Times
+from store.changes import Change, Part, Watch
 from store.disk import ThreadStore
 from store.errors import (
     AlreadyExists,
@@ -54,7 +55,6 @@ __all__ = [
     "MessageCreationStepDetails",
     "MessageRole",
     "ModifiedSince",
-    "NoWatch",
     "NotEmpty",
     "NotFound",
     "Part",

@@ -9,19 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from store.changes import Announcer, Change, Watch
 from store.models import Run, RunError, RunStatus, RunStep, RunStepStatus, Thread, ThreadMessage
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentKey:
-    """Names a Thread (no *run_id*), a Run (no *step_id*) or a RunStep."""
-
-    thread_id: str
-    run_id: str | None = None
-    step_id: str | None = None
+from store.names import DocumentKey as DocumentKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +22,15 @@ class Info:
 
     ``size_bytes`` of a log counts complete lines only. ``modified_ns`` is in nanoseconds since 1970. Two
     equal ``version``s are the same contents. ``changed_ns`` is the time of the last change by any means,
-    which includes that ``modified_ns`` was set; no program can set it back.
+    which includes that ``modified_ns`` was set; no program can set it back. ``identity`` says which file it
+    is: a log keeps it while it grows; 0 stands for a log without a file, as it has no message yet.
     """
 
     size_bytes: int
     modified_ns: int
     version: tuple[int, ...]
     changed_ns: int
+    identity: int
 
 
 class Times(NamedTuple):
@@ -44,61 +38,6 @@ class Times(NamedTuple):
 
     modified_ns: int
     changed_ns: int
-
-
-class Part(Enum):
-    """The part of a store that a `Change` is about."""
-
-    THREADS = "a thread came or went"
-    DOCUMENT = "a document came, went or is another"
-    LOG = "the message log of a thread"
-    RUNS = "a run of a thread came or went"
-    STEPS = "a step of a run came or went"
-    TIMES = "only the thread's mtime changed"
-    EVERYTHING = "changes were missed: anything may be other than it was"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """*part* of the store changed, or may have changed; the ids say which one."""
-
-    part: Part
-    thread_id: str = ""
-    run_id: str | None = None
-    step_id: str | None = None
-
-
-class Watch(Protocol):
-    """Reports the changes of all programs in the parts of the store that it follows, and perhaps others."""
-
-    def follow(self, key: DocumentKey) -> bool:
-        """Follow a thread, with its document and log; a run, with its document; or a list.
-
-        An empty last id stands for a list: ``DocumentKey("")`` for the list of threads,
-        ``DocumentKey(T, "")`` for the runs of T, ``DocumentKey(T, R, "")`` for the steps of R.
-
-        Returns:
-            Whether changes made by other programs will be reported; False when the system has no watch
-            left, or cannot watch where the store is.
-        """
-        ...
-
-    def forget(self, key: DocumentKey) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class NoWatch:
-    """A `Watch` that follows nothing, for a store that cannot be watched."""
-
-    def follow(self, key: DocumentKey) -> bool:
-        return False
-
-    def forget(self, key: DocumentKey) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +70,8 @@ class Store(Protocol):
     location: str
     # Whether each call may go over a network. Where not, `store.waiting` can tell what is answered at once.
     is_remote: bool
+    # Whom it tells of changes. (`watch` is for those who follow changes by others, too.)
+    announcer: Announcer
 
     # Threads.
     def create_thread(self, thread: Thread) -> Thread: ...
@@ -253,7 +194,7 @@ class Store(Protocol):
 
     # The store as a whole.
     def watch(self, on_change: Callable[[Change], None]) -> Watch:
-        """Raises StorageFailed when the store cannot be watched."""
+        """Calls *on_change* with each change: own ones, and those of others in what the watch follows."""
         ...
 
     def reports_all_of(self, thread_id: str) -> bool:

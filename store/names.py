@@ -1,4 +1,4 @@
-"""Valid ids, and new ones.
+"""Valid ids, and new ones, and the names that they make.
 
 An id is 1 to 127 bytes of UTF-8 (so that ``<run>@<thread>`` is a file name), without ``/``, ``@`` and
 control characters, does not start with ``.``, and is not ``lost+found``. Whatever obeys this is one harmless
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from dataclasses import dataclass
 from functools import lru_cache
 
 from store.errors import InvalidName
@@ -70,3 +71,12 @@ def new_run_id() -> str:
 
 def new_step_id() -> str:
     return f"step-{uuid.uuid4().hex}"
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentKey:
+    """Names a Thread (no *run_id*), a Run (no *step_id*) or a RunStep."""
+
+    thread_id: str
+    run_id: str | None = None
+    step_id: str | None = None

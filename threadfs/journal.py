@@ -19,7 +19,9 @@ MAX_ERRORS = 1000
 class Journal:
     """Counters and errors of one mount."""
 
-    def __init__(self) -> None:
+    def __init__(self, commits: Callable[[], int] = lambda: 0) -> None:
+        """*commits* tells how many changes have reached the store."""
+        self._commits = commits
         self.started_ns = time.time_ns()
         self.changed_ns = self.started_ns
         self._started_s = time.monotonic()
@@ -38,10 +40,6 @@ class Journal:
         self.changed_ns = time.time_ns()
         self.counters["refusals"] += 1
         log.info("%s: %s: %s", printable(path), name, printable(reason))
-
-    def committed(self) -> None:
-        """Counts a change that has reached the store."""
-        self.counters["commits"] += 1
 
     def cancelled(self, thread_id: str, run_id: str) -> None:
         """Notes a run that this mount has cancelled, to notice if another program overwrites that."""
@@ -67,7 +65,8 @@ class Journal:
 
     def stats(self) -> bytes:
         names = ("operations", "refusals", "commits", "cache_hits", "read_bytes", "written_bytes")
-        lines = [f"{name} {self.counters[name]}" for name in names]
+        counted = {**self.counters, "commits": self._commits()}
+        lines = [f"{name} {counted.get(name, 0)}" for name in names]
         lines += [f"{name} {value}" for name, value in self.gauges().items()]
         lines.append(f"uptime_seconds {int(time.monotonic() - self._started_s)}")
         return ("\n".join(lines) + "\n").encode()

@@ -6,12 +6,15 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from store import documents, transitions
 from store.api import DocumentKey, Info
+from store.changes import Announcer, Change, Part, change_of
 from store.disk import files, foreign, layout, paths, trees
 from store.disk.durable_names import DurableNames
+from store.disk.echoes import Echoes
 from store.disk.layout import RUNS, STATUS, STEPS, Parts
 from store.disk.list_times import ListTimes
 from store.disk.listing import Listing
@@ -43,6 +46,8 @@ class DocumentFiles(Updates):
         self.open_threads = OpenThreads(self.root)
         self._index: RunIndex | None = None
         self._lists = ListTimes()
+        self.announcer = Announcer(first=self._lists.changed)
+        self._echoes = Echoes(self.root)
 
     def document_info(self, key: DocumentKey) -> Info:
         """Size, time and version of a stored document.
@@ -123,7 +128,9 @@ class DocumentFiles(Updates):
         """Sets the time of a stored document's last change, in nanoseconds since 1970."""
         parts, name = layout.place(key)
         self.document_info(key)
-        self._set_modified(parts, name, modified_ns, layout.not_found(key))
+        with self.announcer.announcing(is_commit=False) as changes:
+            self._set_modified(parts, name, modified_ns, layout.not_found(key))
+            self._replaced(changes, key)
 
     def _gone(self, key: DocumentKey) -> NotFound:
         """The error for a document that is not there; the remembered lists drop it."""
@@ -165,7 +172,6 @@ class DocumentFiles(Updates):
             try:
                 yield inner if len(parts) > 1 else thread.directory
             finally:
-                self._touched(parts[0])
                 if inner is not None:
                     os.close(inner)
 
@@ -184,27 +190,19 @@ class DocumentFiles(Updates):
         os.close(directory)
         return inner
 
-    def _note(self, thread_id: str, run_id: str | None = None) -> None:
-        """Notes that a thread came or went, or that a run came, went or changed."""
-        if self._index is not None:
-            self._index.note(thread_id, run_id)
-        else:
-            self._lists.note_all()
-
-    def _touched(self, thread_id: str) -> None:
-        """Something in a thread may have changed: remembered times are out of date."""
-        if self._index is not None:
-            self._index.touched(thread_id)
-
     def _rewrite(self, key: DocumentKey, change: Callable[[bytes | None], bytes | None]) -> None:
         """Replaces a document under its thread's lock; see `files.rewrite`."""
         parts, name = layout.place(key)
-        with self._held(parts) as directory:
+        with self.announcer.announcing() as changes, self._held(parts) as directory:
             if directory is None:
                 raise self._gone(key)
-            files.rewrite(self._calls, directory, name, layout.path(key), change)
-        if key.run_id is not None and key.step_id is None:
-            self._note(key.thread_id, key.run_id)
+            path, on_replaced = layout.path(key), partial(self._replaced, changes, key)
+            files.rewrite(self._calls, directory, name, path, change, on_replaced)
+
+    def _replaced(self, changes: list[Change], key: DocumentKey) -> None:
+        """A document is another one, which is to be announced with *changes*."""
+        self._echoes.note(*layout.parts(key))
+        changes.append(change_of(Part.DOCUMENT, key))
 
     def _update(self, key: DocumentKey, model: type[D], change: Callable[[D], D]) -> D:
         """Replaces a document by the result of *change*, which gets its model; returns that result."""
@@ -231,16 +229,18 @@ class DocumentFiles(Updates):
                 raise AlreadyExists("step", step_id)
             return data
 
-        with self._held(parts[:3]) as run:
+        with self.announcer.announcing() as changes, self._held(parts[:3]) as run:
             if run is None or not paths.exists(run, STATUS):
                 raise self._gone(DocumentKey(key.thread_id, key.run_id))
             steps = trees.ensure_directory(self._calls, run, STEPS, "/".join(parts))
             try:
-                files.rewrite(self._calls, steps, name, layout.path(key), changed)
+                path, on_replaced = layout.path(key), partial(self._replaced, changes, key)
+                files.rewrite(self._calls, steps, name, path, changed, on_replaced)
             except Damaged:  # Something that is no file has the name.
                 raise AlreadyExists("step", step_id) from None
             finally:
                 os.close(steps)
+            changes.append(change_of(Part.STEPS, key))
 
     def _set_modified(self, parts: Parts, name: str, modified_ns: int, gone: NotFound) -> None:
         waits()
@@ -250,6 +250,5 @@ class DocumentFiles(Updates):
             try:
                 with storage_errors("/".join((*parts, name))):
                     self._calls.set_modified(directory, name, modified_ns)
-                self._touched(parts[0])
             except OverflowError:
                 raise StorageFailed(errno.EINVAL, f"a time of {modified_ns} ns") from None

@@ -42,6 +42,7 @@ def info_of(status: os.stat_result) -> Info:
         status.st_mtime_ns,
         (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size),
         status.st_ctime_ns,
+        status.st_ino,
     )
 
 
@@ -110,12 +111,14 @@ def rewrite(
     name: str,
     path: str,
     change: Callable[[bytes | None], bytes | None],
+    on_replaced: Callable[[], None] = lambda: None,
 ) -> None:
     """Replaces a document by the result of *change*, in one step, durably.
 
     *change* gets the stored bytes (``None``: no document) and returns the new ones, or ``None`` to leave the
     document as it is. It is called again when another program, which takes no lock, has replaced the document
-    between our read and our rename. The caller holds the thread's lock.
+    between our read and our rename. *on_replaced* is called when others see it, before it is durable. The
+    caller holds the thread's lock.
     """
     for _ in range(_ATTEMPTS):
         file = paths.open_file(directory, name, path=path)
@@ -125,6 +128,8 @@ def rewrite(
             return
         with paths.storage_errors(path):
             if _replace(calls, directory, name, stored, new, None if file is None else file.status):
+                on_replaced()
+                calls.sync(directory)
                 return
     raise StorageFailed(errno.EBUSY, path, "another program keeps replacing it")
 
@@ -151,7 +156,6 @@ def _replace(
         with suppress(OSError):
             calls.remove(directory, temporary)
         raise
-    calls.sync(directory)
     return True
 
 

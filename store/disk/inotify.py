@@ -15,23 +15,27 @@ import logging
 import os
 import select
 import threading
-from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Collection
+from dataclasses import replace
 
 from inotify_simple import Event, INotify, flags
 
 from store import names
-from store.api import Change, DocumentKey, Part
+from store.api import DocumentKey
+from store.changes import Announcer, Change, Part, Watch
 from store.disk import paths
+from store.disk.echoes import Echoes
 from store.disk.layout import Parts
 from store.disk.meanings import (
     CAME,
     CAME_OR_WENT,
     GONE,
     MASK,
+    WRITTEN,
     changes_of,
     directory_of,
     document_in,
+    file_of,
     key_of,
     list_in,
 )
@@ -52,94 +56,109 @@ class Watches:
     A key stands for what one directory holds, so each key that is followed costs one watch.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, announcer: Announcer, echoes: Echoes) -> None:
         self._root = root
-        # Another disk, such as one that is mounted on a directory in the store, is not part of the store.
-        self._device = os.stat(root).st_dev
-        self._inotify = INotify(nonblocking=True)
-        self._closing = os.eventfd(0)
+        self._announcer = announcer
+        self._echoes = echoes
         self._reading = threading.Lock()
-        self._followers: list[DiskWatch] = []
-        self.is_closed = False
-        # How many events reported a new name.
-        self._arrivals = 0
-        # Guards the four below: `follow` is called from other threads than the one that handles events.
-        # Nothing waits for the disk while it holds this lock.
+        self._watches: tuple[Watch, ...] = ()
+        # How many events reported a new name, and how many directories have been watched.
+        self._arrivals = self._additions = 0
+        # Guards all below: `follow` is called from other threads than the one that handles events. Nothing
+        # waits for the disk while it is held.
         self._lock = threading.Lock()
-        # By how many followers.
-        self._followed: Counter[DocumentKey] = Counter()
+        self._inotify: INotify | None = None
+        # Another disk, such as one that is mounted on a directory in the store, is not part of the store.
+        self._device = 0
+        self._closing = -1
+        self._thread = threading.Thread()
         # The directories whose document has yet to appear.
         self._awaited: set[Parts] = set()
         self._parts: dict[int, Parts] = {}
         self._descriptors: dict[Parts, int] = {}
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-        self._thread.start()
 
-    def follower(self, on_change: Callable[[Change], None], *, is_first: bool = False) -> DiskWatch:
-        """A new follower. With *is_first* it is called before the others, which may then ask it."""
-        follower = DiskWatch(self, on_change)
-        self._followers = [follower, *self._followers] if is_first else [*self._followers, follower]
-        return follower
-
-    def leave(self, follower: DiskWatch) -> bool:
-        """Removes a follower. Whether it was the last one, and everything is closed."""
-        self._followers = [other for other in self._followers if other is not follower]
-        if not self._followers:
-            self._close()
-        return self.is_closed
-
-    def count(self, key: DocumentKey) -> None:
-        """Counts one more follower of *key*, which calls `watch` next."""
+    def start(self) -> OSError | None:
+        """Begins to watch, unless that has begun. Returns why it cannot."""
         with self._lock:
-            self._followed[key] += 1
+            if self._inotify is not None:
+                return None
+            try:
+                self._device = os.stat(self._root).st_dev
+                self._inotify = INotify(nonblocking=True)
+            except OSError as error:
+                return error
+            self._closing = os.eventfd(0)
+            self._thread = threading.Thread(
+                target=self._run, args=(self._inotify, self._closing), name="watch", daemon=True
+            )
+            self._thread.start()
+            self._echoes.is_watched = True
+            return None
+
+    def join(self, watch: Watch) -> None:
+        self._watches = (*self._watches, watch)
+
+    def leave(self, watch: Watch) -> None:
+        """There is one follower less. With the last one, everything is closed."""
+        self._watches = tuple(other for other in self._watches if other is not watch)
+        if not self._watches:
+            self._close()
+
+    def _close(self) -> None:
+        with self._lock:
+            if self._inotify is None:
+                return
+            self._inotify = None
+            self._echoes.is_watched = False
+            self._awaited.clear()
+            self._parts.clear()
+            self._descriptors.clear()
+            os.eventfd_write(self._closing, 1)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
 
     def watch(self, key: DocumentKey) -> bool:
         """Watches what *key* stands for. Whether its changes will be seen."""
         return self._add(directory_of(key), key)
 
     def forget(self, key: DocumentKey) -> None:
+        """One watch does not follow *key* any more."""
         parts = directory_of(key)
         with self._lock:
-            self._followed[key] -= 1
-            if self._followed[key]:
-                return
-            del self._followed[key]
-            for directory in (parts, parts[:-1]):  # The parent was watched if the first was missing.
-                if not self._is_needed(directory):
-                    self._remove(directory)
+            if not self._is_followed(key):
+                for directory in (parts, parts[:-1]):  # The parent was watched if the first was missing.
+                    if not self._is_needed(directory):
+                        self._remove(directory)
+
+    def _is_followed(self, key: DocumentKey) -> bool:
+        return any(watch.holds(key) for watch in self._watches)
 
     def _is_needed(self, parts: Parts) -> bool:
         """Whether a directory is followed, or its document or a followed list is yet to appear in it."""
-        if parts in self._awaited or key_of(parts) in self._followed:
+        if parts in self._awaited or self._is_followed(key_of(parts)):
             return True
         below = list_in(parts)
-        return below is not None and below not in self._descriptors and key_of(below) in self._followed
+        return below is not None and below not in self._descriptors and self._is_followed(key_of(below))
 
-    def _close(self) -> None:
-        self.is_closed = True
-        os.eventfd_write(self._closing, 1)
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+    def catch_up(self) -> None:
+        """Returns when all subscribers have been called with what changed before this call."""
+        with self._reading:
+            if (inotify := self._inotify) is None:
+                return
+            changes = dict.fromkeys(
+                change for event in inotify.read(timeout=0) for change in self._changes(event)
+            )
+            for change in changes:
+                self._announce(change)
 
-    def tell(self, change: Change, but: DiskWatch | None = None) -> None:
+    def _announce(self, change: Change) -> None:
         if change.part is Part.EVERYTHING:
             # Directories may have been replaced unseen, or have lost their watch. The next listing awaits
             # their documents anew.
             self._awaited.clear()
-            for follower in self._followers:
-                follower.lose()
-        for follower in self._followers:
-            if follower is not but:
-                follower.on_change(change)
-
-    def catch_up(self) -> None:
-        """Returns when all followers have been called with what changed before this call."""
-        with self._reading:
-            changes = dict.fromkeys(
-                change for event in self._inotify.read(timeout=0) for change in self._changes(event)
-            )
-            for change in changes:
-                self.tell(change)
+            for watch in self._watches:
+                watch.lose()
+        self._announcer.announce(change)
 
     def __len__(self) -> int:
         """How many of the system's watches are in use."""
@@ -168,9 +187,9 @@ class Watches:
 
     def _watched(self, directory: int, parts: Parts, key: DocumentKey | None) -> bool:
         with self._lock:
-            if key is not None and key not in self._followed:
+            if key is not None and not self._is_followed(key):
                 return True
-            if os.fstat(directory).st_dev != self._device:
+            if self._inotify is None or os.fstat(directory).st_dev != self._device:
                 return False
             try:
                 # By descriptor: a path could lead through a link. ONLYDIR needs the dot.
@@ -183,6 +202,7 @@ class Watches:
             is_another = before is not None and before != descriptor and self._parts.get(before) == parts
             if is_another and parts:  # The root keeps its old watch, whose event says that the store went.
                 self._remove(parts)
+            self._additions += before != descriptor
             self._descriptors[parts] = descriptor
             self._parts[descriptor] = parts
             return True
@@ -190,17 +210,17 @@ class Watches:
     def _remove(self, parts: Parts) -> None:
         descriptor = self._descriptors.pop(parts, None)
         # The watch belongs to the directory, which may have another name by now.
-        if descriptor is not None and self._parts.get(descriptor) == parts:
+        if descriptor is not None and self._inotify is not None and self._parts.get(descriptor) == parts:
             del self._parts[descriptor]
             # It may have gone with its directory already.
             with contextlib.suppress(OSError):
                 self._inotify.rm_watch(descriptor)
 
-    def _run(self) -> None:
+    def _run(self, inotify: INotify, closed: int) -> None:
         changed, closing = select.poll(), select.poll()
-        changed.register(self._inotify.fileno(), select.POLLIN)
-        changed.register(self._closing, select.POLLIN)
-        closing.register(self._closing, select.POLLIN)
+        changed.register(inotify.fileno(), select.POLLIN)
+        changed.register(closed, select.POLLIN)
+        closing.register(closed, select.POLLIN)
         try:
             # During the pause the kernel merges equal events, and then `catch_up` merges equal changes.
             while changed.poll() and not closing.poll(_PAUSE_MS):
@@ -208,10 +228,11 @@ class Watches:
                     self.catch_up()
                 except Exception:
                     log.exception("the watch has failed: anything may have changed")
-                    self.tell(Change(Part.EVERYTHING))
+                    self._announce(Change(Part.EVERYTHING))
         finally:
-            self._inotify.close()
-            os.close(self._closing)
+            with self._reading:
+                inotify.close()
+            os.close(closed)
 
     def _changes(self, event: Event) -> list[Change]:
         try:
@@ -235,10 +256,25 @@ class Watches:
             parts = self._parts.get(event.wd)
         if parts is None:
             return []
-        has_document = parts not in self._awaited and key_of(parts) in self._followed
+        has_document = parts not in self._awaited and self._is_followed(key_of(parts))
+        additions = self._additions
         if not event.name.startswith("."):
             self._follow_event(parts, event)
-        return changes_of(parts, event.name, event.mask, has_document=has_document)
+        changes = changes_of(parts, event.name, event.mask, has_document=has_document)
+        # What is watched from now on may have changed unseen since this store has made it.
+        return self._without_echo(parts, event, changes, is_seen=self._additions == additions)
+
+    def _without_echo(
+        self, parts: Parts, event: Event, changes: list[Change], *, is_seen: bool
+    ) -> list[Change]:
+        file = file_of(parts, event.name)
+        if not changes or file is None or not self._echoes.holds_what_was_written(file):
+            return changes
+        kind = event.mask & ~flags.ISDIR
+        if is_seen and (kind == flags.MOVED_TO or (kind & WRITTEN and self._echoes.is_settled(file))):
+            return []
+        # It is the thread or run that this store has made, though it may have changed since.
+        return [replace(change, is_own=change.part in (Part.THREADS, Part.RUNS)) for change in changes]
 
     def _follow_event(self, parts: Parts, event: Event) -> None:
         if event.mask & GONE:
@@ -274,7 +310,7 @@ class Watches:
             Whether some of them are newly watched.
         """
         awaited = {(*parts, name) for name in without} - self._awaited
-        if key_of(parts) not in self._followed or not awaited or len(without) > _MAX_AWAITED:
+        if not self._is_followed(key_of(parts)) or not awaited or len(without) > _MAX_AWAITED:
             return False
         for directory in awaited:
             self._await_document(directory)
@@ -299,7 +335,7 @@ class Watches:
 
     def _follow_again(self, parts: Parts) -> None:
         """Watches a new directory if it is followed, and so all that it may hold already."""
-        if (key := key_of(parts)) in self._followed:
+        if self._is_followed(key := key_of(parts)):
             self._add_again(parts, key)
         if (below := list_in(parts)) is not None:
             self._follow_again(below)
@@ -324,63 +360,3 @@ class Watches:
     def _has_document(self, parts: Parts) -> bool:
         with opened(self._root, *parts) as directory:
             return directory is not None and paths.exists(directory, document_in(parts))
-
-
-class DiskWatch:
-    """Calls *on_change*, from the thread of the watches, with each change in what any follower follows."""
-
-    def __init__(self, watches: Watches, on_change: Callable[[Change], None]) -> None:
-        self._watches = watches
-        self.on_change = on_change
-        # What is followed, and how many losses there had been when it was watched; -1: it is not.
-        self._followed: dict[DocumentKey, int] = {}
-        self._losses = 0
-        # Guards the first. Nothing waits for the disk while it holds this lock.
-        self._lock = threading.Lock()
-
-    def follow(self, key: DocumentKey) -> bool:
-        losses = self._losses
-        with self._lock:
-            since = self._followed.get(key)
-            if since == losses:
-                return True
-            if since is None:
-                self._followed[key] = -1
-                self._watches.count(key)
-        try:
-            # An existing watch is not removed first: adding one again returns the same.
-            is_watched = self._watches.watch(key)
-        except BaseException:
-            if since is None:
-                self.forget(key)
-            raise
-        with self._lock:
-            if key in self._followed:
-                self._followed[key] = losses if is_watched else -1
-        return is_watched
-
-    def lose(self) -> None:
-        """Watches may be lost: `follow` then watches again what is followed already."""
-        self._losses += 1
-
-    def forget(self, key: DocumentKey) -> None:
-        with self._lock:
-            if self._followed.pop(key, None) is not None:
-                self._watches.forget(key)
-
-    def catch_up(self) -> None:
-        """Returns when all followers have been called with what changed before this call."""
-        self._watches.catch_up()
-
-    def tell_others(self, change: Change) -> None:
-        """Calls all other followers with *change*."""
-        self._watches.tell(change, but=self)
-
-    def __len__(self) -> int:
-        """How many of the system's watches are in use."""
-        return len(self._watches)
-
-    def close(self) -> None:
-        if not self._watches.leave(self):
-            for key in list(self._followed):
-                self.forget(key)

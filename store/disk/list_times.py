@@ -12,6 +12,7 @@ from collections.abc import Collection, Hashable, Iterator
 from typing import Protocol
 
 from store.api import StatusOfRun
+from store.changes import Change, Part
 from store.models import RunStatus
 
 # The runs of at most so many threads are read to know whether a list has changed.
@@ -46,6 +47,13 @@ class ListTimes:
     def note_all(self) -> None:
         """Any list may have changed."""
         self.note(*self._changed_ns)
+
+    def changed(self, change: Change) -> None:
+        """Notes what a change may concern, as long as nobody compares."""
+        if change.part in (Part.THREADS, Part.RUNS, Part.EVERYTHING) or (
+            change.part is Part.DOCUMENT and change.run_id and not change.step_id
+        ):
+            self.note_all()
 
     def look(self, status: RunStatus | None, unheard: Collection[str] | None, lists: Lists) -> None:
         """Compares lists without a watch: the runs of the threads *unheard*, or with ``None`` everything."""

@@ -39,7 +39,7 @@ class DiskLogReader:
             if self._directory is None:
                 raise ThreadNotFound(thread_id)
         # The thread's document gives its times to a log without a message.
-        self.document = Info(0, 0, (), 0)
+        self.document = Info(0, 0, (), 0, 0)
         # The size of the file when it was last looked at, and the size of its complete lines then.
         self._looked_at = (0, 0)
 
@@ -62,12 +62,12 @@ class DiskLogReader:
     def info(self) -> Info:
         file = self._opened()
         if file is None:
-            return Info(0, self.document.modified_ns, (), self.document.changed_ns)
+            return Info(0, self.document.modified_ns, (), self.document.changed_ns, 0)
         with storage_errors(self._path):
             status = os.fstat(file)
             size = self._complete(file, status.st_size)
         version = (status.st_ino, size, status.st_mtime_ns)
-        return Info(size, status.st_mtime_ns, version, status.st_ctime_ns)
+        return Info(size, status.st_mtime_ns, version, status.st_ctime_ns, status.st_ino)
 
     def read(self, offset: int, size: int) -> bytes:
         file = self._opened()

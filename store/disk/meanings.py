@@ -16,7 +16,8 @@ from __future__ import annotations
 from inotify_simple import flags
 
 from store import names
-from store.api import Change, DocumentKey, Part
+from store.api import DocumentKey
+from store.changes import Change, Part
 from store.disk.layout import LOG, META, RUNS, STATUS, STEPS, Parts
 
 CAME = flags.CREATE | flags.MOVED_TO
@@ -24,9 +25,9 @@ CAME_OR_WENT = CAME | flags.MOVED_FROM | flags.DELETE
 # The watched directory itself went.
 GONE = flags.MOVE_SELF | flags.DELETE_SELF | flags.UNMOUNT
 # What is written through mmap(2) raises no MODIFY, only CLOSE_WRITE.
-_WRITTEN = flags.MODIFY | flags.CLOSE_WRITE
+WRITTEN = flags.MODIFY | flags.CLOSE_WRITE
 # What to watch a directory for.
-MASK = CAME_OR_WENT | _WRITTEN | flags.ATTRIB | flags.MOVE_SELF | flags.DELETE_SELF | flags.ONLYDIR
+MASK = CAME_OR_WENT | WRITTEN | flags.ATTRIB | flags.MOVE_SELF | flags.DELETE_SELF | flags.ONLYDIR
 
 
 def changes_of(parts: Parts, name: str, mask: int, *, has_document: bool) -> list[Change]:
@@ -45,10 +46,13 @@ def changes_of(parts: Parts, name: str, mask: int, *, has_document: bool) -> lis
     # A step has no directory of its own whose document could be known.
     if not has_document or _is_list_of_steps(parts):
         came_or_went |= flags.MOVED_TO
-    return _changes(parts, name, came_or_went=bool(mask & came_or_went)) or _only_times(parts)
+    is_same_file = not mask & CAME_OR_WENT
+    return _changes(
+        parts, name, came_or_went=bool(mask & came_or_went), is_same_file=is_same_file
+    ) or _only_times(parts)
 
 
-def _changes(parts: Parts, name: str, *, came_or_went: bool) -> list[Change]:
+def _changes(parts: Parts, name: str, *, came_or_went: bool, is_same_file: bool = False) -> list[Change]:
     match parts:
         case () if names.is_id(name):
             return [Change(Part.THREADS, name)]
@@ -56,7 +60,7 @@ def _changes(parts: Parts, name: str, *, came_or_went: bool) -> list[Change]:
             existence = [Change(Part.THREADS, thread)] if came_or_went else []
             return [*existence, Change(Part.DOCUMENT, thread)]
         case (thread,) if name == LOG:
-            return [Change(Part.LOG, thread)]
+            return [Change(Part.LOG, thread, grew=is_same_file)]
         case (thread,) if name == RUNS:
             return [Change(Part.RUNS, thread)]
         case (thread, _) if names.is_id(name):
@@ -93,6 +97,17 @@ def list_in(parts: Parts) -> Parts | None:
     """The list that a thread or run holds; ``None`` for lists."""
     below = {1: RUNS, 3: STEPS}.get(len(parts))
     return None if below is None else (*parts, below)
+
+
+def file_of(parts: Parts, name: str) -> Parts | None:
+    """The document or log that an event in the directory *parts* about the *name* in it is about.
+
+    Of a thread or run, or of one that goes itself, that is the document; ``None`` if it is about no file.
+    """
+    place = (*parts, name) if name else parts
+    if document := document_in(place):
+        return (*place, document)
+    return place if (len(place) in (2, 4) and place[-1] in (META, LOG, STATUS)) or len(place) == 5 else None
 
 
 def directory_of(key: DocumentKey) -> Parts:

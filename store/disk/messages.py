@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from store import documents, lines, names, transitions
 from store.api import DocumentKey, Info
+from store.changes import Change, Part
 from store.disk import appending, paths
 from store.disk.appending import OpenLog
 from store.disk.document_files import DocumentFiles
@@ -65,18 +66,17 @@ class Messages(DocumentFiles):
 
     def _append(self, thread_id: str, given: Sequence[bytes]) -> None:
         lock = locked_thread(self.open_threads, thread_id)
-        with lock as thread:
+        with self.announcer.announcing() as changes, lock as thread:
             self._durable.sync_if_unknown((thread_id,), thread.inode)
             if not paths.exists(thread.directory, META):
                 raise self._gone(DocumentKey(thread_id))
-            try:
-                open_log = self._open_log(thread)
-                number = open_log.append(given)
-            finally:
-                self._touched(thread_id)
+            open_log = self._open_log(thread)
+            changes.append(Change(Part.LOG, thread_id, grew=not open_log.is_empty))
+            number = open_log.append(given)
             # Other threads write while this one waits for the disk.
             lock.unlock()
             open_log.sync(number)
+            self._echoes.note(thread_id, LOG)
 
     def _open_log(self, thread: OpenThread) -> OpenLog:
         if thread.log is None:
@@ -128,5 +128,7 @@ class Messages(DocumentFiles):
 
     def set_log_modified(self, thread_id: str, modified_ns: int) -> None:
         """Sets the time of the log's last change; a log without messages has none to set."""
-        if self.log_info(thread_id).version:
-            self._set_modified((thread_id,), LOG, modified_ns, ThreadNotFound(thread_id))
+        if self.log_info(thread_id).identity:
+            with self.announcer.announcing(is_commit=False) as changes:
+                self._set_modified((thread_id,), LOG, modified_ns, ThreadNotFound(thread_id))
+                changes.append(Change(Part.LOG, thread_id, grew=True))

@@ -15,16 +15,17 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from store.api import Change, DocumentKey, Part, StatusOfRun, Times
+from store.api import DocumentKey, StatusOfRun, Times
+from store.changes import Announcer, Change, Part
 from store.disk import thread_times
-from store.disk.inotify import DiskWatch
 from store.disk.layout import RUNS
 from store.disk.list_times import ListTimes
 from store.disk.run_table import RunTable
+from store.disk.watching import DiskWatch
 from store.errors import Damaged, NotFound, StorageFailed
 from store.models import RunStatus
 from store.waiting import waits
@@ -47,8 +48,9 @@ class Runs(Protocol):
     """The store whose runs are indexed."""
 
     root: str
+    announcer: Announcer
 
-    def watch(self, on_change: Callable[[Change], None], *, is_first: bool) -> DiskWatch: ...
+    def follower(self) -> DiskWatch: ...
     def list_thread_ids(self) -> list[str]: ...
     def list_run_ids(self, thread_id: str) -> list[str]: ...
     def status_of(self, thread_id: str, run_id: str) -> RunStatus: ...
@@ -60,7 +62,7 @@ class RunIndex:
         """By default it takes two thirds of the user's watches: other programs need some, too.
 
         Raises:
-            OSError, StorageFailed: the store cannot be watched.
+            OSError: the store cannot be watched.
         """
         self._runs = runs
         # Held while something is read from the disk.
@@ -90,7 +92,11 @@ class RunIndex:
         self._lists.note_all()  # Earlier changes were not noted.
         # The threads that were there at first and have not been read yet; their runs are unknown.
         self._unread: set[str] | None = None
-        self._watch = runs.watch(self._changed, is_first=True)
+        self._watch = runs.follower()
+        if error := self._watch.start():
+            self._watch.close()
+            raise error
+        runs.announcer.first = self.changed
         self._came.set()
         self._builder = threading.Thread(target=self._build, name="index runs", daemon=True)
         self._builder.start()
@@ -99,15 +105,10 @@ class RunIndex:
         self._closing.set()
         self._came.set()
         self._builder.join()
+        self._runs.announcer.first = self._lists.changed
         self._watch.close()
 
     # ── Changes ─────────────────────────────────────────────────────────────────────────────────────
-
-    def note(self, thread_id: str, run_id: str | None = None) -> None:
-        """A thread came or went, or a run came, went or changed."""
-        if run_id is None:
-            self._lists.note(None)
-        self._may_have_changed(thread_id, run_id)
 
     def _may_have_changed(self, thread_id: str, run_id: str | None = None) -> None:
         if self._unread is None or self._unread:
@@ -120,28 +121,30 @@ class RunIndex:
                 self._stale_runs[thread_id, run_id] = None
         self._came.set()
 
-    def touched(self, thread_id: str) -> None:
-        """Something in a thread has changed."""
-        with self._noting:
-            self._touched(thread_id)
-
     def _touched(self, thread_id: str) -> None:
         self.changes_heard += 1
         self._times.pop(thread_id, None)
 
-    def _changed(self, change: Change) -> None:
-        self.touched(change.thread_id)
+    def changed(self, change: Change) -> None:
+        with self._noting:
+            self._touched(change.thread_id)
         if change.part is Part.EVERYTHING:
             with self._noting:
                 self._threads_are_stale = True
                 self._stale_threads.update(dict.fromkeys(self._table.of_thread))
                 self._times.clear()
             self._came.set()
-        elif change.part is Part.THREADS or (change.part is Part.RUNS and change.run_id is None):
+        elif change.part is Part.THREADS:
+            if change.is_own:  # It may have gone and come again before it is read.
+                self._lists.note(None)
+            self._may_have_changed(change.thread_id)
+        elif change.part is Part.RUNS and change.run_id is None:
             self._may_have_changed(change.thread_id)
         elif change.part in (Part.RUNS, Part.DOCUMENT) and change.run_id and not change.step_id:
             self._may_have_changed(change.thread_id, change.run_id)
-        elif change.part is Part.DOCUMENT and change.thread_id not in self._table.of_thread:
+        elif change.part is Part.DOCUMENT and not (
+            change.is_own or change.thread_id in self._table.of_thread
+        ):
             self._may_have_changed(change.thread_id)  # Its document makes a directory a thread.
 
     # ── Catching up ─────────────────────────────────────────────────────────────────────────────────
@@ -220,7 +223,7 @@ class RunIndex:
             self._threads_are_stale = True
             raise
         if hears_again and self._hears_of_threads:
-            self._watch.tell_others(Change(Part.EVERYTHING))  # They were not called, either.
+            self._runs.announcer.tell_others(Change(Part.EVERYTHING))  # They were not called, either.
         known = self._table.of_thread.keys() | self._unwatched
         if self._unread is None:
             self._unread = set(found)
@@ -247,7 +250,7 @@ class RunIndex:
     def _read_all(self, thread_id: str) -> None:
         self._table.of_thread[thread_id] = {}
         # Its document and log are followed, too, while half of the watches are left.
-        has_room = len(self._watch) < self._max_watches // 2
+        has_room = self._watch.in_use < self._max_watches // 2
         if not has_room or not self._watch.follow(DocumentKey(thread_id)):
             self._partly.add(thread_id)
         changes_heard = self.changes_heard
@@ -272,7 +275,7 @@ class RunIndex:
             return
         try:
             # Followed before it is read, so that no change is missed.
-            may_be_ended = len(self._ended) < _MAX_ENDED and len(self._watch) < self._max_watches
+            may_be_ended = len(self._ended) < _MAX_ENDED and self._watch.in_use < self._max_watches
             is_watched = may_be_ended and self._follow_run(thread_id, run_id)
             status = self._status(thread_id, run_id)
             if status and not status.is_terminal and not is_watched and self._has_room():
@@ -296,14 +299,15 @@ class RunIndex:
 
     def _has_room(self) -> bool:
         """Whether a watch is left for a thread or for a run in progress; ended runs make room for these."""
-        while len(self._watch) >= self._max_watches and self._ended:
+        while self._watch.in_use >= self._max_watches and self._ended:
             ended = next(iter(self._ended))
             del self._ended[ended]
             self._forget_run(*ended)
             self._partly.add(ended[0])
-            self.touched(ended[0])
-            self._watch.tell_others(Change(Part.TIMES, ended[0]))  # They will not be called for it.
-        return len(self._watch) < self._max_watches
+            with self._noting:
+                self._touched(ended[0])
+            self._runs.announcer.tell_others(Change(Part.TIMES, ended[0]))  # They will not be called for it.
+        return self._watch.in_use < self._max_watches
 
     def _status(self, thread_id: str, run_id: str) -> RunStatus | None:
         try:

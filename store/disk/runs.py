@@ -10,6 +10,7 @@ from functools import partial
 
 from store import documents, names
 from store.api import DocumentKey, StatusOfRun
+from store.changes import Change, Part
 from store.disk import foreign, paths, trees
 from store.disk.layout import META, RUNS, STATUS
 from store.disk.open_threads import locked_thread
@@ -30,7 +31,7 @@ class Runs(Steps):
         names.checked(run.id)
         run = run.model_copy(update={"thread_id": names.checked(thread_id)})
         data = documents.pretty(run)
-        with self._held((thread_id,)) as thread:
+        with self.announcer.announcing() as changes, self._held((thread_id,)) as thread:
             if thread is None or not paths.exists(thread, META):
                 raise self._gone(DocumentKey(thread_id))
             runs = trees.ensure_directory(self._calls, thread, RUNS, f"{thread_id}/{RUNS}")
@@ -38,7 +39,8 @@ class Runs(Steps):
                 trees.create(self._calls, self._durable, runs, (thread_id, RUNS, run.id), {STATUS: data})
             finally:
                 os.close(runs)
-        self._note(thread_id, run.id)
+            self._echoes.note(thread_id, RUNS, run.id, STATUS)
+            changes.append(Change(Part.RUNS, thread_id, run.id))
         return run
 
     def get_run(self, thread_id: str, run_id: str) -> Run:
@@ -70,7 +72,11 @@ class Runs(Steps):
         """
         key = DocumentKey(thread_id, run_id)
         self.document_info(key)
-        with locked_thread(self.open_threads, thread_id), opened(self.root, thread_id, RUNS) as runs:
+        with (
+            self.announcer.announcing() as changes,
+            locked_thread(self.open_threads, thread_id),
+            opened(self.root, thread_id, RUNS) as runs,
+        ):
             if runs is None:
                 raise self._gone(key)
             if not force:
@@ -86,7 +92,8 @@ class Runs(Steps):
             check_again = None if with_foreign else partial(foreign.check_contents, key=key)
             trees.delete(self._calls, runs, run_id, f"{thread_id}/{RUNS}/{run_id}", check_again)
             self._listing.forget((thread_id, RUNS, run_id))
-        self._note(thread_id, run_id)
+            self._echoes.forget(thread_id, RUNS, run_id, STATUS)
+            changes.append(Change(Part.RUNS, thread_id, run_id))
 
     def _refuse_in_progress(self, thread_id: str, run_id: str) -> None:
         with suppress(NotFound, Damaged):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from store import names
-from store.api import Change
+from store.changes import Change, Watch
 from store.disk import filesystems, leftovers
 from store.disk.layout import RUNS, STEPS, Parts
 from store.disk.paths import opened, storage_errors
@@ -22,7 +22,8 @@ from store.models import RunStatus
 from store.waiting import waits
 
 if TYPE_CHECKING:  # They need the library for watching.
-    from store.disk.inotify import DiskWatch, Watches
+    from store.disk.inotify import Watches
+    from store.disk.watching import DiskWatch
 
 
 class ThreadStore(Threads):
@@ -84,29 +85,28 @@ class ThreadStore(Threads):
 
     # ── Changes ──────────────────────────────────────────────────────────────────────────────────────
 
-    def watch(self, on_change: Callable[[Change], None], *, is_first: bool = False) -> DiskWatch:
-        """Calls *on_change* for each change that any program makes in what is followed.
+    def watch(self, on_change: Callable[[Change], None]) -> Watch:
+        """Calls *on_change* with each change: own ones, and those of others in what the watch follows.
 
-        The index *is_first* to be called, because other followers ask it when they are called.
-
-        Raises:
-            StorageFailed: the system has no watch left, or other hosts may change the disk unseen.
+        Where other hosts may change the disk unseen, it hears of own changes alone.
         """
-        if self.is_remote:
-            raise StorageFailed(errno.EOPNOTSUPP, f"{self.location}: hearing what other hosts change")
-        from store.disk.inotify import Watches  # It needs a library that only watches need.
+        return Watch(self.announcer, on_change) if self.is_remote else self.follower(on_change)
 
-        with self._watching, storage_errors(self.location):
-            if self._watches is None or self._watches.is_closed:
-                self._watches = Watches(self.root)
-            return self._watches.follower(on_change, is_first=is_first)
+    def follower(self, on_change: Callable[[Change], None] | None = None) -> DiskWatch:
+        """As `watch`, for a local disk. Without *on_change*, it only says what is to be followed."""
+        from store.disk.inotify import Watches  # They need a library that only watches need.
+        from store.disk.watching import DiskWatch
+
+        with self._watching:
+            if self._watches is None:
+                self._watches = Watches(self.root, self.announcer, self._echoes)
+            return DiskWatch(self._watches, self.announcer, on_change)
 
     def _await_documents(self, parts: Parts, without: Collection[str]) -> bool:
         """Has a followed list report the directories *without* a document when they get one."""
-        watches = self._watches
-        if watches is not None and not watches.is_closed:
+        if self._watches is not None:
             with suppress(StorageFailed, OSError, ValueError):  # No watch is left, or it is being closed.
-                return watches.await_documents(parts, without)
+                return self._watches.await_documents(parts, without)
         return False
 
     def reports_all_of(self, thread_id: str) -> bool:
@@ -114,10 +114,10 @@ class ThreadStore(Threads):
 
     def index_runs(self) -> None:
         """Begins to index the runs in memory for `runs_by_status`, if the store can be watched."""
-        from store.disk.run_index import RunIndex  # As in `watch`.
+        if self._index is None and not self.is_remote:
+            from store.disk.run_index import RunIndex  # As in `follower`.
 
-        if self._index is None:
-            with suppress(OSError, StorageFailed):
+            with suppress(OSError):
                 self._index = RunIndex(self, lists=self._lists)
 
     def list_changed_ns(self, status: RunStatus | None = None) -> int:

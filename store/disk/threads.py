@@ -9,6 +9,7 @@ from functools import partial
 
 from store import documents, names
 from store.api import DocumentKey, RunContents, Times
+from store.changes import Change, Part
 from store.disk import foreign, paths, thread_times, trees
 from store.disk.extending import Addition
 from store.disk.importing import contents_of_thread
@@ -28,13 +29,16 @@ class Threads(Runs, Messages):
         Raises:
             AlreadyExists: the id is taken, perhaps by something that is no thread.
         """
-        names.checked(thread.id)
-        with opened(self.root) as root:
-            assert root is not None
-            contents: trees.Contents = {META: documents.pretty(thread)}
-            trees.create(self._calls, self._durable, root, (thread.id,), contents)
-        self._note(thread.id)
+        contents: trees.Contents = {META: documents.pretty(thread)}
+        self._create(names.checked(thread.id), contents)
         return thread
+
+    def _create(self, thread_id: str, contents: trees.Contents, modified_ns: int | None = None) -> None:
+        with self.announcer.announcing() as changes, opened(self.root) as root:
+            assert root is not None
+            trees.create(self._calls, self._durable, root, (thread_id,), contents, modified_ns)
+            self._echoes.note(thread_id, META)
+            changes.append(Change(Part.THREADS, thread_id))
 
     def import_thread(
         self,
@@ -56,11 +60,7 @@ class Threads(Runs, Messages):
             AlreadyExists: the id is taken.
         """
         names.checked(thread_id)
-        contents = contents_of_thread(thread_id, document, messages, runs)
-        with opened(self.root) as root:
-            assert root is not None
-            trees.create(self._calls, self._durable, root, (thread_id,), contents, modified_ns)
-        self._note(thread_id)
+        self._create(thread_id, contents_of_thread(thread_id, document, messages, runs), modified_ns)
 
     def extend_thread(
         self,
@@ -83,24 +83,21 @@ class Threads(Runs, Messages):
         """
         addition = Addition.checked(names.checked(thread_id), messages, runs, modified_ns)
         lock = locked_thread(self.open_threads, thread_id)
-        with lock as thread:
+        with self.announcer.announcing() as changes, lock as thread:
             self._durable.sync_if_unknown((thread_id,), thread.inode)
             if not paths.exists(thread.directory, META):
                 raise self._gone(DocumentKey(thread_id))
             if self.log_info(thread_id).size_bytes != log_bytes:
                 raise ModifiedSince(thread_id)
-            try:
-                addition.add_runs(self._calls, self._durable, thread.directory)
-                if addition.lines:
-                    open_log = self._open_log(thread)
-                    number = open_log.append(addition.lines)
-                    if modified_ns is not None:
-                        with storage_errors(thread_id):
-                            self._calls.set_modified(thread.directory, LOG, modified_ns)
-            finally:
-                self._touched(thread_id)
-                for run_id in runs:
-                    self._note(thread_id, run_id)
+            changes += [Change(Part.RUNS, thread_id, run_id) for run_id in runs]
+            addition.add_runs(self._calls, self._durable, thread.directory)
+            if addition.lines:
+                changes.append(Change(Part.LOG, thread_id))
+                open_log = self._open_log(thread)
+                number = open_log.append(addition.lines)
+                if modified_ns is not None:
+                    with storage_errors(thread_id):
+                        self._calls.set_modified(thread.directory, LOG, modified_ns)
             lock.unlock()
             if addition.lines:
                 open_log.sync(number)
@@ -158,11 +155,13 @@ class Threads(Runs, Messages):
         parents += [
             ((thread_id, RUNS, run_id), STEPS) for run_id in self._listing.ids((thread_id, RUNS), STATUS)
         ]
-        for parts, name in parents:
-            with opened(self.root, *parts, name) as directory:
-                is_later = directory is not None and os.fstat(directory).st_mtime_ns > modified_ns
-            if is_later:
-                self._set_modified(parts, name, modified_ns, ThreadNotFound(thread_id))
+        with self.announcer.announcing(is_commit=False) as changes:
+            changes.append(Change(Part.TIMES, thread_id))
+            for parts, name in parents:
+                with opened(self.root, *parts, name) as directory:
+                    is_later = directory is not None and os.fstat(directory).st_mtime_ns > modified_ns
+                if is_later:
+                    self._set_modified(parts, name, modified_ns, ThreadNotFound(thread_id))
 
     def delete_thread(
         self,
@@ -184,7 +183,11 @@ class Threads(Runs, Messages):
         """
         key = DocumentKey(thread_id)
         self.document_info(key)
-        with opened(self.root) as root, locked_thread(self.open_threads, thread_id) as thread:
+        with (
+            self.announcer.announcing() as changes,
+            opened(self.root) as root,
+            locked_thread(self.open_threads, thread_id) as thread,
+        ):
             assert root is not None
             run_ids = self._listing.ids((thread_id, RUNS), STATUS)
             if not force:
@@ -199,4 +202,5 @@ class Threads(Runs, Messages):
             trees.delete(self._calls, root, thread_id, thread_id, check_again)
             self.open_threads.forget(thread)
             self._listing.forget((thread_id,))
-        self._note(thread_id)
+            self._echoes.forget(thread_id, META)
+            changes.append(Change(Part.THREADS, thread_id))

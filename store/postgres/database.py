@@ -25,7 +25,7 @@ from typing import TypeVar
 
 import psycopg
 
-from store.api import Change
+from store.changes import Announcer, Change
 from store.postgres.connections import Connections, Limits, Parameters, Rows, Session
 from store.postgres.failures import ServerAway, is_absence, is_passing, storage_failed
 from store.postgres.list_times import ListTimes
@@ -62,10 +62,11 @@ class Database:
 
     def __init__(self, url: str, limits: Limits) -> None:
         self.connections = Connections(url, limits)
-        # Goes with each change, so that a watch can tell our own changes from those of others.
+        # Goes with each change: a watch leaves out our own ones, which have been announced.
         self.sender = secrets.token_hex(8)
         self._limits = limits
         self.lists = ListTimes()
+        self.announcer = Announcer(first=self.lists.changed)
 
     def read(self, query: str, parameters: Parameters = ()) -> Rows:
         """The rows that one statement reads: one moment of the database.
@@ -80,10 +81,11 @@ class Database:
         attempts = _Attempts(self.connections, self._limits)
         return attempts.run(lambda session: session.execute(statement, parameters))
 
-    def write(self, thread_id: str, work: Callable[[Transaction], T]) -> T:
+    def write(self, thread_id: str, work: Callable[[Transaction], T], *, is_commit: bool = True) -> T:
         """The result of *work*, once its changes are on the server's disk, all or none, and applied once.
 
-        *work* may be called several times.
+        *work* may be called several times. Its changes are announced before this returns, or raises an error
+        of which it is not known whether they are stored. Without *is_commit* they are times alone.
 
         Raises:
             StorageFailed: as `read`; when it says so, it is not known whether the change is stored.
@@ -91,6 +93,7 @@ class Database:
         token = secrets.randbits(63)
         attempts = _Attempts(self.connections, self._limits)
         unanswered: list[T] = []
+        sent: list[Change] = []
 
         def attempt(session: Session) -> T:
             if unanswered and _was_committed(session, thread_id, token):
@@ -110,6 +113,7 @@ class Database:
                     session.execute("ROLLBACK")
                 raise
             unanswered.append(result)
+            sent[:] = changes
             try:
                 session.execute("COMMIT")
             except psycopg.Error:
@@ -117,12 +121,16 @@ class Database:
                     attempts.leave_time()
                 else:
                     unanswered.clear()  # This is an answer: it was not done.
+                    sent.clear()
                 raise
             session.connection.answered = (thread_id, token)
-            self.lists.note(changes)
             return result
 
-        return attempts.run(attempt, lambda: bool(unanswered))
+        with self.announcer.announcing(is_commit=is_commit) as announced:
+            try:
+                return attempts.run(attempt, lambda: bool(unanswered))
+            finally:
+                announced += sent
 
     def _seal(self, session: Session, thread_id: str, token: int, changes: list[Change]) -> None:
         old_thread, old_token = session.connection.answered or ("", 0)

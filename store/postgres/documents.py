@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from store import documents, transitions
-from store.api import DocumentKey, Info, Part
+from store.api import DocumentKey, Info
+from store.changes import Part, change_of
 from store.errors import InvalidDocument
 from store.models import Document
 from store.postgres.database import Database, Transaction
@@ -14,7 +15,6 @@ from store.postgres.leftovers import Leftovers
 from store.postgres.tables import (
     CHANGED_NS,
     NOW_NS,
-    change_of,
     not_found,
     parsed,
     refuse_foreign,
@@ -46,7 +46,7 @@ class Documents(Updates):
         if not found:
             raise not_found(key)
         size, modified_ns, version, changed_ns = found[0]
-        return Info(size, modified_ns, (version,), changed_ns)
+        return Info(size, modified_ns, (version,), changed_ns, version)
 
     def read_document(self, key: DocumentKey) -> tuple[bytes, Info]:
         """The stored bytes of one version of a document, whatever they are, and its info."""
@@ -57,7 +57,7 @@ class Documents(Updates):
         if not found:
             raise not_found(key)
         document, modified_ns, version, changed_ns = found[0]
-        return document, Info(len(document), modified_ns, (version,), changed_ns)
+        return document, Info(len(document), modified_ns, (version,), changed_ns, version)
 
     def check_ours(self, key: DocumentKey, *, with_foreign: bool = False) -> None:
         """That a thread or run is one as its document says. The tables hold nothing else.
@@ -131,7 +131,7 @@ class Documents(Updates):
                 raise not_found(key)
             transaction.changed(change_of(Part.DOCUMENT, key))
 
-        self._database.write(key.thread_id, work)
+        self._database.write(key.thread_id, work, is_commit=False)
 
 
 def rewrite(

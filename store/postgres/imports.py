@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import IO, Any, Self, TypeAlias
 
 from store import names, transitions
-from store.api import Change, DocumentKey, Part, RunContents
+from store.api import DocumentKey, RunContents
+from store.changes import Change, Part
 from store.errors import ModifiedSince, ThreadNotFound
 from store.postgres.database import Transaction
 from store.postgres.documents import Documents
@@ -170,11 +171,9 @@ class _Runs:
             )
         # One message to all holds only so many: of several it says that there are some.
         changes = [Change(Part.RUNS, self.thread_id)] if added else []
-        if len(extended) == 1:
-            changes.append(Change(Part.STEPS, self.thread_id, *extended))
-        elif extended:
-            changes.append(Change(Part.EVERYTHING))
-        return changes
+        if len(extended) > 1:
+            return [*changes, Change(Part.EVERYTHING)]
+        return changes + [Change(Part.STEPS, self.thread_id, run_id) for run_id in extended]
 
     def _add(self, transaction: Transaction, statement: str, given: Documented) -> set[str]:
         """The ids of the runs to which something was added."""

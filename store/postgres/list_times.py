@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
 
-from store.api import Change, Part
+from store.changes import Change, Part
 
 
 class ListTimes:
@@ -16,11 +15,10 @@ class ListTimes:
         self._lock = threading.Lock()
         self.threads_ns = self.runs_ns = time.time_ns()
 
-    def note(self, changes: Iterable[Change]) -> None:
-        for change in changes:
-            is_of_run = change.part is Part.DOCUMENT and change.run_id is not None and change.step_id is None
-            with self._lock:
-                if change.part in (Part.THREADS, Part.EVERYTHING):
-                    self.threads_ns = max(time.time_ns(), self.threads_ns + 1)
-                if is_of_run or change.part in (Part.THREADS, Part.RUNS, Part.EVERYTHING):
-                    self.runs_ns = max(time.time_ns(), self.runs_ns + 1)
+    def changed(self, change: Change) -> None:
+        is_of_run = change.part is Part.DOCUMENT and change.run_id is not None and change.step_id is None
+        with self._lock:
+            if change.part in (Part.THREADS, Part.EVERYTHING):
+                self.threads_ns = max(time.time_ns(), self.threads_ns + 1)
+            if is_of_run or change.part in (Part.THREADS, Part.RUNS, Part.EVERYTHING):
+                self.runs_ns = max(time.time_ns(), self.runs_ns + 1)

@@ -7,7 +7,8 @@ from errno import EACCES, EROFS, ESTALE
 from itertools import accumulate
 
 from store import documents, lines, names, transitions
-from store.api import Change, Info, Part
+from store.api import Info
+from store.changes import Change, Part
 from store.errors import StorageFailed, ThreadNotFound
 from store.models import ThreadMessage
 from store.postgres.database import Database, Transaction
@@ -76,7 +77,7 @@ class PostgresLogReader:
         if not found:
             raise ThreadNotFound(thread_id)
         self._log_id, size, modified_ns, changed_ns = found[0]
-        self._info = Info(size, modified_ns, (self._log_id, size), changed_ns)
+        self._info = Info(size, modified_ns, (self._log_id, size), changed_ns, self._log_id)
 
     def opened_info(self) -> Info:
         """The info when the log was opened."""
@@ -91,7 +92,7 @@ class PostgresLogReader:
             size = last[0][0] if last else 0
             modified_ns, changed_ns = self._info.modified_ns, self._info.changed_ns
             self._check_is_kept(size)
-        self._info = Info(size, modified_ns, (self._log_id, size), changed_ns)
+        self._info = Info(size, modified_ns, (self._log_id, size), changed_ns, self._log_id)
         return self._info
 
     def read(self, offset: int, size: int) -> bytes:
@@ -160,7 +161,7 @@ class Messages(Documents):
         def work(transaction: Transaction) -> None:
             if not append(transaction, thread_id, lines_given):
                 raise ThreadNotFound(thread_id)
-            transaction.changed(Change(Part.LOG, thread_id))
+            transaction.changed(Change(Part.LOG, thread_id, grew=True))
 
         self._database.write(thread_id, work)
 
@@ -192,9 +193,9 @@ class Messages(Documents):
                 row,
             ):
                 raise ThreadNotFound(thread_id)
-            transaction.changed(Change(Part.LOG, thread_id))
+            transaction.changed(Change(Part.LOG, thread_id, grew=True))
 
-        self._database.write(thread_id, work)
+        self._database.write(thread_id, work, is_commit=False)
 
 
 def append(transaction: Transaction, thread_id: str, given: Sequence[bytes]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from store.api import Change, Watch
+from store.changes import Change, Watch
 from store.models import RunStatus
 from store.postgres import schema
 from store.postgres.connections import Limits
@@ -49,18 +49,16 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps):
     def __init__(self, url: str, *, create: bool = False, limits: Limits | None = None) -> None:
         self.location = without_password(url)[0]
         self._database = Database(url, limits or Limits())
+        self.announcer = self._database.announcer
         self._leftovers = Leftovers(self._database)
         self.is_new = schema.prepare(self._database.connections, self.location, create=create)
         if not self.is_new:
             self._leftovers.clear()
 
-    def watch(self, on_change: Callable[[Change], None], *, own_changes: bool = True) -> Watch:
-        """Calls *on_change* for each change that any program makes in what is followed.
-
-        Without *own_changes*, changes made through this object are not reported.
-        """
-        ignored_sender = "" if own_changes else self._database.sender
-        return PostgresWatch(self._database.connections, on_change, ignored_sender, self._database.lists)
+    def watch(self, on_change: Callable[[Change], None]) -> Watch:
+        """Calls *on_change* with each change: own ones, and those of others in what the watch follows."""
+        database = self._database
+        return PostgresWatch(database.connections, database.announcer, on_change, database.sender)
 
     def list_changed_ns(self, status: RunStatus | None = None) -> int:
         """When a name last came into or left the list of threads or, with *status*, the list of those runs.

@@ -7,7 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 from store import documents, names
-from store.api import Change, DocumentKey, Part
+from store.api import DocumentKey
+from store.changes import Change, Part
 from store.errors import AlreadyExists, NotEmpty, RunInProgress, ThreadNotFound
 from store.models import Run, RunStatus
 from store.postgres.database import Transaction

@@ -7,7 +7,7 @@ from errno import EOVERFLOW
 from typing import TypeVar
 
 from store import documents, names, recognition, transitions
-from store.api import Change, DocumentKey, Part
+from store.api import DocumentKey
 from store.errors import (
     Damaged,
     Foreign,
@@ -65,10 +65,6 @@ def not_found(key: DocumentKey) -> NotFound:
     if key.run_id is None:
         return ThreadNotFound(key.thread_id)
     return RunNotFound(key.run_id) if key.step_id is None else RunStepNotFound(key.step_id)
-
-
-def change_of(part: Part, key: DocumentKey) -> Change:
-    return Change(part, key.thread_id, key.run_id, key.step_id)
 
 
 def parsed(key: DocumentKey, data: bytes, model: type[D]) -> D:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 
 from store import documents, names
-from store.api import Change, DocumentKey, Part, Times
+from store.api import DocumentKey, Times
+from store.changes import Change, Part
 from store.errors import AlreadyExists, ModifiedSince, NotEmpty, ThreadNotFound
 from store.models import Thread
 from store.postgres.database import Transaction
@@ -90,7 +91,7 @@ class Threads(Documents):
             )
             transaction.changed(Change(Part.RUNS, thread_id))
 
-        self._database.write(thread_id, work)
+        self._database.write(thread_id, work, is_commit=False)
 
     def delete_thread(
         self,

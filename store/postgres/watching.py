@@ -13,15 +13,15 @@ import random
 import select
 import threading
 from collections import Counter
-from collections.abc import Callable
+from dataclasses import replace
 
 import psycopg
 
-from store.api import Change, DocumentKey, Part
+from store.api import DocumentKey
+from store.changes import Announcer, Change, Part, Subscriber, Watch
 from store.postgres.connections import Connection, Connections
 from store.postgres.database import CHANNEL
 from store.postgres.failures import words
-from store.postgres.list_times import ListTimes
 
 log = logging.getLogger("threadfs")
 
@@ -31,8 +31,8 @@ _LONGEST_STANDBY_PAUSE_S = 30.0
 _READ_ONLY = "25006"
 
 
-class PostgresWatch:
-    """Calls *on_change*, from a thread of its own, with each change in what is followed.
+class PostgresWatch(Watch):
+    """Announces, from a thread of its own, the changes of all but *own_sender*.
 
     A server that cannot be listened to is tried again: a standby, or one that gives no more connections.
     """
@@ -40,17 +40,14 @@ class PostgresWatch:
     def __init__(
         self,
         connections: Connections,
-        on_change: Callable[[Change], None],
-        ignored_sender: str = "",
-        lists: ListTimes | None = None,
+        announcer: Announcer,
+        on_change: Subscriber,
+        own_sender: str,
     ) -> None:
+        super().__init__(announcer, on_change)
         self._connections = connections
-        self._lists = lists or ListTimes()
-        self._on_change = on_change
-        self._ignored_sender = ignored_sender
-        # Guards the two below: `follow` is called from other threads than changes come in.
-        self._lock = threading.Lock()
-        self._followed: set[DocumentKey] = set()
+        self._own_sender = own_sender
+        # In how many ways something of a thread is followed.
         self._threads: Counter[str] = Counter()
         self._connection: Connection | None = None
         try:
@@ -65,23 +62,23 @@ class PostgresWatch:
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
-    def follow(self, key: DocumentKey) -> bool:
+    def _begin(self, key: DocumentKey) -> bool:
         """False while there is no connection: changes made meanwhile are missed."""
-        with self._lock:
-            if key not in self._followed:
-                self._followed.add(key)
-                self._threads[key.thread_id] += 1
         return self._connection is not None
 
-    def forget(self, key: DocumentKey) -> None:
-        with self._lock:
-            if key in self._followed:
-                self._followed.discard(key)
-                self._threads[key.thread_id] -= 1
-                if not self._threads[key.thread_id]:
-                    del self._threads[key.thread_id]
+    def _add(self, key: DocumentKey) -> None:
+        self._threads[key.thread_id] += key not in self._held
+        super()._add(key)
+
+    def _remove(self, key: DocumentKey) -> bool:
+        if was_held := super()._remove(key):
+            self._threads[key.thread_id] -= 1
+            if not self._threads[key.thread_id]:
+                del self._threads[key.thread_id]
+        return was_held
 
     def close(self) -> None:
+        super().close()
         if self._is_closing.is_set():
             return
         # First this: once the thread sees that it is to end, it closes the descriptor.
@@ -112,6 +109,7 @@ class PostgresWatch:
                     log.info("changes by others are not heard of (%s): connecting again", words(error))
                     self._connection.close()
                     self._connection = None
+                    self.lose()
         finally:
             if self._connection is not None:
                 self._connection.close()
@@ -144,8 +142,7 @@ class PostgresWatch:
                 pause_s = min(_LONGEST_STANDBY_PAUSE_S if is_standby else _LONGEST_PAUSE_S, pause_s * 2)
             else:
                 log.info("listening")
-                self._lists.note([Change(Part.EVERYTHING)])
-                self._on_change(Change(Part.EVERYTHING))
+                self._announcer.announce(Change(Part.EVERYTHING))
                 return
 
     def _report(self, payload: str) -> None:
@@ -155,15 +152,17 @@ class PostgresWatch:
         except (ValueError, KeyError, TypeError):
             log.warning("a notification that no threadfs sent: %.200r", payload)
             return
-        self._lists.note(changes)
-        if sender == self._ignored_sender:
+        if sender == self._own_sender:
             return
+        is_same_log = not any(change.part is Part.THREADS for change in changes)
         for change in changes:
             if self._is_followed(change):
-                self._on_change(change)
+                self._announcer.announce(replace(change, grew=change.part is Part.LOG and is_same_log))
+            else:
+                self._announcer.first(change)
 
     def _is_followed(self, change: Change) -> bool:
         """Whether to report a change. In a thread with anything followed, all changes are reported."""
         with self._lock:
-            is_listed = change.part is Part.THREADS and DocumentKey("") in self._followed
+            is_listed = change.part is Part.THREADS and DocumentKey("") in self._held
             return is_listed or change.thread_id in self._threads

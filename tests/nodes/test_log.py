@@ -41,7 +41,7 @@ class Tree(Programs):
         return node.open_for_writing(truncate=truncate, append=append)
 
     def commits(self) -> int:
-        return self.root.tree.journal.counters["commits"]
+        return self.root.tree.store.announcer.commits
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ LISTENER = "SELECT pid FROM pg_stat_activity WHERE datname = 'contract' AND quer
 class Heard:
     """Changes as they come in. The marker is a change that is made after all others."""
 
-    def __init__(self, store: PostgresStore, *followed: DocumentKey, own_changes: bool = True) -> None:
+    def __init__(self, store: PostgresStore, *followed: DocumentKey) -> None:
         self._changes: queue.Queue[Change] = queue.Queue()
-        self.watch = store.watch(self._changes.put, own_changes=own_changes)
+        self.watch = store.watch(self._changes.put)
         for key in (*followed, DocumentKey("marker")):
             assert self.watch.follow(key)
 
@@ -34,6 +34,10 @@ class Heard:
         while (change := self._changes.get(timeout=5)) != Change(Part.THREADS, "marker"):
             heard.append(change)
         return heard
+
+    def came(self) -> list[Change]:
+        """What has come by now."""
+        return [self._changes.get_nowait() for _ in range(self._changes.qsize())]
 
     def wait_for(self, change: Change, timeout_s: float = 5) -> None:
         deadline = time.monotonic() + timeout_s
@@ -45,8 +49,8 @@ class Heard:
 def listen(open_store: OpenStore) -> Iterator[Callable[..., Heard]]:
     opened: list[Heard] = []
 
-    def listening(store: PostgresStore, *followed: DocumentKey, own_changes: bool = True) -> Heard:
-        opened.append(Heard(store, *followed, own_changes=own_changes))
+    def listening(store: PostgresStore, *followed: DocumentKey) -> Heard:
+        opened.append(Heard(store, *followed))
         return opened[-1]
 
     yield listening
@@ -72,8 +76,8 @@ HEARD: dict[str, tuple[Callable[[PostgresStore], object], DocumentKey, Change]] 
     "patch": (lambda s: s.patch_document(THREAD, {"a": 1}), THREAD, Change(Part.DOCUMENT, "T")),
     "time of a document": (lambda s: s.set_document_modified(RUN, 5), RUN, Change(Part.DOCUMENT, "T", "R")),
     "time of a thread": (lambda s: s.set_thread_modified("T", 5), THREAD, Change(Part.RUNS, "T")),
-    "time of a log": (lambda s: s.set_log_modified("T", 5), THREAD, Change(Part.LOG, "T")),
-    "append": (lambda s: s.append_message("T", message()), THREAD, Change(Part.LOG, "T")),
+    "time of a log": (lambda s: s.set_log_modified("T", 5), THREAD, Change(Part.LOG, "T", grew=True)),
+    "append": (lambda s: s.append_message("T", message()), THREAD, Change(Part.LOG, "T", grew=True)),
     "create_run": (lambda s: s.create_run("T", Run(id="Q")), THREAD, Change(Part.RUNS, "T", "Q")),
     "delete_run": (lambda s: s.delete_run("T", "R", force=True), THREAD, Change(Part.RUNS, "T", "R")),
     "delete_run, by who follows it": (
@@ -129,16 +133,16 @@ def test_a_change_that_is_refused_is_not_heard(open_store: OpenStore, listen: Li
     assert heard.until_marker(other) == []
 
 
-def test_own_changes_are_heard_unless_they_are_left_out(open_store: OpenStore, listen: Listen) -> None:
+def test_a_change_is_announced_to_its_own_store_once_and_before_it_is_acknowledged(
+    open_store: OpenStore, listen: Listen
+) -> None:
     store, other = open_store(), open_store()
     make_thread(store)
-    all_of_them, only_others = listen(store, THREAD), listen(store, THREAD, own_changes=False)
+    heard = listen(store, THREAD)
     store.append_message("T", message())
+    assert heard.came() == [Change(Part.LOG, "T", is_own=True, grew=True)]
     other.append_message("T", message())
-    log = Change(Part.LOG, "T")
-    assert all_of_them.until_marker(other) == [log, log]
-    other.delete_thread("marker")
-    assert only_others.until_marker(other)[0] == log
+    assert heard.until_marker(other) == [Change(Part.LOG, "T", grew=True)]
 
 
 def test_a_change_with_the_longest_names_fits_a_notification(open_store: OpenStore, listen: Listen) -> None:
@@ -160,7 +164,7 @@ def test_a_listener_that_was_cut_off_listens_again_and_says_that_it_has_missed_s
     cluster.sql(f"SELECT pg_terminate_backend(pid) FROM ({LISTENER}) AS listener")
     heard.wait_for(Change(Part.EVERYTHING))
     other.append_message("T", message())
-    heard.wait_for(Change(Part.LOG, "T"))
+    heard.wait_for(Change(Part.LOG, "T", grew=True))
 
 
 def test_a_listener_without_a_network_says_that_it_does_not_hear_until_it_does(
@@ -190,7 +194,7 @@ def test_a_listener_that_gets_no_connection_at_first_listens_as_soon_as_there_is
     assert changes.get(timeout=10) == Change(Part.EVERYTHING)
     assert watch.follow(THREAD)
     other.append_message("T", message())
-    assert changes.get(timeout=5) == Change(Part.LOG, "T")
+    assert changes.get(timeout=5) == Change(Part.LOG, "T", grew=True)
     watch.close()
 
 
@@ -203,7 +207,7 @@ def test_a_paused_network_delivers_what_was_changed_when_it_goes_on(
     proxy.pause()
     other.append_message("T", message())
     proxy.go_on()
-    heard.wait_for(Change(Part.LOG, "T"))
+    heard.wait_for(Change(Part.LOG, "T", grew=True))
 
 
 def test_a_store_that_is_not_used_sends_no_query(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from inotify_simple import flags
 
-from store.api import Change, DocumentKey, Part
+from store.api import DocumentKey
+from store.changes import Change, Part
 from store.disk.layout import Parts
 from store.disk.meanings import changes_of, directory_of, document_in, key_of, list_in
 
@@ -69,9 +70,14 @@ def test_a_step_that_is_moved_into_place_may_be_a_new_one() -> None:
     assert meaning(STEPS, "s.json", flags.MODIFY) == [THE_STEPS_DOCUMENT]
 
 
-@pytest.mark.parametrize("mask", [flags.CREATE, flags.MODIFY, flags.CLOSE_WRITE, flags.DELETE])
-def test_whatever_happens_to_a_log_changes_the_log(mask: int) -> None:
+@pytest.mark.parametrize("mask", [flags.CREATE, flags.MOVED_TO, flags.MOVED_FROM, flags.DELETE])
+def test_a_log_that_comes_or_goes_is_another_log(mask: int) -> None:
     assert meaning(THREAD, "messages.jsonl", mask) == [Change(Part.LOG, "t")]
+
+
+@pytest.mark.parametrize("mask", [flags.MODIFY, flags.CLOSE_WRITE, flags.ATTRIB])
+def test_a_log_that_is_written_stays_the_same_log(mask: int) -> None:
+    assert meaning(THREAD, "messages.jsonl", mask) == [Change(Part.LOG, "t", grew=True)]
 
 
 def test_a_list_that_comes_into_a_thread_or_run_is_a_change_of_that_list() -> None:

@@ -25,7 +25,8 @@ from store import (
     ThreadMessage,
     ThreadStore,
 )
-from store.api import Change, DocumentKey, Part, Watch
+from store.api import DocumentKey
+from store.changes import Change, Part, Watch
 from store.disk.inotify import Watches
 from tests.conftest import inotify_limit, open_files
 from tests.mount.conftest import wait_until
@@ -34,9 +35,11 @@ from tests.mount.conftest import wait_until
 class Watched:
     def __init__(self, root: Path) -> None:
         self.root = root
+        # Another program with the same store, and the store that watches.
         self.store = ThreadStore(root)
+        self.watcher = ThreadStore(root)
         self._changes: queue.Queue[Change] = queue.Queue()
-        self.watch: Watch = self.store.watch(self._changes.put)
+        self.watch: Watch = self.watcher.watch(self._changes.put)
         self.watch.follow(DocumentKey(""))
 
     def wait_for(self, change: Change) -> None:
@@ -105,9 +108,9 @@ def test_a_document_written_in_place_is_reported(with_run: Watched) -> None:
 
 
 def test_the_first_and_a_later_message_are_reported(with_run: Watched) -> None:
-    for text in "one", "two":
+    for text, grew in ("one", False), ("two", True):
         with_run.store.append_message("t", message(text))
-        with_run.wait_for(Change(Part.LOG, "t"))
+        with_run.wait_for(Change(Part.LOG, "t", grew=grew))
 
 
 def test_a_run_that_comes_and_goes_is_reported(with_run: Watched) -> None:
@@ -156,7 +159,7 @@ def test_a_thread_behind_a_link_is_not_followed(watched: Watched, tmp_path: Path
 
 
 def test_a_thread_whose_runs_come_before_its_document_is_reported(watched: Watched) -> None:
-    store = watched.store
+    store = watched.watcher
     store.index_runs()
     try:
         (watched.root / "t").mkdir()
@@ -180,8 +183,8 @@ def test_a_thread_that_gets_another_name_is_followed_by_that(with_run: Watched) 
 
 
 def test_the_index_hears_of_a_change_before_the_others(with_run: Watched) -> None:
-    store, heard = with_run.store, []
-    other = ThreadStore(store.location)
+    store, heard = with_run.watcher, []
+    other = with_run.store
     watch = store.watch(lambda change: heard.append((change, store.reports_all_of("t"))))
     store.index_runs()
     try:
@@ -205,7 +208,7 @@ def test_a_failure_of_who_is_told_is_not_the_end_of_the_watch(
             raise failures.pop()
 
     with caplog.at_level(logging.CRITICAL, "threadfs"):
-        failing = watched.store.watch(fails_once)
+        failing = watched.watcher.watch(fails_once)
         try:
             watched.store.create_thread(Thread(id="t"))
             watched.wait_for(Change(Part.EVERYTHING))
@@ -216,14 +219,14 @@ def test_a_failure_of_who_is_told_is_not_the_end_of_the_watch(
 
 
 def test_what_two_follow_one_of_them_can_forget(with_run: Watched) -> None:
-    other = with_run.store.watch(lambda change: None)
+    other = with_run.watcher.watch(lambda change: None)
     other.follow(DocumentKey("t"))
     other.forget(DocumentKey("t"))
     with_run.store.append_message("t", message("here"))
     with_run.wait_for(Change(Part.LOG, "t"))
     other.close()
     with_run.store.append_message("t", message("still here"))
-    with_run.wait_for(Change(Part.LOG, "t"))
+    with_run.wait_for(Change(Part.LOG, "t", grew=True))
 
 
 def test_a_list_of_runs_or_steps_that_is_replaced_as_a_whole_is_reported_and_followed(
@@ -318,8 +321,8 @@ def test_a_directory_that_was_there_before_is_reported_when_it_becomes_a_thread_
     watched = Watched(tmp_path / "store")
     try:
         watched.watch.follow(DocumentKey("t", ""))
-        assert watched.store.list_thread_ids() == ["t"]
-        assert watched.store.list_run_ids("t") == []
+        assert watched.watcher.list_thread_ids() == ["t"]
+        assert watched.watcher.list_run_ids("t") == []
         watched.forget_what_came()
         (watched.root / "later" / "meta.json").write_text('{"created_at": 1}')
         watched.wait_for(Change(Part.THREADS, "later"))
@@ -388,7 +391,7 @@ def test_what_was_followed_and_comes_again_when_no_watch_is_left_may_be_anything
 
 @pytest.mark.alone
 def test_who_follows_again_what_may_be_lost_loses_nothing_by_that(tmp_path: Path) -> None:
-    store = ThreadStore(tmp_path / "store")
+    store, other = ThreadStore(tmp_path / "store"), ThreadStore(tmp_path / "store")
     keys = [DocumentKey(store.create_thread(Thread()).id) for _ in range(50)]
     losses: list[Change] = []
 
@@ -409,7 +412,7 @@ def test_who_follows_again_what_may_be_lost_loses_nothing_by_that(tmp_path: Path
         for key in [*keys, DocumentKey("")]:
             watch.follow(key)
         for key in keys:
-            store.patch_document(key, {"a": 1})
+            other.patch_document(key, {"a": 1})
         wait_until(lambda: losses != [])
         wait_until(is_quiet)
     finally:
@@ -457,7 +460,7 @@ def test_a_directory_that_has_gone_again_is_not_waited_for(watched: Watched) -> 
     watched.watch.follow(DocumentKey("t"))
     watched.store.delete_thread("t")
     watched.forget_what_came()
-    watches = watched.store._watches
+    watches = watched.watcher._watches
     assert watches is not None
     assert watches._awaited == set()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import threading
-from contextlib import suppress
 
 from threadfs.commands import CommandFailed
 from threadfs.commands.places import add_store
@@ -44,14 +43,12 @@ class _OneRun(argparse.Action):
 
 
 def run(options: argparse.Namespace) -> int:
-    from store import DocumentKey, NoWatch, RunStatus, StorageFailed, Watch
+    from store import DocumentKey, RunStatus
     from threadfs.stores import open_store
 
     store = open_store(options.store)
     changed = threading.Event()
-    watch: Watch = NoWatch()
-    with suppress(StorageFailed):
-        watch = store.watch(lambda change: changed.set())
+    watch = store.watch(lambda change: changed.set())
     try:
         while True:
             changed.clear()

@@ -6,16 +6,13 @@ each time. Following it is tried again once in a while: programs give watches ba
 
 from __future__ import annotations
 
-import errno
 import logging
 import threading
-from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
 
 import trio
 
-from store import Change, DocumentKey, NoWatch, Part, StorageFailed, Store, Watch, waiting
+from store import Change, DocumentKey, Part, StorageFailed, Store, Watch
+from store.changes import Subscriber
 from threadfs.fuse.asking import in_thread
 from threadfs.fuse.inodes import Inode
 from threadfs.nodes.base import ALL_THREADS
@@ -29,38 +26,37 @@ _CONSEQUENCE = "they show within a second, but all is asked for again, which is 
 
 
 class Following:
-    def __init__(self, store: Store, on_change: Callable[[Change], None]) -> None:
+    def __init__(self, store: Store, on_change: Subscriber) -> None:
         self._store = store
         self._on_change = on_change
+        # Guards whether an inode is followed.
         self._lock = threading.Lock()
-        # How many held inodes depend on each followed thread or run.
-        self._holders: Counter[DocumentKey] = Counter()
-        # The same set for good.
-        self.followed: set[DocumentKey] = set()
-        self._watch: Watch = NoWatch()
+        self._watch: Watch | None = None
         # Why nothing is followed though it could be, in words for the user; empty when all is well.
         self.lack = ""
 
     def start(self) -> None:
         """Begins to follow the store. Without a watch, everything is asked for again."""
-        failure = self._begin_to_watch()
+        self._watch = self._store.watch(self._on_change)
         # For good: names at the top are looked up one after the other, and none shall wait for a disk.
-        self._holders[ALL_THREADS] = 1
-        if self._watch.follow(ALL_THREADS):
-            self.followed.add(ALL_THREADS)
-        elif not self._store.is_remote:
-            why = _reason(failure) if failure else "no inotify watch is left (fs.inotify.max_user_watches)"
+        self._watch.hold(ALL_THREADS)
+        if why := self._watch.lack:
             self.lack = f"changes by other programs are not followed, as {why}: {_CONSEQUENCE}"
             log.warning("%s", self.lack)
-        elif failure:
-            log.info("no watch: %s; the kernel asks again for everything", failure)
 
     def close(self) -> None:
-        self._watch.close()
+        if self._watch is not None:
+            self._watch.close()
 
     def stats(self) -> dict[str, int]:
         """Of the threads, runs and lists that the kernel holds: which a watch follows and which not."""
-        return {"followed": len(self.followed), "not_followed": len(self._holders) - len(self.followed)}
+        held = self._watch.held() if self._watch else []
+        followed = sum(self.covers(scope) for scope in held)
+        return {"followed": followed, "not_followed": len(held) - followed}
+
+    def covers(self, scope: DocumentKey | None) -> bool:
+        """Whether each change in *scope* will be reported."""
+        return self._watch is not None and self._watch.covers(scope)
 
     # ── What the kernel holds ───────────────────────────────────────────────────────────────────────
 
@@ -71,91 +67,60 @@ class Following:
             WouldWait: as a store does, having changed nothing.
         """
         scope = inode.node.scope
-        if inode.is_followed or scope is None:
+        if inode.is_followed or scope is None or self._watch is None:
             return
-        if not waiting.is_refused():
-            # This brings the directories into memory, so that the lock is not held while a disk is read.
-            self._watch.follow(scope)
+        self._watch.hold(scope)
+        if not self._is_first(inode):
+            self._watch.forget(scope)
+
+    def _is_first(self, inode: Inode) -> bool:
+        """Marks an inode as followed. False if another thread was faster."""
         with self._lock:
-            if scope not in self._holders and self._watch.follow(scope):
-                self.followed.add(scope)
-            self._holders[scope] += not inode.is_followed
-            inode.is_followed = True
+            was_followed, inode.is_followed = inode.is_followed, True
+        return not was_followed
 
     def release(self, inode: Inode) -> None:
         """The kernel has forgotten this inode."""
         scope = inode.node.scope
-        if not inode.is_followed or scope is None:
+        if not inode.is_followed or scope is None or self._watch is None:
             return
         inode.is_followed = False
-        with self._lock:
-            self._holders[scope] -= 1
-            if not self._holders[scope]:
-                del self._holders[scope]
-                self._watch.forget(scope)
-                self.followed.discard(scope)
+        self._watch.forget(scope)
 
     # ── What could not be followed ──────────────────────────────────────────────────────────────────
 
     def begin_again(self) -> None:
         """Changes may have been missed: all is followed anew, also what could not be followed before."""
-        self.followed.clear()
-        for scope in list(self._holders):
-            self._follow_held(scope)
+        for scope in self._watch.held() if self._watch else []:
+            self._follow(scope)
+
+    def _follow(self, scope: DocumentKey) -> bool:
+        try:
+            return self._watch is not None and self._watch.follow(scope)
+        except (StorageFailed, OSError):  # It has gone, or may not be read.
+            return False
 
     async def keep_trying(self) -> None:
         """Tries again, for as long as the mount lives, what could not be followed."""
         while True:
             await trio.sleep(TRIES_AGAIN_S)
-            if len(self.followed) < len(self._holders):
+            if self.stats()["not_followed"]:
                 try:
                     await in_thread(self.try_again)
                 except Exception:
                     log.exception("what cannot be followed could not be tried again")
 
     def try_again(self) -> None:
-        if isinstance(self._watch, NoWatch):
-            if self._begin_to_watch() is not None:
-                return
-            self._store.index_runs()
-            self._on_change(Change(Part.EVERYTHING))  # On which it begins again.
-        else:
-            self._follow_more()
-        if self.lack and ALL_THREADS in self.followed:
+        failures = 0
+        for scope in self._watch.held() if self._watch else []:
+            if self.covers(scope) or failures >= _MAX_FAILURES:
+                continue
+            if not self._follow(scope):
+                failures += 1
+            elif scope == ALL_THREADS:
+                self._store.index_runs()
+                self._on_change(Change(Part.EVERYTHING))  # On which it begins again.
+                break
+        if self.lack and self.covers(ALL_THREADS):
             log.info("changes by other programs are followed from now on")
             self.lack = ""
-
-    def _follow_more(self) -> None:
-        failures = 0
-        for scope in list(self._holders):
-            if scope not in self.followed and failures < _MAX_FAILURES:
-                self._follow_held(scope)
-                failures += scope not in self.followed
-                if scope == ALL_THREADS and scope in self.followed:
-                    self._on_change(Change(Part.EVERYTHING))
-                    return
-
-    def _follow_held(self, scope: DocumentKey) -> None:
-        with suppress(StorageFailed, OSError):  # It has gone, or may not be read.
-            self._watch.follow(scope)  # As in `hold`.
-            with self._lock:
-                if scope not in self._holders:
-                    self._watch.forget(scope)
-                elif self._watch.follow(scope):
-                    self.followed.add(scope)
-
-    def _begin_to_watch(self) -> StorageFailed | None:
-        """Why there is no watch, if so."""
-        try:
-            watch = self._store.watch(self._on_change)
-        except StorageFailed as error:
-            return error
-        with self._lock:
-            self._watch = watch
-        return None
-
-
-def _reason(failure: StorageFailed) -> str:
-    if failure.errno == errno.EMFILE:
-        return "no inotify instance is left (fs.inotify.max_user_instances)"
-    return f"there is no watch ({failure})"

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from contextlib import suppress
 
 import pyfuse3
@@ -42,8 +41,6 @@ WATCHED_S = 300.0
 # For names that no watch covers. Sizes and times of files are asked for each time: a stale size would cut
 # a new version short.
 UNWATCHED_S = 0.8
-# Of how many threads and runs made here it is known that the kernel knows them as they are.
-_MAX_MADE = 4096
 
 
 class KernelCache:
@@ -53,11 +50,7 @@ class KernelCache:
         self._tree = tree
         self._transcripts = transcripts
         self._inodes = inodes
-        self.following = Following(tree.store, self._changed_elsewhere)
-        self._followed = self.following.followed
-        self._lock = threading.Lock()
-        # The threads and runs made here, and the version of their document since their last change here.
-        self._made: OrderedDict[DocumentKey, object] = OrderedDict()
+        self.following = Following(tree.store, self.changed)
         self._polls: defaultdict[int, dict[int, pyfuse3.PollHandle]] = defaultdict(dict)
         self._forgetting = Forgetting()
         self.names_are_forgotten = self._forgetting.names_are_forgotten
@@ -67,11 +60,9 @@ class KernelCache:
         """Begins to follow the store. Without a watch, everything is asked for again."""
         self._forgetting.start()
         self.following.start()
-        self._tree.on_change = self._changed_here
         self._tree.journal.gauges = self.stats
 
     def close(self) -> None:
-        self._tree.on_change = None
         self.following.close()
         self._forgetting.close()
 
@@ -99,18 +90,18 @@ class KernelCache:
         if isinstance(node, (ThreadDirectory, RunsDirectory)):
             # Their time is that of everything in the thread.
             return self._tree.store.reports_all_of(node.thread_id)
-        return node.scope in self._followed and node.life is not Life.UNREPORTED
+        return self.following.covers(node.scope) and node.life is not Life.UNREPORTED
 
     def covers_names_in(self, directory: Directory) -> bool:
         """Whether each name that comes or goes is going to be reported."""
-        return directory.scope in self._followed
+        return self.following.covers(directory.scope)
 
     def entry_timeout_s(self, node: Node) -> float:
         if node.life is Life.MOUNT:
             return WATCHED_S
         if node.life is Life.UNREPORTED:
             return 0
-        return WATCHED_S if node.listed_in in self._followed else UNWATCHED_S
+        return WATCHED_S if self.following.covers(node.listed_in) else UNWATCHED_S
 
     def uncovered_timeout_s(self, node: Node) -> float:
         """Of what was read while *node* was not covered."""
@@ -127,37 +118,6 @@ class KernelCache:
         return {"inodes": len(self._inodes), **self.following.stats()}
 
     # ── Changes ─────────────────────────────────────────────────────────────────────────────────────
-
-    def _changed_elsewhere(self, change: Change) -> None:
-        try:
-            if change.part is Part.EVERYTHING:
-                self._forget_everything()
-            else:
-                self.changed(change)
-        except Exception:
-            log.exception("a change could not be passed on: %s", change)
-
-    def _changed_here(self, change: Change) -> None:
-        key = DocumentKey(change.thread_id, change.run_id)
-        came = change.part is (Part.THREADS if key.run_id is None else Part.RUNS)
-        if came or (change.part is Part.DOCUMENT and key in self._made):
-            version = self._version(key)
-            with self._lock:
-                self._made[key] = version
-                if len(self._made) > _MAX_MADE:
-                    self._made.popitem(last=False)
-        self.changed(change)
-
-    def _kernel_view_is_current(self, directory: ThreadDirectory | RunDirectory) -> bool:
-        """Whether the kernel knows nothing of a thread or run, or knows it since it was made here.
-
-        Forgetting the name would take the directory from under the programs that work in it: getcwd(3) fails
-        then, and a shell that starts there complains.
-        """
-        if self._inodes.existing(directory) is None:
-            return True
-        version = self._made.get(directory.scope)
-        return version is not None and version == self._version(directory.scope)
 
     def _version(self, key: DocumentKey) -> object:
         with suppress(StoreError):
@@ -176,17 +136,17 @@ class KernelCache:
     def changed(self, change: Change) -> None:
         """Has the kernel forget what *change* is about; called by the thread that made or heard of it."""
         tree, thread_id = self._tree, change.thread_id
+        if change.part is Part.EVERYTHING:
+            return self._forget_everything()
         self._forget_lists(change)
-        thread, runs = ThreadDirectory(tree, thread_id), RunsDirectory(tree, thread_id)
         # Looked up first: a listing that begins now does not find a name that has gone.
-        has_gone = self._asks_for(change) and self._version(_key(change)) is None
+        has_gone = self._asks_for(change) and self._version(change.key) is None
+        thread, runs = ThreadDirectory(tree, thread_id), RunsDirectory(tree, thread_id)
         if change.part is Part.THREADS:
             self._forget_inode(ThreadsDirectory(tree), attributes_only=True)
-            if has_gone or not self._kernel_view_is_current(thread):
-                self._forget_name(ThreadsDirectory(tree), thread_id)
-                self._is_another(thread)
+            self._forget_name_or_contents(change, ThreadsDirectory(tree), thread, has_gone=has_gone)
             self._forget_inode(thread, attributes_only=True)
-            return
+            return None
         stale: list[Directory] = [thread, runs]
         if change.run_id is not None:
             run, steps = (
@@ -197,10 +157,7 @@ class KernelCache:
             for directory in stale:
                 self._forget_inode(directory, attributes_only=True)
             if change.part is Part.RUNS:
-                if has_gone or not self._kernel_view_is_current(run):
-                    self._forget_name(runs, change.run_id)
-                    if self._inodes.existing(run) is not None:
-                        self._is_another(run)
+                self._forget_name_or_contents(change, runs, run, has_gone=has_gone)
             elif change.part is Part.STEPS and change.step_id is None:  # As below, of all runs.
                 self._forget_list(self._inodes.within(thread_id, change.run_id))
             elif change.step_id is not None and change.part is Part.STEPS:
@@ -208,25 +165,26 @@ class KernelCache:
                 if has_gone:
                     self._forget_name(steps, f"{change.step_id}.json")
             elif change.step_id is not None:
-                self._forget_file(StepFile(tree, _key(change)))
+                self._forget_file(StepFile(tree, change.key))
             elif change.part is Part.DOCUMENT:
-                self._forget_file(StatusFile(tree, _key(change)))
-            return
+                self._forget_file(StatusFile(tree, change.key))
+            return None
         for directory in stale:
             self._forget_inode(directory, attributes_only=True)
         if change.part is Part.RUNS:  # The list as a whole, which may be another one with the same names.
             self._forget_list(self._inodes.within(thread_id))
         elif change.part is Part.LOG:
-            self._forget_file(LogFile(tree, thread_id))
+            self._forget_file(LogFile(tree, thread_id), is_same=change.grew)
         elif change.part is Part.DOCUMENT:
-            self._forget_file(MetaFile(tree, _key(change)))
+            self._forget_file(MetaFile(tree, change.key))
             # A log without messages has the time of the document.
             self._forget_inode(LogFile(tree, thread_id), attributes_only=True)
+        return None
 
     def _asks_for(self, change: Change) -> bool:
         """Whether to look up if a name has gone: not on a server, for each thread and run that comes."""
         is_listed = change.part in (Part.THREADS, Part.RUNS) and not self._tree.store.is_remote
-        return is_listed or change.part is Part.STEPS
+        return not change.is_own and (is_listed or change.part is Part.STEPS)
 
     def noticed(self, document: DocumentFile) -> None:
         """Somebody has seen that *document* is another one than the kernel knows."""
@@ -240,12 +198,24 @@ class KernelCache:
             if isinstance(inode.node, ThreadDirectory):
                 self._forget_name(ThreadsDirectory(self._tree), inode.node.thread_id)
 
-    def _is_another(self, directory: ThreadDirectory | RunDirectory) -> None:
-        """A thread or run may be another one than before, with all that is in it."""
-        run_id = directory.run_id if isinstance(directory, RunDirectory) else None
-        # What was to be removed was that of the one before.
-        self._tree.scratch.unstage_below(directory.path)
-        self._forget_all(self._inodes.within(directory.thread_id, run_id))
+    def _forget_name_or_contents(
+        self, change: Change, parent: Directory, directory: ThreadDirectory | RunDirectory, *, has_gone: bool
+    ) -> None:
+        """A thread or run may be another one than before, with all that is in it.
+
+        Where it was made or deleted here, the kernel knows its name from the answer to that. Forgetting the
+        name would take the directory from under the programs that work in it: getcwd(3) fails then, and a
+        shell that starts there complains.
+        """
+        is_known = self._inodes.existing(directory) is not None
+        if not change.is_own and (has_gone or is_known):
+            self._forget_name(parent, directory.path.rpartition("/")[2])
+        if is_known:
+            if not change.is_own:
+                # What was to be removed was that of the one before.
+                self._tree.scratch.unstage_below(directory.path)
+            run_id = directory.run_id if isinstance(directory, RunDirectory) else None
+            self._forget_all(self._inodes.within(directory.thread_id, run_id))
 
     def detach(self, inode: Inode) -> None:
         """Leaves the number to the readers of the version that they opened; the name gets another one."""
@@ -264,18 +234,19 @@ class KernelCache:
         for inode in inodes:
             self._forget_version(inode)
 
-    def _forget_file(self, node: DocumentFile | LogFile) -> None:
+    def _forget_file(self, node: DocumentFile | LogFile, *, is_same: bool = False) -> None:
+        """With *is_same*, its name leads to the same file as before."""
         for earlier in self._inodes.detached(node):
             if node.is_append_only:
                 self._invalidate(earlier, attributes_only=False)  # It is read on as it grows.
             self._wake(earlier)
         inode = self._inodes.existing(node)
         if inode is not None:
-            self._forget_version(inode)
+            self._forget_version(inode, is_same=is_same)
 
-    def _forget_version(self, inode: Inode) -> None:
+    def _forget_version(self, inode: Inode, *, is_same: bool = False) -> None:
         inode.lose_reader()
-        if inode.readers:
+        if inode.readers and not is_same:
             # They keep this number with the version they opened; the name gets another one.
             self._forget_name_of(inode.node)
         self._invalidate(inode, attributes_only=False)
@@ -327,7 +298,3 @@ class KernelCache:
     def _wake(self, inode: Inode) -> None:
         for handle in self._polls.pop(inode.number, {}).values():
             handle.notify()
-
-
-def _key(change: Change) -> DocumentKey:
-    return DocumentKey(change.thread_id, change.run_id, change.step_id)

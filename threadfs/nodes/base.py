@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
-from store import Change, DocumentKey, NotFound, Part, RunStatus, Store, Times
+from store import DocumentKey, NotFound, RunStatus, Store, Times
 from threadfs.journal import Journal
 from threadfs.nodes.lives import Life
 from threadfs.nodes.refusals import NoSuchName as NoSuchName
@@ -83,18 +83,6 @@ class Tree:
     # A cache: when a thread or run was created, in nanoseconds since 1970, and the version of the document
     # with that time.
     creation_times: dict[DocumentKey, tuple[object, int]] = field(default_factory=dict)
-    # Called with each change that this mount makes in the store, before the change is acknowledged.
-    on_change: Callable[[Change], None] | None = None
-
-    def changed(self, part: Part, key: DocumentKey) -> None:
-        """A change has reached the store."""
-        self.journal.committed()
-        self.touched(part, key)
-
-    def touched(self, part: Part, key: DocumentKey) -> None:
-        """A change that counts as no commit, such as a new time."""
-        if self.on_change is not None:
-            self.on_change(Change(part, key.thread_id, key.run_id, key.step_id))
 
 
 class Node:

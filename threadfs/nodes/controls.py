@@ -14,7 +14,6 @@ from store import (
     DocumentKey,
     InvalidDocument,
     MessageRole,
-    Part,
     Run,
     RunStatus,
     ThreadMessage,
@@ -103,7 +102,6 @@ class SayFile(ControlFile):
             self.store.append_message(self.thread_id, message)
         except InvalidDocument as error:
             raise Refused(errno.EFBIG, str(error)) from None
-        self.tree.changed(Part.LOG, self.key())
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +134,6 @@ class StartFile(ControlFile):
                 raise InvalidDocument("model: write one name on one line, or a JSON object")
             run = Run(model=model)
         self.store.create_run(self.thread_id, run)
-        self.tree.changed(Part.RUNS, DocumentKey(self.thread_id, run.id))
 
 
 class _Requests:
@@ -198,5 +195,4 @@ class CancelFile(ControlFile):
     def _cancel(self, data: bytes) -> bool:
         self.store.cancel_run(self.thread_id, self.run_id, force=data.strip() == b"force")
         self.tree.journal.cancelled(self.thread_id, self.run_id)
-        self.tree.changed(Part.DOCUMENT, self.key())
         return True

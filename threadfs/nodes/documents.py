@@ -13,7 +13,6 @@ from store import (
     Info,
     InvalidDocument,
     NotFound,
-    Part,
     RunStatus,
     RunStepStatus,
     StoreError,
@@ -49,7 +48,6 @@ class DocumentFile(PathNode):
 
     def set_modified(self, modified_ns: int) -> None:
         self.store.set_document_modified(self.key, modified_ns)
-        self.tree.touched(Part.DOCUMENT, self.key)
 
     def open_for_reading(self) -> Reader:
         data, info = self.store.read_document(self.key)
@@ -72,11 +70,7 @@ class DocumentFile(PathNode):
             self.store.replace_document(self.key, data)
         else:
             self.store.patch_document(self.key, fields)
-        self._changed()
         return None
-
-    def _changed(self) -> None:
-        self.tree.changed(Part.DOCUMENT, self.key)
 
     def _exists(self) -> bool:
         return True
@@ -91,7 +85,6 @@ class DocumentFile(PathNode):
         word = text.strip()
         if action := self.words().get(word):
             action()
-            self._changed()
             return True
         if data.endswith(b"\n") or not any(known.startswith(word) for known in self.words()):
             self._refuse_word(data)
@@ -165,10 +158,6 @@ class StepFile(DocumentFile):
     def _is_appearing(self) -> bool:
         """Whether it is open for its first write: it vanishes if its document is refused."""
         return self.tree.scratch.is_appearing(self._directory, self._name)
-
-    def _changed(self) -> None:
-        DocumentFile._changed(self)
-        self.tree.touched(Part.STEPS, self.key)  # It may be new.
 
     def _exists(self) -> bool:
         try:

@@ -11,7 +11,7 @@ import errno
 from dataclasses import dataclass
 from typing import ClassVar
 
-from store import DocumentKey, Info, InvalidDocument, Part
+from store import DocumentKey, Info, InvalidDocument
 from store.api import LogReader
 from store.documents import MAX_LINE_BYTES
 from store.transitions import laid_out_line, repeats_line
@@ -49,7 +49,6 @@ class LogFile(PathNode):
 
     def set_modified(self, modified_ns: int) -> None:
         self.store.set_log_modified(self.thread_id, modified_ns)
-        self.tree.touched(Part.LOG, self.scope)
 
     def truncate(self, size: int) -> None:
         if size not in (0, self.store.log_info(self.thread_id).size_bytes):
@@ -75,7 +74,7 @@ class _LogReader:
         self._log = node.store.open_log(node.thread_id)
         # The version is the identity of the file: it stays the same while the log grows.
         try:
-            self.version: object = self._log.info().version[:1]
+            self.version: object = self._log.info().identity
         except BaseException:  # For instance WouldWait.
             self._log.close()
             raise
@@ -84,7 +83,7 @@ class _LogReader:
         if not self.version:
             self._log.close()
             self._log = self._node.store.open_log(self._node.thread_id)
-            self.version = self._log.info().version[:1]
+            self.version = self._log.info().identity
         return self._log.read(offset, size)
 
     def attributes(self) -> Attributes:
@@ -176,7 +175,7 @@ class LogWriter:
         """The log, opened again if its file was created or replaced since."""
         current = self._tree.store.open_log(self._thread_id)
         try:
-            is_same = current.info().version[:1] == self._log.info().version[:1]
+            is_same = current.info().identity == self._log.info().identity
         except BaseException:
             current.close()
             raise
@@ -226,7 +225,6 @@ class LogWriter:
         messages = [line for line in lines if line.strip()]
         if messages:
             self._tree.store.append_lines(self._thread_id, messages)
-            self._tree.changed(Part.LOG, DocumentKey(self._thread_id))
         self._repeated = repeated
 
     def truncate(self, size: int) -> None:

@@ -24,7 +24,7 @@ _README = files("threadfs").joinpath("tree.md").read_bytes()
 
 def root_of(store: Store) -> Root:
     """The root of a new tree that shows *store*."""
-    tree = Tree(store, Journal(), Scratch())
+    tree = Tree(store, Journal(lambda: store.announcer.commits), Scratch())
     return Root(tree, DraftsDirectory(tree), Renderer())
 
 

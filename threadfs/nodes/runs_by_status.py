@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from store import DocumentKey, Part, RunStatus, Times, names
+from store import DocumentKey, RunStatus, Times, names
 from threadfs.nodes.base import Attributes, Directory, ListDirectory, Node, NoSuchName, PathNode, Refused
 from threadfs.nodes.lives import Life
 
@@ -91,7 +91,6 @@ class StatusDirectory(ListDirectory):
             raise Refused(errno.EACCES, "a link keeps its name, which is that of the run and the thread")
         if target.status is not self.status:
             self.store.update_run_status(link.thread_id, link.run_id, target.status, expected=self.status)
-            self.tree.changed(Part.DOCUMENT, DocumentKey(link.thread_id, link.run_id))
 
     def entries(self) -> Iterable[tuple[str, Node]]:
         for thread_id, run_id, status in self.store.runs_by_status({self.status}):

@@ -11,7 +11,6 @@ from store import (
     Foreign,
     NotEmpty,
     NotFound,
-    Part,
     Run,
     RunInProgress,
     StoreError,
@@ -96,7 +95,6 @@ class ThreadsDirectory(ListDirectory):
         """Drops all state about a thread that was removed or replaced."""
         self.tree.scratch.forget_below(thread.path)
         self.tree.journal.forget_thread(thread.thread_id)
-        self.tree.changed(Part.THREADS, thread.scope)
 
     def accept_draft(self, draft: LooseDirectory, name: str, source: LooseDirectory, new_name: str) -> None:
         make_thread(draft, name, source, new_name)
@@ -151,7 +149,6 @@ class ThreadDirectory(CanonicalDirectory):
 
     def set_modified(self, modified_ns: int) -> None:
         self.store.set_thread_modified(self.thread_id, modified_ns)
-        self.tree.touched(Part.RUNS, self.scope)
 
     def _table(self) -> dict[str, Node]:
         # `runs` is last: `rm -r` removes in the order of the listing, and fails if a run is in progress.
@@ -208,7 +205,6 @@ class RunsDirectory(PathNode, Directory):
 
     def set_modified(self, modified_ns: int) -> None:
         self.store.set_thread_modified(self.thread_id, modified_ns)
-        self.tree.touched(Part.RUNS, DocumentKey(self.thread_id))
 
     def lookup(self, name: str) -> Node:
         self.store.document_info(DocumentKey(self.thread_id, _id(name)))
@@ -230,7 +226,6 @@ class RunsDirectory(PathNode, Directory):
         """Drops all state about a run that was removed or replaced."""
         self.tree.scratch.forget_below(run.path)
         self.tree.journal.forget_thread(run.thread_id, run.run_id)
-        self.tree.changed(Part.RUNS, run.key)
 
     def remove_directory(self, name: str) -> None:
         """Deletes a queued run without steps, or a run whose status has been removed as well."""

@@ -44,7 +44,7 @@ class Rendered:
         self._lock = threading.Lock()
         self._text = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - lives as long as this
         self._size = 0
-        self._log_version: object = None
+        self._log_identity = 0
         self._log_bytes = 0
         # Where the last message begins, and its first bytes, which hold its id. The inode number alone is not
         # enough: the system may reuse that of a deleted thread's log.
@@ -77,8 +77,7 @@ class Rendered:
 
     def _render_new(self, store: Store, log: LogReader) -> None:
         info = log.info()
-        version = info.version[:1]
-        if self._log_bytes and (version != self._log_version or self._last_of(log) != self._last):
+        if self._log_bytes and (info.identity != self._log_identity or self._last_of(log) != self._last):
             raise _Replaced
         if self._runs and self._runs.keys().isdisjoint(store.list_run_ids(self._thread_id)):
             raise _Replaced
@@ -90,7 +89,7 @@ class Rendered:
         if outcomes or info.size_bytes > self._log_bytes:
             for _, _, text in heapq.merge(self._messages(log), outcomes):
                 self._write(text)
-        self._log_version, self._last = version, self._last_of(log)
+        self._log_identity, self._last = info.identity, self._last_of(log)
 
     def _last_of(self, log: LogReader) -> bytes:
         return log.read(self._last_at, min(_COMPARED_BYTES, self._log_bytes - self._last_at))

@@ -1,0 +1,230 @@
+"""What a store tells of changes: one stream, whoever makes them.
+
+A store announces each change that is made through it before the method returns, and the changes of others
+when it hears of them. The subscribers are called one after the other. So when a method has returned, each of
+them knows: what is remembered of the store is right again, and the kernel has forgotten what it knew.
+
+To hear of others a store has to watch, and watches may be few. So a subscriber says what it wants to follow.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TypeAlias
+
+from store.names import DocumentKey
+
+log = logging.getLogger("threadfs")
+
+
+class Part(Enum):
+    """The part of a store that a `Change` is about."""
+
+    THREADS = "a thread came or went"
+    DOCUMENT = "a document came, went or is another"
+    LOG = "the message log of a thread"
+    RUNS = "a run of a thread came or went"
+    STEPS = "a step of a run came or went"
+    TIMES = "only the thread's mtime changed"
+    EVERYTHING = "changes were missed: anything may be other than it was"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """*part* of the store changed, or may have changed; the ids say which one.
+
+    ``is_own``: it was made through the store that announces it. If a thread or run came, it is the one that
+    was made through this store.
+    ``grew``, of a log: it is the same file as before, and its bytes are others, most often more.
+    """
+
+    part: Part
+    thread_id: str = ""
+    run_id: str | None = None
+    step_id: str | None = None
+    is_own: bool = False
+    grew: bool = False
+
+    @property
+    def key(self) -> DocumentKey:
+        return DocumentKey(self.thread_id, self.run_id, self.step_id)
+
+
+def change_of(part: Part, key: DocumentKey) -> Change:
+    return Change(part, key.thread_id, key.run_id, key.step_id)
+
+
+Subscriber: TypeAlias = Callable[[Change], None]
+
+
+class Announcer:
+    """Tells the subscribers of a store of each change, in their order.
+
+    It may be called from several threads at once, and then calls the subscribers from these.
+    """
+
+    def __init__(self, first: Subscriber) -> None:
+        # What the store remembers of itself: the other subscribers ask it when they are called.
+        self.first = first
+        self._others: tuple[Subscriber, ...] = ()
+        # How many changes of contents were made through the store.
+        self.commits = 0
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        self._others = (*self._others, subscriber)
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        self._others = tuple(other for other in self._others if other != subscriber)
+
+    def announce(self, *changes: Change) -> None:
+        """Returns when all subscribers have been called with all *changes*; raises nothing."""
+        for change in changes:
+            self._tell((self.first, *self._others), change)
+
+    def tell_others(self, change: Change) -> None:
+        """As `announce`, for the first subscriber, which knows of it."""
+        self._tell(self._others, change)
+
+    def _tell(self, subscribers: tuple[Subscriber, ...], change: Change) -> None:
+        for subscriber in subscribers:
+            try:
+                subscriber(change)
+            except Exception:
+                log.exception("%s could not be passed on: anything may have changed", change)
+                if change.part is not Part.EVERYTHING:
+                    self.announce(Change(Part.EVERYTHING))
+
+    @contextmanager
+    def announcing(self, *, is_commit: bool = True) -> Iterator[list[Change]]:
+        """Announces what is put into the list in a block, also if it fails, since it may be done by then.
+
+        A lock that the change takes is to be released within the block.
+        """
+        changes: list[Change] = []
+        try:
+            yield changes
+        except BaseException:
+            is_commit = False
+            raise
+        finally:
+            self.commits += is_commit and bool(changes)
+            self.announce(*(replace(change, is_own=True) for change in changes))
+
+
+class Watch:
+    """A subscription to the changes of a store: own ones, and those of others in what it follows.
+
+    A key stands for a thread, with its document and log; a run, with its document; or a list. An empty last
+    id stands for a list: ``DocumentKey("")`` for the list of threads, ``DocumentKey(T, "")`` for the runs of
+    T, ``DocumentKey(T, R, "")`` for the steps of R. Changes in what others follow may be reported, too.
+
+    This class hears of own changes alone. A store that can hear of others derives one from it.
+    """
+
+    # Why `follow` says no, though it need not, in words for the user; empty when all is well.
+    lack = ""
+
+    def __init__(self, announcer: Announcer, on_change: Subscriber | None) -> None:
+        """Without *on_change*, it only says what is to be followed."""
+        self._announcer = announcer
+        self._on_change = on_change
+        # Guards the three below. Nothing waits for a disk or server while it is held.
+        self._lock = threading.Lock()
+        # What is followed, for how many holders; of which of these the changes of others are reported; and
+        # how often such reports were missed.
+        self._held: Counter[DocumentKey] = Counter()
+        self._covered: set[DocumentKey] = set()
+        self._losses = 0
+        if on_change is not None:
+            announcer.subscribe(on_change)
+
+    def follow(self, key: DocumentKey) -> bool:
+        """Follows *key*, also again after `Part.EVERYTHING`, when it may be followed no longer.
+
+        Returns:
+            Whether changes made by other programs will be reported; False when the system has no watch
+            left, or cannot watch where the store is. Then it may be tried again.
+        """
+        with self._lock:
+            if key in self._covered:
+                return True
+            if is_new := key not in self._held:
+                self._add(key)
+        return self._cover(key, is_new=is_new)
+
+    def hold(self, key: DocumentKey) -> bool:
+        """As `follow`, for one holder more: it is followed until `forget` was called for each of them."""
+        with self._lock:
+            self._add(key)
+            if key in self._covered:
+                return True
+        return self._cover(key, is_new=True)
+
+    def _cover(self, key: DocumentKey, *, is_new: bool) -> bool:
+        losses = self._losses
+        try:
+            is_covered = self._begin(key)
+        except BaseException:
+            if is_new:
+                self.forget(key)
+            raise
+        with self._lock:
+            if is_covered and key in self._held and losses == self._losses:
+                self._covered.add(key)
+        return is_covered
+
+    def forget(self, key: DocumentKey) -> None:
+        """There is one holder less."""
+        with self._lock:
+            if self._held[key] > 1:
+                self._held[key] -= 1
+                return
+            if not self._remove(key):
+                return
+        self._end(key)
+
+    def covers(self, key: DocumentKey | None) -> bool:
+        """Whether *key* is followed, and changes of it will be reported."""
+        return key in self._covered
+
+    def holds(self, key: DocumentKey) -> bool:
+        return key in self._held
+
+    def held(self) -> list[DocumentKey]:
+        """All that is followed, the first one first."""
+        with self._lock:
+            return list(self._held)
+
+    def lose(self) -> None:
+        """Reports may have been missed, and what is followed may be so no longer."""
+        with self._lock:
+            self._losses += 1
+            self._covered.clear()
+
+    def close(self) -> None:
+        if self._on_change is not None:
+            self._announcer.unsubscribe(self._on_change)
+
+    # ── What a store can do ──────────────────────────────────────────────────────────────────────────
+
+    def _begin(self, key: DocumentKey) -> bool:
+        """Begins to hear of changes by others, unless that has begun; whether it could."""
+        return False
+
+    def _end(self, key: DocumentKey) -> None:
+        """*key* is followed no longer."""
+
+    def _add(self, key: DocumentKey) -> None:
+        """There is one holder more; called with the lock held."""
+        self._held[key] += 1
+
+    def _remove(self, key: DocumentKey) -> bool:
+        """There is no holder left; called with the lock held. False if there was none."""
+        self._covered.discard(key)
+        return self._held.pop(key, None) is not None
