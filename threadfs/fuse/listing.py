@@ -13,6 +13,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 
 from store import StoreError
 from threadfs.fuse.asking import in_thread
@@ -20,6 +21,8 @@ from threadfs.nodes.base import Attributes, Directory, Node
 
 # The cookies of ``.`` and ``..``.
 DOTS = (1, 2)
+# Of how many names that have gone the cookies are kept.
+_MAX_GONE = 100
 # How many attributes are read at a time: about as many entries as the kernel takes; and how long they hold.
 _AT_ONCE = 160
 _HOLD_S = 1.0
@@ -30,25 +33,24 @@ class Listing:
 
     __slots__ = (
         *("cookies", "gives_attributes", "is_current", "known", "names", "names_timeout_s", "nodes"),
-        *("_known_until_s", "_next", "times_wanted"),
+        *("_gone", "_known_until_s", "_next", "times_wanted"),
     )
 
     def __init__(self, directory: Directory, before: Listing | None) -> None:
-        """Looks into *directory*; names that were there *before* keep their cookies and their order."""
+        """Looks into *directory*; names that were there *before* keep their cookies."""
         found = {os.fsencode(name): node for name, node in directory.entries()}
-        next_cookie: int = before._next if before else DOTS[-1] + 1
-        self.cookies = array("q")
-        self.names: list[bytes]
-        if before:
-            self.cookies.extend(
-                cookie for name, cookie in zip(before.names, before.cookies, strict=True) if name in found
-            )
-            kept = {name: found.pop(name) for name in before.names if name in found}
-            found = kept | found
-        new = len(found) - len(self.cookies)
-        self.cookies.extend(range(next_cookie, next_cookie + new))
-        self._next: int = next_cookie + new
-        self.names, self.nodes = list(found), list(found.values())
+        known = {**before._gone, **dict(zip(before.names, before.cookies, strict=True))} if before else {}
+        self._next: int = before._next if before else DOTS[-1] + 1
+        cookies: dict[bytes, int] = {}
+        for name in found:
+            if (cookie := known.pop(name, None)) is None:
+                cookie, self._next = self._next, self._next + 1
+            cookies[name] = cookie
+        self.names: list[bytes] = sorted(cookies, key=cookies.__getitem__)
+        self.nodes = [found[name] for name in self.names]
+        self.cookies = array("q", sorted(cookies.values()))
+        # Of some that have gone, as they may come again: what is saved anew shall keep its place.
+        self._gone = dict(islice(known.items(), _MAX_GONE))
         # Whether each change of the names will be reported; how long the kernel may remember the names.
         self.is_current = False
         self.names_timeout_s: float | None = None

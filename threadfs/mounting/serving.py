@@ -20,7 +20,7 @@ import trio
 
 from store import Store
 from store.printing import printable
-from threadfs.fuse import memory, session
+from threadfs.fuse import memory, session, shim
 from threadfs.fuse.operations import Operations
 from threadfs.fuse.ownership import Ownership
 from threadfs.mounting import life_line, unmounting
@@ -77,6 +77,7 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
     operations = Operations(root_of(store), settings.ownership)
     _mount(operations, mountpoint, _options(store.location, settings), with_shim=not settings.no_shim)
     log.info("mounted %s on %s", store.location, mountpoint)
+    operations.kernel_cache.keeps_listings = shim.is_in_effect()
     clean = False
     try:
         _favour_the_loop()

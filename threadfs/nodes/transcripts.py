@@ -16,7 +16,16 @@ from store import Damaged, DocumentKey, NotFound, Run, RunStatus, Store, names
 from store.api import LogReader
 from store.lines import iter_lines, message_of
 from threadfs.nodes import markdown
-from threadfs.nodes.base import Attributes, ListDirectory, Node, NoSuchName, PathNode, Reader, regular
+from threadfs.nodes.base import (
+    ALL_THREADS,
+    Attributes,
+    ListDirectory,
+    Node,
+    NoSuchName,
+    PathNode,
+    Reader,
+    regular,
+)
 from threadfs.nodes.lives import Life
 
 _SUFFIX = ".md"
@@ -212,6 +221,10 @@ class TranscriptsDirectory(ListDirectory):
     @property
     def path(self) -> str:
         return "transcripts"
+
+    @property
+    def names_scope(self) -> DocumentKey:
+        return ALL_THREADS
 
     def lookup(self, name: str) -> Node:
         thread_id = name.removesuffix(_SUFFIX)
