@@ -105,7 +105,7 @@ class Answers:
         """The entry of a directory whose names may change without a report.
 
         The kernel rereads a listing when the time is another one, by a nanosecond. So the nanoseconds say
-        which names there are. They also change each second: a listing brings attributes too, which nobody reports.
+        which names there are. They also change each second, as a listing brings attributes, too.
         """
 
         def attributes() -> Attributes:

@@ -39,7 +39,7 @@ class Listing:
     def __init__(self, directory: Directory, before: Listing | None) -> None:
         """Looks into *directory*; names that were there *before* keep their cookies."""
         found = {os.fsencode(name): node for name, node in directory.entries()}
-        known = {**before._gone, **dict(zip(before.names, before.cookies, strict=True))} if before else {}
+        known = before.given() if before else {}
         self._next: int = before._next if before else DOTS[-1] + 1
         cookies: dict[bytes, int] = {}
         for name in found:
@@ -48,9 +48,9 @@ class Listing:
             cookies[name] = cookie
         self.names: list[bytes] = sorted(cookies, key=cookies.__getitem__)
         self.nodes = [found[name] for name in self.names]
-        self.cookies = array("q", sorted(cookies.values()))
+        self.cookies: array[int] = array("q", sorted(cookies.values()))
         # Of some that have gone, as they may come again: what is saved anew shall keep its place.
-        self._gone = dict(islice(known.items(), _MAX_GONE))
+        self._gone: dict[bytes, int] = dict(islice(known.items(), _MAX_GONE))
         # Whether each change of the names will be reported; how long the kernel may remember the names.
         self.is_current = False
         self.names_timeout_s: float | None = None
@@ -60,6 +60,10 @@ class Listing:
         # Attributes that cost something, as they were a moment ago; None where they cannot be read.
         self.known: dict[Node, Attributes | None] = {}
         self._known_until_s = 0.0
+
+    def given(self) -> dict[bytes, int]:
+        """The cookies of the names that are there, and of some that were."""
+        return {**self._gone, **dict(zip(self.names, self.cookies, strict=True))}
 
     def after(self, cookie: int) -> int:
         """The index of the first name behind *cookie*."""
