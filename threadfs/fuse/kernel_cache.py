@@ -125,8 +125,9 @@ class KernelCache:
         return UNWATCHED_S if node.life is Life.REPORTED else 0
 
     def stats(self) -> dict[str, int]:
-        """What the kernel holds, and of the threads and runs in that, which a watch follows and which not."""
-        return {"inodes": len(self._inodes), **self.following.stats()}
+        """What the kernel holds, whether it keeps listings, and what of all that a watch follows."""
+        kept = {"inodes": len(self._inodes), "shim": int(self.keeps_listings)}
+        return kept | self.following.stats()
 
     # ── Changes ─────────────────────────────────────────────────────────────────────────────────────
 
