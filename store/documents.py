@@ -167,6 +167,11 @@ def line(document: Document) -> bytes:
     return data
 
 
+def in_line(text: str) -> bytes:
+    """*text* as it is spelled within a line: what to search a log for before its lines are parsed."""
+    return _compact(text)[1:-1].encode()
+
+
 # Marks a number as text while `as_given` compares layouts. A private-use character: a document that holds
 # it is at worst written anew in the same layout.
 _NUMBER = "\ue000"

@@ -117,10 +117,10 @@ class DiskHeldThread:
         self._store.append_in(self._changing, documents.line(message))
 
     def messages_of(self, run_id: str) -> list[ThreadMessage]:
-        log, name, found = self._store.open_log(self._id), run_id.encode(), []
+        log, name, found = self._store.open_log(self._id), documents.in_line(run_id), []
         try:
             for line, _ in lines.iter_lines(log.read):
-                # An id may be spelled with escapes; ours are not.
+                # Other programs may spell an id with other escapes; our lines are what matters.
                 if name in line and (message := lines.message_of(line, self._id)):
                     found.append(message)
         finally:

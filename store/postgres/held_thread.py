@@ -107,7 +107,7 @@ class LockedRow:
         self._transaction.changed(Change(Part.LOG, self._id))
 
     def messages_of(self, run_id: str) -> list[ThreadMessage]:
-        found = self._transaction.execute(_LINES_WITH, [self._id, run_id.encode()])
+        found = self._transaction.execute(_LINES_WITH, [self._id, documents.in_line(run_id)])
         messages = [lines.message_of(line, self._id) for (line,) in found]
         return [message for message in messages if message is not None and message.run_id == run_id]
 

@@ -150,6 +150,17 @@ def test_a_worker_that_is_killed_is_noticed_and_what_it_had_ended_stays(
     assert texts(store)[-1] == "Yes."
 
 
+def test_the_message_of_a_run_is_found_whatever_its_id_is_made_of(store: Store) -> None:
+    run_id = 'say "\\é"'
+    asked(store, run_id)
+    with store.register_worker(STATE) as worker:
+        worker.claim("T", run_id)
+        store.append_message("T", message("Yes.", id="m", run_id=run_id))  # Killed after the message.
+    (run,) = store.take_over()
+    assert run.status is RunStatus.completed
+    assert texts(store)[1:] == ["Yes."]
+
+
 def test_messages_of_other_programs_in_the_run_are_not_taken_for_its_answer(store: Store) -> None:
     asked(store, "R")
     dies_with(store, "")
