@@ -185,17 +185,19 @@ class PostgresRegistration:
     def set_state(self, state: WorkerState) -> None:
         with self._telling:
             self._state = state
-            self._stay_alive()
-            self._tell()
+            if self._is_open and not self._take_lock():
+                self._tell(self._number)
 
     def stay_alive(self) -> None:
         """Takes the lock again if its session was lost. Others may have taken over the runs by then."""
         with self._telling:
-            self._stay_alive()
+            if self._is_open:
+                self._take_lock()
 
-    def _stay_alive(self) -> None:
-        if not self._is_open or self._is_locked():
-            return
+    def _take_lock(self) -> bool:
+        """Takes the lock and tells which it is, unless it is held. Whether it had to."""
+        if self._is_locked():
+            return False
         connections = self._database.connections
         try:
             connection = connections.connect()
@@ -203,13 +205,15 @@ class PostgresRegistration:
                 # Another number, because the server may not have noticed yet that the session is lost.
                 number = secrets.randbits(62)
                 connections.session_on(connection).execute("SELECT pg_advisory_lock(%s)", [number])
+                # Only what was told counts: others take a worker for dead that holds another lock.
+                self._tell(number)
             except BaseException:
                 connection.close()
                 raise
         except psycopg.Error as error:
             raise storage_failed(error, is_connecting=True) from error
         self._connection, self._number = connection, number
-        self._tell()
+        return True
 
     def _is_locked(self) -> bool:
         if self._connection is None:
@@ -221,11 +225,11 @@ class PostgresRegistration:
             self._connection = None
         return self._connection is not None
 
-    def _tell(self) -> None:
+    def _tell(self, number: int) -> None:
         told = json.dumps(asdict(self._state), ensure_ascii=False)
 
         def work(transaction: Transaction) -> None:
-            transaction.execute(_TELL, [self.id, self._number, told])
+            transaction.execute(_TELL, [self.id, number, told])
             transaction.changed(Change(Part.WORKERS, WORKERS.thread_id))
 
         self._database.write(WORKERS.thread_id, work)

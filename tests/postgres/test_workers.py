@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
 import pytest
 
 from store import RunLost, RunStatus, StorageFailed
 from store.postgres import PostgresStore
-from store.working import Answer
 from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster
 from tests.postgres.conftest import IMPATIENT, OpenStore
 from tests.postgres.proxy import Proxy
 from tests.store.conftest import texts
-from tests.store.contract.working import COMPLETED, STATE, claimed, growing_text, run_of, steps_of
+from tests.store.contract.working import COMPLETED, STATE, asked, claimed, growing_text, run_of, steps_of
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -31,6 +36,10 @@ def end_of_session(cluster: Cluster) -> None:
     cluster.sql(
         "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'", database="contract"
     )
+
+
+def sessions_with_a_lock(cluster: Cluster) -> list[tuple[object, ...]]:
+    return cluster.sql("SELECT pid FROM pg_locks WHERE locktype = 'advisory'", database="contract")
 
 
 def test_a_worker_that_lost_its_session_loses_its_run_and_then_works_on(
@@ -79,24 +88,24 @@ def test_an_end_whose_commit_is_not_answered_is_written_once(
     with pytest.raises(StorageFailed):
         answer.finish(COMPLETED)
     proxy.go_on()
-    finish_at_last(answer)
+    at_last(lambda: answer.finish(COMPLETED))
     assert texts(other) == ["question of R", "Yes."]
     assert run_of(other)["status"] == "completed"
     assert "worker" not in run_of(other)
     assert [step["status"] for step in steps_of(other)] == ["completed"]
 
 
-def finish_at_last(answer: Answer) -> None:
+def at_last(do: Callable[[], T]) -> T:
     """Tries until the server is found to be back."""
+    done: list[T] = []
 
-    def is_finished() -> bool:
-        try:
-            answer.finish(COMPLETED)
-        except StorageFailed:
-            return False
-        return True
+    def is_done() -> bool:
+        with suppress(StorageFailed):
+            done.append(do())
+        return bool(done)
 
-    wait_until(is_finished)
+    wait_until(is_done)
+    return done[0]
 
 
 def test_text_that_comes_while_the_link_is_cut_is_shown_when_it_is_back(
@@ -114,3 +123,32 @@ def test_text_that_comes_while_the_link_is_cut_is_shown_when_it_is_back(
     wait_until(lambda: growing_text(other) == ["abcd"])
     answer.finish(COMPLETED)
     assert texts(other)[-1] == "abcd"
+
+
+def test_a_worker_that_could_not_tell_of_its_new_session_tells_when_the_link_is_back(
+    cluster: Cluster, store: PostgresStore, other: PostgresStore, proxy: Proxy
+) -> None:
+    asked(store, "R")
+    worker = store.register_worker(STATE)
+    end_of_session(cluster)
+    wait_until(lambda: other.workers() == [])
+    proxy.cut_at(b"INTO workers", pass_it_on=False, refuse=True)
+    with pytest.raises(StorageFailed):
+        worker.set_state(STATE)
+    assert proxy.cuts == 1
+    proxy.go_on()
+    answer = at_last(lambda: worker.claim("T", "R"))
+    assert [found.id for found in other.workers()] == [worker.id]
+    assert other.take_over() == []
+    assert answer.finish(COMPLETED).status is RunStatus.completed
+
+
+def test_a_worker_that_could_not_register_holds_no_session(
+    cluster: Cluster, store: PostgresStore, proxy: Proxy
+) -> None:
+    proxy.cut_at(b"INTO workers", pass_it_on=False, refuse=True)
+    with pytest.raises(StorageFailed) as refused:
+        store.register_worker(STATE)
+    wait_until(lambda: sessions_with_a_lock(cluster) == [])
+    assert proxy.cuts == 1
+    assert refused.traceback  # What it holds is not yet collected, which would have closed the session.
