@@ -63,7 +63,7 @@ class HeldThread(Protocol):
     def append(self, message: ThreadMessage) -> None: ...
 
     def messages_of(self, run_id: str) -> list[ThreadMessage]:
-        """The messages in the log that name the run."""
+        """The messages in the log that name the run; durable."""
         ...
 
     def growing_text(self, run_id: str) -> str:

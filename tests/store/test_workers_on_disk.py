@@ -20,7 +20,7 @@ from store.disk import worker_locks
 from store.disk.evidence import holds_no_thread
 from store.disk.fsck import checking
 from store.disk.fsck.repairing import Repair
-from store.disk.layout import WORKERS, answer_name, is_answer
+from store.disk.layout import LOG, WORKERS, answer_name, is_answer
 from store.disk.system_calls import SystemCalls
 from store.names import WORKERS as WORKERS_KEY
 from store.tools import calls_of
@@ -139,6 +139,58 @@ def test_a_kill_or_a_power_cut_after_any_call_loses_no_question_and_gives_one_an
     assert len(seen) > 50
     disk.after_call = lambda disk: None
     store.close()
+
+
+class Killed(BaseException):
+    pass
+
+
+class StoppedAtSyncOfLog(FragileDisk):
+    """Raises `stop`, if any, in place of the next sync of a message log."""
+
+    stop: BaseException | None = None
+
+    def sync(self, file_or_directory: int) -> None:
+        if self.stop and os.readlink(f"/proc/self/fd/{file_or_directory}").endswith(f"/{LOG}"):
+            error, self.stop = self.stop, None
+            raise error
+        super().sync(file_or_directory)
+
+
+def test_a_message_that_a_killed_worker_has_not_synced_is_synced_before_its_text_goes(ram: Path) -> None:
+    (ram / "disk").mkdir()
+    disk = StoppedAtSyncOfLog(ram / "disk")
+    with closing(ThreadStore(ram / "disk", calls=disk)) as store:
+        asked(store, "R")
+        with store.register_worker(STATE) as worker:
+            answer = worker.claim("T", "R")
+            answer.append("Yes.")
+            disk.stop = Killed()
+            with pytest.raises(Killed):
+                answer.finish(COMPLETED)
+    with closing(ThreadStore(ram / "disk", calls=disk)) as store:
+        (run,) = store.take_over()
+        assert run.status is RunStatus.completed
+    for number, tree in enumerate(disk.outcomes()):
+        cut = ram / str(number)
+        cut.mkdir()
+        power_cut.build(tree, cut)
+        with closing(ThreadStore(cut, calls=Unsynced())) as store:
+            assert texts(store) == ["question of R", "Yes."]
+
+
+def test_a_message_that_could_not_be_synced_is_written_anew_when_the_end_is_tried_again(ram: Path) -> None:
+    disk = StoppedAtSyncOfLog(ram)
+    with closing(ThreadStore(ram, calls=disk)) as store:
+        asked(store, "R")
+        answer = store.register_worker(STATE).claim("T", "R")
+        answer.append("Yes.")
+        disk.stop = OSError(errno.EIO, os.strerror(errno.EIO))
+        with pytest.raises(StorageFailed):
+            answer.finish(COMPLETED)
+        assert texts(store) == ["question of R"]
+        assert answer.finish(COMPLETED).status is RunStatus.completed
+        assert texts(store) == ["question of R", "Yes."]
 
 
 # ── A disk that is full ─────────────────────────────────────────────────────────────────────────────────
