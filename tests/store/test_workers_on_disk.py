@@ -20,7 +20,7 @@ from store.disk import worker_locks
 from store.disk.evidence import holds_no_thread
 from store.disk.fsck import checking
 from store.disk.fsck.repairing import Repair
-from store.disk.layout import LOG, WORKERS, answer_name, is_answer
+from store.disk.layout import LOG, STATUS, WORKERS, answer_name, is_answer
 from store.disk.system_calls import SystemCalls
 from store.names import WORKERS as WORKERS_KEY
 from store.tools import calls_of
@@ -364,6 +364,33 @@ def test_text_that_cannot_be_shown_is_shown_with_the_next_and_is_in_the_message(
     answer.finish(COMPLETED)
     assert texts(store)[-1] == "abc"
     store.close()
+
+
+class FailingAtRun(Unsynced):
+    """Cannot put a run's document in place while *is_full*."""
+
+    is_full = False
+
+    def rename(self, directory: int, name: str, new_directory: int, new_name: str) -> None:
+        if self.is_full and new_name == STATUS:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().rename(directory, name, new_directory, new_name)
+
+
+def test_a_run_that_was_half_taken_over_is_queued_again_by_the_next(ram: Path) -> None:
+    calls = FailingAtRun()
+    with closing(ThreadStore(ram, calls=calls)) as store:
+        asked(store, "R")
+        with store.register_worker(STATE) as worker:
+            worker.claim("T", "R").append("half")
+        calls.is_full = True
+        with pytest.raises(StorageFailed):
+            store.take_over()
+        calls.is_full = False
+        assert [step["status"] for step in steps_of(store)] == ["failed"]
+        (run,) = store.take_over()
+        assert (run.status, run.tries) == (RunStatus.queued, 1)
+        assert steps_of(store)[0]["partial"] == "half"
 
 
 class Counting(Unsynced):
