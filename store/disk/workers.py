@@ -197,9 +197,11 @@ class DiskRegistration:
         self._state = state
         self._own_lock = OwnLock(store.root, calls)
         self.id = self._own_lock.worker
-        # Guards the answers, and the file that lists them.
+        # Guards all below, and the file that lists the answers.
         self._telling = threading.Lock()
         self._answers: dict[DocumentKey, GrowingAnswer] = {}
+        # How many claims are under way.
+        self._claims = 0
         self._is_open = True
         try:
             self.set_state(state)
@@ -219,7 +221,20 @@ class DiskRegistration:
                 self._own_lock.write(self._state, list(self._answers.values()))
 
     def claim(self, thread_id: str, run_id: str, *, yields_to: Callable[[Run], bool] = any_run) -> DiskAnswer:
-        key = DocumentKey(thread_id, names.checked(run_id))
+        key = DocumentKey(names.checked(thread_id), names.checked(run_id))
+        with self._telling:
+            if not self._is_open:
+                raise StorageFailed(errno.ESHUTDOWN, f"worker {self.id}", "it has left")
+            self._claims += 1
+        try:
+            return self._claim(key, yields_to)
+        finally:
+            with self._telling:
+                self._claims -= 1
+                self._end_if_over()
+
+    def _claim(self, key: DocumentKey, yields_to: Callable[[Run], bool]) -> DiskAnswer:
+        thread_id, run_id = key.thread_id, str(key.run_id)
         step = RunStep(thread_id=thread_id, run_id=run_id)
 
         def work(thread: HeldThread) -> Run:
@@ -255,10 +270,19 @@ class DiskRegistration:
         with self._telling:
             if self._is_open:
                 self._is_open = False
-                self._own_lock.close(keeps_file=bool(self._answers))
-                self._store.announcer.announce(Change(Part.WORKERS, WORKERS, is_own=True))
                 with suppress(ValueError):  # It could not tell about itself when it began.
                     self._store.own_workers.registrations.remove(self)
+                self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        """Gives the lock up, once the worker has left and none of its claims is under way any more.
+
+        A run that is claimed after others have looked for what the worker left would never be found.
+        """
+        if not self._is_open and not self._claims:
+            has_left_runs = self.id in self._store.own_workers.left.values()
+            self._own_lock.close(keeps_file=bool(self._answers) or has_left_runs)
+            self._store.announcer.announce(Change(Part.WORKERS, WORKERS, is_own=True))
 
     def __enter__(self) -> Self:
         return self

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from store import DocumentKey, Part, RunStatus, StorageFailed, StoreError, Thread, ThreadStore
+from store import DocumentKey, Part, Run, RunStatus, StorageFailed, StoreError, Thread, ThreadStore
 from store.changes import Change
 from store.disk import worker_locks
 from store.disk.evidence import holds_no_thread
@@ -486,6 +486,42 @@ def test_a_worker_whose_lock_file_is_lost_in_a_power_cut_is_dead(tmp_path: Path)
     shutil.rmtree(tmp_path / WORKERS)
     (run,) = ThreadStore(tmp_path).take_over()
     assert (run.id, run.status) == ("R", RunStatus.queued)
+
+
+def test_a_run_that_a_worker_gave_up_before_it_left_is_found_by_others(tmp_path: Path) -> None:
+    store, other = ThreadStore(tmp_path), ThreadStore(tmp_path)
+    asked(store, "R")
+    assert other.take_over() == []
+    with store.register_worker(STATE) as worker:
+        worker.claim("T", "R").close()
+    (run,) = other.take_over()
+    assert (run.id, run.status) == ("R", RunStatus.queued)
+
+
+def test_a_worker_that_leaves_during_a_claim_lives_until_that_has_ended(tmp_path: Path) -> None:
+    store, other = ThreadStore(tmp_path), ThreadStore(tmp_path)
+    asked(store, "Q", "R")
+    worker = store.register_worker(STATE)
+
+    def leaves(_: Run) -> bool:
+        worker.close()
+        assert other.take_over() == []
+        return False
+
+    worker.claim("T", "R", yields_to=leaves)
+    assert not worker_locks.lives(store.root, worker.id)
+    (run,) = other.take_over()
+    assert (run.id, run.status) == ("R", RunStatus.queued)
+
+
+def test_a_worker_that_has_left_claims_nothing(tmp_path: Path) -> None:
+    store = ThreadStore(tmp_path)
+    asked(store, "R")
+    with store.register_worker(STATE) as worker:
+        pass
+    with pytest.raises(StorageFailed, match="it has left"):
+        worker.claim("T", "R")
+    assert store.get_run("T", "R").status is RunStatus.queued
 
 
 # ── Lock files ──────────────────────────────────────────────────────────────────────────────────────────
