@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from store import DocumentKey, Part, Run, RunStatus, StorageFailed, StoreError, Thread, ThreadStore
+from store import Damaged, DocumentKey, Part, Run, RunStatus, StorageFailed, StoreError, Thread, ThreadStore
 from store.changes import Change
 from store.disk import worker_locks
 from store.disk.evidence import holds_no_thread
@@ -511,6 +511,28 @@ def test_a_worker_that_leaves_during_a_claim_lives_until_that_has_ended(tmp_path
     worker.claim("T", "R", yields_to=leaves)
     assert not worker_locks.lives(store.root, worker.id)
     (run,) = other.take_over()
+    assert (run.id, run.status) == ("R", RunStatus.queued)
+
+
+def test_a_run_that_is_deleted_after_its_worker_gave_it_up_is_forgotten(tmp_path: Path) -> None:
+    store = ThreadStore(tmp_path)
+    asked(store, "R")
+    with store.register_worker(STATE) as worker:
+        worker.claim("T", "R").close()
+        store.delete_run("T", "R", force=True)
+        assert store.take_over() == []
+    assert os.listdir(tmp_path / WORKERS) == []
+
+
+def test_a_run_that_was_claimed_although_that_failed_is_queued_again(tmp_path: Path) -> None:
+    store = ThreadStore(tmp_path)
+    asked(store, "R")
+    (store.run_dir("T", "R") / "steps").write_text("no directory")
+    worker = store.register_worker(STATE)
+    with pytest.raises(Damaged):
+        worker.claim("T", "R")
+    assert store.get_run("T", "R").status is RunStatus.in_progress
+    (run,) = store.take_over()
     assert (run.id, run.status) == ("R", RunStatus.queued)
 
 
