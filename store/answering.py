@@ -84,7 +84,9 @@ class StoredAnswer:
     def hand_back(self) -> None:
         if self._was_tried:
             # Its message may be in the log: what is there decides, as if the worker had died.
-            self._end(lambda thread: held_thread.bury(thread, self.run.id, str(self.run.worker)))
+            self._end(
+                lambda thread: held_thread.bury(thread, self.run.id, str(self.run.worker), self.step_id)
+            )
         else:
             self._end(lambda thread: held_thread.hand_back(thread, self.run, self._step))
 

@@ -188,12 +188,16 @@ def with_all_outputs(run: Run) -> Run:
 
 
 def outcome_of_step(step: RunStep) -> Outcome | None:
-    """How an attempt without a message ended, by its *step*; ``None``: it was handed back."""
-    if step.status is RunStepStatus.cancelled:
+    """How an attempt without a message ended, by its *step*.
+
+    ``None``: without a result. It was handed back, or ended by a program that found its worker dead, and was
+    killed before it came to the run.
+    """
+    if step.status is RunStepStatus.cancelled or step.error == WORKER_DIED.message:
         return None
     if step.status is RunStepStatus.completed:
         return Outcome(RunStatus.completed)
-    error = step.error if isinstance(step.error, str) else WORKER_DIED.message
+    error = step.error if isinstance(step.error, str) else "the attempt failed"
     return Outcome(RunStatus.failed, error=RunError(code="server_error", message=error))
 
 

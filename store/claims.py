@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from store import held_thread, names
 from store.api import DocumentKey
@@ -15,8 +16,15 @@ R = TypeVar("R", bound=Registration)
 T = TypeVar("T")
 
 
+class Attempt(NamedTuple):
+    """An attempt of a worker, by its step; ``None``: whichever it is."""
+
+    worker: str
+    step_id: str | None = None
+
+
 class OwnWorkers(Generic[R]):
-    """The registrations of a store that are open, and the runs that they have claimed and left as they are.
+    """The registrations of a store that are open, and the attempts that they have begun and left as they are.
 
     A run is left when its end could not be written, or when it is not known whether it was claimed. Its
     worker lives, so that other programs do not take it over.
@@ -24,7 +32,23 @@ class OwnWorkers(Generic[R]):
 
     def __init__(self) -> None:
         self.registrations: list[R] = []
-        self.left: dict[DocumentKey, str] = {}
+        # Guards what is left, by run.
+        self._lock = threading.Lock()
+        self._left: dict[DocumentKey, Attempt] = {}
+
+    def left(self) -> dict[DocumentKey, Attempt]:
+        with self._lock:
+            return dict(self._left)
+
+    def leave(self, key: DocumentKey, attempt: Attempt) -> None:
+        with self._lock:
+            self._left[key] = attempt
+
+    def forget(self, key: DocumentKey, attempt: Attempt) -> None:
+        """*attempt* has been seen to; a later one at the same run may be left by now."""
+        with self._lock:
+            if self._left.get(key) == attempt:
+                del self._left[key]
 
     def close(self) -> None:
         for registration in list(self.registrations):

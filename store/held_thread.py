@@ -63,7 +63,7 @@ class HeldThread(Protocol):
     def append(self, message: ThreadMessage) -> None: ...
 
     def messages_of(self, run_id: str) -> list[ThreadMessage]:
-        """The messages in the log that name the run."""
+        """The messages in the log that name the run; durable."""
         ...
 
     def growing_text(self, run_id: str) -> str:
@@ -204,14 +204,17 @@ def _calling(thread: HeldThread, run_id: str) -> list[RunStep]:
 # ── A worker that died ──────────────────────────────────────────────────────────────────────────────────
 
 
-def bury(thread: HeldThread, run_id: str, worker: str) -> Run | None:
-    """Ends what a dead *worker* had begun; the run as stored, or ``None`` if it is not that worker's.
+def bury(thread: HeldThread, run_id: str, worker: str, step_id: str | None = None) -> Run | None:
+    """Ends what a dead *worker* had begun, or the attempt with the step *step_id* that it gave up.
+
+    Returns:
+        The run as stored; ``None`` if it bears another worker or attempt.
 
     Raises:
         RunNotFound: no such run.
     """
     run = thread.run(run_id)
-    if run.worker != worker:
+    if run.worker != worker or step_id not in (None, run.attempt):
         return None
     steps = thread.steps(run_id)
     step = next((step for step in steps if step.id == run.attempt), None)
@@ -230,11 +233,9 @@ def bury(thread: HeldThread, run_id: str, worker: str) -> Run | None:
     thread.drop_growing(run_id)
 
     def changed(now: Run) -> Run:
-        if now.worker != worker:
-            return now
         return attempts.ended(now, outcome) if outcome else attempts.died(now)
 
-    return thread.change_run(run_id, changed)
+    return _change_if_of(thread, run, changed)
 
 
 def _message_of_attempt(thread: HeldThread, run: Run, steps: list[RunStep]) -> ThreadMessage | None:

@@ -132,7 +132,7 @@ class OpenLog:
                         self._write(b"\n" + repeated + line)
                     newline = b""
             except OSError:
-                self._take_back()
+                self.take_back()
                 raise
         self._written += 1
         return self._written
@@ -150,8 +150,8 @@ class OpenLog:
                     self._ours = self._end - written
         return self._end - len(data)
 
-    def _take_back(self) -> None:
-        """Removes our last bytes, unless another program has written after them."""
+    def take_back(self) -> None:
+        """Removes what was appended last, unless another program has written after it."""
         if self._end > self._ours and os.fstat(self.file).st_size == self._end:
             self._calls.truncate(self.file, self._ours)
 
@@ -163,6 +163,11 @@ class OpenLog:
         """The bytes between the last newline before *end* and *end*."""
         start = complete_size(self.file, end)
         return os.pread(self.file, min(end - start, MAX_LINE_BYTES + 1), start)
+
+    def sync_all(self) -> None:
+        """Returns when all that the log holds is on disk, also what others have appended. Raises StorageFailed."""
+        self._written += 1
+        self.sync(self._written)
 
     def sync(self, number: int) -> None:
         """Returns when the append that returned *number* is on disk.

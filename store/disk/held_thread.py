@@ -125,7 +125,11 @@ class DiskHeldThread:
                     found.append(message)
         finally:
             log.close()
-        return [message for message in found if message.run_id == run_id]
+        found = [message for message in found if message.run_id == run_id]
+        if found:
+            # They count from now on, and whoever wrote them may have been killed before the sync.
+            self._store.sync_log_in(self._changing)
+        return found
 
     def growing_text(self, run_id: str) -> str:
         with opened(self._directory, RUNS, run_id) as run:

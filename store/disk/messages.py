@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from store import documents, lines, names, transitions
 from store.api import DocumentKey, Info
@@ -16,7 +17,7 @@ from store.disk.layout import LOG, META
 from store.disk.log import DiskLogReader
 from store.disk.open_threads import OpenThread, locked_thread
 from store.disk.paths import opened
-from store.errors import ThreadNotFound
+from store.errors import StorageFailed, ThreadNotFound
 from store.models import ThreadMessage
 
 
@@ -75,11 +76,25 @@ class Messages(DocumentFiles):
             self._echoes.note(thread_id, LOG)
 
     def append_in(self, changing: Changing, line: bytes) -> None:
-        """Appends a line, in a thread that the caller is *changing*; on disk when this returns."""
+        """Appends a line, in a thread that the caller is *changing*; on disk when this returns.
+
+        When it fails, the line is not there: one that could not be synced is in the kernel's memory, and a
+        later sync would succeed without writing it.
+        """
         with self._durable.syncing() as unsynced:
             open_log, number = self._append_unsynced(changing._replace(unsynced=unsynced), [line])
-            open_log.sync(number)
+            try:
+                open_log.sync(number)
+            except StorageFailed:
+                with suppress(OSError):
+                    open_log.take_back()
+                raise
         self._echoes.note(changing.thread.thread_id, LOG)
+
+    def sync_log_in(self, changing: Changing) -> None:
+        """What is in the log of a thread that the caller is *changing* is on disk when this returns."""
+        with self._durable.syncing() as unsynced:
+            self._open_log(changing.thread, unsynced).sync_all()
 
     def _append_unsynced(self, changing: Changing, given: Sequence[bytes]) -> tuple[OpenLog, int]:
         """Writes lines to the log of a locked thread. They are on disk after `OpenLog.sync` of the number."""

@@ -14,7 +14,7 @@ from store import documents, held_thread, names
 from store.answering import StoredAnswer
 from store.api import DocumentKey, StatusOfRun
 from store.changes import Change, Part
-from store.claims import Claims, OwnWorkers
+from store.claims import Attempt, Claims, OwnWorkers
 from store.disk import paths, reading, trees, worker_locks
 from store.disk.held_thread import DiskHeldThread, EndedRuns
 from store.disk.layout import META, RUNS, STATUS, WORKERS, answer_name
@@ -22,7 +22,16 @@ from store.disk.paths import opened, storage_errors
 from store.disk.system_calls import SystemCalls
 from store.disk.threads import Threads
 from store.disk.worker_locks import LockFile, OwnLock
-from store.errors import AlreadyExists, Damaged, NotFound, RunLost, StorageFailed, StoreError
+from store.errors import (
+    AlreadyExists,
+    Damaged,
+    NotFound,
+    RunLost,
+    RunWaits,
+    StatusChanged,
+    StorageFailed,
+    StoreError,
+)
 from store.held_thread import HeldThread
 from store.models import Run, RunStatus, RunStep, ThreadMessage
 from store.working import GrowingAnswer, Worker, WorkerState, any_run
@@ -112,10 +121,9 @@ class Workers(Threads, Claims):
         taken_over: list[Run] = []
         failures: list[StorageFailed] = []
         with worker_locks.dead(self.root, self._calls) as dead:
-            for thread_id, work in self._to_take_over(dead):
+            for work in self._to_take_over(dead):
                 try:
-                    with suppress(NotFound, Damaged):
-                        taken_over += filter(None, [self.hold(thread_id, work)])
+                    taken_over += filter(None, [work()])
                 except StorageFailed as error:
                     failures.append(error)
             if failures:
@@ -123,19 +131,19 @@ class Workers(Threads, Claims):
             self._has_looked = True
         return taken_over
 
-    def _to_take_over(self, dead: list[LockFile]) -> Iterator[tuple[str, Callable[[HeldThread], Run | None]]]:
-        """The threads with something that a dead program left, and what to do there."""
-        found = dict(self.own_workers.left)
-        found |= {DocumentKey(*answer[:2]): file.worker for file in dead for answer in file.answers}
+    def _to_take_over(self, dead: list[LockFile]) -> Iterator[Callable[[], Run | None]]:
+        """What to do about each run that a dead program left."""
+        found = self.own_workers.left()
+        found |= {DocumentKey(*answer[:2]): Attempt(file.worker) for file in dead for answer in file.answers}
         if dead or not self._has_looked:
             found |= dict(self._claimed_by_dead({file.worker for file in dead}))
-        for key, worker in found.items():
-            yield key.thread_id, partial(self._bury, key, worker)
+        for key, attempt in found.items():
+            yield partial(self._bury, key, attempt)
         if not self._has_looked:
             for thread_id, run_id, _ in list(self.runs_by_status([RunStatus.requires_action])):
-                yield thread_id, partial(held_thread.queue_with_outputs, run_id=run_id)
+                yield partial(self._queue_with_outputs, thread_id, run_id)
 
-    def _claimed_by_dead(self, dead: Collection[str]) -> Iterator[tuple[DocumentKey, str]]:
+    def _claimed_by_dead(self, dead: Collection[str]) -> Iterator[tuple[DocumentKey, Attempt]]:
         """The runs in progress whose worker does not live; its lock file may be lost since a power cut.
 
         The locks of *dead* workers are held by this program.
@@ -144,12 +152,19 @@ class Workers(Threads, Claims):
             with suppress(NotFound, Damaged):
                 worker = self.get_run(thread_id, run_id).worker
                 if worker is not None and (worker in dead or not worker_locks.lives(self.root, worker)):
-                    yield DocumentKey(thread_id, run_id), worker
+                    yield DocumentKey(thread_id, run_id), Attempt(worker)
 
-    def _bury(self, key: DocumentKey, worker: str, thread: HeldThread) -> Run | None:
-        run = held_thread.bury(thread, str(key.run_id), worker)
-        self.own_workers.left.pop(key, None)
+    def _bury(self, key: DocumentKey, attempt: Attempt) -> Run | None:
+        run = None
+        with suppress(NotFound, Damaged):
+            run = self.hold(key.thread_id, lambda thread: held_thread.bury(thread, str(key.run_id), *attempt))
+        self.own_workers.forget(key, attempt)
         return run
+
+    def _queue_with_outputs(self, thread_id: str, run_id: str) -> Run | None:
+        with suppress(NotFound, Damaged):
+            return self.hold(thread_id, lambda thread: held_thread.queue_with_outputs(thread, run_id))
+        return None
 
     # ── Answers that grow ───────────────────────────────────────────────────────────────────────────────
 
@@ -197,9 +212,11 @@ class DiskRegistration:
         self._state = state
         self._own_lock = OwnLock(store.root, calls)
         self.id = self._own_lock.worker
-        # Guards the answers, and the file that lists them.
+        # Guards all below, and the file that lists the answers.
         self._telling = threading.Lock()
         self._answers: dict[DocumentKey, GrowingAnswer] = {}
+        # How many claims are under way.
+        self._claims = 0
         self._is_open = True
         try:
             self.set_state(state)
@@ -219,7 +236,20 @@ class DiskRegistration:
                 self._own_lock.write(self._state, list(self._answers.values()))
 
     def claim(self, thread_id: str, run_id: str, *, yields_to: Callable[[Run], bool] = any_run) -> DiskAnswer:
-        key = DocumentKey(thread_id, names.checked(run_id))
+        key = DocumentKey(names.checked(thread_id), names.checked(run_id))
+        with self._telling:
+            if not self._is_open:
+                raise StorageFailed(errno.ESHUTDOWN, f"worker {self.id}", "it has left")
+            self._claims += 1
+        try:
+            return self._claim(key, yields_to)
+        finally:
+            with self._telling:
+                self._claims -= 1
+                self._end_if_over()
+
+    def _claim(self, key: DocumentKey, yields_to: Callable[[Run], bool]) -> DiskAnswer:
+        thread_id, run_id = key.thread_id, str(key.run_id)
         step = RunStep(thread_id=thread_id, run_id=run_id)
 
         def work(thread: HeldThread) -> Run:
@@ -227,11 +257,13 @@ class DiskRegistration:
             held_thread.begin_step(thread, run, step)
             return run
 
-        self._store.own_workers.left.pop(key, None)
         try:
             run = self._store.hold(thread_id, work)
-        except StorageFailed:
-            self._store.own_workers.left[key] = self.id  # It may have been claimed nevertheless.
+        except (NotFound, RunWaits, StatusChanged):
+            raise
+        except BaseException:
+            # It may have been claimed nevertheless.
+            self._store.own_workers.leave(key, Attempt(self.id, step.id))
             raise
         answer = DiskAnswer(self._store, self._calls, self, run, step)
         self._list(key, answer.growing)
@@ -240,7 +272,7 @@ class DiskRegistration:
     def let_go(self, answer: StoredAnswer, *, has_ended: bool) -> None:
         key = DocumentKey(answer.run.thread_id, answer.run.id)
         if not has_ended:
-            self._store.own_workers.left[key] = self.id
+            self._store.own_workers.leave(key, Attempt(self.id, answer.step_id))
         self._list(key, None)
 
     def _list(self, key: DocumentKey, answer: GrowingAnswer | None) -> None:
@@ -255,10 +287,19 @@ class DiskRegistration:
         with self._telling:
             if self._is_open:
                 self._is_open = False
-                self._own_lock.close(keeps_file=bool(self._answers))
-                self._store.announcer.announce(Change(Part.WORKERS, WORKERS, is_own=True))
                 with suppress(ValueError):  # It could not tell about itself when it began.
                     self._store.own_workers.registrations.remove(self)
+                self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        """Gives the lock up, once the worker has left and none of its claims is under way any more.
+
+        A run that is claimed after others have looked for what the worker left would never be found.
+        """
+        if not self._is_open and not self._claims:
+            has_left_runs = self.id in {left.worker for left in self._store.own_workers.left().values()}
+            self._own_lock.close(keeps_file=bool(self._answers) or has_left_runs)
+            self._store.announcer.announce(Change(Part.WORKERS, WORKERS, is_own=True))
 
     def __enter__(self) -> Self:
         return self

@@ -16,8 +16,8 @@ import psycopg
 from store import documents, held_thread, names
 from store.answering import StoredAnswer
 from store.changes import Change, Part
-from store.claims import Claims, OwnWorkers
-from store.errors import Damaged, NotFound, StorageFailed, ThreadNotFound
+from store.claims import Attempt, Claims, OwnWorkers
+from store.errors import Damaged, NotFound, RunWaits, StatusChanged, StorageFailed, ThreadNotFound
 from store.held_thread import HeldThread
 from store.models import Run, RunStep, ThreadMessage
 from store.names import WORKERS, DocumentKey
@@ -122,23 +122,25 @@ class Workers(Documents, Claims):
         """See `store.working.Working.take_over`."""
         for registration in list(self.own_workers.registrations):
             registration.stay_alive()
-        found = dict(self.own_workers.left)
-        found |= {DocumentKey(*ids): worker for *ids, worker in self._database.read(_OF_DEAD)}
-        buried = [run for key, worker in found.items() if (run := self._buried(key, worker))]
+        found = self.own_workers.left()
+        found |= {DocumentKey(*ids): Attempt(worker) for *ids, worker in self._database.read(_OF_DEAD)}
+        buried = [run for key, attempt in found.items() if (run := self._buried(key, attempt))]
         self._database.execute(f"DELETE FROM workers WHERE NOT {LIVES}")
         return buried
 
-    def _buried(self, key: DocumentKey, worker: str) -> Run | None:
+    def _buried(self, key: DocumentKey, attempt: Attempt) -> Run | None:
         thread_id, run_id = key.thread_id, str(key.run_id)
         run = None
         with suppress(NotFound, Damaged):
-            run = self.hold(thread_id, lambda thread: held_thread.bury(thread, run_id, worker))
-        # Unless it was the worker's run, the row is still there.
-        self._database.execute(
-            "DELETE FROM answers WHERE thread_id = %s AND run_id = %s AND worker_id = %s",
-            [thread_id, run_id, worker],
-        )
-        self.own_workers.left.pop(key, None)
+            run = self.hold(thread_id, lambda thread: held_thread.bury(thread, run_id, *attempt))
+        if attempt.step_id is None:
+            # Unless it was the worker's run, the row is still there. (One of a worker that lives may be that
+            # of its next attempt.)
+            self._database.execute(
+                "DELETE FROM answers WHERE thread_id = %s AND run_id = %s AND worker_id = %s",
+                [thread_id, run_id, attempt.worker],
+            )
+        self.own_workers.forget(key, attempt)
         return run
 
     # ── Answers that grow ───────────────────────────────────────────────────────────────────────────────
@@ -237,7 +239,7 @@ class PostgresRegistration:
     def claim(
         self, thread_id: str, run_id: str, *, yields_to: Callable[[Run], bool] = any_run
     ) -> PostgresAnswer:
-        key = DocumentKey(thread_id, names.checked(run_id))
+        key = DocumentKey(names.checked(thread_id), names.checked(run_id))
         step, message_id = RunStep(thread_id=thread_id, run_id=run_id), names.new_message_id()
 
         def work(thread: LockedRow) -> Run:
@@ -247,17 +249,20 @@ class PostgresRegistration:
             return run
 
         self.stay_alive()
-        self._store.own_workers.left.pop(key, None)
         try:
             run = self._store.hold_row(thread_id, work)
-        except StorageFailed:
-            self._store.own_workers.left[key] = self.id  # It may have been claimed nevertheless.
+        except (NotFound, RunWaits, StatusChanged):
+            raise
+        except BaseException:
+            # It may have been claimed nevertheless.
+            self._store.own_workers.leave(key, Attempt(self.id, step.id))
             raise
         return PostgresAnswer(self._store, self._database, self, run, step, message_id)
 
     def let_go(self, answer: StoredAnswer, *, has_ended: bool) -> None:
         if not has_ended:
-            self._store.own_workers.left[DocumentKey(answer.run.thread_id, answer.run.id)] = self.id
+            key = DocumentKey(answer.run.thread_id, answer.run.id)
+            self._store.own_workers.leave(key, Attempt(self.id, answer.step_id))
 
     def close(self) -> None:
         with self._telling:

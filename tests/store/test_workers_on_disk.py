@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from store import DocumentKey, Part, RunStatus, StorageFailed, StoreError, Thread, ThreadStore
+from store import Damaged, DocumentKey, Part, Run, RunStatus, StorageFailed, StoreError, Thread, ThreadStore
 from store.changes import Change
 from store.disk import worker_locks
 from store.disk.evidence import holds_no_thread
 from store.disk.fsck import checking
 from store.disk.fsck.repairing import Repair
-from store.disk.layout import WORKERS, answer_name, is_answer
+from store.disk.layout import LOG, STATUS, WORKERS, answer_name, is_answer
 from store.disk.system_calls import SystemCalls
 from store.names import WORKERS as WORKERS_KEY
 from store.tools import calls_of
@@ -139,6 +139,58 @@ def test_a_kill_or_a_power_cut_after_any_call_loses_no_question_and_gives_one_an
     assert len(seen) > 50
     disk.after_call = lambda disk: None
     store.close()
+
+
+class Killed(BaseException):
+    pass
+
+
+class StoppedAtSyncOfLog(FragileDisk):
+    """Raises `stop`, if any, in place of the next sync of a message log."""
+
+    stop: BaseException | None = None
+
+    def sync(self, file_or_directory: int) -> None:
+        if self.stop and os.readlink(f"/proc/self/fd/{file_or_directory}").endswith(f"/{LOG}"):
+            error, self.stop = self.stop, None
+            raise error
+        super().sync(file_or_directory)
+
+
+def test_a_message_that_a_killed_worker_has_not_synced_is_synced_before_its_text_goes(ram: Path) -> None:
+    (ram / "disk").mkdir()
+    disk = StoppedAtSyncOfLog(ram / "disk")
+    with closing(ThreadStore(ram / "disk", calls=disk)) as store:
+        asked(store, "R")
+        with store.register_worker(STATE) as worker:
+            answer = worker.claim("T", "R")
+            answer.append("Yes.")
+            disk.stop = Killed()
+            with pytest.raises(Killed):
+                answer.finish(COMPLETED)
+    with closing(ThreadStore(ram / "disk", calls=disk)) as store:
+        (run,) = store.take_over()
+        assert run.status is RunStatus.completed
+    for number, tree in enumerate(disk.outcomes()):
+        cut = ram / str(number)
+        cut.mkdir()
+        power_cut.build(tree, cut)
+        with closing(ThreadStore(cut, calls=Unsynced())) as store:
+            assert texts(store) == ["question of R", "Yes."]
+
+
+def test_a_message_that_could_not_be_synced_is_written_anew_when_the_end_is_tried_again(ram: Path) -> None:
+    disk = StoppedAtSyncOfLog(ram)
+    with closing(ThreadStore(ram, calls=disk)) as store:
+        asked(store, "R")
+        answer = store.register_worker(STATE).claim("T", "R")
+        answer.append("Yes.")
+        disk.stop = OSError(errno.EIO, os.strerror(errno.EIO))
+        with pytest.raises(StorageFailed):
+            answer.finish(COMPLETED)
+        assert texts(store) == ["question of R"]
+        assert answer.finish(COMPLETED).status is RunStatus.completed
+        assert texts(store) == ["question of R", "Yes."]
 
 
 # ── A disk that is full ─────────────────────────────────────────────────────────────────────────────────
@@ -314,6 +366,33 @@ def test_text_that_cannot_be_shown_is_shown_with_the_next_and_is_in_the_message(
     store.close()
 
 
+class FailingAtRun(Unsynced):
+    """Cannot put a run's document in place while *is_full*."""
+
+    is_full = False
+
+    def rename(self, directory: int, name: str, new_directory: int, new_name: str) -> None:
+        if self.is_full and new_name == STATUS:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().rename(directory, name, new_directory, new_name)
+
+
+def test_a_run_that_was_half_taken_over_is_queued_again_by_the_next(ram: Path) -> None:
+    calls = FailingAtRun()
+    with closing(ThreadStore(ram, calls=calls)) as store:
+        asked(store, "R")
+        with store.register_worker(STATE) as worker:
+            worker.claim("T", "R").append("half")
+        calls.is_full = True
+        with pytest.raises(StorageFailed):
+            store.take_over()
+        calls.is_full = False
+        assert [step["status"] for step in steps_of(store)] == ["failed"]
+        (run,) = store.take_over()
+        assert (run.status, run.tries) == (RunStatus.queued, 1)
+        assert steps_of(store)[0]["partial"] == "half"
+
+
 class Counting(Unsynced):
     syncs = 0
 
@@ -407,6 +486,64 @@ def test_a_worker_whose_lock_file_is_lost_in_a_power_cut_is_dead(tmp_path: Path)
     shutil.rmtree(tmp_path / WORKERS)
     (run,) = ThreadStore(tmp_path).take_over()
     assert (run.id, run.status) == ("R", RunStatus.queued)
+
+
+def test_a_run_that_a_worker_gave_up_before_it_left_is_found_by_others(tmp_path: Path) -> None:
+    store, other = ThreadStore(tmp_path), ThreadStore(tmp_path)
+    asked(store, "R")
+    assert other.take_over() == []
+    with store.register_worker(STATE) as worker:
+        worker.claim("T", "R").close()
+    (run,) = other.take_over()
+    assert (run.id, run.status) == ("R", RunStatus.queued)
+
+
+def test_a_worker_that_leaves_during_a_claim_lives_until_that_has_ended(tmp_path: Path) -> None:
+    store, other = ThreadStore(tmp_path), ThreadStore(tmp_path)
+    asked(store, "Q", "R")
+    worker = store.register_worker(STATE)
+
+    def leaves(_: Run) -> bool:
+        worker.close()
+        assert other.take_over() == []
+        return False
+
+    worker.claim("T", "R", yields_to=leaves)
+    assert not worker_locks.lives(store.root, worker.id)
+    (run,) = other.take_over()
+    assert (run.id, run.status) == ("R", RunStatus.queued)
+
+
+def test_a_run_that_is_deleted_after_its_worker_gave_it_up_is_forgotten(tmp_path: Path) -> None:
+    store = ThreadStore(tmp_path)
+    asked(store, "R")
+    with store.register_worker(STATE) as worker:
+        worker.claim("T", "R").close()
+        store.delete_run("T", "R", force=True)
+        assert store.take_over() == []
+    assert os.listdir(tmp_path / WORKERS) == []
+
+
+def test_a_run_that_was_claimed_although_that_failed_is_queued_again(tmp_path: Path) -> None:
+    store = ThreadStore(tmp_path)
+    asked(store, "R")
+    (store.run_dir("T", "R") / "steps").write_text("no directory")
+    worker = store.register_worker(STATE)
+    with pytest.raises(Damaged):
+        worker.claim("T", "R")
+    assert store.get_run("T", "R").status is RunStatus.in_progress
+    (run,) = store.take_over()
+    assert (run.id, run.status) == ("R", RunStatus.queued)
+
+
+def test_a_worker_that_has_left_claims_nothing(tmp_path: Path) -> None:
+    store = ThreadStore(tmp_path)
+    asked(store, "R")
+    with store.register_worker(STATE) as worker:
+        pass
+    with pytest.raises(StorageFailed, match="it has left"):
+        worker.claim("T", "R")
+    assert store.get_run("T", "R").status is RunStatus.queued
 
 
 # ── Lock files ──────────────────────────────────────────────────────────────────────────────────────────

@@ -112,6 +112,19 @@ def test_a_worker_that_leaves_a_run_as_it_is_gets_it_queued_again(store: Store) 
     assert store.take_over() == []
 
 
+def test_an_attempt_that_was_left_is_not_taken_for_a_later_one_of_the_same_worker(
+    make_store: MakeStore,
+) -> None:
+    store, other = make_store(), make_store()
+    worker = store.register_worker(STATE)
+    claimed(store, worker).close()
+    other.force_update_run_status("T", "R", RunStatus.queued)
+    answer = worker.claim("T", "R")
+    assert store.take_over() == []
+    answer.append("Yes.")
+    assert answer.finish(COMPLETED).status is RunStatus.completed
+
+
 def test_two_programs_take_over_the_run_of_a_dead_worker_once(make_store: MakeStore) -> None:
     stores = [make_store(), make_store()]
     asked(stores[0], "R")
