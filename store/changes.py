@@ -69,6 +69,10 @@ class Announcer:
     """Tells the subscribers of a store of each change, in their order.
 
     It may be called from several threads at once, and then calls the subscribers from these.
+
+    A subscriber may use the store, and wait for other threads that do, with one exception. While it is told
+    of a change by others, a store on a disk hears of no further ones. So it must not list runs by status,
+    take over runs or close a watch, which wait for that, nor wait for a thread that does.
     """
 
     def __init__(self, first: Subscriber) -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Self, TypeVar
 
@@ -225,15 +225,18 @@ class DiskRegistration:
             raise
 
     def set_state(self, state: WorkerState) -> None:
-        with self._telling:
+        with self._announcing() as changes, self._telling:
             self._state = state
-            self._tell()
+            self._tell(changes)
 
-    def _tell(self) -> None:
+    def _announcing(self) -> AbstractContextManager[list[Change]]:
+        """To be entered before the lock is taken: subscribers are called once it is released."""
+        return self._store.announcer.announcing(is_commit=False)
+
+    def _tell(self, changes: list[Change]) -> None:
         if self._is_open:
-            with self._store.announcer.announcing(is_commit=False) as changes:
-                changes.append(Change(Part.WORKERS, WORKERS))
-                self._own_lock.write(self._state, list(self._answers.values()))
+            changes.append(Change(Part.WORKERS, WORKERS))
+            self._own_lock.write(self._state, list(self._answers.values()))
 
     def claim(self, thread_id: str, run_id: str, *, yields_to: Callable[[Run], bool] = any_run) -> DiskAnswer:
         key = DocumentKey(names.checked(thread_id), names.checked(run_id))
@@ -244,9 +247,9 @@ class DiskRegistration:
         try:
             return self._claim(key, yields_to)
         finally:
-            with self._telling:
+            with self._announcing() as changes, self._telling:
                 self._claims -= 1
-                self._end_if_over()
+                self._end_if_over(changes)
 
     def _claim(self, key: DocumentKey, yields_to: Callable[[Run], bool]) -> DiskAnswer:
         thread_id, run_id = key.thread_id, str(key.run_id)
@@ -276,22 +279,23 @@ class DiskRegistration:
         self._list(key, None)
 
     def _list(self, key: DocumentKey, answer: GrowingAnswer | None) -> None:
-        with self._telling, suppress(StorageFailed):  # Others then see no text while it grows.
+        # Unless it can be told, others see no text while it grows.
+        with suppress(StorageFailed), self._announcing() as changes, self._telling:
             if answer is None:
                 self._answers.pop(key, None)
             else:
                 self._answers[key] = answer
-            self._tell()
+            self._tell(changes)
 
     def close(self) -> None:
-        with self._telling:
+        with self._announcing() as changes, self._telling:
             if self._is_open:
                 self._is_open = False
                 with suppress(ValueError):  # It could not tell about itself when it began.
                     self._store.own_workers.registrations.remove(self)
-                self._end_if_over()
+                self._end_if_over(changes)
 
-    def _end_if_over(self) -> None:
+    def _end_if_over(self, changes: list[Change]) -> None:
         """Gives the lock up, once the worker has left and none of its claims is under way any more.
 
         A run that is claimed after others have looked for what the worker left would never be found.
@@ -299,7 +303,7 @@ class DiskRegistration:
         if not self._is_open and not self._claims:
             has_left_runs = self.id in {left.worker for left in self._store.own_workers.left().values()}
             self._own_lock.close(keeps_file=bool(self._answers) or has_left_runs)
-            self._store.announcer.announce(Change(Part.WORKERS, WORKERS, is_own=True))
+            changes.append(Change(Part.WORKERS, WORKERS))
 
     def __enter__(self) -> Self:
         return self

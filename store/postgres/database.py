@@ -90,6 +90,13 @@ class Database:
         Raises:
             StorageFailed: as `read`; when it says so, it is not known whether the change is stored.
         """
+        with self.announcer.announcing(is_commit=is_commit) as announced:
+            return self.write_unannounced(thread_id, work, announced)
+
+    def write_unannounced(
+        self, thread_id: str, work: Callable[[Transaction], T], announced: list[Change]
+    ) -> T:
+        """As `write`, for a caller that holds a lock: it announces what is put into *announced* later."""
         token = secrets.randbits(63)
         attempts = _Attempts(self.connections, self._limits)
         unanswered: list[T] = []
@@ -126,11 +133,10 @@ class Database:
             session.connection.answered = (thread_id, token)
             return result
 
-        with self.announcer.announcing(is_commit=is_commit) as announced:
-            try:
-                return attempts.run(attempt, lambda: bool(unanswered))
-            finally:
-                announced += sent
+        try:
+            return attempts.run(attempt, lambda: bool(unanswered))
+        finally:
+            announced += sent
 
     def _seal(self, session: Session, thread_id: str, token: int, changes: list[Change]) -> None:
         old_thread, old_token = session.connection.answered or ("", 0)

@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from typing import Any, Self, TypeVar
 
@@ -185,18 +185,22 @@ class PostgresRegistration:
         self.stay_alive()
 
     def set_state(self, state: WorkerState) -> None:
-        with self._telling:
+        with self._announcing() as changes, self._telling:
             self._state = state
-            if self._is_open and not self._take_lock():
-                self._tell(self._number)
+            if self._is_open and not self._take_lock(changes):
+                self._tell(self._number, changes)
 
     def stay_alive(self) -> None:
         """Takes the lock again if its session was lost. Others may have taken over the runs by then."""
-        with self._telling:
+        with self._announcing() as changes, self._telling:
             if self._is_open:
-                self._take_lock()
+                self._take_lock(changes)
 
-    def _take_lock(self) -> bool:
+    def _announcing(self) -> AbstractContextManager[list[Change]]:
+        """To be entered before the lock is taken: subscribers are called once it is released."""
+        return self._database.announcer.announcing(is_commit=False)
+
+    def _take_lock(self, changes: list[Change]) -> bool:
         """Takes the lock and tells which it is, unless it is held. Whether it had to."""
         if self._is_locked():
             return False
@@ -208,7 +212,7 @@ class PostgresRegistration:
                 number = secrets.randbits(62)
                 connections.session_on(connection).execute("SELECT pg_advisory_lock(%s)", [number])
                 # Only what was told counts: others take a worker for dead that holds another lock.
-                self._tell(number)
+                self._tell(number, changes)
             except BaseException:
                 connection.close()
                 raise
@@ -227,14 +231,14 @@ class PostgresRegistration:
             self._connection = None
         return self._connection is not None
 
-    def _tell(self, number: int) -> None:
+    def _tell(self, number: int, changes: list[Change]) -> None:
         told = json.dumps(asdict(self._state), ensure_ascii=False)
 
         def work(transaction: Transaction) -> None:
             transaction.execute(_TELL, [self.id, number, told])
             transaction.changed(Change(Part.WORKERS, WORKERS.thread_id))
 
-        self._database.write(WORKERS.thread_id, work)
+        self._database.write_unannounced(WORKERS.thread_id, work, changes)
 
     def claim(
         self, thread_id: str, run_id: str, *, yields_to: Callable[[Run], bool] = any_run
@@ -265,11 +269,11 @@ class PostgresRegistration:
             self._store.own_workers.leave(key, Attempt(self.id, answer.step_id))
 
     def close(self) -> None:
-        with self._telling:
+        with self._announcing() as changes, self._telling:
             if self._is_open:
                 self._is_open = False
                 with suppress(StorageFailed):
-                    self._database.write(WORKERS.thread_id, self._leave)
+                    self._database.write_unannounced(WORKERS.thread_id, self._leave, changes)
                 if self._connection is not None:
                     self._connection.close()
                 self._store.own_workers.registrations.remove(self)
@@ -304,6 +308,8 @@ class PostgresAnswer(StoredAnswer):
         self._change = Change(Part.ANSWER, run.thread_id, run.id)
         # Guards the unsent text.
         self._came = threading.Condition()
+        # Held while a statement is under way.
+        self._sending = threading.Lock()
         self._unsent = bytearray()
         self._is_hidden = False
         self._thread: threading.Thread | None = None
@@ -341,7 +347,10 @@ class PostgresAnswer(StoredAnswer):
 
     def _was_sent(self, row: dict[str, Any]) -> bool:
         try:
-            self._database.execute(_ADD_TEXT, row)
+            with self._sending:
+                if self._is_hidden:
+                    return False
+                self._database.execute(_ADD_TEXT, row)
         except StorageFailed:
             return False
         self._database.announcer.announce(replace(self._change, is_own=True))
@@ -356,5 +365,6 @@ class PostgresAnswer(StoredAnswer):
         with self._came:
             self._is_hidden = True
             self._came.notify()
-        if self._thread is not None:
-            self._thread.join()
+        # A piece that is on its way arrives first. Those who are then told of it are not waited for.
+        with self._sending:
+            pass

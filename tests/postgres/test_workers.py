@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TypeVar
 
 import pytest
 
-from store import RunLost, RunStatus, StorageFailed
+from store import Change, Part, RunLost, RunStatus, StorageFailed
 from store.postgres import PostgresStore
 from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster
@@ -152,3 +153,21 @@ def test_a_worker_that_could_not_register_holds_no_session(
     wait_until(lambda: sessions_with_a_lock(cluster) == [])
     assert proxy.cuts == 1
     assert refused.traceback  # What it holds is not yet collected, which would have closed the session.
+
+
+def test_an_answer_ends_while_others_are_still_being_told_of_its_text(store: PostgresStore) -> None:
+    answer = claimed(store)
+    is_told, has_ended = threading.Event(), threading.Event()
+    had_ended: list[bool] = []
+
+    def waits(change: Change) -> None:
+        if change.part is Part.ANSWER and threading.current_thread() is not threading.main_thread():
+            is_told.set()
+            had_ended.append(has_ended.wait(5))
+
+    with closing(store.watch(waits)):
+        answer.append("Yes.")
+        assert is_told.wait(5)
+        answer.finish(COMPLETED)
+        has_ended.set()
+        wait_until(lambda: had_ended == [True])

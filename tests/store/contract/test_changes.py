@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import pytest
 
 from store import Change, DocumentKey, Part, Run, RunContents, RunStatus, RunStep, Store, StoreError, Thread
+from store.working import Registration
 from tests.store.conftest import LONG_AGO_NS, META, RUN, RUN_DOCUMENT, STEP, THREAD, make_step, message
+from tests.store.contract.working import STATE
 
 Action = Callable[[Store], object]
 
@@ -112,3 +115,30 @@ def test_who_has_closed_the_watch_is_told_nothing_more(store: Store) -> None:
     heard.watch.close()
     store.cancel_run("T", "R")
     assert heard.changes == []
+
+
+OF_WORKERS: dict[str, Callable[[Registration], object]] = {
+    "another state": lambda worker: worker.set_state(STATE),
+    "its end": lambda worker: worker.close(),
+}
+
+
+@pytest.mark.parametrize("what", OF_WORKERS)
+def test_who_is_told_of_a_worker_may_wait_for_another_thread_that_uses_it(store: Store, what: str) -> None:
+    worker = store.register_worker(STATE)
+    uses = [threading.Thread(target=worker.set_state, args=[STATE], daemon=True)]
+    was_done: list[bool] = []
+
+    def waits(change: Change) -> None:
+        if change.part is Part.WORKERS and uses:
+            use = uses.pop()
+            use.start()
+            use.join(5)
+            was_done.append(not use.is_alive())
+
+    watch = store.watch(waits)
+    try:
+        OF_WORKERS[what](worker)
+    finally:
+        watch.close()
+    assert was_done == [True]
