@@ -179,6 +179,10 @@ def set_tool_output(thread: HeldThread, run_id: str, call_id: str, output: str) 
     calling = [(step, call) for step in _calling(thread, run_id) for call in calls_of(step)]
     step = next((step for step, call in calling if call.id == call_id), None)
     if step is None:
+        is_set = call_id in {call.id for stored in thread.steps(run_id) for call in calls_of(stored)}
+        # The program that set the last output may have failed before it came to the run.
+        if is_set and (queued := queue_with_outputs(thread, run_id)):
+            return queued
         raise ToolCallNotFound(call_id)
     if all(call.output is not None for _, call in calling if call.id == call_id):
         raise OutputIsSet(call_id)
