@@ -16,7 +16,6 @@ from typing import Protocol
 from store import attempts
 from store.checking import referenced_message
 from store.errors import (
-    NotFound,
     OutputIsSet,
     RunLost,
     StatusChanged,
@@ -110,8 +109,12 @@ def finish(
     *,
     is_repeated: bool,
 ) -> Run:
-    """Ends an attempt; *is_repeated*: an earlier call has failed, perhaps half way. Raises RunLost."""
-    run = _run_of(thread, attempt)
+    """Ends an attempt; *is_repeated*: an earlier call has failed, perhaps half way.
+
+    Raises:
+        RunNotFound, RunLost.
+    """
+    run = thread.run(attempt.id)
     if not attempts.is_of(run, attempt):
         if is_repeated and _was_ended_by_worker(thread, step):
             return run
@@ -131,21 +134,14 @@ def finish(
 
 
 def hand_back(thread: HeldThread, attempt: Run, step: RunStep) -> None:
-    """Ends an attempt without a result. Raises RunLost."""
-    run = _run_of(thread, attempt)
+    """Ends an attempt without a result. Raises RunNotFound, RunLost."""
+    run = thread.run(attempt.id)
     if not attempts.is_of(run, attempt):
         raise _lost(run)
     thread.drop_growing(attempt.id)
     outcome = Outcome(RunStatus.cancelled)
     thread.change_step(attempt.id, step, lambda stored: attempts.ended_step(stored, outcome, None))
     _change_if_of(thread, attempt, attempts.handed_back)
-
-
-def _run_of(thread: HeldThread, attempt: Run) -> Run:
-    try:
-        return thread.run(attempt.id)
-    except NotFound:
-        raise RunLost(attempt.id, "it was deleted") from None
 
 
 def _lost(run: Run) -> RunLost:
