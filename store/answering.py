@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Protocol, Self, TypeVar
 
 from store import attempts, documents, held_thread
-from store.errors import InvalidDocument, RunLost, ThreadNotFound
+from store.errors import InvalidDocument, NotFound, RunLost, ThreadNotFound
 from store.held_thread import HeldThread
 from store.models import Run, RunStep, ThreadMessage
 from store.working import Outcome
@@ -94,9 +94,10 @@ class StoredAnswer:
         self._no_longer_show()
         try:
             result = self._hold(work)
-        except ThreadNotFound:
+        except NotFound as error:
             self._let_go(has_ended=True)
-            raise RunLost(self.run.id, "its thread was deleted") from None
+            is_thread = isinstance(error, ThreadNotFound)
+            raise RunLost(self.run.id, "its thread was deleted" if is_thread else "it was deleted") from None
         except RunLost:
             self._let_go(has_ended=True)
             raise

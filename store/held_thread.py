@@ -16,7 +16,6 @@ from typing import Protocol
 from store import attempts
 from store.checking import referenced_message
 from store.errors import (
-    NotFound,
     OutputIsSet,
     RunLost,
     StatusChanged,
@@ -110,8 +109,12 @@ def finish(
     *,
     is_repeated: bool,
 ) -> Run:
-    """Ends an attempt; *is_repeated*: an earlier call has failed, perhaps half way. Raises RunLost."""
-    run = _run_of(thread, attempt)
+    """Ends an attempt; *is_repeated*: an earlier call has failed, perhaps half way.
+
+    Raises:
+        RunNotFound, RunLost.
+    """
+    run = thread.run(attempt.id)
     if not attempts.is_of(run, attempt):
         if is_repeated and _was_ended_by_worker(thread, step):
             return run
@@ -131,21 +134,14 @@ def finish(
 
 
 def hand_back(thread: HeldThread, attempt: Run, step: RunStep) -> None:
-    """Ends an attempt without a result. Raises RunLost."""
-    run = _run_of(thread, attempt)
+    """Ends an attempt without a result. Raises RunNotFound, RunLost."""
+    run = thread.run(attempt.id)
     if not attempts.is_of(run, attempt):
         raise _lost(run)
     thread.drop_growing(attempt.id)
     outcome = Outcome(RunStatus.cancelled)
     thread.change_step(attempt.id, step, lambda stored: attempts.ended_step(stored, outcome, None))
     _change_if_of(thread, attempt, attempts.handed_back)
-
-
-def _run_of(thread: HeldThread, attempt: Run) -> Run:
-    try:
-        return thread.run(attempt.id)
-    except NotFound:
-        raise RunLost(attempt.id, "it was deleted") from None
 
 
 def _lost(run: Run) -> RunLost:
@@ -179,6 +175,10 @@ def set_tool_output(thread: HeldThread, run_id: str, call_id: str, output: str) 
     calling = [(step, call) for step in _calling(thread, run_id) for call in calls_of(step)]
     step = next((step for step, call in calling if call.id == call_id), None)
     if step is None:
+        is_set = call_id in {call.id for stored in thread.steps(run_id) for call in calls_of(stored)}
+        # The program that set the last output may have failed before it came to the run.
+        if is_set and (queued := queue_with_outputs(thread, run_id)):
+            return queued
         raise ToolCallNotFound(call_id)
     if all(call.output is not None for _, call in calling if call.id == call_id):
         raise OutputIsSet(call_id)

@@ -165,7 +165,11 @@ class OpenLog:
         return os.pread(self.file, min(end - start, MAX_LINE_BYTES + 1), start)
 
     def sync_all(self) -> None:
-        """Returns when all that the log holds is on disk, also what others have appended. Raises StorageFailed."""
+        """Returns when all that the log holds is on disk, also what other programs have appended.
+
+        Raises:
+            StorageFailed: it may or may not be on disk.
+        """
         self._written += 1
         self.sync(self._written)
 

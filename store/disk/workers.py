@@ -139,9 +139,8 @@ class Workers(Threads, Claims):
             found |= dict(self._claimed_by_dead({file.worker for file in dead}))
         for key, attempt in found.items():
             yield partial(self._bury, key, attempt)
-        if not self._has_looked:
-            for thread_id, run_id, _ in list(self.runs_by_status([RunStatus.requires_action])):
-                yield partial(self._queue_with_outputs, thread_id, run_id)
+        for thread_id, run_id, _ in list(self.runs_by_status([RunStatus.requires_action])):
+            yield partial(self._queue_with_outputs, thread_id, run_id)
 
     def _claimed_by_dead(self, dead: Collection[str]) -> Iterator[tuple[DocumentKey, Attempt]]:
         """The runs in progress whose worker does not live; its lock file may be lost since a power cut.

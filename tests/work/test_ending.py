@@ -8,16 +8,19 @@ import os
 import random
 import re
 import signal
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from store import RunStatus, Store, ThreadStore
+from store import Run, RunStatus, Store, ThreadStore
+from store.disk.layout import WORKERS
 from store.disk.system_calls import SystemCalls
+from store.working import WorkerState
 from tests.conftest import seeds
 from tests.work.running import (
     all_answered,
@@ -249,6 +252,63 @@ def test_a_run_that_cannot_be_claimed_for_want_of_space_is_claimed_later(
         disk.is_full = False
         assert ended(store, run).status is RunStatus.completed
     assert caplog.text.count("No space left on device") == 1
+
+
+def test_a_run_that_cannot_be_taken_over_for_want_of_space_is_taken_over_later(
+    store: Store, place: Path, endpoint: ScriptedEndpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = FullDisk()
+    registration = store.register_worker(WorkerState("elsewhere"))
+    run = ask(store)
+    answer = registration.claim(run.thread_id, run.id)
+    answer.append("half")
+    with working(place, endpoint.url, settings(compares_s=60), store=ThreadStore(place, calls=disk)):
+        wait_until(lambda: len(store.workers()) == 2)
+        disk.is_full = True
+        registration.close()
+        wait_until(lambda: disk.refused > 2)
+        assert store.get_run("t", run.id).status is RunStatus.in_progress
+        disk.is_full = False
+        assert ended(store, run).status is RunStatus.completed
+    assert caplog.text.count("No space left on device") == 1
+
+
+class SlowToDie(ThreadStore):
+    """Looks for dead workers, and lets go of the lock of one just after that."""
+
+    looked_s = 0.0
+    dying: Path | None = None
+
+    def take_over(self) -> list[Run]:
+        found = super().take_over()
+        self.looked_s = time.monotonic()
+        if self.dying:
+            unlock(self.dying)
+        return found
+
+
+def unlock(place: Path) -> None:
+    """Releases the lock that this process has on a file, and leaves it open."""
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), place.stat()):
+                fcntl.fcntl(
+                    descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
+                )
+
+
+def test_a_worker_whose_lock_is_released_just_after_its_end_was_reported_is_noticed(
+    store: ThreadStore, place: Path, endpoint: ScriptedEndpoint
+) -> None:
+    run = ask(store)
+    registration = store.register_worker(WorkerState("elsewhere"))
+    registration.claim(run.thread_id, run.id)
+    looking = SlowToDie(place)
+    with working(place, endpoint.url, settings(compares_s=60), store=looking):
+        wait_until(lambda: 0 < looking.looked_s < time.monotonic() - 0.5)
+        looking.dying = place / WORKERS / registration.id
+        os.close(os.open(looking.dying, os.O_WRONLY))  # What others hear of its end.
+        assert ended(store, run).status is RunStatus.completed
 
 
 # ── Once ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -35,6 +35,8 @@ from threadfs.work.settings import Settings
 log = logging.getLogger("threadfs")
 
 _MAX_NOTES = 20
+# The end of a worker is reported a moment before the kernel releases its lock: it is looked at twice.
+_LOCK_IS_FREE_S = 0.2
 # Changes that may put a run into the queue, or end one.
 _OF_RUNS = (Part.THREADS, Part.RUNS, Part.DOCUMENT, Part.EVERYTHING)
 
@@ -66,6 +68,8 @@ class Worker:
         # The runs that were handed back because of the endpoint.
         self._handed_back: set[DocumentKey] = set()
         self._may_claim, self._may_have_died, self._state_changed = trio.Event(), trio.Event(), trio.Event()
+        # Why the store refused to take runs over, the last time.
+        self._refusal = ""
         self._wrong: WrongEndpoint | None = None
 
     async def work(self) -> None:
@@ -97,9 +101,9 @@ class Worker:
 
     async def _work(self, watch: Watch, registration: Registration) -> None:
         means = Means(self._store, watch, self._endpoint, self._availability, self._settings)
-        await self._take_over()
+        is_clear = await self._take_over()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._clear_up, watch)
+            nursery.start_soon(self._clear_up, watch, is_clear)
             nursery.start_soon(self._show_state, registration)
             nursery.start_soon(self._keep_looking, nursery.cancel_scope)
             await self._claim_runs(means, registration, nursery)
@@ -127,23 +131,32 @@ class Worker:
         if change.part in (Part.WORKERS, Part.EVERYTHING):
             self._may_have_died.set()
 
-    async def _clear_up(self, watch: Watch) -> None:
+    async def _clear_up(self, watch: Watch, is_clear: bool) -> None:
         """Has the runs of workers that die answered by others."""
+        again_s = inf if is_clear else self._settings.store_pause_s
         while True:
             is_reported = await trio.to_thread.run_sync(watch.follow, WORKERS)
             is_reported &= not self._store.is_remote  # Nobody tells of the end of a connection.
-            with trio.move_on_after(inf if is_reported else self._settings.compares_s):
+            with trio.move_on_after(min(again_s, inf if is_reported else self._settings.compares_s)):
                 await self._may_have_died.wait()
+            again_s = _LOCK_IS_FREE_S if self._may_have_died.is_set() else inf
             self._may_have_died = trio.Event()
-            await self._take_over()
+            if not await self._take_over():
+                again_s = self._settings.store_pause_s
 
-    async def _take_over(self) -> None:
+    async def _take_over(self) -> bool:
+        """Whether the store did not refuse it."""
+        refusal = ""
         try:
             for run in await trio.to_thread.run_sync(self._store.take_over):
                 log.warning("%s@%s: its worker died: %s", run.id, run.thread_id, run.status)
         except StorageFailed as error:
-            log.warning("%s", error)
+            refusal = str(error)
+            if refusal != self._refusal:
+                log.warning("%s", error)
+        self._refusal = refusal
         self._may_claim.set()
+        return not refusal
 
     def _endpoint_changed(self) -> None:
         self._may_claim.set()

@@ -8,6 +8,7 @@ import pytest
 
 from store import DocumentKey, Part, Run, RunError, RunLost, RunStatus, Store, names
 from store.changes import Change
+from store.errors import InvalidDocument
 from store.names import WORKERS
 from store.working import Outcome
 from tests.store.conftest import TERMINAL, MakeStore, message, texts
@@ -275,6 +276,19 @@ def test_an_answer_whose_run_or_thread_was_deleted_is_lost(store: Store, what: s
     with pytest.raises(RunLost):
         answer.finish(COMPLETED)
     assert store.list_thread_ids() == (["T"] if what == "run" else [])
+
+
+@pytest.mark.parametrize("what", ["run", "thread"])
+def test_an_answer_is_lost_whose_run_is_deleted_between_two_tries_to_end_it(store: Store, what: str) -> None:
+    answer = claimed(store)
+    with pytest.raises(InvalidDocument):
+        answer.finish(Outcome(RunStatus.completed, usage={"cost": object()}))
+    if what == "run":
+        store.delete_run("T", "R", force=True)
+    else:
+        store.delete_thread("T", force=True)
+    with pytest.raises(RunLost):
+        answer.hand_back()
 
 
 def test_a_run_with_a_growing_answer_is_deleted_like_any_other(store: Store) -> None:
