@@ -32,23 +32,23 @@ class OwnWorkers(Generic[R]):
 
     def __init__(self) -> None:
         self.registrations: list[R] = []
-        # Guards what is left, by run.
+        # Guards what is left. A claim of which nothing is known may be followed by others at the same run.
         self._lock = threading.Lock()
-        self._left: dict[DocumentKey, Attempt] = {}
+        self._left: dict[tuple[DocumentKey, Attempt], None] = {}
 
-    def left(self) -> dict[DocumentKey, Attempt]:
+    def left(self) -> list[tuple[DocumentKey, Attempt]]:
+        """The attempts, with their runs, the first one first."""
         with self._lock:
-            return dict(self._left)
+            return list(self._left)
 
     def leave(self, key: DocumentKey, attempt: Attempt) -> None:
         with self._lock:
-            self._left[key] = attempt
+            self._left[key, attempt] = None
 
     def forget(self, key: DocumentKey, attempt: Attempt) -> None:
-        """*attempt* has been seen to; a later one at the same run may be left by now."""
+        """*attempt* has been seen to."""
         with self._lock:
-            if self._left.get(key) == attempt:
-                del self._left[key]
+            self._left.pop((key, attempt), None)
 
     def close(self) -> None:
         for registration in list(self.registrations):

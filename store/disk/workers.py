@@ -134,10 +134,12 @@ class Workers(Threads, Claims):
     def _to_take_over(self, dead: list[LockFile]) -> Iterator[Callable[[], Run | None]]:
         """What to do about each run that a dead program left."""
         found = self.own_workers.left()
-        found |= {DocumentKey(*answer[:2]): Attempt(file.worker) for file in dead for answer in file.answers}
+        found += [
+            (DocumentKey(*answer[:2]), Attempt(file.worker)) for file in dead for answer in file.answers
+        ]
         if dead or not self._has_looked:
-            found |= dict(self._claimed_by_dead({file.worker for file in dead}))
-        for key, attempt in found.items():
+            found += self._claimed_by_dead({file.worker for file in dead})
+        for key, attempt in dict.fromkeys(found):
             yield partial(self._bury, key, attempt)
         for thread_id, run_id, _ in list(self.runs_by_status([RunStatus.requires_action])):
             yield partial(self._queue_with_outputs, thread_id, run_id)
@@ -300,7 +302,7 @@ class DiskRegistration:
         A run that is claimed after others have looked for what the worker left would never be found.
         """
         if not self._is_open and not self._claims:
-            has_left_runs = self.id in {left.worker for left in self._store.own_workers.left().values()}
+            has_left_runs = any(left.worker == self.id for _, left in self._store.own_workers.left())
             self._own_lock.close(keeps_file=bool(self._answers) or has_left_runs)
             changes.append(Change(Part.WORKERS, WORKERS))
 

@@ -13,7 +13,8 @@ from store.names import DocumentKey
 from store.postgres.database import Transaction
 from store.postgres.documents import rewrite, update
 from store.postgres.log import append
-from store.postgres.tables import ANSWER_TABLES, parsed
+from store.postgres.tables import ANSWER_TABLES, DIED, parsed
+from store.working import GrowingAnswer
 
 _IN_PROGRESS = [status.value for status in RunStatus if status.is_in_progress]
 _QUEUED_BEFORE = """
@@ -132,4 +133,14 @@ class LockedRow:
         self._transaction.execute(
             "INSERT INTO answers (thread_id, run_id, worker_id, message_id) VALUES (%s, %s, %s, %s)",
             [self._id, run_id, worker, message_id],
+        )
+
+    def is_left(self, answer: GrowingAnswer) -> bool:
+        """Whether the run is still in the attempt with this *answer*, and the worker is dead."""
+        return bool(
+            self._transaction.execute(
+                "SELECT 1 FROM answers LEFT JOIN workers USING (worker_id)"
+                f" WHERE thread_id = %s AND run_id = %s AND message_id = %s AND {DIED}",
+                [self._id, answer.run_id, answer.message_id],
+            )
         )

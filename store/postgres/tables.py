@@ -34,6 +34,8 @@ LIVES = """EXISTS (
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND (classid::bigint << 32 | objid::bigint) = workers.lock_number
 )"""
+# Whether the worker of an answer died, of which there may be no row any more (``LEFT JOIN workers``).
+DIED = f"(workers.worker_id IS NULL OR NOT {LIVES})"
 
 D = TypeVar("D", bound=Document)
 K = TypeVar("K")

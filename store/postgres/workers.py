@@ -6,9 +6,10 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Self, TypeVar
 
 import psycopg
@@ -17,7 +18,7 @@ from store import documents, held_thread, names
 from store.answering import StoredAnswer
 from store.changes import Change, Part
 from store.claims import Attempt, Claims, OwnWorkers
-from store.errors import Damaged, NotFound, RunWaits, StatusChanged, StorageFailed, ThreadNotFound
+from store.errors import Damaged, NotFound, RunWaits, StatusChanged, StorageFailed, StoreError, ThreadNotFound
 from store.held_thread import HeldThread
 from store.models import Run, RunStep, ThreadMessage
 from store.names import WORKERS, DocumentKey
@@ -28,7 +29,7 @@ from store.postgres.failures import storage_failed
 from store.postgres.held_thread import LockedRow
 from store.postgres.log import append
 from store.postgres.runs import insert_run
-from store.postgres.tables import LIVES
+from store.postgres.tables import DIED, LIVES
 from store.working import GrowingAnswer, Worker, WorkerState, any_run
 
 T = TypeVar("T")
@@ -45,8 +46,8 @@ _TELL = """
     ON CONFLICT (worker_id) DO UPDATE SET lock_number = excluded.lock_number, state = excluded.state
 """
 _OF_DEAD = f"""
-    SELECT thread_id, run_id, worker_id FROM answers LEFT JOIN workers USING (worker_id)
-    WHERE workers.worker_id IS NULL OR NOT {LIVES}
+    SELECT thread_id, run_id, message_id, worker_id FROM answers LEFT JOIN workers USING (worker_id)
+    WHERE {DIED}
 """
 _GROWING = f"""
     SELECT run_id, message_id, sum(octet_length(piece))::bigint
@@ -122,26 +123,55 @@ class Workers(Documents, Claims):
         """See `store.working.Working.take_over`."""
         for registration in list(self.own_workers.registrations):
             registration.stay_alive()
-        found = self.own_workers.left()
-        found |= {DocumentKey(*ids): Attempt(worker) for *ids, worker in self._database.read(_OF_DEAD)}
-        buried = [run for key, attempt in found.items() if (run := self._buried(key, attempt))]
+        taken_over: list[Run] = []
+        failures: list[StoreError] = []
+        for bury in self._to_take_over():
+            try:
+                taken_over += filter(None, [bury()])
+            except StoreError as error:
+                failures.append(error)
         self._database.execute(f"DELETE FROM workers WHERE NOT {LIVES}")
-        return buried
+        if failures:
+            raise failures[0]
+        return taken_over
 
-    def _buried(self, key: DocumentKey, attempt: Attempt) -> Run | None:
-        thread_id, run_id = key.thread_id, str(key.run_id)
+    def _to_take_over(self) -> Iterator[Callable[[], Run | None]]:
+        """What to do about each attempt that was left."""
+        for key, attempt in self.own_workers.left():
+            yield partial(self._bury_left, key, attempt)
+        for thread_id, run_id, message_id, worker in self._database.read(_OF_DEAD):
+            yield partial(self._bury_dead, GrowingAnswer(thread_id, run_id, message_id, 0), worker)
+
+    def _bury_left(self, key: DocumentKey, attempt: Attempt) -> Run | None:
+        run_id = str(key.run_id)
+
+        def work(thread: LockedRow) -> Run | None:
+            run = held_thread.bury(thread, run_id, *attempt)
+            if run is None and thread.run(run_id).worker is None:
+                thread.drop_growing(run_id)  # No later attempt has begun.
+            return run
+
         run = None
         with suppress(NotFound, Damaged):
-            run = self.hold(thread_id, lambda thread: held_thread.bury(thread, run_id, *attempt))
-        if attempt.step_id is None:
-            # Unless it was the worker's run, the row is still there. (One of a worker that lives may be that
-            # of its next attempt.)
-            self._database.execute(
-                "DELETE FROM answers WHERE thread_id = %s AND run_id = %s AND worker_id = %s",
-                [thread_id, run_id, attempt.worker],
-            )
+            run = self.hold_row(key.thread_id, work)
         self.own_workers.forget(key, attempt)
         return run
+
+    def _bury_dead(self, answer: GrowingAnswer, worker: str) -> Run | None:
+        def work(thread: LockedRow) -> Run | None:
+            # The worker may be back by now, and another attempt may have begun.
+            if not thread.is_left(answer):
+                return None
+            run = None
+            with suppress(NotFound, Damaged):
+                run = held_thread.bury(thread, answer.run_id, worker)
+            if run is None:
+                thread.drop_growing(answer.run_id)
+            return run
+
+        with suppress(NotFound):
+            return self.hold_row(answer.thread_id, work)
+        return None
 
     # ── Answers that grow ───────────────────────────────────────────────────────────────────────────────
 

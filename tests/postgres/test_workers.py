@@ -7,15 +7,18 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import TypeVar
 
+import psycopg
 import pytest
 
-from store import Change, Part, RunLost, RunStatus, StorageFailed
+from store import Change, Part, Run, RunLost, RunStatus, StorageFailed
 from store.postgres import PostgresStore
+from store.postgres.held_thread import LockedRow
+from store.working import Answer
 from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster
 from tests.postgres.conftest import IMPATIENT, OpenStore
 from tests.postgres.proxy import Proxy
-from tests.store.conftest import texts
+from tests.store.conftest import RUN, RUN_DOCUMENT, texts
 from tests.store.contract.working import COMPLETED, STATE, asked, claimed, growing_text, run_of, steps_of
 
 T = TypeVar("T")
@@ -171,3 +174,101 @@ def test_an_answer_ends_while_others_are_still_being_told_of_its_text(store: Pos
         answer.finish(COMPLETED)
         has_ended.set()
         wait_until(lambda: had_ended == [True])
+
+
+# ── Attempts that were left ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_attempt_that_begins_while_the_one_before_is_taken_over_goes_on(
+    cluster: Cluster,
+    store: PostgresStore,
+    other: PostgresStore,
+    open_store: OpenStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker, slow = store.register_worker(STATE), open_store()
+    claimed(store, worker)
+    end_of_session(cluster)
+    wait_until(lambda: other.workers() == [])
+    hold_row, later = slow.hold_row, list[Answer]()
+
+    def held_later(thread_id: str, work: Callable[[LockedRow], Run | None]) -> Run | None:
+        assert len(other.take_over()) == 1
+        later.append(worker.claim("T", "R"))
+        return hold_row(thread_id, work)
+
+    monkeypatch.setattr(slow, "hold_row", held_later)
+    assert slow.take_over() == []
+    (answer,) = later
+    answer.append("Yes.")
+    wait_until(lambda: growing_text(other) == ["Yes."])
+    assert answer.finish(COMPLETED).status is RunStatus.completed
+
+
+def test_a_claim_whose_commit_is_not_answered_is_given_up_though_it_is_tried_again(
+    store: PostgresStore, other: PostgresStore, proxy: Proxy
+) -> None:
+    asked(store, "R")
+    worker = store.register_worker(STATE)
+    proxy.cut_at(b"COMMIT", pass_it_on=True, refuse=True)
+    for _ in range(2):
+        with pytest.raises(StorageFailed):
+            worker.claim("T", "R")
+    assert other.get_run("T", "R").status is RunStatus.in_progress
+    proxy.go_on()
+    (run,) = at_last(store.take_over)
+    assert run.status is RunStatus.queued
+    assert worker.claim("T", "R").finish(COMPLETED).status is RunStatus.completed
+
+
+def test_a_claim_that_is_interrupted_is_given_up(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked(store, "R")
+    worker, hold_row = store.register_worker(STATE), store.hold_row
+
+    def interrupted(thread_id: str, work: Callable[[LockedRow], Run]) -> None:
+        hold_row(thread_id, work)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "hold_row", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        worker.claim("T", "R")
+    monkeypatch.undo()
+    (run,) = store.take_over()
+    assert run.status is RunStatus.queued
+
+
+def test_a_run_that_cannot_be_taken_over_does_not_hold_up_the_others(
+    url: str, store: PostgresStore, other: PostgresStore
+) -> None:
+    with other.register_worker(STATE) as worker:
+        for thread_id in "TUV":
+            asked(other, "R", thread_id=thread_id)
+            worker.claim(thread_id, "R")
+    with psycopg.connect(url, options="-csearch_path=threadfs") as busy:
+        busy.execute("SELECT FROM threads WHERE thread_id = 'U' FOR UPDATE")
+        with pytest.raises(StorageFailed):
+            store.take_over()
+        statuses = [other.get_run(thread_id, "R").status for thread_id in "TUV"]
+        assert statuses == ["queued", "in_progress", "queued"]
+    assert [run.thread_id for run in store.take_over()] == ["U"]
+
+
+def test_an_attempt_whose_thread_is_deleted_is_remembered_no_longer(store: PostgresStore) -> None:
+    claimed(store).close()
+    store.delete_thread("T", force=True)
+    assert store.take_over() == []
+    assert store.own_workers.left() == []
+
+
+def test_the_text_of_an_attempt_ends_when_another_program_has_taken_its_run_away(
+    store: PostgresStore, other: PostgresStore
+) -> None:
+    answer = claimed(store)
+    answer.append("half")
+    wait_until(lambda: growing_text(other) == ["half"])
+    answer.close()
+    other.replace_document(RUN, RUN_DOCUMENT)
+    assert store.take_over() == []
+    assert other.growing_answers("T") == []
