@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import secrets
 import threading
@@ -282,6 +283,8 @@ class PostgresRegistration:
             thread.begin_answer(run_id, self.id, message_id)
             return run
 
+        if not self._is_open:
+            raise StorageFailed(errno.ESHUTDOWN, f"worker {self.id}", "it has left")
         self.stay_alive()
         try:
             run = self._store.hold_row(thread_id, work)

@@ -579,16 +579,6 @@ def test_a_run_that_was_claimed_although_that_failed_is_queued_again(tmp_path: P
     assert (run.id, run.status) == ("R", RunStatus.queued)
 
 
-def test_a_worker_that_has_left_claims_nothing(tmp_path: Path) -> None:
-    store = ThreadStore(tmp_path)
-    asked(store, "R")
-    with store.register_worker(STATE) as worker:
-        pass
-    with pytest.raises(StorageFailed, match="it has left"):
-        worker.claim("T", "R")
-    assert store.get_run("T", "R").status is RunStatus.queued
-
-
 # ── Lock files ──────────────────────────────────────────────────────────────────────────────────────────
 
 

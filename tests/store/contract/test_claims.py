@@ -9,7 +9,7 @@ from threading import Barrier
 
 import pytest
 
-from store import Run, RunNotFound, RunStatus, RunWaits, StatusChanged, Store, StoreError
+from store import Run, RunNotFound, RunStatus, RunWaits, StatusChanged, StorageFailed, Store, StoreError
 from tests.store.conftest import IN_PROGRESS, TERMINAL, MakeStore, make_run
 from tests.store.contract.working import COMPLETED, STATE, ask, asked, run_of, steps_of
 
@@ -52,6 +52,15 @@ def test_a_run_that_is_not_queued_is_not_claimed(store: Store, status: RunStatus
         store.register_worker(STATE).claim("T", "R")
     assert store.get_run("T", "R").status is status
     assert steps_of(store) == []
+
+
+def test_a_worker_that_has_left_claims_nothing(store: Store) -> None:
+    asked(store, "R")
+    with store.register_worker(STATE) as worker:
+        pass
+    with pytest.raises(StorageFailed, match="it has left"):
+        worker.claim("T", "R")
+    assert store.get_run("T", "R").status is RunStatus.queued
 
 
 def test_a_run_that_is_not_there_is_not_claimed(store: Store) -> None:
