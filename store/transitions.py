@@ -148,8 +148,17 @@ def replaced(key: DocumentKey, stored: Document | None, given: bytes) -> bytes:
 
 
 def laid_out(key: DocumentKey, given: bytes) -> bytes:
-    """The bytes to store for a whole document *given* where none is yet. Raises InvalidDocument."""
-    return documents.as_given(given, document_at(key, documents.parse(given)))
+    """The bytes to store for a whole document *given* where none is yet.
+
+    A copy of a run is nobody's: the worker of the original knows nothing of it, and would never end it.
+
+    Raises:
+        InvalidDocument: it is none.
+    """
+    document = document_at(key, documents.parse(given))
+    if isinstance(document, Run) and document.worker is not None:
+        return documents.pretty(document.with_extra(worker=None, attempt=None))
+    return documents.as_given(given, document)
 
 
 def laid_out_new(key: DocumentKey, given: bytes) -> bytes:

@@ -24,7 +24,7 @@ from store.disk import files, paths
 from store.disk.layout import WORKERS
 from store.disk.paths import OpenedFile, opened, storage_errors
 from store.disk.system_calls import SystemCalls
-from store.errors import Damaged
+from store.errors import Damaged, StorageFailed
 from store.waiting import waits
 from store.working import GrowingAnswer, WorkerState
 
@@ -167,13 +167,16 @@ def dead(root: str, calls: SystemCalls) -> Iterator[list[LockFile]]:
     taken: dict[int, LockFile] = {}
     try:
         for worker in _listed(root):
-            found = _open(root, worker)
-            if found is None:
-                continue
-            if _is_shared(found.descriptor):
-                taken[found.descriptor] = _read(found.descriptor, worker)
-            else:
-                os.close(found.descriptor)
+            # One that cannot be opened, locked or read is not known to be dead.
+            with suppress(StorageFailed):
+                if (found := _open(root, worker)) is None:
+                    continue
+                try:
+                    if _is_shared(found.descriptor):
+                        taken[found.descriptor] = _read(found.descriptor, worker)
+                finally:
+                    if found.descriptor not in taken:
+                        os.close(found.descriptor)
         yield list(taken.values())
         if taken:
             with opened(root, WORKERS) as directory, storage_errors(WORKERS):
@@ -202,7 +205,8 @@ def _read(file: int, worker: str) -> LockFile:
     for _ in range(_ATTEMPTS):
         with storage_errors(f"{WORKERS}/{worker}"):
             data = os.pread(file, _MAX_BYTES, 0)
-        with suppress(ValueError, TypeError, KeyError):
+        # Whatever stands in it must not keep others from what this worker left.
+        with suppress(ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return _parsed(worker, json.loads(data))
     return LockFile(worker, WorkerState(endpoint="", jobs=0, state="unknown"), [])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -35,6 +36,8 @@ from store.errors import (
 from store.held_thread import HeldThread
 from store.models import Run, RunStatus, RunStep, ThreadMessage
 from store.working import GrowingAnswer, Worker, WorkerState, any_run
+
+log = logging.getLogger("threadfs")
 
 T = TypeVar("T")
 
@@ -121,28 +124,29 @@ class Workers(Threads, Claims):
         taken_over: list[Run] = []
         failures: list[StorageFailed] = []
         with worker_locks.dead(self.root, self._calls) as dead:
-            for work in self._to_take_over(dead):
+            for key, work in self._to_take_over(dead):
                 try:
                     taken_over += filter(None, [work()])
                 except StorageFailed as error:
                     failures.append(error)
+                except StoreError as error:  # It would be the same the next time.
+                    log.warning("%s@%s cannot be taken over: %s", key.run_id, key.thread_id, error)
             if failures:
                 raise failures[0]
             self._has_looked = True
         return taken_over
 
-    def _to_take_over(self, dead: list[LockFile]) -> Iterator[Callable[[], Run | None]]:
-        """What to do about each run that a dead program left."""
+    def _to_take_over(self, dead: list[LockFile]) -> Iterator[tuple[DocumentKey, Callable[[], Run | None]]]:
+        """The runs that a dead program may have left, and what to do about each."""
         found = self.own_workers.left()
-        found += [
-            (DocumentKey(*answer[:2]), Attempt(file.worker)) for file in dead for answer in file.answers
-        ]
+        for file in dead:
+            found += [(DocumentKey(*answer[:2]), Attempt(file.worker)) for answer in file.answers]
         if dead or not self._has_looked:
             found += self._claimed_by_dead({file.worker for file in dead})
         for key, attempt in dict.fromkeys(found):
-            yield partial(self._bury, key, attempt)
+            yield key, partial(self._bury, key, attempt)
         for thread_id, run_id, _ in list(self.runs_by_status([RunStatus.requires_action])):
-            yield partial(self._queue_with_outputs, thread_id, run_id)
+            yield DocumentKey(thread_id, run_id), partial(self._queue_with_outputs, thread_id, run_id)
 
     def _claimed_by_dead(self, dead: Collection[str]) -> Iterator[tuple[DocumentKey, Attempt]]:
         """The runs in progress whose worker does not live; its lock file may be lost since a power cut.

@@ -633,6 +633,62 @@ def test_whatever_lies_among_the_lock_files_is_left_alone(tmp_path: Path) -> Non
         assert len(list(directory.iterdir())) == 4
 
 
+@pytest.mark.parametrize(
+    "told",
+    ['{"endpoint":"e","jobs":Infinity,"state":"ready","notes":[],"answers":[]}', "[" * 100_000, "not JSON"],
+    ids=["infinity", "nested", "none"],
+)
+def test_a_lock_file_that_makes_no_sense_keeps_nothing_from_being_taken_over(
+    tmp_path: Path, told: str
+) -> None:
+    store = ThreadStore(tmp_path)
+    asked(store, "R")
+    assert store.take_over() == []
+    with store.register_worker(STATE) as worker:
+        worker.claim("T", "R")
+        (tmp_path / WORKERS / worker.id).write_text(told)
+        assert store.workers()[0].state.state == "unknown"
+    (run,) = store.take_over()
+    assert (run.id, run.status) == ("R", RunStatus.queued)
+    assert os.listdir(tmp_path / WORKERS) == []
+
+
+def test_a_run_that_cannot_be_taken_over_does_not_hold_up_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = ThreadStore(tmp_path)
+    asked(store, "R")
+    asked(store, "Q", thread_id="U")
+    with store.register_worker(STATE) as worker:
+        worker.claim("T", "R").append("long " * 1000)
+        worker.claim("U", "Q")
+    monkeypatch.setattr("store.documents.MAX_DOCUMENT_BYTES", 3000)
+    (run,) = store.take_over()
+    assert run.id == "Q"
+    assert "R@T cannot be taken over: larger than 3000 bytes" in caplog.text
+
+
+def test_looking_for_dead_workers_leaves_no_file_open_when_the_disk_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ThreadStore(tmp_path)
+    asked(store, "R")
+    with store.register_worker(STATE) as worker:
+        worker.claim("T", "R")
+
+    def failing(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    is_open = len(os.listdir("/proc/self/fd"))
+    for name in ("fcntl.fcntl", "os.pread"):
+        with monkeypatch.context() as failures:
+            failures.setattr(f"store.disk.worker_locks.{name}", failing)
+            with worker_locks.dead(store.root, Unsynced()) as dead:
+                assert dead == []
+    assert len(os.listdir("/proc/self/fd")) == is_open
+    assert [run.id for run in store.take_over()] == ["R"]
+
+
 def test_a_state_with_other_things_in_it_is_read_without_harm(tmp_path: Path) -> None:
     store = ThreadStore(tmp_path)
     asked(store, "R")

@@ -8,10 +8,13 @@ import pytest
 
 from store import (
     AlreadyExists,
+    DocumentKey,
     InvalidDocument,
+    Run,
     RunContents,
     RunStatus,
     Store,
+    documents,
 )
 from tests.store.conftest import (
     META,
@@ -21,6 +24,7 @@ from tests.store.conftest import (
     MakeStore,
     make_thread,
     message,
+    stored,
     texts,
     whole_log,
 )
@@ -74,3 +78,34 @@ def test_a_run_of_any_status_is_imported_as_it_is(store: Store, status: RunStatu
     document = b'{"created_at":2,"status":"%s"}' % status.encode()
     store.import_thread("T", META, [], {"R": RunContents(document)})
     assert store.get_run("T", "R").status is status
+
+
+COPIED = json.dumps(
+    {
+        "created_at": 2,
+        "status": "in_progress",
+        "worker": f"worker_{'0' * 32}",
+        "attempt": "step_1",
+        "tries": 1,
+        "model": "m",
+    }
+).encode()
+
+
+@pytest.mark.parametrize(
+    "document", [COPIED, documents.pretty(Run.of(json.loads(COPIED)))], ids=["compact", "pretty"]
+)
+def test_a_copy_of_a_run_that_is_being_answered_is_nobodys(store: Store, document: bytes) -> None:
+    store.import_thread("T", META, [], {"R": RunContents(document)})
+    store.extend_thread("T", 0, [], {"Q": RunContents(document)})
+    for run_id in "RQ":
+        fields = stored(store, DocumentKey("T", run_id))
+        assert fields.keys().isdisjoint({"worker", "attempt"})
+        assert (fields["status"], fields["tries"], fields["model"]) == ("in_progress", 1, "m")
+
+
+def test_a_copy_keeps_what_another_program_calls_a_worker(store: Store) -> None:
+    document = b'{"created_at":2,"status":"in_progress","worker":"gpu-1","attempt":3}'
+    store.import_thread("T", META, [], {"R": RunContents(document)})
+    fields = stored(store, DocumentKey("T", "R"))
+    assert (fields["worker"], fields["attempt"]) == ("gpu-1", 3)
