@@ -125,23 +125,27 @@ class Workers(Documents, Claims):
         for registration in list(self.own_workers.registrations):
             registration.stay_alive()
         taken_over: list[Run] = []
-        failures: list[StoreError] = []
-        for bury in self._to_take_over():
+        failures: list[StorageFailed] = []
+        for key, bury in self._to_take_over():
             try:
                 taken_over += filter(None, [bury()])
-            except StoreError as error:
+            except StorageFailed as error:
                 failures.append(error)
+            except StoreError as error:
+                what = f"{key.run_id}@{key.thread_id} cannot be taken over"
+                failures.append(StorageFailed(errno.EINVAL, what, str(error)))
         self._database.execute(f"DELETE FROM workers WHERE NOT {LIVES}")
         if failures:
             raise failures[0]
         return taken_over
 
-    def _to_take_over(self) -> Iterator[Callable[[], Run | None]]:
-        """What to do about each attempt that was left."""
+    def _to_take_over(self) -> Iterator[tuple[DocumentKey, Callable[[], Run | None]]]:
+        """The runs in which an attempt was left, and what to do about each."""
         for key, attempt in self.own_workers.left():
-            yield partial(self._bury_left, key, attempt)
+            yield key, partial(self._bury_left, key, attempt)
         for thread_id, run_id, message_id, worker in self._database.read(_OF_DEAD):
-            yield partial(self._bury_dead, GrowingAnswer(thread_id, run_id, message_id, 0), worker)
+            answer = GrowingAnswer(thread_id, run_id, message_id, 0)
+            yield DocumentKey(thread_id, run_id), partial(self._bury_dead, answer, worker)
 
     def _bury_left(self, key: DocumentKey, attempt: Attempt) -> Run | None:
         run_id = str(key.run_id)

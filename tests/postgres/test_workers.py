@@ -10,7 +10,7 @@ from typing import TypeVar
 import psycopg
 import pytest
 
-from store import Change, Part, Run, RunLost, RunStatus, StorageFailed
+from store import Change, Part, Run, RunLost, RunStatus, StorageFailed, documents
 from store.postgres import PostgresStore
 from store.postgres.held_thread import LockedRow
 from store.working import Answer
@@ -253,6 +253,23 @@ def test_a_run_that_cannot_be_taken_over_does_not_hold_up_the_others(
         statuses = [other.get_run(thread_id, "R").status for thread_id in "TUV"]
         assert statuses == ["queued", "in_progress", "queued"]
     assert [run.thread_id for run in store.take_over()] == ["U"]
+
+
+def test_a_run_whose_text_is_too_long_for_its_step_does_not_hold_up_the_others(
+    store: PostgresStore, other: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with other.register_worker(STATE) as worker:
+        for thread_id in "TUV":
+            asked(other, "R", thread_id=thread_id)
+        worker.claim("T", "R")
+        worker.claim("U", "R").append("x" * 5000)
+        worker.claim("V", "R")
+        wait_until(lambda: growing_text(store, "U") == ["x" * 5000])
+    monkeypatch.setattr(documents, "MAX_DOCUMENT_BYTES", 2000)
+    with pytest.raises(StorageFailed, match="R@U cannot be taken over"):
+        store.take_over()
+    statuses = [other.get_run(thread_id, "R").status for thread_id in "TUV"]
+    assert statuses == ["queued", "in_progress", "queued"]
 
 
 def test_an_attempt_whose_thread_is_deleted_is_remembered_no_longer(store: PostgresStore) -> None:
