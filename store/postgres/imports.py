@@ -24,12 +24,13 @@ _PIECE_BYTES = 1 << 20
 
 Documented: TypeAlias = list[tuple[DocumentKey, bytes]]
 
+# The documents go in binary (``%b``), as the lines of a log do.
 # What the caller gives, or now.
 _TIME_NS = f"coalesce(%(modified_ns)s::bigint, {NOW_NS})"
 _ADD_RUNS = f"""
     INSERT INTO runs (thread_id, run_id, status, document, modified_ns, version, steps_modified_ns)
     SELECT %(thread)s, run_id, status, document, {_TIME_NS}, %(version)s, {_TIME_NS}
-    FROM unnest(%(runs)s::text[], %(statuses)s::text[], %(documents)s::bytea[])
+    FROM unnest(%(runs)s::text[], %(statuses)s::text[], %(documents)b::bytea[])
         AS run (run_id, status, document)
     ON CONFLICT DO NOTHING
     RETURNING run_id
@@ -37,7 +38,7 @@ _ADD_RUNS = f"""
 _ADD_STEPS = f"""
     INSERT INTO steps (thread_id, run_id, step_id, status, document, modified_ns, version)
     SELECT %(thread)s, run_id, step_id, status, document, {_TIME_NS}, %(version)s
-    FROM unnest(%(runs)s::text[], %(steps)s::text[], %(statuses)s::text[], %(documents)s::bytea[])
+    FROM unnest(%(runs)s::text[], %(steps)s::text[], %(statuses)s::text[], %(documents)b::bytea[])
         AS step (run_id, step_id, status, document)
     ON CONFLICT DO NOTHING
     RETURNING run_id

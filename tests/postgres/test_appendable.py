@@ -1,4 +1,4 @@
-"""What is said before a message is written: with one question, which privilege is missing."""
+"""Messages: which privilege is missing is said before one is written, and a long one is written in time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from store.documents import MAX_LINE_BYTES
+from store.postgres import Limits
 from store.postgres.connections import Rows, Session
 from tests.postgres.cluster import Cluster
 from tests.postgres.conftest import OpenStore
@@ -49,3 +51,12 @@ def test_whether_a_message_could_be_appended_is_asked_in_one_round_trip(
     monkeypatch.setattr(Session, "execute", counted)
     store.check_appendable("T")
     assert len(asked) == 1
+
+
+def test_a_long_message_is_sent_before_the_server_takes_the_transaction_for_abandoned(
+    open_store: OpenStore,
+) -> None:
+    store = open_store(limits=Limits(idle_s=0.2))
+    make_thread(store)
+    store.append_message("T", message("x" * (MAX_LINE_BYTES - 1000)))
+    assert store.log_info("T").size_bytes > MAX_LINE_BYTES - 1000
