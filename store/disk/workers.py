@@ -321,7 +321,7 @@ class DiskAnswer(StoredAnswer):
     def __init__(
         self, store: Workers, calls: SystemCalls, worker: DiskRegistration, run: Run, step: RunStep
     ) -> None:
-        super().__init__(worker, run, step, names.new_message_id())
+        super().__init__(worker, run, step, names.message_of_step(step.id))
         self.growing = GrowingAnswer(run.thread_id, run.id, self.message_id, 0)
         self._store = store
         self._calls = calls
