@@ -21,7 +21,7 @@ from threadfs.commands.places import FILE, add_store, completes
 EXAMPLES = """\
 examples:
   threadfs work ~/assistants --endpoint http://127.0.0.1:11434/v1 --model llama3.1
-  threadfs work ~/assistants --endpoint https://api.openai.com/v1 --only 'gpt-*' --key-file ~/.openai-key
+  threadfs work ~/assistants --endpoint https://api.openai.com/v1 --model gpt-4o --key-file ~/.key
   threadfs work ~/assistants --endpoint http://127.0.0.1:8080/v1 --once"""
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
