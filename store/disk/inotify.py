@@ -288,8 +288,11 @@ class Watches:
         kind = event.mask & ~flags.ISDIR
         if is_seen and (kind == flags.MOVED_TO or (kind & WRITTEN and self._echoes.is_settled(file))):
             return []
-        # It is the thread or run that this store has made, though it may have changed since.
-        return [replace(change, is_own=change.part in (Part.THREADS, Part.RUNS)) for change in changes]
+        # It is the thread, run or log that this store has told of, though it may have changed since.
+        return [
+            replace(change, is_own=change.part in (Part.THREADS, Part.RUNS), grew=change.part is Part.LOG)
+            for change in changes
+        ]
 
     def _follow_event(self, parts: Parts, event: Event) -> None:
         if event.mask & GONE:
