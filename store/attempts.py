@@ -39,6 +39,7 @@ _RUN_OF_CUT = {
     "max_tokens": (RunStatus.incomplete, "max_completion_tokens"),
     "content_filter": (RunStatus.incomplete, "content_filter"),
     "run_failed": (RunStatus.failed, None),
+    "run_cancelled": (RunStatus.cancelled, None),
 }
 
 

@@ -78,15 +78,19 @@ class Announcer:
     def __init__(self, first: Subscriber) -> None:
         # What the store remembers of itself: the other subscribers ask it when they are called.
         self.first = first
+        # Guards the others, of which each change makes a new tuple.
+        self._lock = threading.Lock()
         self._others: tuple[Subscriber, ...] = ()
         # How many changes of contents were made through the store.
         self.commits = 0
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        self._others = (*self._others, subscriber)
+        with self._lock:
+            self._others = (*self._others, subscriber)
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        self._others = tuple(other for other in self._others if other != subscriber)
+        with self._lock:
+            self._others = tuple(other for other in self._others if other != subscriber)
 
     def announce(self, *changes: Change) -> None:
         """Returns when all subscribers have been called with all *changes*; raises nothing."""

@@ -13,8 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
-from store import attempts
-from store.checking import referenced_message
+from store import attempts, names
 from store.errors import (
     OutputIsSet,
     RunLost,
@@ -216,9 +215,8 @@ def bury(thread: HeldThread, run_id: str, worker: str, step_id: str | None = Non
     run = thread.run(run_id)
     if run.worker != worker or step_id not in (None, run.attempt):
         return None
-    steps = thread.steps(run_id)
-    step = next((step for step in steps if step.id == run.attempt), None)
-    message = _message_of_attempt(thread, run, steps)
+    step = next((step for step in thread.steps(run_id) if step.id == run.attempt), None)
+    message = _message_of_attempt(thread, run)
     outcome = attempts.outcome_of(message) if message else None
     if calls := [call for step in _calling(thread, run_id) for call in calls_of(step)]:
         # They are written first: the attempt was about to end with them.
@@ -238,7 +236,7 @@ def bury(thread: HeldThread, run_id: str, worker: str, step_id: str | None = Non
     return _change_if_of(thread, run, changed)
 
 
-def _message_of_attempt(thread: HeldThread, run: Run, steps: list[RunStep]) -> ThreadMessage | None:
-    """The message in the log that the attempt made, which no step of another attempt names."""
-    made = {referenced_message(step) for step in steps if step.id != run.attempt}
-    return next((found for found in thread.messages_of(run.id) if found.id not in made), None)
+def _message_of_attempt(thread: HeldThread, run: Run) -> ThreadMessage | None:
+    """The message in the log that the attempt made; other programs may have written some for the run, too."""
+    message_id = names.message_of_step(run.attempt) if run.attempt else None
+    return next((found for found in thread.messages_of(run.id) if found.id == message_id), None)

@@ -76,6 +76,11 @@ def new_step_id() -> str:
     return f"step-{time.time_ns():016x}{uuid.uuid4().hex[:16]}"
 
 
+def message_of_step(step_id: str) -> str:
+    """The id of the message that an attempt with this step makes: others know it before it is there."""
+    return f"msg_{step_id.removeprefix('step-')}"
+
+
 def new_worker_id() -> str:
     return f"worker_{uuid.uuid4().hex}"
 

@@ -189,7 +189,8 @@ class Working(Protocol):
         Raises:
             ThreadNotFound: no such thread.
             AlreadyExists: the thread has a run of this id.
-            StorageFailed: nothing is stored; or, as the text then says, only the message is.
+            StorageFailed: nothing is stored; or, as the text then says, only the message is, or both are
+                and the run is not durable.
         """
         ...
 

@@ -56,9 +56,15 @@ class DurableNames:
                 failures.append(error)
 
         here, *beside = names.items()
-        threads = [threading.Thread(target=sync, args=name) for name in beside]
-        for thread in threads:
-            thread.start()
+        threads = []
+        for name in beside:
+            thread = threading.Thread(target=sync, args=name)
+            try:
+                thread.start()
+            except RuntimeError:  # There are too many threads.
+                sync(*name)
+            else:
+                threads.append(thread)
         sync(*here)
         for thread in threads:
             thread.join()

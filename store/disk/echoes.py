@@ -52,8 +52,11 @@ class Echoes:
         # How many there were.
         self.count = 0
 
-    def note(self, *parts: str) -> None:
-        """This store has written the file that *parts* lead to; to be called before that is announced."""
+    def note(self, *parts: str, inode: int | None = None) -> None:
+        """This store has written the file that *parts* lead to; to be called before that is announced.
+
+        With *inode*, that is the file that was written: by now another may have its name.
+        """
         if not self.is_watched:
             return
         with self._lock:
@@ -64,7 +67,7 @@ class Echoes:
         status = self._status(parts)
         with self._lock:
             self._notes.pop(parts, None)
-            if status is not None:
+            if status is not None and inode in (None, status.st_ino):
                 self._notes[parts] = _Note(number, _of(status), now_ns > status.st_ctime_ns)
                 if len(self._notes) > _MAX_NOTES:
                     self._notes.popitem(last=False)

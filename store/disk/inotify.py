@@ -61,7 +61,6 @@ class Watches:
         self._announcer = announcer
         self._echoes = echoes
         self._reading = threading.Lock()
-        self._watches: tuple[Watch, ...] = ()
         # How many events reported a new name, and how many directories have been watched.
         self._arrivals = self._additions = 0
         # Whether some are told that their watches may be lost, and what they cover is not certain.
@@ -69,6 +68,7 @@ class Watches:
         # Guards all below: `follow` is called from other threads than the one that handles events. Nothing
         # waits for the disk while it is held.
         self._lock = threading.Lock()
+        self._watches: tuple[Watch, ...] = ()
         self._inotify: INotify | None = None
         # Another disk, such as one that is mounted on a directory in the store, is not part of the store.
         self._device = 0
@@ -87,31 +87,36 @@ class Watches:
             if self._inotify is not None:
                 return None
             try:
-                self._device = os.stat(self._root).st_dev
-                self._inotify = INotify(nonblocking=True)
+                with contextlib.ExitStack() as taken:
+                    device = os.stat(self._root).st_dev
+                    inotify = INotify(nonblocking=True)
+                    taken.callback(inotify.close)
+                    closing = os.eventfd(0)
+                    taken.callback(os.close, closing)
+                    thread = threading.Thread(
+                        target=self._run, args=(inotify, closing), name="watch", daemon=True
+                    )
+                    thread.start()
+                    taken.pop_all()  # The thread closes them.
             except OSError as error:
                 return error
-            self._closing = os.eventfd(0)
-            self._thread = threading.Thread(
-                target=self._run, args=(self._inotify, self._closing), name="watch", daemon=True
-            )
-            self._thread.start()
+            except RuntimeError as error:  # There are too many threads.
+                return OSError(errno.EAGAIN, str(error))
+            self._inotify, self._closing, self._thread, self._device = inotify, closing, thread, device
             self._echoes.is_watched = True
             return None
 
     def join(self, watch: Watch) -> None:
-        self._watches = (*self._watches, watch)
+        with self._lock:
+            self._watches = (*self._watches, watch)
 
     def leave(self, watch: Watch) -> None:
         """There is one follower less. With the last one, everything is closed."""
-        self._watches = tuple(other for other in self._watches if other is not watch)
-        if not self._watches:
-            self._close()
-
-    def _close(self) -> None:
         with self._lock:
-            if self._inotify is None:
+            self._watches = tuple(other for other in self._watches if other is not watch)
+            if self._watches or self._inotify is None:
                 return
+            thread = self._thread
             self._inotify = None
             self._echoes.is_watched = False
             self._awaited.clear()
@@ -119,8 +124,8 @@ class Watches:
             self._since.clear()
             self._descriptors.clear()
             os.eventfd_write(self._closing, 1)
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        if threading.current_thread() is not thread:
+            thread.join()
 
     def watch(self, key: DocumentKey) -> bool:
         """Watches what *key* stands for. Whether its changes will be seen."""
@@ -283,8 +288,11 @@ class Watches:
         kind = event.mask & ~flags.ISDIR
         if is_seen and (kind == flags.MOVED_TO or (kind & WRITTEN and self._echoes.is_settled(file))):
             return []
-        # It is the thread or run that this store has made, though it may have changed since.
-        return [replace(change, is_own=change.part in (Part.THREADS, Part.RUNS)) for change in changes]
+        # It is the thread, run or log that this store has told of, though it may have changed since.
+        return [
+            replace(change, is_own=change.part in (Part.THREADS, Part.RUNS), grew=change.part is Part.LOG)
+            for change in changes
+        ]
 
     def _follow_event(self, parts: Parts, event: Event) -> None:
         if event.mask & GONE:

@@ -73,7 +73,7 @@ class Messages(DocumentFiles):
             # Other threads write while this one waits for the disk.
             lock.unlock()
             open_log.sync(number)
-            self._echoes.note(thread_id, LOG)
+            self._echoes.note(thread_id, LOG, inode=open_log.inode)
 
     def append_in(self, changing: Changing, line: bytes) -> None:
         """Appends a line, in a thread that the caller is *changing*; on disk when this returns.
@@ -89,7 +89,7 @@ class Messages(DocumentFiles):
                 with suppress(OSError):
                     open_log.take_back()
                 raise
-        self._echoes.note(changing.thread.thread_id, LOG)
+        self._echoes.note(changing.thread.thread_id, LOG, inode=open_log.inode)
 
     def sync_log_in(self, changing: Changing) -> None:
         """What is in the log of a thread that the caller is *changing* is on disk when this returns."""

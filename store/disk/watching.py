@@ -13,9 +13,9 @@ class DiskWatch(Watch):
     """Hears of the changes in all that any watch of the store follows."""
 
     def __init__(self, watches: Watches, announcer: Announcer, on_change: Subscriber | None) -> None:
-        self._watches = watches
-        watches.join(self)
         super().__init__(announcer, on_change)
+        self._watches = watches
+        watches.join(self)  # Other watches look at it from now on.
 
     def start(self) -> OSError | None:
         """Begins to hear of changes by others, unless that has begun. Returns why it cannot."""

@@ -80,9 +80,10 @@ class Workers(Threads, Claims):
                     if paths.exists(runs, run.id):
                         raise AlreadyExists("run", run.id)
                     self.append_in(changing, line)
+                    # Also if that fails: it may be there.
+                    changing.changes.append(Change(Part.RUNS, thread_id, run.id))
                     self._put_asking(runs, temporary, parts)
                     self._echoes.note(*parts, STATUS)
-                changing.changes.append(Change(Part.RUNS, thread_id, run.id))
             finally:
                 os.close(runs)
         return message, run
@@ -92,7 +93,9 @@ class Workers(Threads, Claims):
             trees.put_in_place(self._calls, self._durable, runs, temporary, parts)
         except (OSError, AlreadyExists) as error:
             number = getattr(error, "errno", None) or errno.EEXIST
-            reason = f"the message is stored, but no run was made: {os.strerror(number)}"
+            is_there = not paths.exists(runs, temporary)
+            run = "a power cut may still undo the run" if is_there else "no run was made"
+            reason = f"the message is stored, but {run}: {os.strerror(number)}"
             raise StorageFailed(number, parts[0], reason) from error
 
     # ── Workers ─────────────────────────────────────────────────────────────────────────────────────────
@@ -323,7 +326,7 @@ class DiskAnswer(StoredAnswer):
     def __init__(
         self, store: Workers, calls: SystemCalls, worker: DiskRegistration, run: Run, step: RunStep
     ) -> None:
-        super().__init__(worker, run, step, names.new_message_id())
+        super().__init__(worker, run, step, names.message_of_step(step.id))
         self.growing = GrowingAnswer(run.thread_id, run.id, self.message_id, 0)
         self._store = store
         self._calls = calls

@@ -279,7 +279,8 @@ class PostgresRegistration:
         self, thread_id: str, run_id: str, *, yields_to: Callable[[Run], bool] = any_run
     ) -> PostgresAnswer:
         key = DocumentKey(names.checked(thread_id), names.checked(run_id))
-        step, message_id = RunStep(thread_id=thread_id, run_id=run_id), names.new_message_id()
+        step = RunStep(thread_id=thread_id, run_id=run_id)
+        message_id = names.message_of_step(step.id)
 
         def work(thread: LockedRow) -> Run:
             run = held_thread.claim(thread, run_id, yields_to, self.id, step.id)

@@ -411,7 +411,7 @@ def test_a_standby_is_read_and_refuses_changes_and_is_listened_to_once_it_is_pro
         assert heard.get(timeout=10) == Change(Part.EVERYTHING)
         assert watch.follow(THREAD)
         store.append_message("T", message())
-        assert heard.get(timeout=5) == Change(Part.LOG, "T")
+        assert heard.get(timeout=5) == Change(Part.LOG, "T", is_own=True, grew=True)
         watch.close()
 
 

@@ -88,8 +88,9 @@ def test_a_server_of_the_authority_that_is_asked_for_is_talked_to_in_tls(
         make_thread(store)
         watch = store.watch(heard.put)
         watch.follow(THREAD)
-        store.append_message("T", message())
-        assert heard.get(timeout=5) == Change(Part.LOG, "T")
+        with PostgresStore(verified(cluster, certificates / "ca.crt")) as other:
+            other.append_message("T", message())
+        assert heard.get(timeout=5) == Change(Part.LOG, "T", grew=True)
         assert (True,) in cluster.sql(ENCRYPTED, "postgres")
         watch.close()
 

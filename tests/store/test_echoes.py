@@ -344,6 +344,18 @@ def test_a_write_within_a_tick_of_the_clock_of_files_is_told(
     assert Change(Part.LOG, "T", grew=True) in reader.heard
 
 
+def test_a_log_that_is_replaced_while_an_own_message_is_synced_is_told(
+    reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, other = tmp_path / "store" / "T" / "messages.jsonl", tmp_path / "other"
+    shutil.copy2(log, other)
+    monkeypatch.setattr(Unsynced, "sync", lambda calls, file: other.exists() and other.rename(log))
+    reader.store.append_message("T", message("two"))
+    assert not other.exists()
+    reader.watch.catch_up()
+    assert Change(Part.LOG, "T") in reader.heard
+
+
 def test_an_own_run_that_went_before_its_list_was_followed_and_comes_back_is_told(tmp_path: Path) -> None:
     store = ThreadStore(tmp_path / "store", calls=Unsynced())
     watch = store.follower(lambda change: heard.append(change))

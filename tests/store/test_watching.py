@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import mmap
+import os
 import queue
 import shutil
 import threading
@@ -478,5 +480,32 @@ def test_closing_ends_the_thread_and_its_descriptors(tmp_path: Path) -> None:
     watch = store.watch(lambda change: None)
     watch.follow(DocumentKey(""))
     assert len(watching()) == len(before) + 3
+    watch.close()
+    assert watching() == before
+
+
+@pytest.mark.parametrize(
+    ("lacking", "error"),
+    [
+        ("os.eventfd", OSError(errno.EMFILE, os.strerror(errno.EMFILE))),
+        ("threading.Thread.start", RuntimeError("can't start new thread")),
+    ],
+    ids=["descriptor", "thread"],
+)
+def test_a_watch_for_which_something_is_lacking_leaves_nothing_open_and_begins_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str, error: Exception
+) -> None:
+    def refused(*_: object) -> None:
+        raise error
+
+    store = ThreadStore(tmp_path / "store")
+    before = watching()
+    watch = store.watch(lambda change: None)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(f"store.disk.inotify.{lacking}", refused)
+        assert not watch.follow(DocumentKey(""))
+        assert watch.lack
+    assert watching() == before
+    assert watch.follow(DocumentKey(""))
     watch.close()
     assert watching() == before

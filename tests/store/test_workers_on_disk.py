@@ -362,6 +362,32 @@ def test_asking_that_fails_stores_nothing_or_says_that_the_message_is_stored(ram
     assert any("message is stored" in reason for reason in said)
 
 
+class FailingAfterRename(Unsynced):
+    """Cannot sync that a run has its name."""
+
+    is_renamed = False
+
+    def rename(self, directory: int, name: str, new_directory: int, new_name: str) -> None:
+        super().rename(directory, name, new_directory, new_name)
+        self.is_renamed = new_name == "R"
+
+    def sync(self, file_or_directory: int) -> None:
+        if self.is_renamed:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_run_that_was_made_and_not_synced_is_told_and_not_said_to_be_missing(ram: Path) -> None:
+    with closing(ThreadStore(ram, calls=FailingAfterRename())) as store:
+        asked(store)
+        told: list[Change] = []
+        watch = store.watch(told.append)
+        with pytest.raises(StorageFailed, match="message is stored, but a power cut may still undo the run"):
+            ask(store, "R")
+        watch.close()
+        assert store.list_run_ids("T") == ["R"]
+        assert Change(Part.RUNS, "T", "R", is_own=True) in told
+
+
 def test_text_that_cannot_be_shown_is_shown_with_the_next_and_is_in_the_message(ram: Path) -> None:
     calls = Failing()
     store = ThreadStore(ram, calls=calls)
@@ -510,8 +536,13 @@ def test_the_death_of_a_worker_is_told_at_once(tmp_path: Path) -> None:
     assert eventually(lambda: bool(told)), "nobody told of it"
     assert told[0].part is Part.WORKERS
     found: list[Run] = []
+
+    def takes_over() -> bool:
+        found.extend(store.take_over())
+        return bool(found)
+
     # The kernel reports that the file was closed before it releases the lock.
-    assert eventually(lambda: bool(found.extend(store.take_over()) or found))
+    assert eventually(takes_over)
     assert [(run.id, run.status) for run in found] == [("R", RunStatus.queued)]
     assert [worker.id for worker in store.workers()] == [ours.id]
     assert os.listdir(tmp_path / WORKERS) == [ours.id]

@@ -6,7 +6,6 @@ Nodes are synchronous: `asking` calls them in place or in a thread. `answers` ma
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import select
 import stat
@@ -27,19 +26,9 @@ from threadfs.fuse.kernel_cache import KernelCache
 from threadfs.fuse.listings import Listings
 from threadfs.fuse.open_files import OpenFiles
 from threadfs.fuse.ownership import Ownership
-from threadfs.nodes.base import (
-    BytesReader,
-    Directory,
-    Linked,
-    Node,
-    NoSuchName,
-    Refused,
-    Writer,
-)
+from threadfs.nodes.base import BytesReader, Directory, Linked, Node, NoSuchName, Refused, Writer
 from threadfs.nodes.documents import DocumentFile
 from threadfs.nodes.root import Root
-
-log = logging.getLogger("threadfs")
 
 _MAX_NAME_BYTES = 255
 

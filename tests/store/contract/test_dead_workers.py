@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 import pytest
 
@@ -163,15 +164,43 @@ def test_a_worker_that_is_killed_is_noticed_and_what_it_had_ended_stays(
     assert texts(store)[-1] == "Yes."
 
 
-def test_the_message_of_a_run_is_found_whatever_its_id_is_made_of(store: Store) -> None:
-    run_id = 'say "\\é"'
+def dies_after(store: Store, run_id: str, **fields: Any) -> None:
+    """A worker claims a run, and is killed when its message is in the log."""
     asked(store, run_id)
     with store.register_worker(STATE) as worker:
-        worker.claim("T", run_id)
-        store.append_message("T", message("Yes.", id="m", run_id=run_id))  # Killed after the message.
+        answer = worker.claim("T", run_id)
+        store.append_message("T", message("Yes.", id=answer.message_id, run_id=run_id, **fields))
+
+
+def test_the_message_of_a_run_is_found_whatever_its_id_is_made_of(store: Store) -> None:
+    dies_after(store, 'say "\\é"')
     (run,) = store.take_over()
     assert run.status is RunStatus.completed
     assert texts(store)[1:] == ["Yes."]
+
+
+@pytest.mark.parametrize(
+    ("cut", "status"),
+    [
+        ("max_tokens", RunStatus.incomplete),
+        ("run_failed", RunStatus.failed),
+        ("run_cancelled", RunStatus.cancelled),
+    ],
+)
+def test_a_message_that_is_cut_says_how_its_run_ended(store: Store, cut: str, status: RunStatus) -> None:
+    dies_after(store, "R", status="incomplete", incomplete_details={"reason": cut})
+    (run,) = store.take_over()
+    assert run.status is status
+    assert steps_of(store)[0]["status"] != "in_progress"
+
+
+def test_a_message_that_another_program_wrote_for_the_run_is_not_taken_for_its_answer(store: Store) -> None:
+    asked(store, "R")
+    store.append_message("T", message("an old answer", id="m", run_id="R"))
+    dies_with(store, "half")
+    (run,) = store.take_over()
+    assert run.status is RunStatus.queued
+    assert steps_of(store)[0]["partial"] == "half"
 
 
 def test_messages_of_other_programs_in_the_run_are_not_taken_for_its_answer(store: Store) -> None:
