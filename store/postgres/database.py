@@ -204,6 +204,9 @@ def _was_committed(session: Session, thread_id: str, token: int) -> bool:
 
 
 def _payload(sender: str, changes: list[Change]) -> str:
-    """Below PostgreSQL's 8000 bytes: three changes of three ids of 127 bytes, which JSON at worst doubles."""
+    """Below PostgreSQL's 8000 bytes: ten changes of three ids of 127 bytes, which JSON at worst doubles.
+
+    Seven are the most that one transaction makes: at the end of an attempt that has text and calls tools.
+    """
     told = [[change.part.name, change.thread_id, change.run_id, change.step_id] for change in changes]
     return json.dumps([sender, *told], ensure_ascii=False, separators=(",", ":"))

@@ -10,7 +10,7 @@ from typing import TypeVar
 import psycopg
 import pytest
 
-from store import Change, Part, Run, RunLost, RunStatus, StorageFailed, documents
+from store import Change, Part, Run, RunLost, RunStatus, StorageFailed, Thread, documents, names
 from store.postgres import PostgresStore
 from store.postgres.held_thread import LockedRow
 from store.working import Answer
@@ -19,7 +19,16 @@ from tests.postgres.cluster import Cluster
 from tests.postgres.conftest import IMPATIENT, OpenStore
 from tests.postgres.proxy import Proxy
 from tests.store.conftest import RUN, RUN_DOCUMENT, texts
-from tests.store.contract.working import COMPLETED, STATE, asked, claimed, growing_text, run_of, steps_of
+from tests.store.contract.working import (
+    COMPLETED,
+    STATE,
+    WITH_CALLS,
+    asked,
+    claimed,
+    growing_text,
+    run_of,
+    steps_of,
+)
 
 T = TypeVar("T")
 
@@ -174,6 +183,20 @@ def test_an_answer_ends_while_others_are_still_being_told_of_its_text(store: Pos
         answer.finish(COMPLETED)
         has_ended.set()
         wait_until(lambda: had_ended == [True])
+
+
+def test_all_that_changes_at_the_end_of_an_attempt_is_told_however_long_the_ids_are(
+    store: PostgresStore,
+) -> None:
+    long_id = '"' * names.MAX_ID_BYTES  # JSON doubles it.
+    store.create_thread(Thread(id=long_id))
+    store.create_run(long_id, Run(id=long_id))
+    answer = store.register_worker(STATE).claim(long_id, long_id)
+    answer.append("Let me look.")
+    told: list[Change] = []
+    with closing(store.watch(told.append)):
+        assert answer.finish(WITH_CALLS).status is RunStatus.requires_action
+    assert len({change.part for change in told}) > 3
 
 
 # ── Attempts that were left ─────────────────────────────────────────────────────────────────────────────
