@@ -118,6 +118,7 @@ class Claims:
             except (StatusChanged, NotFound):
                 pass  # Somebody was faster.
             except StoreError as error:
+                self._waiting.pop(thread_id, None)  # No change in the thread would tell that it may be tried.
                 self._refused(error)
             else:
                 self._waiting.pop(thread_id, None)
