@@ -408,9 +408,9 @@ def test_who_follows_again_what_may_be_lost_loses_nothing_by_that(tmp_path: Path
         time.sleep(0.5)
         return len(losses) == before
 
-    with inotify_limit("max_queued_events", 16):  # That of the first follow holds.
+    with inotify_limit("max_queued_events", 16):
         watch = store.watch(follow_again)
-        watch.follow(DocumentKey(""))
+        watch.follow(DocumentKey(""))  # Now the queue is made.
     try:
         for key in keys:
             watch.follow(key)
