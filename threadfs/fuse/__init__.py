@@ -19,7 +19,7 @@ have opened two versions under one number read bytes of both. Files that are wri
 are opened with ``direct_io``, which has no pages.
 
 *Listing.* The names of a directory, in pages of its inode, until its time is another one or the pages are
-taken away. The kernel keeps it where it opens no directories, as the `shim` tells it.
+taken away. The kernel keeps it where it never opens directories, which the `shim` makes it believe it need not.
 
 *Handle.* What OPEN gives, and READ, WRITE, FLUSH and RELEASE name. FLUSH comes at each close of each
 descriptor and does not say whose it is; RELEASE comes once, when no descriptor is left, and nobody waits
