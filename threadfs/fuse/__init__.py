@@ -18,9 +18,6 @@ takes them away. A stale size is worse than no size: it cuts the file short.
 have opened two versions under one number read bytes of both. Files that are written, and files that grow,
 are opened with ``direct_io``, which has no pages.
 
-*Listing.* The names of a directory, in pages of its inode, until its time is another one or the pages are
-taken away. The kernel keeps it where it never opens directories, which the `shim` makes it believe it need not.
-
 *Handle.* What OPEN gives, and READ, WRITE, FLUSH and RELEASE name. FLUSH comes at each close of each
 descriptor and does not say whose it is; RELEASE comes once, when no descriptor is left, and nobody waits
 for it.
@@ -52,7 +49,6 @@ A name or attribute may be remembered for long where the store reports each chan
 | `open_files`, `openers` | what is open, by which process, and committing what was written |
 | `retried_opens` | the opens that were answered ESTALE and come again |
 | `asking` | calling a node in place, or in a thread |
-| `session`, `shim` | the connection to the kernel, and the two answers that pyfuse3 cannot give it |
 | `kernel_cache` | a `Change` of the store: what the kernel has to forget |
 | `following`, `forgetting`, `detached` | what the store reports; having the kernel forget; threads for that |
 | `ownership`, `errnos`, `memory` | owner and modes as shown; errors of the store as errno; unused memory |
