@@ -50,9 +50,6 @@ the same for files and for directories alone; they win over
 .B noexec
 no program in the mount may be started
 .TP
-.B noshim
-the kernel keeps no listings, as where threadfs was installed without a C compiler
-.TP
 .B log=FILE
 where to log
 """

@@ -54,7 +54,3 @@ A name or attribute may be remembered for long where the store reports each chan
 | `ownership`, `errnos`, `memory` | owner and modes as shown; errors of the store as errno; unused memory |
 
 Sources: ``fs/fuse/dir.c``, ``inode.c`` and ``file.c`` of Linux; ``fuse_lowlevel.h`` of libfuse."""
-
-from threadfs.fuse import shim
-
-shim.load()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import stat
-import time
-import zlib
 from contextlib import suppress
 
 import pyfuse3
@@ -17,9 +14,7 @@ from threadfs.fuse.inodes import Inode, Inodes
 from threadfs.fuse.kernel_cache import WATCHED_S, KernelCache
 from threadfs.fuse.listing import Listing
 from threadfs.fuse.ownership import Ownership
-from threadfs.nodes.base import Attributes, BytesReader, Directory, Node, Readable, Reader, is_readable
-
-_SECOND_NS = 1_000_000_000
+from threadfs.nodes.base import Attributes, BytesReader, Node, Readable, Reader, is_readable
 
 
 def is_rendered(node: Node) -> bool:
@@ -116,30 +111,10 @@ class Answers:
             return entry
         if is_rendered(node):
             return self._made(inode, found if found is not None else await in_thread(node.attributes))
-        if isinstance(node, Directory) and not self._kernel_cache.hears_of_names_in(node):
-            return await self._with_time_of_names(inode, node)
         if found is not None:
             return self._made(inode, found, changes_seen)
         changes_seen = self._changes_seen(inode)
         return self._made(inode, await run_inline_or_in_thread(node, node.attributes), changes_seen)
-
-    async def _with_time_of_names(self, inode: Inode, directory: Directory) -> pyfuse3.EntryAttributes:
-        """The entry of a directory whose names may change without a report.
-
-        The kernel rereads a listing when the time is another one, by a nanosecond. So the nanoseconds say
-        which names there are. They also change each second, as a listing brings attributes, too.
-        """
-
-        def attributes() -> Attributes:
-            found = directory.attributes()
-            names = sorted(name for name, _ in directory.entries())
-            told = "/".join([*names, str(int(time.monotonic()))])
-            time_ns = found.modified_ns // _SECOND_NS * _SECOND_NS
-            return found._replace(modified_ns=time_ns + zlib.crc32(os.fsencode(told)) % _SECOND_NS)
-
-        if directory.is_slow:
-            return self._made(inode, await in_thread(attributes))
-        return self._made(inode, await run_inline_or_in_thread(directory, attributes))
 
     def at_hand(self, inode: Inode) -> pyfuse3.EntryAttributes | None:
         """The entry of an inode that shows the latest version, if it can be made without waiting."""
@@ -149,8 +124,6 @@ class Answers:
             return entry
         if node.tree.store.is_remote or is_rendered(node):
             return None
-        if isinstance(node, Directory) and not self._kernel_cache.hears_of_names_in(node):
-            return None  # Its time costs a look into it.
         changes_seen = self._changes_seen(inode)
         try:
             if is_refused():

@@ -55,8 +55,6 @@ class KernelCache:
         self._inodes = inodes
         self.following = Following(tree.store, self.changed)
         self._polls: defaultdict[int, dict[int, pyfuse3.PollHandle]] = defaultdict(dict)
-        # Whether the kernel keeps listings (`shim`).
-        self.keeps_listings = False
         self._forgetting = Forgetting()
         self.names_are_forgotten = self._forgetting.names_are_forgotten
         self.forget_name = self._forgetting.forget_name
@@ -84,8 +82,6 @@ class KernelCache:
 
     def covers(self, node: Node) -> bool:
         """Whether each change of what *node* shows is going to be reported."""
-        if isinstance(node, Directory) and not self.hears_of_names_in(node):
-            return False
         if isinstance(node, (ThreadDirectory, RunsDirectory)):
             # Their time is that of everything in the thread.
             return self._tree.store.reports_all_of(node.thread_id)
@@ -93,14 +89,7 @@ class KernelCache:
 
     def covers_names_in(self, directory: Directory) -> bool:
         """Whether each name that comes or goes is going to be reported."""
-        return directory.names_scope in self.following.covered
-
-    def hears_of_names_in(self, directory: Directory) -> bool:
-        """Whether the kernel may keep a listing until the time of the directory is another one.
-
-        Where it may not, the time that it is told has to change with the names.
-        """
-        return not self.keeps_listings or directory.times_tell_names or self.covers_names_in(directory)
+        return directory.scope in self.following.covered
 
     def entry_timeout_s(self, node: Node) -> float:
         life = node.life
@@ -112,7 +101,7 @@ class KernelCache:
 
     def uncovered_timeout_s(self, node: Node) -> float:
         """Of what was read while *node* was not covered."""
-        if not isinstance(node, Directory) or not self.hears_of_names_in(node):
+        if not isinstance(node, Directory):
             return 0
         if isinstance(node, ListDirectory):
             return UNWATCHED_S  # Others change the list.
@@ -121,9 +110,8 @@ class KernelCache:
         return UNWATCHED_S if node.life is Life.REPORTED else 0
 
     def stats(self) -> dict[str, int]:
-        """What the kernel holds, whether it keeps listings, and what of all that a watch follows."""
-        kept = {"inodes": len(self._inodes), "shim": int(self.keeps_listings)}
-        return kept | self.following.stats()
+        """What the kernel holds, and of the threads and runs in that, which a watch follows and which not."""
+        return {"inodes": len(self._inodes), **self.following.stats()}
 
     # ── Changes ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -264,15 +252,14 @@ class KernelCache:
     def _forget_inode(self, node: Node, *, attributes_only: bool) -> None:
         inode = self._inodes.existing(node)
         if inode is not None:
-            # The pages of a directory are its listing.
-            is_file = not isinstance(node, Directory)
-            self._invalidate(inode, attributes_only=attributes_only and is_file)
+            self._invalidate(inode, attributes_only=attributes_only)
 
     def forget_attributes(self, inode: Inode) -> None:
         self._invalidate(inode, attributes_only=True)
 
     def _invalidate(self, inode: Inode, *, attributes_only: bool) -> None:
-        inode.lose_entry()
+        inode.changes_seen += 1
+        inode.entry = inode.listing = None
         if not inode.kernel_has_attributes and not inode.readers:
             return  # The kernel holds nothing of it.
         inode.kernel_has_attributes = False

@@ -65,6 +65,8 @@ class Operations(pyfuse3.Operations):
         first = arguments[0]
         if operation == "statfs":
             return "."
+        if operation == "readdir":
+            return "(a listing)"
         if operation in ("read", "write", "flush", "fsync", "_commit_at_last_close"):
             return self.files[first].inode.node.path
         if operation in ("rename", "link"):
@@ -287,16 +289,14 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        """Asked only where the `shim` is not in effect; there READDIR brings the inode's number by itself."""
-        self._directory(inode)
-        return inode
+        return await self.listings.open(self.inodes[inode], self._directory(inode))
 
     @handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        await self.listings.reply(self.inodes[fh], self._directory(fh), start_id, token)
+        await self.listings.reply(fh, start_id, token)
 
     async def releasedir(self, fh: int) -> None:
-        pass
+        self.listings.close(fh)
 
     # ── Files ───────────────────────────────────────────────────────────────────────────────────────
 

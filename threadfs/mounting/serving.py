@@ -16,11 +16,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import pyfuse3
 import trio
 
 from store import Store
 from store.printing import printable
-from threadfs.fuse import memory, session, shim
+from threadfs.fuse import memory
 from threadfs.fuse.operations import Operations
 from threadfs.fuse.ownership import Ownership
 from threadfs.mounting import life_line, unmounting
@@ -45,14 +46,21 @@ class Settings:
     read_only: bool = False
     allow_other: bool = False
     no_exec: bool = False
-    # Without the answers that pyfuse3 cannot give (`fuse.shim`).
-    no_shim: bool = False
     ownership: Ownership = field(default_factory=Ownership)
+
+
+class _FileSystemName(str):
+    """A mount option with a path: any bytes, where pyfuse3 would encode ASCII."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return os.fsencode(str(self))
 
 
 def _options(location: str, settings: Settings) -> set[str]:
     source = location.replace("\\", "\\\\").replace(",", "\\,")
-    options = {session.FileSystemName(f"fsname={source}"), "subtype=threadfs", "nosuid", "nodev"}
+    options = {_FileSystemName(f"fsname={source}"), "subtype=threadfs", "nosuid", "nodev"}
     if settings.read_only:
         options.add("ro")
     if settings.allow_other:
@@ -75,9 +83,8 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
     """
     _settle()
     operations = Operations(root_of(store), settings.ownership)
-    _mount(operations, mountpoint, _options(store.location, settings), with_shim=not settings.no_shim)
+    _init(operations, mountpoint, _options(store.location, settings))
     log.info("mounted %s on %s", store.location, mountpoint)
-    operations.kernel_cache.keeps_listings = shim.is_in_effect()
     clean = False
     try:
         _favour_the_loop()
@@ -93,7 +100,7 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
         operations.kernel_cache.close()
         store.close()
         # After a clean end the mount is gone already; after an error it must not stay behind dead.
-        session.close(unmount=not clean)
+        pyfuse3.close(unmount=not clean)
     # libfuse takes an aborted connection for an unmount, but the mount is still there, dead.
     clear_dead(mountpoint)
     log.info("unmounted %s", mountpoint)
@@ -120,8 +127,8 @@ def _ready(operations: Operations, mountpoint: str, on_mounted: Callable[[str], 
     on_mounted(operations.kernel_cache.following.lack)
 
 
-def _mount(operations: Operations, mountpoint: str, options: set[str], *, with_shim: bool) -> None:
-    """Mounts, with the reason of a failure, which libfuse and fusermount3 only print to stderr."""
+def _init(operations: Operations, mountpoint: str, options: set[str]) -> None:
+    """`pyfuse3.init`, with the reason of a failure, which libfuse and fusermount3 only print to stderr."""
     # A pipe and not a file: mounting must work on a full disk.
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
@@ -129,7 +136,7 @@ def _mount(operations: Operations, mountpoint: str, options: set[str], *, with_s
     stderr = os.dup(2)
     os.dup2(writing, 2)
     try:
-        session.mount(operations, mountpoint, options, with_shim=with_shim)
+        pyfuse3.init(operations, mountpoint, options)
     except RuntimeError:
         output = b""
         with suppress(BlockingIOError):  # Nothing was printed.
@@ -150,7 +157,7 @@ async def _main(operations: Operations, mountpoint: str, on_mounted: Callable[[]
             nursery.start_soon(operations.kernel_cache.following.keep_trying)
             on_mounted()
             try:
-                await session.answer()
+                await pyfuse3.main()
             except BaseExceptionGroup as errors:
                 if errors.split(_is_gone)[1] is not None:
                     raise

@@ -168,21 +168,10 @@ class Directory(Node):
     def times(self) -> Times:
         return Times(self.tree.journal.started_ns, self.tree.journal.started_ns)
 
-    # Whether its time is another one after each change of its names.
-    times_tell_names: ClassVar[bool] = False
-
     @property
     def lists_store(self) -> bool:
         """Whether its entries are now exactly those in the store."""
         return False
-
-    @property
-    def names_scope(self) -> DocumentKey | None:
-        """The scope that a `Watch` has to follow to hear of each name that comes or goes.
-
-        ``None`` if there is no single one.
-        """
-        return self.scope if self.lists_store else None
 
     def lookup(self, name: str) -> Node:
         """The child of this name. Raises NoSuchName, or a NotFound of the store."""
@@ -252,7 +241,6 @@ class FixedDirectory(PathNode, Directory):
     """A directory that always has the same children: one table."""
 
     life = Life.MOUNT
-    times_tell_names: ClassVar[bool] = True  # They never change.
 
     def children(self) -> dict[str, Node]:
         raise NotImplementedError

@@ -23,7 +23,6 @@ class AcceptsDrafts(Protocol):
 
 
 class LooseDirectory(LooseNode, Directory):
-    times_tell_names = True
     """A loose directory. Trees may be of any depth, so no method here is recursive."""
 
     kind = stat.S_IFDIR
