@@ -35,7 +35,7 @@ class Ambiguous(Exception):
 
 
 class Statistics(NamedTuple):
-    """*words_behind*: threads whose words are not here yet; *texts_dead*: texts that are gone without theirs."""
+    """*words_behind*: threads without words yet; *texts_dead*: texts that are gone, but not their words."""
 
     threads: int
     words_behind: int

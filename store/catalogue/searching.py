@@ -179,17 +179,13 @@ def _add_of_threads(where: _Where, query: Query) -> None:
     for thread_id in query.not_thread_ids:
         where.add("threads.id != ?", thread_id)
     if query.models or query.statuses:
-        is_so = ["model = ?"] * len(query.models) + ["status = ?"] * len(query.statuses)
+        is_so = " AND ".join(["model = ?"] * len(query.models) + ["status = ?"] * len(query.statuses))
         where.add(
-            f"EXISTS (SELECT 1 FROM runs WHERE runs.thread = threads.number AND {' AND '.join(is_so)})",
-            *query.models,
-            *query.statuses,
+            f"threads.number IN (SELECT thread FROM runs WHERE {is_so})", *query.models, *query.statuses
         )
     for name, values in (("model", query.not_models), ("status", query.not_statuses)):
         for value in values:
-            where.add(
-                f"NOT EXISTS (SELECT 1 FROM runs WHERE runs.thread = threads.number AND {name} = ?)", value
-            )
+            where.add(f"threads.number NOT IN (SELECT thread FROM runs WHERE {name} = ?)", value)
 
 
 def _expression(query: Query) -> str:

@@ -69,7 +69,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A thread with hits: its name among the others, and the time of its newest hit, in seconds since 1970."""
+    """A thread with hits: its name among the others, and the time of its newest hit, in seconds."""
 
     name: str
     thread_id: str

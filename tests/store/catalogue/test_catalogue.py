@@ -145,9 +145,13 @@ def test_threads_without_words_are_known_the_oldest_first(catalogue: Catalogue) 
 
 
 def test_messages_of_a_thread_that_is_not_there_are_refused_and_nothing_changes(catalogue: Catalogue) -> None:
-    with pytest.raises(ThreadNotFound), catalogue.changing():
-        catalogue.put_thread(ThreadSummary("t1", NOW_S, 0, "Bees"))
-        catalogue.add_messages("t2", [], b"")
+    def take_over() -> None:
+        with catalogue.changing():
+            catalogue.put_thread(ThreadSummary("t1", NOW_S, 0, "Bees"))
+            catalogue.add_messages("t2", [], b"")
+
+    with pytest.raises(ThreadNotFound):
+        take_over()
     assert catalogue.titles() == []
     assert hits(catalogue, "bees") == 0
 

@@ -30,7 +30,7 @@ from store.catalogue.folding import MAX_WORD, folded, words_of
         ("हिन्दी भाषा", "हिन्दी भाषा"),
         ("שָׁלוֹם־עולם", "שלום עולם"),
         ("مَرْحَبًا", "مرحبا"),
-        ("co\u00adoperate می\u200cخواهم", "cooperate میخواهم"),
+        ("co\u00adoperate می\u200cرود", "cooperate میرود"),
         ("a\u200bb", "a b"),
         ("1\ufe0f\u20e3 👍🏽", "1"),
         ("\x00\ud800…", ""),

@@ -11,11 +11,16 @@ from store.catalogue.values import Kind
 from store.errors import InvalidQuery
 from tests.store.catalogue.conftest import DAY_S, NOW_S
 
-DAY_OF_2026_11_28 = 1_795_824_000
+# 2026-11-28, in UTC.
+THAT_DAY = Query(from_s=1_795_824_000, until_s=1_795_824_000 + DAY_S)
 
 
-def term(words: str, *, is_prefix: bool = False) -> Term:
-    return Term(tuple(words.split()), is_prefix)
+def term(words: str) -> Term:
+    return Term(tuple(words.split()))
+
+
+def prefix(words: str) -> Term:
+    return Term(tuple(words.split()), is_prefix=True)
 
 
 @pytest.mark.parametrize(
@@ -24,26 +29,26 @@ def term(words: str, *, is_prefix: bool = False) -> Term:
         ("honey  Bées", Query(terms=(term("honey"), term("bees")))),
         ('"src main.py"', Query(terms=(term("src main py"),))),
         ("fetch_user", Query(terms=(term("fetch user"),))),
-        ("begin* fetch_us* a-*", Query(terms=(term("begin", is_prefix=True), term("fetch us", is_prefix=True), term("a")))),
+        ("begin* fetch_us* a-*", Query(terms=(prefix("begin"), prefix("fetch us"), term("a")))),
         ("札幌", Query(terms=(term("札 幌"),))),
         ('a -b -"c d"', Query(terms=(term("a"),), without=(term("b"), term("c d")))),
         ("--verbose - a", Query(terms=(term("verbose"), term("a")))),
-        ("std::vector 12:30 https://x.org", Query(terms=(term("std vector"), term("12 30"), term("https x org")))),
+        ("std::vector 12:30 a://x", Query(terms=(term("std vector"), term("12 30"), term("a x")))),
         ('foo:"a b"', Query(terms=(term("foo"), term("a b")))),
         ("role:user a", Query(terms=(term("a"),), kinds=(Kind.USER,))),
         ("-role:user a", Query(terms=(term("a"),), not_kinds=(Kind.USER,))),
-        ('title:"two words" title:x*', Query(titles=(term("two words"), term("x", is_prefix=True)))),
+        ('title:"two words" title:x*', Query(titles=(term("two words"), prefix("x")))),
         ("model:llama3.1:8b status:failed", Query(models=("llama3.1:8b",), statuses=("failed",))),
         ('thread:"Trip to Oslo" -thread:b', Query(thread_ids=("Trip to Oslo",), not_thread_ids=("b",))),
         ("title: a", Query(terms=(term("title"), term("a")))),
-        ("on:2026-11-28", Query(from_s=DAY_OF_2026_11_28, until_s=DAY_OF_2026_11_28 + DAY_S)),
-        ("after:2026-11-27 before:2026-11-29", Query(from_s=DAY_OF_2026_11_28, until_s=DAY_OF_2026_11_28 + DAY_S)),
+        ("on:2026-11-28", THAT_DAY),
+        ("after:2026-11-27 before:2026-11-29", THAT_DAY),
         ("after:7d", Query(from_s=NOW_S - 7 * DAY_S)),
         ("before:2h after:1w", Query(from_s=NOW_S - 7 * DAY_S, until_s=NOW_S - 7200)),
         ("on:1d", Query(from_s=NOW_S // DAY_S * DAY_S - DAY_S, until_s=NOW_S // DAY_S * DAY_S)),
         ("after:1d after:2d", Query(from_s=NOW_S - DAY_S)),
     ],
-)  # fmt: skip
+)
 def test_a_query_says(text: str, query: Query) -> None:
     assert parsed(text, NOW_S) == query
 
@@ -78,7 +83,6 @@ def test_what_cannot_be_asked_for_is_refused_in_words(text: str, why: str | None
 def test_any_text_is_a_query_or_refused(text: str) -> None:
     try:
         query = parsed(text, NOW_S)
-    except InvalidQuery as error:
-        assert "\n" not in str(error).strip()
-    else:
-        assert query.is_about_messages or query.is_about_threads
+    except InvalidQuery:
+        return
+    assert query.is_about_messages or query.is_about_threads

@@ -89,10 +89,8 @@ def plain_hits(threads: Sequence[PlainThread], query: Query) -> list[Hit]:
 
 # ── Random catalogues and queries ───────────────────────────────────────────────────────────────────────
 
-PIECES = (
-    "bee Bées honey HONIG 蜜 蜂 蜜蜂 ハチ мёд мед пчёлы دبس دِبس 꿀 꿀벌 กิน กา शहद हिन्दी דְּבַשׁ straße STRASSE ﬁne fine"
-    " fetch_user src/main.py 12.5 12 5 💛 don't C++"
-).split()
+LATIN = "bee Bées honey HONIG straße STRASSE \ufb01ne fine fetch_user src/main.py 12.5 12 5 💛 don't C++"
+PIECES = f"{LATIN} 蜜 蜂 蜜蜂 ハチ мёд мед пчёлы دبس دِبس 꿀 꿀벌 กิน กา शहद हिन्दी דְּבַשׁ".split()
 PIECE = st.sampled_from(PIECES)
 TEXT = st.lists(st.tuples(PIECE, st.sampled_from([" ", " ", "", "-", ", ", "\n"])), max_size=6).map(
     lambda pairs: "".join(piece + blank for piece, blank in pairs)
