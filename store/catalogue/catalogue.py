@@ -8,7 +8,7 @@ their numbers cost least.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from typing import Final, NamedTuple
@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from store.catalogue import schema
 from store.catalogue.folding import folded
 from store.catalogue.names import full_name, name_of, needs_id, told_apart
-from store.catalogue.values import Kind, MessageText, RunSummary, ThreadSummary
+from store.catalogue.values import Kind, MessageText, RunSummary, Signature, ThreadSummary
 from store.errors import ThreadNotFound
 
 DAY_S: Final = 86400
@@ -67,20 +67,24 @@ class Catalogue:
     def put_thread(self, thread: ThreadSummary) -> None:
         """A new thread, or one that has changed; its messages and runs stay as they are."""
         name = name_of(thread.id, thread.title, thread.said_first)
-        values = (name, thread.title, thread.created_at, thread.changed_ns, thread.messages)
+        values = (name, thread.title, thread.created_at, thread.changed_ns)
         number = self._find(thread.id)
         if number is None:
             number = self.connection.execute(
-                "INSERT INTO threads (name, title, created_at, changed_ns, messages, id)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO threads (name, title, created_at, changed_ns, id) VALUES (?, ?, ?, ?, ?)",
                 (*values, thread.id),
             ).lastrowid
             assert number is not None
         else:
+            if self._has_title(number, thread):
+                self.connection.execute(
+                    "UPDATE threads SET name = ?, changed_ns = ? WHERE number = ?",
+                    (name, thread.changed_ns, number),
+                )
+                return
             self._remove_title(number)
             self.connection.execute(
-                "UPDATE threads SET name = ?, title = ?, created_at = ?, changed_ns = ?, messages = ?"
-                " WHERE number = ?",
+                "UPDATE threads SET name = ?, title = ?, created_at = ?, changed_ns = ? WHERE number = ?",
                 (*values, number),
             )
         if thread.title:
@@ -94,6 +98,7 @@ class Catalogue:
         self._remove_title(number)
         self._remove_messages(number, texts)
         self.connection.execute("DELETE FROM runs WHERE thread = ?", (number,))
+        self.connection.execute("DELETE FROM signatures WHERE thread = ?", (number,))
         self.connection.execute("DELETE FROM threads WHERE number = ?", (number,))
 
     def set_changed(self, thread_id: str, changed_ns: int) -> None:
@@ -143,7 +148,36 @@ class Catalogue:
         of_run = (self._number(thread_id), run_id)
         self.connection.execute("DELETE FROM runs WHERE thread = ? AND id = ?", of_run)
 
+    # What was looked at.
+    def signatures(self, thread_id: str) -> dict[str, Signature]:
+        """Of what was read of a thread, by its path in it; nothing of a thread that is not here."""
+        found = self.connection.execute(
+            "SELECT path, signatures.changed_ns, size_bytes, inode, modified_ns, is_settled"
+            " FROM signatures JOIN threads ON number = thread WHERE id = ?",
+            (thread_id,),
+        )
+        return {
+            path: Signature(changed_ns, size_bytes, inode, modified_ns, bool(is_settled))
+            for path, changed_ns, size_bytes, inode, modified_ns, is_settled in found
+        }
+
+    def put_signatures(
+        self, thread_id: str, signatures: Mapping[str, Signature], gone: Iterable[str]
+    ) -> None:
+        """Raises ThreadNotFound."""
+        number = self._number(thread_id)
+        self.connection.executemany(
+            "DELETE FROM signatures WHERE thread = ? AND path = ?", [(number, path) for path in gone]
+        )
+        self.connection.executemany(
+            "INSERT OR REPLACE INTO signatures VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(number, path, *signature) for path, signature in signatures.items()],
+        )
+
     # Lists.
+    def thread_ids(self) -> list[str]:
+        return [thread_id for (thread_id,) in self.connection.execute("SELECT id FROM threads ORDER BY id")]
+
     def runs(self, statuses: Collection[str]) -> Iterator[tuple[str, str, str]]:
         """(thread id, run id, status) of each run in one of these statuses."""
         marks = ", ".join("?" * len(statuses))
@@ -239,6 +273,15 @@ class Catalogue:
             "SELECT max(number) FROM texts WHERE number >= ? AND number < ?", (first, schema.after_day(first))
         ).fetchone()[0]
         return first if found is None else int(found) + 1
+
+    def _has_title(self, thread: int, wanted: ThreadSummary) -> bool:
+        """Whether the title that is here is the wanted one, with its place and time."""
+        found = self.connection.execute(
+            "SELECT title, threads.created_at, coalesce(line, 1) FROM threads"
+            " LEFT JOIN texts ON thread = threads.number AND kind = ? WHERE threads.number = ?",
+            (Kind.TITLE, thread),
+        ).fetchone()
+        return bool(found == (wanted.title, wanted.created_at, wanted.title_line if wanted.title else 1))
 
     def _remove_title(self, thread: int) -> None:
         found = self.connection.execute(

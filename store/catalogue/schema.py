@@ -29,17 +29,21 @@ _LAST_DAY: Final = 1 << 38
 
 _TABLES: Final = (
     """CREATE TABLE identity (key TEXT PRIMARY KEY, value) WITHOUT ROWID""",
-    # messages: in the store; log: what the backend knows of the log whose words are here, NULL while none
-    # are.
+    # log: what the backend knows of the log whose words are here, NULL while none are.
     """CREATE TABLE threads (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, title TEXT NOT NULL,
-        created_at INTEGER NOT NULL, changed_ns INTEGER NOT NULL, messages INTEGER NOT NULL, log BLOB)""",
+        created_at INTEGER NOT NULL, changed_ns INTEGER NOT NULL, log BLOB)""",
     """CREATE INDEX threads_by_name ON threads (name)""",
     """CREATE INDEX threads_by_creation ON threads (created_at)""",
     """CREATE TABLE runs (
         thread INTEGER NOT NULL, id TEXT NOT NULL, status TEXT NOT NULL, model TEXT NOT NULL,
         created_at INTEGER NOT NULL, changed_ns INTEGER NOT NULL, PRIMARY KEY (thread, id)) WITHOUT ROWID""",
     """CREATE INDEX runs_by_status ON runs (status)""",
+    # What the files and directories of a thread looked like when they were read, by their paths in it.
+    """CREATE TABLE signatures (
+        thread INTEGER NOT NULL, path TEXT NOT NULL, changed_ns INTEGER NOT NULL, size_bytes INTEGER NOT NULL,
+        inode INTEGER NOT NULL, modified_ns INTEGER NOT NULL, is_settled INTEGER NOT NULL,
+        PRIMARY KEY (thread, path)) WITHOUT ROWID""",
     # thread: 0 when it is gone, and its words are dead.
     """CREATE TABLE texts (
         number INTEGER PRIMARY KEY, thread INTEGER NOT NULL, kind INTEGER NOT NULL, line INTEGER NOT NULL,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,6 @@ class ThreadSummary:
     title: str = ""
     title_line: int = 1
     said_first: str = ""
-    messages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +74,17 @@ class Link:
     name: str
     thread_id: str
     newest_s: int
+
+
+class Signature(NamedTuple):
+    """What a file or directory looked like: where that is equal, it is the same. All zero: there was none.
+
+    Times are in nanoseconds since 1970. *is_settled*: its time was some seconds ago then, so that no later
+    change can have given it the same one.
+    """
+
+    changed_ns: int
+    size_bytes: int
+    inode: int
+    modified_ns: int
+    is_settled: bool
