@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from store.catalogue import schema
@@ -156,10 +157,16 @@ class Catalogue:
             " FROM signatures JOIN threads ON number = thread WHERE id = ?",
             (thread_id,),
         )
-        return {
-            path: Signature(changed_ns, size_bytes, inode, modified_ns, bool(is_settled))
-            for path, changed_ns, size_bytes, inode, modified_ns, is_settled in found
-        }
+        return _signatures(found)
+
+    def all_signatures(self) -> Iterator[tuple[str, dict[str, Signature]]]:
+        """(thread id, signatures) of all threads; nothing may be changed before the last one."""
+        found = self.connection.execute(
+            "SELECT id, path, signatures.changed_ns, size_bytes, inode, modified_ns, is_settled"
+            " FROM threads LEFT JOIN signatures ON number = thread ORDER BY number"
+        )
+        for thread_id, rows in groupby(found, key=itemgetter(0)):
+            yield thread_id, _signatures(row[1:] for row in rows if row[1] is not None)
 
     def put_signatures(
         self, thread_id: str, signatures: Mapping[str, Signature], gone: Iterable[str]
@@ -315,3 +322,10 @@ class Catalogue:
         self.connection.executemany(
             "DELETE FROM texts WHERE number = ?", [(number,) for number, _ in numbered]
         )
+
+
+def _signatures(rows: Iterable[tuple[str, int, int, int, int, int]]) -> dict[str, Signature]:
+    return {
+        path: Signature(changed_ns, size_bytes, inode, modified_ns, bool(is_settled))
+        for path, changed_ns, size_bytes, inode, modified_ns, is_settled in rows
+    }

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
+from store import documents, transitions
 from store.api import DocumentKey, LogReader
 from store.catalogue.catalogue import Catalogue
 from store.catalogue.values import Kind, MessageText, RunSummary, Signature, ThreadSummary
 from store.disk import signatures
 from store.disk.layout import LOG, META
-from store.errors import Damaged, NotFound, StorageFailed, ThreadNotFound
+from store.errors import Damaged, InvalidDocument, NotFound, StorageFailed, ThreadNotFound
 from store.lines import iter_lines, message_of
 from store.models import MessageRole, Run, Thread, ThreadMessage
 
@@ -42,7 +43,6 @@ class Source(Protocol):
     root: str
 
     def list_thread_ids(self) -> list[str]: ...
-    def get_thread(self, thread_id: str) -> Thread: ...
     def get_run(self, thread_id: str, run_id: str) -> Run: ...
     def read_document(self, key: DocumentKey) -> tuple[bytes, object]: ...
     def iter_messages(self, thread_id: str) -> Iterator[ThreadMessage]: ...
@@ -90,8 +90,13 @@ class Cataloguing:
 
     def compare_all(self) -> None:
         """The documents and lists of all threads."""
-        found = self.source.list_thread_ids()
-        for thread_id in [*found, *({*self.catalogue.thread_ids()} - {*found})]:
+        new = dict.fromkeys(self.source.list_thread_ids())
+        changed = []
+        for thread_id, known in self.catalogue.all_signatures():
+            new.pop(thread_id, None)
+            if _is_changed(known, signatures.look(self.source.root, thread_id, known)):
+                changed.append(thread_id)
+        for thread_id in [*changed, *new]:
             self.compare(thread_id)
 
     def index_all(self) -> None:
@@ -122,10 +127,10 @@ class Cataloguing:
         seen = signatures.look(self.source.root, thread_id, known)
         if seen is None:
             return self._remove(thread_id) if known else False
+        if not _is_changed(known, seen):
+            return False
         differing = {path for path, found in seen.items() if signatures.differs(known.get(path), found)}
         gone = known.keys() - seen.keys()
-        if not differing and not gone:
-            return False
         changed_ns = signatures.modified_ns(seen.values())
         is_renamed = META in differing or LOG in differing
         summary = self._summary(thread_id, seen[META], changed_ns) if is_renamed else None
@@ -159,29 +164,21 @@ class Cataloguing:
         return True
 
     def _summary(self, thread_id: str, document: Signature, changed_ns: int) -> ThreadSummary:
+        key = DocumentKey(thread_id)
         try:
-            thread = self.source.get_thread(thread_id)
-        except (NotFound, Damaged):
+            data, _ = self.source.read_document(key)
+            thread = Thread.of(transitions.with_identity(key, documents.parse(data)))
+        except (NotFound, Damaged, InvalidDocument):
             # It is one of the threads nevertheless; one that has gone is seen to have gone the next time.
             return ThreadSummary(thread_id, document.modified_ns // 1_000_000_000, changed_ns)
         title = thread.metadata.get("title") if isinstance(thread.metadata, dict) else None
         if isinstance(title, str) and title.strip():
-            line = self._line_of(thread_id, title)
-            return ThreadSummary(thread_id, thread.created_at, changed_ns, title, line)
+            return ThreadSummary(thread_id, thread.created_at, changed_ns, title, _line_of(title, data))
         said_first = ""
         with suppress(NotFound):
             said = (m.text for m in self.source.iter_messages(thread_id) if m.role is MessageRole.user)
             said_first = next(said, "")
         return ThreadSummary(thread_id, thread.created_at, changed_ns, said_first=said_first)
-
-    def _line_of(self, thread_id: str, title: str) -> int:
-        """The line of a document where its title stands: 1 in one that is all in one line."""
-        with suppress(NotFound, Damaged):
-            data, _ = self.source.read_document(DocumentKey(thread_id))
-            for number, line in enumerate(data.decode(errors="replace").split("\n"), 1):
-                if line.lstrip().startswith('"title"') and _is_title(line, title):
-                    return number
-        return 1
 
     def _run(self, thread_id: str, run_id: str, document: Signature) -> RunSummary | None:
         """``None`` for one that is in no list: it is gone, or its document is damaged."""
@@ -227,6 +224,23 @@ class Cataloguing:
         if next(following, None) is None:
             state = state._replace(is_whole=True)
         return begin.lines == 0, state, messages
+
+
+def _is_changed(known: Mapping[str, Signature], seen: Mapping[str, Signature] | None) -> bool:
+    """Whether a thread, or any part of it, came, went or may be another one."""
+    return (
+        seen is None
+        or known.keys() != seen.keys()
+        or any(signatures.differs(known[path], found) for path, found in seen.items())
+    )
+
+
+def _line_of(title: str, document: bytes) -> int:
+    """The line of a document where its title stands: 1 in one that is all in one line."""
+    for number, line in enumerate(document.decode().split("\n"), 1):
+        if line.lstrip().startswith('"title"') and _is_title(line, title):
+            return number
+    return 1
 
 
 def _is_title(line: str, title: str) -> bool:
