@@ -182,6 +182,9 @@ class Catalogue:
         )
 
     # Lists.
+    def has_thread(self, thread_id: str) -> bool:
+        return self._find(thread_id) is not None
+
     def thread_ids(self) -> list[str]:
         return [thread_id for (thread_id,) in self.connection.execute("SELECT id FROM threads ORDER BY id")]
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import islice
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol, TypeVar
 
 from store import documents, transitions
 from store.api import DocumentKey, LogReader
@@ -23,18 +22,19 @@ from store.catalogue.catalogue import Catalogue
 from store.catalogue.values import Kind, MessageText, RunSummary, Signature, ThreadSummary
 from store.disk import signatures
 from store.disk.layout import LOG, META
+from store.disk.log_states import LogState, goes_on
 from store.errors import Damaged, InvalidDocument, NotFound, StorageFailed, ThreadNotFound
 from store.lines import iter_lines, message_of
 from store.models import MessageRole, Run, Thread, ThreadMessage
 
-# Lines that are taken over at once: other processes that write wait for no more.
-_LINES: Final = 100
-# So much of a log that has grown is read, which takes about a millisecond, to see that nothing else has
-# changed.
-_READ_BYTES: Final = 1 << 20
+# Lines and threads that are taken over at once: other processes that write wait for no more.
+_TOGETHER: Final = 200
+# So many lines of one log.
+_LINES_AT_ONCE: Final = 100
 # How often a thread is compared again that others take over meanwhile.
 _ATTEMPTS: Final = 100
-_DIGEST_BYTES: Final = 16
+
+_T = TypeVar("_T", bound="Taken")
 
 
 class Source(Protocol):
@@ -49,36 +49,83 @@ class Source(Protocol):
     def open_log(self, thread_id: str) -> LogReader: ...
 
 
-class LogState(NamedTuple):
-    """How far a log has been taken over: so many lines, which end at *size_bytes*.
+class Taken(Protocol):
+    """What was read of a thread. *weight* is how many lines and threads there are in it."""
 
-    *digest* is that of all these lines, in a chain, and *last* that of the last one, which begins at
-    *last_at*. *signature* is that of the log when it was read, and *is_whole* says that it was read to its
-    end.
-    """
+    @property
+    def thread_id(self) -> str: ...
+    @property
+    def weight(self) -> int: ...
+    def take(self, catalogue: Catalogue) -> bool:
+        """Within a change of the catalogue; false if by now that says something else than was compared."""
+        ...
 
-    size_bytes: int = 0
-    lines: int = 0
-    digest: str = ""
-    last_at: int = 0
-    last: str = ""
-    is_whole: bool = False
-    signature: Signature = signatures.ABSENT
 
-    @classmethod
-    def of(cls, log: bytes) -> LogState:
-        size_bytes, lines, digest, last_at, last, is_whole, signature = json.loads(log)
-        return cls(size_bytes, lines, digest, last_at, last, is_whole, Signature(*signature))
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The documents and lists of a thread that may have changed; *summary*: if its title may have."""
 
-    def as_bytes(self) -> bytes:
-        return json.dumps(self).encode()
+    thread_id: str
+    known: Mapping[str, Signature]
+    seen: Mapping[str, Signature]
+    summary: ThreadSummary | None
+    runs: Mapping[str, RunSummary | None]
+    weight: int = 1
 
-    def after(self, line: bytes, end: int) -> LogState:
-        """With a further line, which ends at *end*."""
-        digest = _digest(self.digest.encode() + b"\n" + line)
-        return self._replace(
-            size_bytes=end, lines=self.lines + 1, digest=digest, last_at=self.size_bytes, last=_digest(line)
-        )
+    def take(self, catalogue: Catalogue) -> bool:
+        if catalogue.signatures(self.thread_id) != self.known:
+            return False
+        if self.summary is not None:
+            catalogue.put_thread(self.summary)
+        catalogue.set_changed(self.thread_id, signatures.modified_ns(self.seen.values()))
+        for run_id, run in self.runs.items():
+            if run is None:
+                catalogue.remove_run(self.thread_id, run_id)
+            else:
+                catalogue.put_run(self.thread_id, run)
+        changed = {
+            path: one for path, one in self.seen.items() if signatures.differs(self.known.get(path), one)
+        }
+        catalogue.put_signatures(self.thread_id, changed, self.known.keys() - self.seen.keys())
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Gone:
+    """A thread that is not in the store."""
+
+    thread_id: str
+    known: Mapping[str, Signature]
+    weight: int = 1
+
+    def take(self, catalogue: Catalogue) -> bool:
+        if catalogue.signatures(self.thread_id) != self.known:
+            return False
+        catalogue.remove_thread(self.thread_id)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """The next lines of a log; *is_first*: from the beginning on. *before* is what was known of the log."""
+
+    thread_id: str
+    before: bytes | None
+    is_first: bool
+    state: LogState
+    messages: list[MessageText]
+
+    @property
+    def weight(self) -> int:
+        return 1 + len(self.messages)
+
+    def take(self, catalogue: Catalogue) -> bool:
+        if catalogue.log(self.thread_id) != self.before or not catalogue.has_thread(self.thread_id):
+            return False
+        if self.is_first and self.before is not None:
+            catalogue.remove_messages(self.thread_id)
+        catalogue.add_messages(self.thread_id, self.messages, self.state.as_bytes())
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,72 +143,89 @@ class Cataloguing:
             new.pop(thread_id, None)
             if _is_changed(known, signatures.look(self.source.root, thread_id, known)):
                 changed.append(thread_id)
-        for thread_id in [*changed, *new]:
-            self.compare(thread_id)
+        self._take_together([*changed, *new], self._compared, self.compare)
 
     def index_all(self) -> None:
         """The words of all threads that are in the catalogue."""
         without = self.catalogue.threads_without_words()
-        for thread_id in [*without, *({*self.catalogue.thread_ids()} - {*without})]:
-            self.index(thread_id)
+        others = {*self.catalogue.thread_ids()} - {*without}
+        self._take_together([*without, *others], self._next_lines, self.index)
 
     def compare(self, thread_id: str) -> bool:
         """Takes over a thread's title, times and runs; whether there was anything that may have changed."""
-        return self._until_taken(thread_id, lambda: self._compare(thread_id))
+        return self._take_one(thread_id, self._compared) is not None
 
     def index(self, thread_id: str) -> None:
         """Takes over the words of a thread that is in the catalogue."""
-        while self._until_taken(thread_id, lambda: self._index(thread_id)):
-            pass
+        while taken := self._take_one(thread_id, self._next_lines):
+            if taken.state.is_whole:
+                break
 
-    def _until_taken(self, thread_id: str, take: Callable[[], bool | None]) -> bool:
-        """Calls *take* until it is not ``None``: then another process was faster."""
+    def _take_one(self, thread_id: str, read: Callable[[str], _T | None]) -> _T | None:
         for _ in range(_ATTEMPTS):
-            if (was_taken := take()) is not None:
-                return was_taken
+            taken = read(thread_id)
+            if taken is None:
+                return None
+            with self.catalogue.changing():
+                if taken.take(self.catalogue):
+                    return taken
         raise StorageFailed(errno.EBUSY, thread_id, "other processes keep taking it over")
 
+    def _take_together(
+        self,
+        thread_ids: Iterable[str],
+        read: Callable[[str], Taken | None],
+        take_one: Callable[[str], object],
+    ) -> None:
+        """Many threads in few changes of the catalogue, each of which costs as much as some messages.
+
+        *take_one* is called for those that others take over meanwhile, and those of which more is to come.
+        """
+        waiting: list[Taken] = []
+        weight = 0
+        for thread_id in thread_ids:
+            if taken := read(thread_id):
+                waiting.append(taken)
+                weight += taken.weight
+            if weight >= _TOGETHER:
+                self._take(waiting, take_one)
+                waiting, weight = [], 0
+        self._take(waiting, take_one)
+
+    def _take(self, waiting: list[Taken], take_one: Callable[[str], object]) -> None:
+        with self.catalogue.changing():
+            late = [taken for taken in waiting if not taken.take(self.catalogue)]
+        for taken in waiting:
+            if taken in late or (isinstance(taken, _Lines) and not taken.state.is_whole):
+                take_one(taken.thread_id)
+
     # Documents and lists.
-    def _compare(self, thread_id: str) -> bool | None:
+    def _compared(self, thread_id: str) -> _Parts | _Gone | None:
+        """``None``: nothing has changed."""
         known = self.catalogue.signatures(thread_id)
         seen = signatures.look(self.source.root, thread_id, known)
         if seen is None:
-            return self._remove(thread_id) if known else False
+            return self._gone(thread_id, known) if known else None
         if not _is_changed(known, seen):
-            return False
+            return None
         differing = {path for path, found in seen.items() if signatures.differs(known.get(path), found)}
-        gone = known.keys() - seen.keys()
-        changed_ns = signatures.modified_ns(seen.values())
-        is_renamed = META in differing or LOG in differing
-        summary = self._summary(thread_id, seen[META], changed_ns) if is_renamed else None
+        summary = None
+        if META in differing or LOG in differing:
+            summary = self._summary(thread_id, seen[META], signatures.modified_ns(seen.values()))
+        paths = {path: run_id for path in {*differing, *known} if (run_id := signatures.run_of(path))}
         runs = {
-            run_id: self._run(thread_id, run_id, seen[path])
-            for path in differing
-            if (run_id := signatures.run_of(path))
+            run_id: self._run(thread_id, run_id, seen[path]) if path in seen else None
+            for path, run_id in paths.items()
+            if path in differing or path not in seen
         }
-        runs |= {run_id: None for path in gone if (run_id := signatures.run_of(path))}
-        with self.catalogue.changing():
-            if self.catalogue.signatures(thread_id) != known:
-                return None
-            if summary is not None:
-                self.catalogue.put_thread(summary)
-            self.catalogue.set_changed(thread_id, changed_ns)
-            for run_id, run in runs.items():
-                if run is None:
-                    self.catalogue.remove_run(thread_id, run_id)
-                else:
-                    self.catalogue.put_run(thread_id, run)
-            self.catalogue.put_signatures(thread_id, {path: seen[path] for path in differing}, gone)
-        return True
+        return _Parts(thread_id, known, seen, summary, runs)
 
-    def _remove(self, thread_id: str) -> bool | None:
+    def _gone(self, thread_id: str, known: Mapping[str, Signature]) -> _Parts | _Gone | None:
         with suppress(NotFound, Damaged):
             # This fails where the whole store is away: then nothing in it has gone.
             self.source.read_document(DocumentKey(thread_id))
-            return None
-        with self.catalogue.changing():
-            self.catalogue.remove_thread(thread_id)
-        return True
+            return self._compared(thread_id)  # It has come back.
+        return _Gone(thread_id, known)
 
     def _summary(self, thread_id: str, document: Signature, changed_ns: int) -> ThreadSummary:
         key = DocumentKey(thread_id)
@@ -189,41 +253,26 @@ class Cataloguing:
         return RunSummary(run_id, run.status.value, run.model, run.created_at, document.modified_ns)
 
     # Words.
-    def _index(self, thread_id: str) -> bool | None:
-        """Whether there is more to come."""
+    def _next_lines(self, thread_id: str) -> _Lines | None:
+        """``None``: there are none that may be new, or there is no such thread."""
         before = self.catalogue.log(thread_id)
         known = LogState.of(before) if before is not None else None
         seen = signatures.look_at_log(self.source.root, thread_id)
         if known and known.is_whole and not signatures.differs(known.signature, seen):
-            return False
-        try:
-            with closing(self.source.open_log(thread_id)) as log:
-                is_new, state, messages = self._read(thread_id, log, known, seen)
-        except ThreadNotFound:
-            return False  # It is gone, which is seen when it is compared.
-        with self.catalogue.changing():
-            if self.catalogue.log(thread_id) != before:
-                return None
-            if is_new and known is not None:
-                self.catalogue.remove_messages(thread_id)
-            self.catalogue.add_messages(thread_id, messages, state.as_bytes())
-        return not state.is_whole
-
-    def _read(
-        self, thread_id: str, log: LogReader, known: LogState | None, seen: Signature
-    ) -> tuple[bool, LogState, list[MessageText]]:
-        """The next lines: whether they are the first ones, the state after them, the messages in them."""
-        begin = known if known and _goes_on(log, known, seen) else LogState()
-        state, messages = begin._replace(is_whole=False, signature=seen), []
-        following = iter_lines(log.read, begin.size_bytes)
-        for line, end in islice(following, _LINES):
-            state = state.after(line, end)
-            if message := message_of(line, thread_id):
-                kind = Kind.USER if message.role is MessageRole.user else Kind.ASSISTANT
-                messages.append(MessageText(state.lines, kind, message.created_at, message.text))
-        if next(following, None) is None:
-            state = state._replace(is_whole=True)
-        return begin.lines == 0, state, messages
+            return None
+        with suppress(ThreadNotFound), closing(self.source.open_log(thread_id)) as log:
+            begin = known if known and goes_on(log, known, seen) else LogState()
+            state, messages = begin._replace(is_whole=False, signature=seen), []
+            following = iter_lines(log.read, begin.size_bytes)
+            for line, end in islice(following, _LINES_AT_ONCE):
+                state = state.after(line, end)
+                if message := message_of(line, thread_id):
+                    kind = Kind.USER if message.role is MessageRole.user else Kind.ASSISTANT
+                    messages.append(MessageText(state.lines, kind, message.created_at, message.text))
+            if next(following, None) is None:
+                state = state._replace(is_whole=True)
+            return _Lines(thread_id, before, begin.lines == 0, state, messages)
+        return None
 
 
 def _is_changed(known: Mapping[str, Signature], seen: Mapping[str, Signature] | None) -> bool:
@@ -248,24 +297,3 @@ def _is_title(line: str, title: str) -> bool:
         return bool(json.loads(f"{{{line.strip().removesuffix(',')}}}") == {"title": title})
     except ValueError:
         return False
-
-
-def _goes_on(log: LogReader, known: LogState, seen: Signature) -> bool:
-    """Whether a log begins with the lines that were taken over.
-
-    One that is long and has only grown, or of which more is to come, is known by its last line; any other
-    is read.
-    """
-    has_grown = seen.inode == known.signature.inode and seen.size_bytes > known.signature.size_bytes
-    is_same = not signatures.differs(known.signature, seen)
-    if (has_grown and known.size_bytes > _READ_BYTES) or (is_same and not known.is_whole):
-        line = log.read(known.last_at, known.size_bytes - known.last_at)
-        return not known.lines or _digest(line.removesuffix(b"\n")) == known.last
-    state = LogState()
-    for line, end in islice(iter_lines(log.read), known.lines):
-        state = state.after(line, end)
-    return (state.size_bytes, state.digest) == (known.size_bytes, known.digest)
-
-
-def _digest(data: bytes) -> str:
-    return blake2b(data, digest_size=_DIGEST_BYTES).hexdigest()

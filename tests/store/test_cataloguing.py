@@ -22,7 +22,7 @@ from store.catalogue.matching import matches
 from store.catalogue.names import name_of
 from store.catalogue.queries import parsed
 from store.catalogue.values import Kind
-from store.disk import cataloguing
+from store.disk import cataloguing, log_states
 from store.disk.cataloguing import Cataloguing
 from store.errors import Damaged, StorageFailed, StoreError
 from store.lines import message_of
@@ -289,7 +289,7 @@ def test_what_looks_as_it_did_is_not_read(pair: Pair) -> None:
 def test_a_long_log_that_has_grown_is_read_again_if_its_last_line_is_another_one(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cataloguing, "_READ_BYTES", 0)
+    monkeypatch.setattr(log_states, "_READ_BYTES", 0)
     thread(pair)
     pair.say("thread_1", "honey")
     pair.take_over()
@@ -351,15 +351,19 @@ def test_a_change_that_leaves_no_trace_but_was_looked_at_too_soon_is_seen_the_ne
 def test_a_long_log_is_taken_over_in_pieces_that_another_process_can_get_in_between(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cataloguing, "_LINES", 3)
+    monkeypatch.setattr(cataloguing, "_LINES_AT_ONCE", 3)
     thread(pair)
     for number in range(10):
         pair.say("thread_1", f"honey {number}")
     with catalogue_at(tmp_path / "catalogue") as other:
         first, second = Cataloguing(pair.store, pair.catalogue), Cataloguing(pair.store, other)
         first.compare_all()
-        while first._index("thread_1"):
-            second._index("thread_1")
+        for _ in range(4):
+            read = first._next_lines("thread_1"), second._next_lines("thread_1")
+            for taken in read:
+                assert taken is not None
+                with pair.catalogue.changing():
+                    assert taken.take(pair.catalogue) == (taken is read[0])
     pair.take_over()
     assert pair.hits("honey") == [("thread_1", line) for line in range(1, 11)]
 
@@ -367,13 +371,16 @@ def test_a_long_log_is_taken_over_in_pieces_that_another_process_can_get_in_betw
 def test_a_log_that_is_replaced_while_it_is_taken_over_is_read_from_the_beginning(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cataloguing, "_LINES", 2)
+    monkeypatch.setattr(cataloguing, "_LINES_AT_ONCE", 2)
     thread(pair)
     for number in range(6):
         pair.say("thread_1", f"honey {number}")
     taking = Cataloguing(pair.store, pair.catalogue)
     taking.compare_all()
-    assert taking._index("thread_1")
+    taken = taking._next_lines("thread_1")
+    assert taken is not None
+    with pair.catalogue.changing():
+        assert taken.take(pair.catalogue)
     Changes(pair, 1).edit_in_place("thread_1")
     pair.take_over()
     pair.check()
