@@ -22,9 +22,9 @@ from threadfs.importing.conversations import (
     NotImported,
     Outcome,
     Part,
-    Skipped,
     Thought,
     image_block,
+    of_lines,
     settled,
     text_block,
 )
@@ -62,17 +62,7 @@ def is_mine(value: Any) -> bool:
 
 def conversations(items: Iterable[Item], file: File) -> Iterator[Outcome]:
     """The conversation that the file is. A broken line is skipped."""
-    session = _Session(file.keep)
-    for item in items:
-        if item.error:
-            yield Skipped(item.where, "", item.error)
-        elif isinstance(item.value, dict):
-            try:
-                session.add(item.value)
-            except NotImported as error:
-                yield Skipped("", session.title, str(error))
-                return
-    yield session.conversation()
+    return of_lines(items, _Session(file.keep))
 
 
 @dataclass(slots=True)

@@ -22,8 +22,8 @@ from threadfs.importing.conversations import (
     NotImported,
     Outcome,
     Part,
-    Skipped,
     image_block,
+    of_lines,
     settled,
     text_block,
 )
@@ -63,17 +63,7 @@ def is_mine(value: Any) -> bool:
 
 def conversations(items: Iterable[Item], file: File) -> Iterator[Outcome]:
     """The conversation that the file is. A broken line is skipped."""
-    rollout = _Rollout(file.keep)
-    for item in items:
-        if item.error:
-            yield Skipped(item.where, "", item.error)
-        elif isinstance(item.value, dict):
-            try:
-                rollout.add(item.value)
-            except NotImported as error:
-                yield Skipped("", rollout.title, str(error))
-                return
-    yield rollout.conversation()
+    return of_lines(items, _Rollout(file.keep))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from store import names
 from threadfs.importing.pieces import Item
@@ -163,6 +163,32 @@ def thread_id_of(source: str, source_id: str) -> str:
     if names.is_id(wanted) and len(wanted.encode()) <= _MAX_ID_BYTES:
         return wanted
     return f"{source}-{digest(source_id)}"
+
+
+class Lines(Protocol):
+    """What the lines of a file say, one after the other, of the one conversation that it is."""
+
+    @property
+    def title(self) -> str: ...
+
+    def add(self, given: Fields) -> None:
+        """Raises NotImported when the whole is none."""
+
+    def conversation(self) -> Conversation: ...
+
+
+def of_lines(items: Iterable[Item], lines: Lines) -> Iterator[Outcome]:
+    """The conversation that a file is. A broken line is skipped."""
+    for item in items:
+        if item.error:
+            yield Skipped(item.where, "", item.error)
+        elif isinstance(item.value, dict):
+            try:
+                lines.add(item.value)
+            except NotImported as error:
+                yield Skipped("", lines.title, str(error))
+                return
+    yield lines.conversation()
 
 
 def each(
