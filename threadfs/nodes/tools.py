@@ -43,8 +43,23 @@ def awaited_calls(store: Store, run: DocumentKey) -> list[ToolCall]:
     return []
 
 
+class _View(CanonicalDirectory):
+    """A directory of what the run waits for at this moment: a look into it tells which names there are."""
+
+    __slots__ = ()
+
+    def named_child(self, name: str) -> Node:
+        for child_name, child in self.stored_entries():
+            if child_name == name:
+                return child
+        raise NoSuchName(name)
+
+    def check_stored(self, child: Node) -> None:
+        """Nothing is left to check: `named_child` has asked the store."""
+
+
 @dataclass(frozen=True, slots=True)
-class ToolsDirectory(CanonicalDirectory):
+class ToolsDirectory(_View):
     """A directory for each call, ``<n>.<name>`` from 1 on; without the name if that is a strange one."""
 
     # Whether it is there says more than its attributes.
@@ -74,18 +89,9 @@ class ToolsDirectory(CanonicalDirectory):
             name = f"{number}.{call.name}" if _PLAIN_NAME.fullmatch(call.name) else f"{number}"
             yield name, CallDirectory(self.tree, self, name, call.id)
 
-    def named_child(self, name: str) -> Node:
-        for child_name, child in self.stored_entries():
-            if child_name == name:
-                return child
-        raise NoSuchName(name)
-
-    def check_stored(self, child: Node) -> None:
-        """Nothing is left to check: `named_child` has asked the store."""
-
 
 @dataclass(frozen=True, slots=True)
-class CallDirectory(CanonicalDirectory):
+class CallDirectory(_View):
     """One call: its ``arguments`` and its ``output``."""
 
     life = Life.UNREPORTED
@@ -113,15 +119,6 @@ class CallDirectory(CanonicalDirectory):
         self.call()
         yield "arguments", ArgumentsFile(self.tree, self)
         yield "output", OutputFile(self.tree, self)
-
-    def named_child(self, name: str) -> Node:
-        for child_name, child in self.stored_entries():
-            if child_name == name:
-                return child
-        raise NoSuchName(name)
-
-    def check_stored(self, child: Node) -> None:
-        """Nothing is left to check: `named_child` has asked the store."""
 
 
 @dataclass(frozen=True, slots=True)
