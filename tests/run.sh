@@ -3,7 +3,8 @@
 #
 #   tests/run.sh [ARGUMENT...]    arguments go to pytest: -k cancel, -x, tests/store, --long (attacks of two hours)
 #
-# Two processes share the tests (with -n 0 it is one). Those marked "alone" run while the other process waits.
+# Four processes share the tests, as most wait more than they compute; with -n 0 it is one. Those marked "alone" run
+# while the others wait.
 set -euo pipefail
 
 # Debian packages that tests use, besides what mounting needs: the programs that people use on a mount, a server
@@ -21,4 +22,4 @@ scripts/check || {
     echo "tests/run.sh: scripts/check failed, so no test was run (without it: .venv/bin/pytest)" >&2
     exit 1
 }
-exec .venv/bin/python3 -m pytest -n 2 "$@"
+exec .venv/bin/python3 -m pytest -n 4 "$@"

@@ -169,20 +169,20 @@ class Mousepad(_InWindow):
 
 
 class Gedit(_InWindow):
-    # In the bar above the text in which it says that it could not save.
-    _BAR = 400, 180
+    # At the left end of the bar in which it says that it could not save; else left of the numbers of lines.
+    _BAR = 8, 75
 
     def __init__(self, desktop: Desktop, path: Path, home: Path) -> None:
         super().__init__(desktop, ["gedit"], path, home)
 
     def save_in_vain(self) -> None:
-        text = self.desktop.pixel(*self._BAR)
+        without = self.desktop.pixel(*self._BAR)
         self.desktop.press("ctrl+s")
-        wait_until(lambda: self.desktop.pixel(*self._BAR) != text)
+        wait_until(lambda: self.desktop.pixel(*self._BAR) != without)
 
         def is_dismissed() -> bool:
             self.desktop.press("alt+c")  # Which does nothing while the bar is still coming.
-            return self.desktop.pixel(*self._BAR) == text
+            return self.desktop.pixel(*self._BAR) == without
 
         wait_until(is_dismissed)
         assert self._shows(saved=False)

@@ -14,11 +14,12 @@ import itertools
 import math
 import os
 import random
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from store.disk.system_calls import SystemCalls
 
@@ -31,6 +32,9 @@ Change: TypeAlias = "dict[str, Node | None]"
 # Up to so many outcomes all are tried, else a choice of them.
 _ALL = 64
 _RANDOM = 16
+
+# What makes the names of temporary files unlike.
+_UNIQUE = re.compile("-[0-9a-f]{16}")
 
 
 @dataclass(eq=False)
@@ -68,20 +72,28 @@ class Directory:
         return self.with_changes(self.pending)
 
 
+class Sync(NamedTuple):
+    """A place below the base, and how often it was synced before. Those side by side come in any order."""
+
+    place: str
+    number: int
+
+
 class FragileDisk(SystemCalls):
     """Does the calls below *base*, which is durable, but no real ``fsync``; keeps the model beside.
 
     *after_call* is called after each, ``before_call`` before it, which then fails with the error that this
-    raises. The sync of number *skipped* (from 0) does nothing.
+    raises. The sync *skipped* does nothing.
     """
 
     def __init__(
         self,
         base: Path,
         after_call: Callable[[FragileDisk], None] = lambda disk: None,
-        skipped: int | None = None,
+        skipped: Sync | None = None,
     ) -> None:
         self.root = Directory()
+        self._base = base.resolve()
         self.after_call = after_call
         self.before_call: Callable[[FragileDisk], None] = lambda disk: None
         # The next write writes only half.
@@ -89,8 +101,7 @@ class FragileDisk(SystemCalls):
         self.calls = 0
         # The call under way, or the latest.
         self.last = ""
-        # What was synced, by number.
-        self.syncs: list[str] = []
+        self.syncs: list[Sync] = []
         self.skipped = skipped
         # Several names are synced side by side.
         self._syncing = threading.Lock()
@@ -170,8 +181,11 @@ class FragileDisk(SystemCalls):
         node = self._nodes.get(os.fstat(file_or_directory).st_ino)
         if node is None:
             return  # Above the base, where all is durable.
-        self.syncs.append(os.readlink(f"/proc/self/fd/{file_or_directory}"))
-        if len(self.syncs) - 1 != self.skipped:
+        path = os.readlink(f"/proc/self/fd/{file_or_directory}")
+        place = _UNIQUE.sub("", os.path.relpath(path, self._base))
+        sync = Sync(place, sum(place == before.place for before in self.syncs))
+        self.syncs.append(sync)
+        if sync != self.skipped:
             if isinstance(node, File):
                 node.durable = node.now
             else:

@@ -41,7 +41,7 @@ from tests.store.crash_script import (
     states_of_script,
     stopped_clock,
 )
-from tests.store.power_cut import FragileDisk
+from tests.store.power_cut import FragileDisk, Sync
 
 NAMES = ["open the store", *(operation.name for operation in SCRIPT)]
 
@@ -200,7 +200,7 @@ def judge(states: list[State]) -> Iterator[Judge]:
 SEVERAL_LINES = NAMES.index("append lines")
 
 
-def run_with_cuts(base: Path, judge: Judge, *, first: int = 0, skipped: int | None = None) -> FragileDisk:
+def run_with_cuts(base: Path, judge: Judge, *, first: int = 0, skipped: Sync | None = None) -> FragileDisk:
     """Runs the script, and judges what a cut after each call leaves, from operation *first* of it on."""
     base.mkdir()
     expected = range(1)
@@ -224,21 +224,16 @@ def test_a_power_cut_after_any_call_leaves_what_was_acknowledged(ram: Path, judg
     run_with_cuts(ram / "disk", judge)
 
 
-def syncs_by_operation(base: Path) -> dict[str, list[tuple[int, str]]]:
-    """The number and the place of each sync that an operation makes."""
+def syncs_by_operation(base: Path) -> dict[str, list[Sync]]:
+    """The syncs that each operation makes."""
     disk = FragileDisk(base)
     store = ThreadStore(base / STORE, calls=disk)
-    found, before = {NAMES[0]: _places(disk, base, 0)}, len(disk.syncs)
+    found = {NAMES[0]: disk.syncs.copy()}
     for operation in SCRIPT:
-        operation.do(store)
-        found[operation.name] = _places(disk, base, before)
         before = len(disk.syncs)
+        operation.do(store)
+        found[operation.name] = disk.syncs[before:]
     return found
-
-
-def _places(disk: FragileDisk, base: Path, first: int) -> list[tuple[int, str]]:
-    places = [re.sub("-[0-9a-f]{16}", "", os.path.relpath(path, base)) for path in disk.syncs[first:]]
-    return list(enumerate(places, first))
 
 
 # Syncs that are for names which another process made and died; see the test of successors.
@@ -253,11 +248,11 @@ OF_OTHERS = {
 def test_the_judge_notices_a_missing_sync(name: str, ram: Path, judge: Judge) -> None:
     (ram / "syncs").mkdir()
     unnoticed = []
-    for number, place in syncs_by_operation(ram / "syncs")[name]:
+    for number, sync in enumerate(syncs_by_operation(ram / "syncs")[name]):
         try:
             first = max(0, NAMES.index(name) - 1)
-            run_with_cuts(ram / str(number), judge, first=first, skipped=number)
-            unnoticed.append(place)
+            run_with_cuts(ram / str(number), judge, first=first, skipped=sync)
+            unnoticed.append(sync.place)
         except AssertionError:
             pass
     assert unnoticed == OF_OTHERS.get(name, [])
@@ -394,16 +389,16 @@ def test_the_judge_notices_a_missing_sync_of_what_a_killed_process_made(
         disk.after_call = lambda disk: None
         whole = disk.copy(ram / "whole")
         assert not lost_by_successor(ram / "whole", whole, work)
-        for number, synced in enumerate(whole.syncs):
+        for number, sync in enumerate(whole.syncs):
             base = ram / str(number)
-            if lost_by_successor(base, disk.copy(base), work, skipped=number):
-                noticed.append("/".join(synced.split("/")[-2:]))
+            if lost_by_successor(base, disk.copy(base), work, skipped=sync):
+                noticed.append("/".join(sync.place.split("/")[-2:]))
 
     run_script(ram / "disk", 7, killed)
     assert place in noticed
 
 
-def lost_by_successor(base: Path, disk: FragileDisk, work: str, skipped: int | None = None) -> list[str]:
+def lost_by_successor(base: Path, disk: FragileDisk, work: str, skipped: Sync | None = None) -> list[str]:
     """On which things *work*, acknowledged, may be gone after a power cut."""
     find, do = WORK[work]
     successor = ThreadStore(base / STORE, calls=disk)
