@@ -19,6 +19,7 @@ from store.disk.system_calls import SystemCalls
 from store.documents import MAX_LINE_BYTES
 from store.errors import Damaged
 from store.lines import message_of
+from store.waiting import waits
 
 # A generous bound for what a line of the log holds besides the text of the message.
 _LINE_BYTES = 512
@@ -38,12 +39,32 @@ def check_room(directory: int, thread_id: str, log_bytes: int | None, size_bytes
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         if not os.access("." if log_bytes is None else LOG, os.W_OK, dir_fd=directory):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-        free_blocks = disk.f_bavail if os.geteuid() else disk.f_bfree
         # The log may grow to the end of its last block whatever the disk has left.
-        free_bytes = free_blocks * disk.f_frsize + -(log_bytes or 0) % disk.f_frsize
+        wanted_bytes = size_bytes + _LINE_BYTES - -(log_bytes or 0) % disk.f_frsize
         # Some disks do not tell how large they are.
-        if disk.f_blocks and size_bytes + _LINE_BYTES > free_bytes:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if disk.f_blocks and wanted_bytes > disk.f_bavail * disk.f_frsize:
+            if os.geteuid():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            _try(directory, wanted_bytes)
+
+
+def _try(directory: int, size_bytes: int) -> None:
+    """Has the disk give room to a file without a name, which goes at once. Raises OSError.
+
+    The superuser may use more than what is available to all, and less than what is free: ext4 keeps some
+    blocks to itself, and counts them as free.
+    """
+    waits()
+    try:
+        file = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR):
+            return  # This disk has no such files; what it says comes when the message is written.
+        raise
+    try:
+        os.posix_fallocate(file, 0, size_bytes)
+    finally:
+        os.close(file)
 
 
 class OpenLog:

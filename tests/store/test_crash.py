@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -709,3 +709,17 @@ def test_a_real_power_cut_takes_what_was_not_synced(ext4: Ext4, states: list[Sta
     store = ThreadStore(ext4.path / "unsynced" / STORE)
     with closing(store), pytest.raises((AssertionError, StoreError)):
         resume(store, states, expected)
+
+
+def test_blocks_that_a_disk_keeps_to_itself_are_no_room_for_a_message(ext4: Ext4) -> None:
+    """They count as free, also for the superuser, who may use those that are kept for him."""
+    with closing(ThreadStore(ext4.path / "store")) as store:
+        store.create_thread(Thread(id="T"))
+        store.check_appendable("T", 1 << 14)
+        with suppress(OSError), (ext4.path / "all the rest").open("wb", buffering=0) as rest:
+            while rest.write(bytes(1 << 10)):
+                pass
+        assert os.statvfs(ext4.path).f_bfree > 0
+        with pytest.raises(StorageFailed) as raised:
+            store.check_appendable("T", 1 << 14)
+        assert raised.value.errno == errno.ENOSPC
