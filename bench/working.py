@@ -195,7 +195,7 @@ def cpu_s(process: int) -> float:
 
 def idle(place: Path, for_s: float) -> Iterator[Figure]:
     with clock(1) as endpoint, worker(place, endpoint.url) as process:
-        time.sleep(1)
+        time.sleep(12)  # Threads that ran at its start wait so long for more.
         before = cpu_s(process.pid)
         time.sleep(for_s)
         yield Figure(f"CPU of an idle worker in {for_s:.0f} s", (cpu_s(process.pid) - before) * 1e3, "ms", 0)
