@@ -19,6 +19,8 @@ from bench.table import Row, against, megabytes
 
 STALL_MS = 50
 CHANGES = 10_000
+# Threads that have nothing to do wait so long for more.
+_THREADS_END_S = 12.0
 _IDLE_S = 20.0
 
 
@@ -156,6 +158,7 @@ def idle(store: Path, roots: Path) -> Iterator[Row]:
     with mounts.threadfs(store, roots / "threadfs") as mount:
         hold_something(mount)
         mount.settle()
+        time.sleep(_THREADS_END_S)
         cpu_s, wakeups = mount.cpu_s(), mount.wakeups()
         time.sleep(_IDLE_S)
         cpu_s, wakeups = mount.cpu_s() - cpu_s, mount.wakeups() - wakeups

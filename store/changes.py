@@ -207,6 +207,12 @@ class Watch:
     def holds(self, key: DocumentKey) -> bool:
         return key in self._held
 
+    @property
+    def uncovered(self) -> int:
+        """Of how much that is followed the changes of others are not reported."""
+        with self._lock:
+            return len(self._held) - len(self.covered)
+
     def held(self) -> list[DocumentKey]:
         """All that is followed, the first one first."""
         with self._lock:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import pytest
+import trio
+import trio.testing
 
 from store import Change, Part, Thread, ThreadStore
 from tests.conftest import inotify_limit
@@ -72,6 +75,19 @@ def test_what_the_kernel_holds_is_followed(kernel: Kernel, tmp_path: Path) -> No
     assert kernel.following.stats() == {"followed": 3, "not_followed": 0}
     assert kernel.following.lack == ""
     assert kernel.hears_that_a_document_is_replaced(tmp_path)
+
+
+def test_nothing_waits_for_a_time_while_all_is_followed(kernel: Kernel) -> None:
+    async def seconds_to_next_deadline() -> float:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(kernel.following.keep_trying)
+            await trio.testing.wait_all_tasks_blocked()
+            found = trio.lowlevel.current_statistics().seconds_to_next_deadline
+            nursery.cancel_scope.cancel()
+        return found
+
+    kernel.start()
+    assert trio.run(seconds_to_next_deadline) == math.inf
 
 
 @pytest.mark.alone

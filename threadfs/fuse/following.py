@@ -1,7 +1,8 @@
 """What of the store is followed, so that the kernel may remember it until it changes.
 
 Watches are few, and there may be none at all. What the kernel holds and no watch covers is asked for again
-each time. Following it is tried again once in a while: programs give watches back, and limits are raised.
+each time. Following it is tried again once in a while, for as long as something lacks a watch: programs give
+watches back, and limits are raised.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 
 import trio
 
@@ -35,6 +37,9 @@ class Following:
         self._watch: Watch | None = None
         # What is followed, so that each change in it will be reported.
         self.covered: AbstractSet[DocumentKey | None] = set()
+        # Set when something may lack a watch; by whom runs the loop, as soon as there is one.
+        self._lacks = trio.Event()
+        self._loop: trio.lowlevel.TrioToken | None = None
         # Why nothing is followed though it could be, in words for the user; empty when all is well.
         self.lack = ""
 
@@ -43,7 +48,8 @@ class Following:
         self._watch = self._store.watch(self._on_change)
         self.covered = self._watch.covered
         # For good: names at the top are looked up one after the other, and none shall wait for a disk.
-        self._watch.hold(ALL_THREADS)
+        if not self._watch.hold(ALL_THREADS):
+            self._note_lack()
         if why := self._watch.lack:
             self.lack = f"changes by other programs are not followed, as {why}: {_CONSEQUENCE}"
             log.warning("%s", self.lack)
@@ -54,9 +60,7 @@ class Following:
 
     def stats(self) -> dict[str, int]:
         """Of the threads, runs and lists that the kernel holds: which a watch follows and which not."""
-        held = self._watch.held() if self._watch else []
-        followed = sum(scope in self.covered for scope in held)
-        return {"followed": followed, "not_followed": len(held) - followed}
+        return {"followed": len(self.covered), "not_followed": self._watch.uncovered if self._watch else 0}
 
     # ── What the kernel holds ───────────────────────────────────────────────────────────────────────
 
@@ -69,7 +73,8 @@ class Following:
         scope = inode.node.scope
         if inode.is_followed or scope is None or self._watch is None:
             return
-        self._watch.hold(scope)
+        if not self._watch.hold(scope):
+            self._note_lack()
         if not self._is_first(inode):
             self._watch.forget(scope)
 
@@ -98,7 +103,8 @@ class Following:
     def begin_again(self) -> None:
         """Changes may have been missed: all is followed anew, also what could not be followed before."""
         for scope in self._watch.held() if self._watch else []:
-            self._follow(scope)
+            if not self._follow(scope):
+                self._note_lack()
 
     def _follow(self, scope: DocumentKey) -> bool:
         try:
@@ -106,11 +112,25 @@ class Following:
         except (StorageFailed, OSError):  # It has gone, or may not be read.
             return False
 
+    def _note_lack(self) -> None:
+        if self._loop is None:
+            self._lacks.set()
+        else:
+            with suppress(trio.RunFinishedError):
+                self._loop.run_sync_soon(self._wake_up, idempotent=True)
+
+    def _wake_up(self) -> None:
+        self._lacks.set()
+
     async def keep_trying(self) -> None:
         """Tries again, for as long as the mount lives, what could not be followed."""
+        self._loop = trio.lowlevel.current_trio_token()
         while True:
+            await self._lacks.wait()
             await trio.sleep(TRIES_AGAIN_S)
+            self._lacks = trio.Event()  # Before it is looked at, so that no later lack is missed.
             if self.stats()["not_followed"]:
+                self._lacks.set()
                 try:
                     await in_thread(self.try_again)
                 except Exception:
