@@ -169,22 +169,27 @@ class Mousepad(_InWindow):
 
 
 class Gedit(_InWindow):
-    # At the left end of the bar in which it says that it could not save; else left of the numbers of lines.
-    _BAR = 8, 75
+    # Two places beside the numbers of lines; the upper one is in the bar in which it says that it could not save.
+    # The colours are others while the window has not got the keyboard.
+    _UPPER, _LOWER = (8, 75), (8, 500)
+    _TEXT = 500, 500
 
     def __init__(self, desktop: Desktop, path: Path, home: Path) -> None:
         super().__init__(desktop, ["gedit"], path, home)
 
+    def _has_bar(self) -> bool:
+        return self.desktop.pixel(*self._UPPER) != self.desktop.pixel(*self._LOWER)
+
     def save_in_vain(self) -> None:
-        without = self.desktop.pixel(*self._BAR)
         self.desktop.press("ctrl+s")
-        wait_until(lambda: self.desktop.pixel(*self._BAR) != without)
+        wait_until(self._has_bar)
 
         def is_dismissed() -> bool:
             self.desktop.press("alt+c")  # Which does nothing while the bar is still coming.
-            return self.desktop.pixel(*self._BAR) == without
+            return not self._has_bar()
 
         wait_until(is_dismissed)
+        self.desktop.click(*self._TEXT)  # Then the keys are for the text, which has them back some time later.
         assert self._shows(saved=False)
 
 

@@ -105,6 +105,9 @@ class Desktop:
         """Keys as xdotool names them: ``ctrl+s``, ``Home``."""
         self.xdotool("key", "--delay", "5", *keys)
 
+    def click(self, x: int, y: int) -> None:
+        self.xdotool("mousemove", str(x), str(y), "click", "1")
+
     def close(self) -> None:
         self._server.terminate()
         self._server.wait()
