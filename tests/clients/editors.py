@@ -169,7 +169,7 @@ class Mousepad(_InWindow):
 
 
 class Gedit(_InWindow):
-    # Two places beside the numbers of lines; the upper one is in the bar in which it says that it could not save.
+    # Two places beside the numbers of lines. In the upper one is the bar that says that it could not save.
     # The colours are others while the window has not got the keyboard.
     _UPPER, _LOWER = (8, 75), (8, 500)
     _TEXT = 500, 500
@@ -189,7 +189,7 @@ class Gedit(_InWindow):
             return not self._has_bar()
 
         wait_until(is_dismissed)
-        self.desktop.click(*self._TEXT)  # Then the keys are for the text, which has them back some time later.
+        self.desktop.click(*self._TEXT)  # It gets the keys back only some time later.
         assert self._shows(saved=False)
 
 
