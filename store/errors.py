@@ -19,6 +19,7 @@
     ├── AlreadyExists           the id is taken
     ├── InvalidName             not an id (see ``names.py``)
     ├── InvalidDocument         not a document of this format
+    ├── InvalidQuery            nothing that can be searched for
     ├── Damaged                 something stored is not of this format
     └── StorageFailed           the disk or the server failed, with an ``errno``
         └── Unreachable         the server did not answer
@@ -132,6 +133,10 @@ class InvalidName(StoreError):
 
 class InvalidDocument(StoreError):
     """A document, patch or line that is refused; the text says which field and why."""
+
+
+class InvalidQuery(StoreError):
+    """A query that is refused; the text says why."""
 
 
 class Damaged(StoreError):
