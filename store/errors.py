@@ -3,6 +3,7 @@
     StoreError
     ├── NotFound
     │   ├── ThreadNotFound
+    │   │   └── Ambiguous       several threads are called so
     │   ├── RunNotFound
     │   └── RunStepNotFound
     ├── RunInTerminalState      the run has ended
@@ -30,6 +31,7 @@ No method of a store lets any other exception out. ``str(error)`` is one line in
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from errno import ETIMEDOUT
 
 
@@ -44,6 +46,15 @@ class NotFound(StoreError):
 class ThreadNotFound(NotFound):
     def __init__(self, thread_id: str) -> None:
         super().__init__(f"no thread {thread_id!r}")
+
+
+class Ambiguous(ThreadNotFound):
+    """Several threads are called so: `names` are those that lead to one each."""
+
+    def __init__(self, name: str, names: Sequence[str]) -> None:
+        super().__init__(name)
+        self.args = (f"{len(names)} threads are called {name!r}: {', '.join(names[:10])}",)
+        self.names = names
 
 
 class RunNotFound(NotFound):

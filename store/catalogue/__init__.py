@@ -4,12 +4,13 @@ The catalogue is derived: nothing is in it that the store does not say, and a ca
 anew. This room knows neither a store nor a file system. It is given plain values (`values`), keeps them in
 a database of SQLite, and answers.
 
+    api          what a store answers from its catalogue, whatever keeps it
     folding      text as words that are the same in any spelling
     names        what a thread is called, as a name for a file
     queries      what a person asks for, as terms
     matching     whether a text holds the terms, and the piece of it that shows them
     schema       the tables
     place        the file, which nobody else may have written
-    catalogue    taking over what the store says, and lists of it
+    tables       taking over what the store says, and lists of it
     searching    queries over the tables
 """

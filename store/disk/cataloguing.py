@@ -18,7 +18,7 @@ from typing import Final, Protocol, TypeVar
 
 from store import documents, transitions
 from store.api import DocumentKey, LogReader
-from store.catalogue.catalogue import Catalogue
+from store.catalogue.tables import Tables
 from store.catalogue.values import Kind, MessageText, RunSummary, Signature, ThreadSummary
 from store.disk import signatures
 from store.disk.layout import LOG, META
@@ -56,7 +56,7 @@ class Taken(Protocol):
     def thread_id(self) -> str: ...
     @property
     def weight(self) -> int: ...
-    def take(self, catalogue: Catalogue) -> bool:
+    def take(self, tables: Tables) -> bool:
         """Within a change of the catalogue; false if by now that says something else than was compared."""
         ...
 
@@ -72,21 +72,21 @@ class _Parts:
     runs: Mapping[str, RunSummary | None]
     weight: int = 1
 
-    def take(self, catalogue: Catalogue) -> bool:
-        if catalogue.signatures(self.thread_id) != self.known:
+    def take(self, tables: Tables) -> bool:
+        if tables.signatures(self.thread_id) != self.known:
             return False
         if self.summary is not None:
-            catalogue.put_thread(self.summary)
-        catalogue.set_changed(self.thread_id, signatures.modified_ns(self.seen.values()))
+            tables.put_thread(self.summary)
+        tables.set_changed(self.thread_id, signatures.modified_ns(self.seen.values()))
         for run_id, run in self.runs.items():
             if run is None:
-                catalogue.remove_run(self.thread_id, run_id)
+                tables.remove_run(self.thread_id, run_id)
             else:
-                catalogue.put_run(self.thread_id, run)
+                tables.put_run(self.thread_id, run)
         changed = {
             path: one for path, one in self.seen.items() if signatures.differs(self.known.get(path), one)
         }
-        catalogue.put_signatures(self.thread_id, changed, self.known.keys() - self.seen.keys())
+        tables.put_signatures(self.thread_id, changed, self.known.keys() - self.seen.keys())
         return True
 
 
@@ -98,10 +98,10 @@ class _Gone:
     known: Mapping[str, Signature]
     weight: int = 1
 
-    def take(self, catalogue: Catalogue) -> bool:
-        if catalogue.signatures(self.thread_id) != self.known:
+    def take(self, tables: Tables) -> bool:
+        if tables.signatures(self.thread_id) != self.known:
             return False
-        catalogue.remove_thread(self.thread_id)
+        tables.remove_thread(self.thread_id)
         return True
 
 
@@ -119,12 +119,12 @@ class _Lines:
     def weight(self) -> int:
         return 1 + len(self.messages)
 
-    def take(self, catalogue: Catalogue) -> bool:
-        if catalogue.log(self.thread_id) != self.before or not catalogue.has_thread(self.thread_id):
+    def take(self, tables: Tables) -> bool:
+        if tables.log(self.thread_id) != self.before or not tables.has_thread(self.thread_id):
             return False
         if self.is_first and self.before is not None:
-            catalogue.remove_messages(self.thread_id)
-        catalogue.add_messages(self.thread_id, self.messages, self.state.as_bytes())
+            tables.remove_messages(self.thread_id)
+        tables.add_messages(self.thread_id, self.messages, self.state.as_bytes())
         return True
 
 
@@ -133,13 +133,13 @@ class Cataloguing:
     """All methods raise `Busy` when another process is writing, and StorageFailed when the disk fails."""
 
     source: Source
-    catalogue: Catalogue
+    tables: Tables
 
     def compare_all(self) -> None:
         """The documents and lists of all threads."""
         new = dict.fromkeys(self.source.list_thread_ids())
         changed = []
-        for thread_id, known in self.catalogue.all_signatures():
+        for thread_id, known in self.tables.all_signatures():
             new.pop(thread_id, None)
             if _is_changed(known, signatures.look(self.source.root, thread_id, known)):
                 changed.append(thread_id)
@@ -147,8 +147,8 @@ class Cataloguing:
 
     def index_all(self) -> None:
         """The words of all threads that are in the catalogue."""
-        without = self.catalogue.threads_without_words()
-        others = {*self.catalogue.thread_ids()} - {*without}
+        without = self.tables.threads_without_words()
+        others = {*self.tables.thread_ids()} - {*without}
         self._take_together([*without, *others], self._next_lines, self.index)
 
     def compare(self, thread_id: str) -> bool:
@@ -166,8 +166,8 @@ class Cataloguing:
             taken = read(thread_id)
             if taken is None:
                 return None
-            with self.catalogue.changing():
-                if taken.take(self.catalogue):
+            with self.tables.changing():
+                if taken.take(self.tables):
                     return taken
         raise StorageFailed(errno.EBUSY, thread_id, "other processes keep taking it over")
 
@@ -193,8 +193,8 @@ class Cataloguing:
         self._take(waiting, take_one)
 
     def _take(self, waiting: list[Taken], take_one: Callable[[str], object]) -> None:
-        with self.catalogue.changing():
-            late = [taken for taken in waiting if not taken.take(self.catalogue)]
+        with self.tables.changing():
+            late = [taken for taken in waiting if not taken.take(self.tables)]
         for taken in waiting:
             if taken in late or (isinstance(taken, _Lines) and not taken.state.is_whole):
                 take_one(taken.thread_id)
@@ -202,7 +202,7 @@ class Cataloguing:
     # Documents and lists.
     def _compared(self, thread_id: str) -> _Parts | _Gone | None:
         """``None``: nothing has changed."""
-        known = self.catalogue.signatures(thread_id)
+        known = self.tables.signatures(thread_id)
         seen = signatures.look(self.source.root, thread_id, known)
         if seen is None:
             return self._gone(thread_id, known) if known else None
@@ -255,7 +255,7 @@ class Cataloguing:
     # Words.
     def _next_lines(self, thread_id: str) -> _Lines | None:
         """``None``: there are none that may be new, or there is no such thread."""
-        before = self.catalogue.log(thread_id)
+        before = self.tables.log(thread_id)
         known = LogState.of(before) if before is not None else None
         seen = signatures.look_at_log(self.source.root, thread_id)
         if known and known.is_whole and not signatures.differs(known.signature, seen):

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from store.catalogue import place, schema
-from store.catalogue.catalogue import Catalogue
 from store.catalogue.place import NoPlace, Opened, base, digest_of, identity_of, open_catalogue
+from store.catalogue.tables import Tables
 from store.catalogue.values import ThreadSummary
+from tests.store.catalogue.conftest import called
 
 IDENTITY: dict[str, str | int] = {"path": "/store", "inode": 1, "birth_ns": 2}
 NAME = digest_of(IDENTITY)
@@ -34,7 +35,7 @@ def caches(tmp_path: Path) -> Path:
     """With a catalogue of one thread."""
     with opened(tmp_path / "caches") as made:
         assert made.why_new is None
-        catalogue = Catalogue(made.connection)
+        catalogue = Tables(made.connection)
         with catalogue.changing():
             catalogue.put_thread(ThreadSummary("t1", 0, 0, "Bees"))
     return tmp_path / "caches"
@@ -42,7 +43,7 @@ def caches(tmp_path: Path) -> Path:
 
 def titles(caches: Path) -> list[tuple[str, str]]:
     with opened(caches) as found:
-        return Catalogue(found.connection).titles()
+        return called(Tables(found.connection).titles())
 
 
 def test_a_catalogue_is_found_again_and_nobody_else_can_read_it(caches: Path) -> None:
@@ -121,7 +122,7 @@ def test_what_is_not_surely_ours_is_made_anew_and_the_reason_is_told(
     damage(file(caches))
     with opened(caches) as made:
         assert why in str(made.why_new)
-        assert Catalogue(made.connection).titles() == []
+        assert called(Tables(made.connection).titles()) == []
     with opened(caches) as found:
         assert found.why_new is None
 
@@ -130,14 +131,14 @@ def test_who_has_a_deleted_catalogue_open_goes_on_with_it_and_spoils_no_new_one(
     with opened(caches) as old, opened(caches) as second_old:
         executing("PRAGMA user_version = 2")(file(caches))
         with opened(caches) as new:
-            catalogue = Catalogue(new.connection)
+            catalogue = Tables(new.connection)
             with catalogue.changing():
                 catalogue.put_thread(ThreadSummary("t2", 0, 0, "Wasps"))
-            with Catalogue(old.connection).changing():
-                Catalogue(old.connection).put_thread(ThreadSummary("t3", 0, 0, "Ants"))
+            with Tables(old.connection).changing():
+                Tables(old.connection).put_thread(ThreadSummary("t3", 0, 0, "Ants"))
             second_old.connection.close()
             old.connection.close()
-            assert catalogue.titles() == [("Wasps", "t2")]
+            assert called(catalogue.titles()) == [("Wasps", "t2")]
             schema.check(new.connection, IDENTITY, schema.definitions())
     assert titles(caches) == [("Wasps", "t2")]
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store.catalogue import schema, searching
-from store.catalogue.catalogue import Catalogue
 from store.catalogue.folding import words_of
 from store.catalogue.matching import matches, matches_thread, snippet
 from store.catalogue.queries import Query, Term, parsed
+from store.catalogue.tables import Tables
 from store.catalogue.values import Hit, Kind, MessageText, RunSummary, ThreadSummary
 from store.errors import InvalidQuery
 from tests.store.catalogue.conftest import DAY_S, NOW_S, in_memory
@@ -132,7 +132,7 @@ TERM = st.one_of(
 QUERIES = st.lists(st.lists(TERM, min_size=1, max_size=3).map(" ".join), min_size=3, max_size=12)
 
 
-def filled(threads: Sequence[PlainThread], catalogue: Catalogue) -> list[PlainThread]:
+def filled(threads: Sequence[PlainThread], catalogue: Tables) -> list[PlainThread]:
     named: list[PlainThread] = []
     with catalogue.changing():
         for number, given_thread in enumerate(threads):
@@ -153,7 +153,7 @@ def filled(threads: Sequence[PlainThread], catalogue: Catalogue) -> list[PlainTh
     return named
 
 
-def compare(catalogue: Catalogue, threads: Sequence[PlainThread], texts: Sequence[str]) -> None:
+def compare(catalogue: Tables, threads: Sequence[PlainThread], texts: Sequence[str]) -> None:
     for text in texts:
         try:
             query = parsed(text, NOW_S)

@@ -1,6 +1,6 @@
 """Taking over what the store says, and lists of it.
 
-All that changes stands within `Catalogue.changing`: whole or not at all, and another process sees it only
+All that changes stands within `Tables.changing`: whole or not at all, and another process sees it only
 then. One that takes over many threads goes by the time of their creation: words that come in the order of
 their numbers cost least.
 """
@@ -15,27 +15,22 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from store.catalogue import schema
+from store.catalogue.api import Listed, Named
 from store.catalogue.folding import folded
 from store.catalogue.names import full_name, name_of, needs_id, told_apart
 from store.catalogue.values import Kind, MessageText, RunSummary, Signature, ThreadSummary
-from store.errors import ThreadNotFound
+from store.errors import Ambiguous, ThreadNotFound
 
 DAY_S: Final = 86400
+# Beyond every time that a number of SQLite can say.
+_FOREVER_S: Final = (1 << 63) - 1
 
 
 class Busy(Exception):
     """Another process writes; what was to be taken over is compared later."""
 
 
-class Ambiguous(Exception):
-    """Several threads are called so: `names` are those that lead to one each."""
-
-    def __init__(self, name: str, names: Sequence[str]) -> None:
-        super().__init__(f"{len(names)} threads are called {name!r}: {', '.join(names[:10])}")
-        self.names = names
-
-
-class Statistics(NamedTuple):
+class Counts(NamedTuple):
     """*words_behind*: threads without words yet; *texts_dead*: texts that are gone, but not their words."""
 
     threads: int
@@ -44,7 +39,7 @@ class Statistics(NamedTuple):
     texts_dead: int
 
 
-class Catalogue:
+class Tables:
     """A catalogue in a database with the tables of `schema`. One thread at a time may use it."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -201,24 +196,21 @@ class Catalogue:
         """When a thread last changed. Raises ThreadNotFound."""
         return int(self._thread(thread_id, "changed_ns"))
 
-    def titles(self) -> list[tuple[str, str]]:
-        """(name, id) of each thread, where needed with the id in its name."""
-        return told_apart(self.connection.execute("SELECT name, id FROM threads ORDER BY name, id"))
+    def titles(self) -> list[Named]:
+        """As `api.Catalogue.titles`."""
+        return _named(self.connection.execute("SELECT name, id, changed_ns FROM threads ORDER BY name, id"))
 
-    def thread_called(self, name: str) -> str:
-        """The id of the thread that a name leads to; with its id in the name it always does.
-
-        Raises:
-            ThreadNotFound: nobody is called so.
-            Ambiguous: several are.
-        """
+    def thread_called(self, name: str, day_s: int | None = None) -> str:
+        """As `api.Catalogue.thread_called`."""
         bare, mark, thread_id = name.partition("@")
-        if mark:
-            if self._thread(thread_id, "name") != bare:
-                raise ThreadNotFound(name)
-            return thread_id
-        found = self.connection.execute("SELECT id FROM threads WHERE name = ? ORDER BY id", (name,))
-        ids = [found_id for (found_id,) in found]
+        begins, ends = (-_FOREVER_S, _FOREVER_S) if day_s is None else (day_s, day_s + DAY_S)
+        found = self.connection.execute(
+            "SELECT id FROM threads WHERE name = ? AND created_at >= ? AND created_at < ? ORDER BY id",
+            (bare, begins, ends),
+        )
+        ids = [found_id for (found_id,) in found if not mark or found_id == thread_id]
+        if mark and ids:
+            return str(ids[0])
         if not ids:
             raise ThreadNotFound(name)
         if needs_id(name, len(ids)):
@@ -230,16 +222,34 @@ class Catalogue:
         created = self.connection.execute("SELECT created_at FROM threads ORDER BY created_at")
         return [day * DAY_S for day, _ in groupby(created_at // DAY_S for (created_at,) in created)]
 
-    def created_on(self, day_s: int) -> list[tuple[str, str]]:
-        """(name, id) as in `titles`, told apart from others of the day that begins at *day_s*."""
+    def created_on(self, day_s: int) -> list[Named]:
+        """As `api.Catalogue.created_on`."""
         found = self.connection.execute(
-            "SELECT name, id FROM threads WHERE created_at >= ? AND created_at < ? ORDER BY name, id",
+            "SELECT name, id, changed_ns FROM threads WHERE created_at >= ? AND created_at < ?"
+            " ORDER BY name, id",
             (day_s, day_s + DAY_S),
         )
-        return told_apart(found)
+        return _named(found)
 
-    def statistics(self) -> Statistics:
-        return Statistics(
+    def list_threads(self) -> list[Listed]:
+        """As `api.Catalogue.threads`."""
+        found = self.connection.execute(
+            "SELECT threads.id, NULL, name, coalesce(status, ''), coalesce(model, ''), threads.created_at,"
+            " threads.changed_ns FROM threads LEFT JOIN runs ON thread = number AND runs.id = ("
+            "SELECT id FROM runs WHERE thread = number ORDER BY created_at DESC, changed_ns DESC, id LIMIT 1)"
+        )
+        return list(map(Listed._make, found))
+
+    def list_runs(self) -> list[Listed]:
+        """As `api.Catalogue.runs`."""
+        found = self.connection.execute(
+            "SELECT threads.id, runs.id, name, status, model, runs.created_at, runs.changed_ns"
+            " FROM runs JOIN threads ON number = thread"
+        )
+        return list(map(Listed._make, found))
+
+    def counts(self) -> Counts:
+        return Counts(
             *self.connection.execute(
                 "SELECT count(*), count(*) FILTER (WHERE log IS NULL), (SELECT count(*) FROM texts),"
                 " (SELECT count(*) FROM texts WHERE thread = 0) FROM threads"
@@ -325,6 +335,12 @@ class Catalogue:
         self.connection.executemany(
             "DELETE FROM texts WHERE number = ?", [(number,) for number, _ in numbered]
         )
+
+
+def _named(rows: Iterable[tuple[str, str, int]]) -> list[Named]:
+    given = list(rows)
+    named = told_apart((name, thread_id) for name, thread_id, _ in given)
+    return [Named(*one, changed_ns) for one, (_, _, changed_ns) in zip(named, given, strict=True)]
 
 
 def _signatures(rows: Iterable[tuple[str, int, int, int, int, int]]) -> dict[str, Signature]:
