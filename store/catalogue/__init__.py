@@ -13,4 +13,8 @@ a database of SQLite, and answers.
     place        the file, which nobody else may have written
     tables       taking over what the store says, and lists of it
     searching    queries over the tables
+    describing   what a thread and a run say of themselves
+    finding      queries over threads that are read, and what is shown of hits
+    reading      a catalogue that knows no words, and reads the logs for them
+    turns        a lock that goes to who has waited longest
 """

@@ -60,13 +60,18 @@ def matches_thread(query: Query, thread_id: str, title: str, runs: Collection[Ru
 
 def snippet(query: Query, text: str) -> str:
     """The piece of a text around the first thing that was asked for, as one line for a terminal."""
-    begins = max(0, _place(query, text) - _BEFORE)
+    return piece(text, _place(query, text))
+
+
+def piece(text: str, place: int) -> str:
+    """The piece of a text around a place, as one line for a terminal."""
+    begins = max(0, place - _BEFORE)
     if begins:
         # From the beginning of a word on, if one begins soon.
         begins += max(0, text[begins : begins + _BEFORE].find(" ") + 1)
-    piece = " ".join(text[begins : begins + _SHOWN].split())
+    shown = " ".join(text[begins : begins + _SHOWN].split())
     is_cut = begins + _SHOWN < len(text)
-    return printable(f"{'…' if begins else ''}{piece}{'…' if is_cut else ''}")
+    return printable(f"{'…' if begins else ''}{shown}{'…' if is_cut else ''}")
 
 
 def _place(query: Query, text: str) -> int:

@@ -29,10 +29,12 @@ _LAST_DAY: Final = 1 << 38
 
 _TABLES: Final = (
     """CREATE TABLE identity (key TEXT PRIMARY KEY, value) WITHOUT ROWID""",
-    # log: what the backend knows of the log whose words are here, NULL while none are.
+    # log: what the backend knows of the log whose words are here, NULL while none are; log_…: what the log
+    # looked like, as in signatures, NULL unless all its words are here.
     """CREATE TABLE threads (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, title TEXT NOT NULL,
-        created_at INTEGER NOT NULL, changed_ns INTEGER NOT NULL, log BLOB)""",
+        created_at INTEGER NOT NULL, changed_ns INTEGER NOT NULL, log BLOB, log_changed_ns INTEGER,
+        log_size_bytes INTEGER, log_inode INTEGER)""",
     """CREATE INDEX threads_by_name ON threads (name)""",
     """CREATE INDEX threads_by_creation ON threads (created_at)""",
     """CREATE TABLE runs (
@@ -49,8 +51,8 @@ _TABLES: Final = (
         number INTEGER PRIMARY KEY, thread INTEGER NOT NULL, kind INTEGER NOT NULL, line INTEGER NOT NULL,
         created_at INTEGER NOT NULL)""",
     """CREATE INDEX texts_by_thread ON texts (thread, line)""",
-    """CREATE VIRTUAL TABLE words USING fts5 (text, content='', tokenize='ascii')""",
 )
+_WORDS: Final = """CREATE VIRTUAL TABLE words USING fts5 (text, content='', tokenize='ascii')"""
 
 
 # The type, name and text of each table and index.
@@ -89,7 +91,9 @@ def prepare(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA {setting}")
 
 
-def create(connection: sqlite3.Connection, identity: dict[str, str | int]) -> None:
+def create(
+    connection: sqlite3.Connection, identity: dict[str, str | int], *, with_words: bool = True
+) -> None:
     """The tables, in one step, in a database that has none.
 
     Raises:
@@ -97,7 +101,7 @@ def create(connection: sqlite3.Connection, identity: dict[str, str | int]) -> No
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for table in _TABLES:
+        for table in (*_TABLES, *([_WORDS] if with_words else [])):
             connection.execute(table)
         connection.executemany("INSERT INTO identity VALUES (?, ?)", identity.items())
         connection.execute(f"PRAGMA application_id = {_APPLICATION}")
@@ -107,6 +111,14 @@ def create(connection: sqlite3.Connection, identity: dict[str, str | int]) -> No
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def in_memory() -> sqlite3.Connection:
+    """Tables without words, which no other process sees."""
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    prepare(connection)
+    create(connection, {}, with_words=False)
+    return connection
 
 
 def is_empty(connection: sqlite3.Connection) -> bool:
@@ -149,7 +161,7 @@ def definitions() -> Definitions:
         sqlite3.OperationalError: it has no FTS5.
     """
     with closing(sqlite3.connect(":memory:")) as connection:
-        for table in _TABLES:
+        for table in (*_TABLES, _WORDS):
             connection.execute(table)
         return _definitions_in(connection)
 

@@ -7,16 +7,16 @@ here.
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
 from store.catalogue import schema
-from store.catalogue.names import told_apart
 from store.catalogue.queries import Query, Term
-from store.catalogue.values import Hit, Kind, Link
+from store.catalogue.values import Hit, Kind
 
 # Among how many of the newest hits the most relevant ones are looked for: all of a common word take seconds.
 RANKED: Final = 20_000
@@ -42,24 +42,26 @@ class _Where:
         return " AND ".join(self.conditions) or "1"
 
 
-def hits(connection: sqlite3.Connection, query: Query) -> Iterator[Hit]:
-    """Everything that is found, newest first; nothing is read beyond what is taken."""
+def hits(connection: sqlite3.Connection, query: Query, but: Collection[str] = ()) -> Iterator[Hit]:
+    """Everything that is found, *but* nothing of these threads, newest first; no more is read than taken."""
     if not query.is_about_messages:
-        rows = iter(sorted(_threads(connection, query), key=_by_time))
+        rows = iter(sorted(_threads(connection, query, but), key=_by_time))
         return map(_hit, rows)
-    return map(_hit, _newest(_texts(connection, query)))
+    return map(_hit, _newest(_texts(connection, query, but)))
 
 
-def relevant(connection: sqlite3.Connection, query: Query, limit: int) -> list[Hit]:
+def relevant(
+    connection: sqlite3.Connection, query: Query, limit: int, but: Collection[str] = ()
+) -> list[Hit]:
     """The most relevant first, by BM25, among the newest; of a query without a word, the newest."""
     if not query.terms:
-        found = hits(connection, query)
+        found = hits(connection, query, but)
         return [hit for hit, _ in zip(found, range(limit), strict=False)]
     oldest = connection.execute(
         "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid DESC LIMIT 1 OFFSET ?",
         (_expression(query), RANKED - 1),
     ).fetchone()
-    where = _where_texts(query)
+    where = _where_texts(query, but)
     if oldest:
         where.add("words.rowid >= ?", oldest[0])
     rows = connection.execute(
@@ -69,33 +71,16 @@ def relevant(connection: sqlite3.Connection, query: Query, limit: int) -> list[H
     return [_hit(row) for row in rows]
 
 
-def number_of(connection: sqlite3.Connection, query: Query) -> tuple[int, int]:
+def number_of(connection: sqlite3.Connection, query: Query, but: Collection[str] = ()) -> tuple[int, int]:
     """How many hits there are, and of how many threads."""
     if not query.is_about_messages:
-        threads = sum(1 for _ in _threads(connection, query))
+        threads = sum(1 for _ in _threads(connection, query, but))
         return threads, threads
-    where = _where_texts(query)
+    where = _where_texts(query, but)
     found: tuple[int, int] = connection.execute(
         f"SELECT count(*), count(DISTINCT texts.thread) FROM {_tables(query)} WHERE {where}", where.values
     ).fetchone()
     return found
-
-
-def links(connection: sqlite3.Connection, query: Query, limit: int) -> list[Link]:
-    """The threads with the newest hits, at most *limit*, with names that tell these apart."""
-    newest: dict[str, int] = {}
-    for hit in hits(connection, query):
-        if hit.thread_id not in newest:
-            if len(newest) == limit:
-                break
-            newest[hit.thread_id] = hit.created_at
-    named = ((_name(connection, thread_id), thread_id) for thread_id in newest)
-    return [Link(name, thread_id, newest[thread_id]) for name, thread_id in told_apart(named)]
-
-
-def _name(connection: sqlite3.Connection, thread_id: str) -> str:
-    found = connection.execute("SELECT name FROM threads WHERE id = ?", (thread_id,)).fetchone()
-    return str(found[0]) if found else thread_id  # Gone since it was found.
 
 
 def _hit(row: _Row) -> Hit:
@@ -114,8 +99,8 @@ def _newest(rows: Iterable[_Row]) -> Iterator[_Row]:
         yield from sorted(of_day, key=_by_time)
 
 
-def _texts(connection: sqlite3.Connection, query: Query) -> Iterator[_Row]:
-    where = _where_texts(query)
+def _texts(connection: sqlite3.Connection, query: Query, but: Collection[str]) -> Iterator[_Row]:
+    where = _where_texts(query, but)
     by = "words.rowid" if query.terms else "texts.number"
     return connection.execute(
         f"SELECT {_HIT} FROM {_tables(query)} WHERE {where} ORDER BY {by} DESC", where.values
@@ -128,7 +113,7 @@ def _tables(query: Query) -> str:
     return f"{first} CROSS JOIN threads ON threads.number = texts.thread"
 
 
-def _where_texts(query: Query) -> _Where:
+def _where_texts(query: Query, but: Collection[str]) -> _Where:
     where = _Where()
     if query.terms:
         where.add("words MATCH ?", _expression(query))
@@ -144,14 +129,14 @@ def _where_texts(query: Query) -> _Where:
         where.add("texts.kind = ?", kind)
     for kind in query.not_kinds:
         where.add("texts.kind != ?", kind)
-    _add_of_threads(where, query)
+    _add_of_threads(where, query, but)
     return where
 
 
-def _threads(connection: sqlite3.Connection, query: Query) -> Iterator[_Row]:
+def _threads(connection: sqlite3.Connection, query: Query, but: Collection[str]) -> Iterator[_Row]:
     """Threads, for a query that says nothing of messages but what none of them may hold."""
     where = _Where()
-    _add_of_threads(where, query)
+    _add_of_threads(where, query, but)
     if query.without:
         where.add(
             "threads.number NOT IN (SELECT thread FROM words CROSS JOIN texts ON number = words.rowid"
@@ -165,7 +150,9 @@ def _threads(connection: sqlite3.Connection, query: Query) -> Iterator[_Row]:
     )
 
 
-def _add_of_threads(where: _Where, query: Query) -> None:
+def _add_of_threads(where: _Where, query: Query, but: Collection[str]) -> None:
+    if but:
+        where.add("threads.id NOT IN (SELECT value FROM json_each(?))", json.dumps([*but]))
     of_titles = (
         "(SELECT thread FROM words CROSS JOIN texts ON number = words.rowid"
         f" WHERE words MATCH ? AND kind = {Kind.TITLE:d})"

@@ -31,10 +31,9 @@ class Busy(Exception):
 
 
 class Counts(NamedTuple):
-    """*words_behind*: threads without words yet; *texts_dead*: texts that are gone, but not their words."""
+    """*texts_dead*: texts that are gone, but not their words."""
 
     threads: int
-    words_behind: int
     texts: int
     texts_dead: int
 
@@ -42,8 +41,28 @@ class Counts(NamedTuple):
 class Tables:
     """A catalogue in a database with the tables of `schema`. One thread at a time may use it."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, has_words: bool = True) -> None:
         self.connection = connection
+        self.has_words = has_words
+
+    def copied(self) -> Tables:
+        """All but the words, in memory."""
+        copy = Tables(schema.in_memory(), has_words=False)
+        for table in ("threads", "runs", "signatures"):
+            rows = self.connection.execute(f"SELECT * FROM {table}").fetchall()
+            if rows:
+                marks = ", ".join("?" * len(rows[0]))
+                copy.connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+        return copy
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """All that is read meanwhile is of one moment."""
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.connection.execute("COMMIT")
 
     @contextmanager
     def changing(self) -> Iterator[None]:
@@ -101,16 +120,23 @@ class Tables:
         self.connection.execute("UPDATE threads SET changed_ns = ? WHERE id = ?", (changed_ns, thread_id))
 
     # The words of messages.
-    def add_messages(self, thread_id: str, messages: Iterable[MessageText], log: bytes) -> None:
+    def add_messages(
+        self, thread_id: str, messages: Iterable[MessageText], log: bytes, whole: Signature | None = None
+    ) -> None:
         """Further messages of a thread. *log* is what the caller wants to know of the log by then, to
-        compare.
+        compare; *whole* its signature, if these were the last ones.
 
         Raises:
             ThreadNotFound: there is no such thread here.
         """
         number = self._number(thread_id)
         self._add_texts(number, messages)
-        self.connection.execute("UPDATE threads SET log = ? WHERE number = ?", (log, number))
+        seen = whole[:3] if whole and whole.is_settled else (None, None, None)
+        self.connection.execute(
+            "UPDATE threads SET log = ?, log_changed_ns = ?, log_size_bytes = ?, log_inode = ?"
+            " WHERE number = ?",
+            (log, *seen, number),
+        )
 
     def remove_messages(self, thread_id: str, texts: Sequence[MessageText] | None = None) -> None:
         """All of a thread. With *texts*, as they were added, their words go with them; else they are dead.
@@ -125,9 +151,17 @@ class Tables:
         found = self.connection.execute("SELECT log FROM threads WHERE id = ?", (thread_id,)).fetchone()
         return found[0] if found else None
 
-    def threads_without_words(self) -> list[str]:
-        """The oldest first, as they are best added."""
-        found = self.connection.execute("SELECT id FROM threads WHERE log IS NULL ORDER BY created_at, id")
+    def threads_behind(self, log_path: str) -> list[str]:
+        """Those whose log may not be the one whose words are here, by its signature under *log_path*.
+
+        The oldest first, as they are best added.
+        """
+        found = self.connection.execute(
+            "SELECT id FROM threads LEFT JOIN signatures ON thread = number AND path = ?"
+            " WHERE log_changed_ns IS NULL OR log_changed_ns IS NOT signatures.changed_ns"
+            " OR log_size_bytes IS NOT size_bytes OR log_inode IS NOT inode ORDER BY created_at, id",
+            (log_path,),
+        )
         return [thread_id for (thread_id,) in found]
 
     # Runs.
@@ -196,6 +230,14 @@ class Tables:
         """When a thread last changed. Raises ThreadNotFound."""
         return int(self._thread(thread_id, "changed_ns"))
 
+    def thread_name(self, thread_id: str) -> str:
+        """What a thread is called, whatever others are called. Raises ThreadNotFound."""
+        return str(self._thread(thread_id, "name"))
+
+    def thread_title(self, thread_id: str) -> str:
+        """Its title, if it has one. Raises ThreadNotFound."""
+        return str(self._thread(thread_id, "title"))
+
     def titles(self) -> list[Named]:
         """As `api.Catalogue.titles`."""
         return _named(self.connection.execute("SELECT name, id, changed_ns FROM threads ORDER BY name, id"))
@@ -251,7 +293,7 @@ class Tables:
     def counts(self) -> Counts:
         return Counts(
             *self.connection.execute(
-                "SELECT count(*), count(*) FILTER (WHERE log IS NULL), (SELECT count(*) FROM texts),"
+                "SELECT count(*), (SELECT count(*) FROM texts),"
                 " (SELECT count(*) FROM texts WHERE thread = 0) FROM threads"
             ).fetchone()
         )
@@ -271,6 +313,8 @@ class Tables:
         return value
 
     def _add_texts(self, thread: int, texts: Iterable[MessageText]) -> None:
+        if not self.has_words:
+            return
         following: dict[int, int] = {}
         rows, words = [], []
         for text in texts:
@@ -325,9 +369,13 @@ class Tables:
             self.connection.execute(
                 "UPDATE texts SET thread = 0 WHERE thread = ? AND kind != ?", (thread, Kind.TITLE)
             )
-        self.connection.execute("UPDATE threads SET log = NULL WHERE number = ?", (thread,))
+        self.connection.execute(
+            "UPDATE threads SET log = NULL, log_changed_ns = NULL WHERE number = ?", (thread,)
+        )
 
     def _remove_texts(self, numbered: Sequence[tuple[int, str]]) -> None:
+        if not self.has_words:
+            return
         self.connection.executemany(
             "INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)",
             [(number, folded(text)) for number, text in numbered],

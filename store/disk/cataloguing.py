@@ -9,23 +9,22 @@ catalogue never says what was read before something that it said already.
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol, TypeVar
 
-from store import documents, transitions
 from store.api import DocumentKey, LogReader
+from store.catalogue.finding import text_of
 from store.catalogue.tables import Tables
-from store.catalogue.values import Kind, MessageText, RunSummary, Signature, ThreadSummary
-from store.disk import signatures
+from store.catalogue.values import MessageText, RunSummary, Signature, ThreadSummary
+from store.disk import describing, signatures
+from store.disk.describing import Documents
 from store.disk.layout import LOG, META
 from store.disk.log_states import LogState, goes_on
-from store.errors import Damaged, InvalidDocument, NotFound, StorageFailed, ThreadNotFound
-from store.lines import iter_lines, message_of
-from store.models import MessageRole, Run, Thread, ThreadMessage
+from store.errors import Damaged, NotFound, StorageFailed, ThreadNotFound
+from store.lines import iter_lines
 
 # Lines and threads that are taken over at once: other processes that write wait for no more.
 _TOGETHER: Final = 200
@@ -37,15 +36,10 @@ _ATTEMPTS: Final = 100
 _T = TypeVar("_T", bound="Taken")
 
 
-class Source(Protocol):
+class Source(Documents, Protocol):
     """The store that is catalogued."""
 
-    root: str
-
     def list_thread_ids(self) -> list[str]: ...
-    def get_run(self, thread_id: str, run_id: str) -> Run: ...
-    def read_document(self, key: DocumentKey) -> tuple[bytes, object]: ...
-    def iter_messages(self, thread_id: str) -> Iterator[ThreadMessage]: ...
     def open_log(self, thread_id: str) -> LogReader: ...
 
 
@@ -124,7 +118,8 @@ class _Lines:
             return False
         if self.is_first and self.before is not None:
             tables.remove_messages(self.thread_id)
-        tables.add_messages(self.thread_id, self.messages, self.state.as_bytes())
+        whole = self.state.signature if self.state.is_whole else None
+        tables.add_messages(self.thread_id, self.messages, self.state.as_bytes(), whole)
         return True
 
 
@@ -135,21 +130,35 @@ class Cataloguing:
     source: Source
     tables: Tables
 
-    def compare_all(self) -> None:
-        """The documents and lists of all threads."""
+    def differing(self, is_same: Callable[[str], bool] = lambda _: False) -> list[str]:
+        """The threads that came, went or may have changed, of all but those that are known to be the same."""
         new = dict.fromkeys(self.source.list_thread_ids())
         changed = []
         for thread_id, known in self.tables.all_signatures():
+            is_there = thread_id in new
             new.pop(thread_id, None)
+            if is_there and is_same(thread_id):
+                continue
             if _is_changed(known, signatures.look(self.source.root, thread_id, known)):
                 changed.append(thread_id)
-        self._take_together([*changed, *new], self._compared, self.compare)
+        return [*changed, *new]
 
-    def index_all(self) -> None:
-        """The words of all threads that are in the catalogue."""
-        without = self.tables.threads_without_words()
-        others = {*self.tables.thread_ids()} - {*without}
-        self._take_together([*without, *others], self._next_lines, self.index)
+    def is_as_known(self, thread_id: str) -> bool:
+        """Whether a thread looks as it did when its words, title and runs were taken over."""
+        known = self.tables.signatures(thread_id)
+        return not _is_changed(known, signatures.look(self.source.root, thread_id, known))
+
+    def compare_these(self, thread_ids: Iterable[str]) -> Iterator[int]:
+        """Takes over titles, times and runs; yields now and then how many threads more are done."""
+        return self._take_together(thread_ids, self._compared, self.compare)
+
+    def behind(self) -> list[str]:
+        """The threads in the catalogue whose words may not be there, or not all, or be others."""
+        return self.tables.threads_behind(LOG)
+
+    def index_these(self, thread_ids: Iterable[str]) -> Iterator[int]:
+        """As `compare_these`, the words of threads that are in the catalogue."""
+        return self._take_together(thread_ids, self._next_lines, self.index)
 
     def compare(self, thread_id: str) -> bool:
         """Takes over a thread's title, times and runs; whether there was anything that may have changed."""
@@ -176,27 +185,31 @@ class Cataloguing:
         thread_ids: Iterable[str],
         read: Callable[[str], Taken | None],
         take_one: Callable[[str], object],
-    ) -> None:
+    ) -> Iterator[int]:
         """Many threads in few changes of the catalogue, each of which costs as much as some messages.
 
         *take_one* is called for those that others take over meanwhile, and those of which more is to come.
         """
         waiting: list[Taken] = []
-        weight = 0
+        weight = looked_at = 0
         for thread_id in thread_ids:
+            looked_at += 1
             if taken := read(thread_id):
                 waiting.append(taken)
                 weight += taken.weight
             if weight >= _TOGETHER:
                 self._take(waiting, take_one)
-                waiting, weight = [], 0
-        self._take(waiting, take_one)
+                yield looked_at
+                waiting, weight, looked_at = [], 0, 0
+        if waiting:
+            self._take(waiting, take_one)
+        yield looked_at
 
     def _take(self, waiting: list[Taken], take_one: Callable[[str], object]) -> None:
         with self.tables.changing():
             late = [taken for taken in waiting if not taken.take(self.tables)]
         for taken in waiting:
-            if taken in late or (isinstance(taken, _Lines) and not taken.state.is_whole):
+            if any(taken is one for one in late) or (isinstance(taken, _Lines) and not taken.state.is_whole):
                 take_one(taken.thread_id)
 
     # Documents and lists.
@@ -211,10 +224,12 @@ class Cataloguing:
         differing = {path for path, found in seen.items() if signatures.differs(known.get(path), found)}
         summary = None
         if META in differing or LOG in differing:
-            summary = self._summary(thread_id, seen[META], signatures.modified_ns(seen.values()))
+            summary = describing.summary(
+                self.source, thread_id, seen[META], signatures.modified_ns(seen.values())
+            )
         paths = {path: run_id for path in {*differing, *known} if (run_id := signatures.run_of(path))}
         runs = {
-            run_id: self._run(thread_id, run_id, seen[path]) if path in seen else None
+            run_id: describing.run_of(self.source, thread_id, run_id, seen[path]) if path in seen else None
             for path, run_id in paths.items()
             if path in differing or path not in seen
         }
@@ -226,31 +241,6 @@ class Cataloguing:
             self.source.read_document(DocumentKey(thread_id))
             return self._compared(thread_id)  # It has come back.
         return _Gone(thread_id, known)
-
-    def _summary(self, thread_id: str, document: Signature, changed_ns: int) -> ThreadSummary:
-        key = DocumentKey(thread_id)
-        try:
-            data, _ = self.source.read_document(key)
-            thread = Thread.of(transitions.with_identity(key, documents.parse(data)))
-        except (NotFound, Damaged, InvalidDocument):
-            # It is one of the threads nevertheless; one that has gone is seen to have gone the next time.
-            return ThreadSummary(thread_id, document.modified_ns // 1_000_000_000, changed_ns)
-        title = thread.metadata.get("title") if isinstance(thread.metadata, dict) else None
-        if isinstance(title, str) and title.strip():
-            return ThreadSummary(thread_id, thread.created_at, changed_ns, title, _line_of(title, data))
-        said_first = ""
-        with suppress(NotFound):
-            said = (m.text for m in self.source.iter_messages(thread_id) if m.role is MessageRole.user)
-            said_first = next(said, "")
-        return ThreadSummary(thread_id, thread.created_at, changed_ns, said_first=said_first)
-
-    def _run(self, thread_id: str, run_id: str, document: Signature) -> RunSummary | None:
-        """``None`` for one that is in no list: it is gone, or its document is damaged."""
-        try:
-            run = self.source.get_run(thread_id, run_id)
-        except (NotFound, Damaged):
-            return None
-        return RunSummary(run_id, run.status.value, run.model, run.created_at, document.modified_ns)
 
     # Words.
     def _next_lines(self, thread_id: str) -> _Lines | None:
@@ -266,9 +256,8 @@ class Cataloguing:
             following = iter_lines(log.read, begin.size_bytes)
             for line, end in islice(following, _LINES_AT_ONCE):
                 state = state.after(line, end)
-                if message := message_of(line, thread_id):
-                    kind = Kind.USER if message.role is MessageRole.user else Kind.ASSISTANT
-                    messages.append(MessageText(state.lines, kind, message.created_at, message.text))
+                if text := text_of(line, state.lines, thread_id):
+                    messages.append(text)
             if next(following, None) is None:
                 state = state._replace(is_whole=True)
             return _Lines(thread_id, before, begin.lines == 0, state, messages)
@@ -282,18 +271,3 @@ def _is_changed(known: Mapping[str, Signature], seen: Mapping[str, Signature] | 
         or known.keys() != seen.keys()
         or any(signatures.differs(known[path], found) for path, found in seen.items())
     )
-
-
-def _line_of(title: str, document: bytes) -> int:
-    """The line of a document where its title stands: 1 in one that is all in one line."""
-    for number, line in enumerate(document.decode().split("\n"), 1):
-        if line.lstrip().startswith('"title"') and _is_title(line, title):
-            return number
-    return 1
-
-
-def _is_title(line: str, title: str) -> bool:
-    try:
-        return bool(json.loads(f"{{{line.strip().removesuffix(',')}}}") == {"title": title})
-    except ValueError:
-        return False

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
-import random
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from store import DocumentKey, Run, RunStatus, RunStep, Thread, ThreadMessage, ThreadStore
-from store.catalogue import schema, searching
-from store.catalogue.matching import matches
-from store.catalogue.names import name_of
+from store import Run, RunStatus, ThreadMessage, ThreadStore
+from store.catalogue import finding, schema, searching
 from store.catalogue.queries import parsed
 from store.catalogue.tables import Busy, Tables
-from store.catalogue.values import Kind
 from store.disk import cataloguing, log_states
 from store.disk.cataloguing import Cataloguing
-from store.errors import Damaged, StorageFailed, StoreError
+from store.errors import StorageFailed
 from store.lines import message_of
-from store.models import ContentBlock, MessageRole
-from tests.store.catalogue.conftest import called
-
-NOW_S = 1_796_000_000
-QUERIES = ("bee", "honey", '"bee honey"', "b*", "role:user bee", "bee -honey", "title:bee")
-WORDS = ("bee", "honey", "wasp", "蜂", "café")
+from tests.store.catalogue.conftest import NOW_S, called
+from tests.store.plain_reading import QUERIES, Changes, Plain, thread
 
 
 @contextmanager
@@ -47,22 +38,27 @@ def catalogue_at(path: Path) -> Iterator[Tables]:
         connection.close()
 
 
-class Pair:
+def compare_all(taking: Cataloguing) -> None:
+    for _ in taking.compare_these(taking.differing()):
+        pass
+
+
+def index_all(taking: Cataloguing) -> None:
+    for _ in taking.index_these(taking.behind()):
+        pass
+
+
+class Pair(Plain):
     """A store, and a catalogue of it."""
 
     def __init__(self, root: Path, catalogue: Tables) -> None:
-        self.root = root
-        self.store = ThreadStore(root)
+        super().__init__(root)
         self.catalogue = catalogue
 
     def take_over(self) -> None:
         taking = Cataloguing(self.store, self.catalogue)
-        taking.compare_all()
-        taking.index_all()
-
-    def say(self, thread_id: str, text: str, role: MessageRole = MessageRole.user) -> None:
-        message = ThreadMessage(role=role, content=[ContentBlock.of_text(text)], created_at=NOW_S)
-        self.store.append_message(thread_id, message)
+        compare_all(taking)
+        index_all(taking)
 
     def hits(self, text: str) -> list[tuple[str, int]]:
         found = searching.hits(self.catalogue.connection, parsed(text, NOW_S))
@@ -70,48 +66,14 @@ class Pair:
 
     def check(self) -> None:
         """Everything that the catalogue says is what a plain reading of the store says."""
-        plain, runs = [], set()
-        for thread_id in self.store.list_thread_ids():
-            thread = self.store.get_thread(thread_id)
-            title = thread.metadata.get("title", "")
-            messages = list(self.store.iter_messages(thread_id))
-            first = next((one.text for one in messages if one.role is MessageRole.user), "")
-            plain.append((name_of(thread_id, title, first), thread_id))
-            for run_id in self.store.list_run_ids(thread_id):
-                with suppress(Damaged):
-                    runs.add((thread_id, run_id, self.store.get_run(thread_id, run_id).status.value))
+        plain = self.plain_threads()
+        for name, thread_id in plain:
             assert self.catalogue.changed_ns(thread_id) == self.store.thread_modified_ns(thread_id)
-            assert self.catalogue.thread_called(f"{plain[-1][0]}@{thread_id}") == thread_id
+            assert self.catalogue.thread_called(f"{name}@{thread_id}") == thread_id
         assert self.catalogue.thread_ids() == sorted(thread_id for _, thread_id in plain)
-        assert {*self.catalogue.runs([*RunStatus])} == runs
+        assert {*self.catalogue.runs([*RunStatus])} == self.plain_runs()
         for text in QUERIES:
             assert self.hits(text) == self.plain_hits(text), text
-
-    def plain_hits(self, text: str) -> list[tuple[str, int]]:
-        query, found = parsed(text, NOW_S), []
-        for thread_id in self.store.list_thread_ids():
-            thread = self.store.get_thread(thread_id)
-            title = thread.metadata.get("title", "")
-            document = self.store.read_document(DocumentKey(thread_id))[0].decode().split("\n")
-            line = next((n for n, one in enumerate(document, 1) if '"title"' in one), 1)
-            if not query.is_about_messages:
-                if "bee" in title.split():
-                    found.append((thread_id, line))
-                continue
-            if title and matches(query, Kind.TITLE, thread.created_at, title):
-                found.append((thread_id, line))
-            for number, stored in enumerate(self.lines(thread_id), 1):
-                with suppress(ValueError, KeyError):  # No message.
-                    fields = json.loads(stored)
-                    said = "\n".join(block["text"]["value"] for block in fields["content"])
-                    if matches(query, Kind[fields["role"].upper()], fields["created_at"], said):
-                        found.append((thread_id, number))
-        return sorted(found)
-
-    def lines(self, thread_id: str) -> list[bytes]:
-        with suppress(FileNotFoundError):
-            return (self.root / thread_id / "messages.jsonl").read_bytes().split(b"\n")[:-1]
-        return []
 
 
 @pytest.fixture
@@ -120,120 +82,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
         yield Pair(tmp_path / "store", catalogue)
 
 
-def thread(pair: Pair, thread_id: str = "thread_1", **metadata: Any) -> str:
-    return pair.store.create_thread(Thread(id=thread_id, metadata=metadata, created_at=NOW_S)).id
-
-
 # ── Random changes ──────────────────────────────────────────────────────────────────────────────────────
-
-
-class Changes:
-    """Random changes, by the store and by programs that take no lock and set times back."""
-
-    def __init__(self, pair: Pair, seed: int) -> None:
-        self.pair, self.store, self.root = pair, pair.store, pair.root
-        self.random = random.Random(seed)
-        self.count = 0
-
-    def one(self) -> None:
-        self.count += 1
-        threads = self.store.list_thread_ids()
-        if len(threads) < 2:
-            return self.new_thread("")
-        change: Callable[[str], object] = self.random.choice(
-            [
-                *(self.new_thread, self.say, self.say, self.retitle, self.delete, self.new_run, self.end_run),
-                *(self.new_step, self.delete_run, self.edit_in_place, self.replace_log, self.foreign_append),
-                *(self.touch, self.log_goes, self.foreign_run, self.torn_line, self.recreate),
-            ]
-        )
-        with suppress(StoreError):  # The store refuses to change what is damaged or foreign.
-            change(self.random.choice(threads))
-        return None
-
-    def text(self) -> str:
-        return " ".join(self.random.choices(WORDS, k=self.random.randrange(1, 5)))
-
-    def new_thread(self, _: str) -> None:
-        title = self.random.choice([{}, {"title": self.text()}, {"x": 1, "title": self.text(), "y": 2}])
-        self.store.create_thread(Thread(id=f"thread_{self.count}", metadata=title, created_at=NOW_S))
-
-    def say(self, thread_id: str) -> None:
-        self.pair.say(thread_id, self.text(), self.random.choice([*MessageRole]))
-
-    def retitle(self, thread_id: str) -> None:
-        self.store.patch_document(DocumentKey(thread_id), {"metadata": {"title": self.text()}})
-
-    def delete(self, thread_id: str) -> None:
-        self.store.delete_thread(thread_id, force=True)
-
-    def recreate(self, thread_id: str) -> None:
-        self.delete(thread_id)
-        thread(self.pair, thread_id)
-        self.say(thread_id)
-
-    def new_run(self, thread_id: str) -> None:
-        self.store.create_run(thread_id, Run(id=f"run_{self.count}", model="m"))
-
-    def run_of(self, thread_id: str) -> str | None:
-        return next(iter(self.store.list_run_ids(thread_id)), None)
-
-    def end_run(self, thread_id: str) -> None:
-        if run_id := self.run_of(thread_id):
-            status = self.random.choice([RunStatus.completed, RunStatus.failed])
-            self.store.force_update_run_status(thread_id, run_id, status)
-
-    def new_step(self, thread_id: str) -> None:
-        if run_id := self.run_of(thread_id):
-            self.store.append_step(thread_id, run_id, RunStep(id=f"step_{self.count}"))
-
-    def delete_run(self, thread_id: str) -> None:
-        if run_id := self.run_of(thread_id):
-            self.store.delete_run(thread_id, run_id, force=True)
-
-    def log(self, thread_id: str) -> Path:
-        return self.root / thread_id / "messages.jsonl"
-
-    def edit_in_place(self, thread_id: str) -> None:
-        """The same size, and the mtime that it had."""
-        log = self.log(thread_id)
-        if log.exists():
-            times = log.stat().st_atime_ns, log.stat().st_mtime_ns
-            data = log.read_bytes().replace(b"honey", b"wasps", 1).replace(b"bee", b"ant", 1)
-            with log.open("r+b") as written:
-                written.write(data)
-            os.utime(log, ns=times)
-
-    def replace_log(self, thread_id: str) -> None:
-        log = self.log(thread_id)
-        if log.exists():
-            lines = log.read_bytes().splitlines(keepends=True)
-            self.random.shuffle(lines)
-            (log.parent / ".new").write_bytes(b"".join(lines[: self.random.randrange(len(lines) + 1)]))
-            os.rename(log.parent / ".new", log)
-
-    def foreign_append(self, thread_id: str) -> None:
-        with self.log(thread_id).open("ab") as log:
-            log.write(self.random.choice([b"\n", b"{}\n", b"no JSON bee\n"]))
-
-    def torn_line(self, thread_id: str) -> None:
-        with self.log(thread_id).open("ab") as log:
-            log.write(b'{"bee": ')
-
-    def touch(self, thread_id: str) -> None:
-        for path in (self.root / thread_id).rglob("*.json*"):
-            os.utime(path, ns=(1, self.random.randrange(10**18)))
-
-    def log_goes(self, thread_id: str) -> None:
-        self.log(thread_id).unlink(missing_ok=True)
-
-    def foreign_run(self, thread_id: str) -> None:
-        """A directory that becomes a run later, or is damaged."""
-        directory = self.root / thread_id / "runs" / f"foreign_{self.random.randrange(2)}"
-        directory.mkdir(parents=True, exist_ok=True)
-        if self.random.random() < 0.7:
-            made = {"id": directory.name, "created_at": 1, "status": "queued", "model": "m"}
-            (directory / "status.json").write_text(self.random.choice(["{", json.dumps(made)]))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -278,12 +127,12 @@ def test_what_looks_as_it_did_is_not_read(pair: Pair) -> None:
     pair.take_over()
     counting = Counting(pair.store)
     taking = Cataloguing(counting, pair.catalogue)
-    taking.compare_all()
-    taking.index_all()
+    compare_all(taking)
+    index_all(taking)
     assert counting.read == []
     run_id = pair.store.create_run("thread_1", Run(model="m")).id
     pair.store.update_run_status("thread_1", run_id, RunStatus.completed)
-    taking.compare_all()
+    compare_all(taking)
     assert counting.read == ["get_run"]
 
 
@@ -314,7 +163,7 @@ def test_of_a_log_that_has_grown_only_the_new_lines_are_read(
         parsed_lines.append(line)
         return message_of(line, thread_id)
 
-    monkeypatch.setattr(cataloguing, "message_of", counted)
+    monkeypatch.setattr(finding, "message_of", counted)
     pair.say("thread_1", "more honey")
     pair.take_over()
     assert len(parsed_lines) == 1
@@ -358,7 +207,7 @@ def test_a_long_log_is_taken_over_in_pieces_that_another_process_can_get_in_betw
         pair.say("thread_1", f"honey {number}")
     with catalogue_at(tmp_path / "catalogue") as other:
         first, second = Cataloguing(pair.store, pair.catalogue), Cataloguing(pair.store, other)
-        first.compare_all()
+        compare_all(first)
         for _ in range(4):
             read = first._next_lines("thread_1"), second._next_lines("thread_1")
             for taken in read:
@@ -377,7 +226,7 @@ def test_a_log_that_is_replaced_while_it_is_taken_over_is_read_from_the_beginnin
     for number in range(6):
         pair.say("thread_1", f"honey {number}")
     taking = Cataloguing(pair.store, pair.catalogue)
-    taking.compare_all()
+    compare_all(taking)
     taken = taking._next_lines("thread_1")
     assert taken is not None
     with pair.catalogue.changing():

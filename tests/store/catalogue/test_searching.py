@@ -164,8 +164,9 @@ def compare(catalogue: Tables, threads: Sequence[PlainThread], texts: Sequence[s
         thread_ids = [*dict.fromkeys(hit.thread_id for hit in expected)]
         number = len(expected), len(thread_ids)
         assert searching.number_of(catalogue.connection, query) == number, text
-        links = searching.links(catalogue.connection, query, 2)
-        assert [link.thread_id for link in links] == thread_ids[:2], text
+        but = thread_ids[:1]
+        others = [hit for hit in expected if hit.thread_id not in but]
+        assert list(searching.hits(catalogue.connection, query, but)) == others, text
         for thread in threads:
             wanted = is_thread_wanted(query, thread)
             given_runs = thread.runs.values()
@@ -256,19 +257,6 @@ def test_the_most_relevant_come_first_when_asked_for() -> None:
     assert [hit.line for hit in searching.relevant(catalogue.connection, query, 9)] == [4, 1, 3]
     assert [hit.line for hit in searching.hits(catalogue.connection, query)] == [4, 3, 1]
     assert len(searching.relevant(catalogue.connection, parsed("role:user", NOW_S), 3)) == 3
-
-
-def test_links_have_names_that_are_told_apart_among_themselves_alone() -> None:
-    catalogue = in_memory()
-    with catalogue.changing():
-        for number, title in enumerate(["New chat", "New chat", "Oslo", "New chat"]):
-            catalogue.put_thread(ThreadSummary(f"thread_{number}", NOW_S + number, 0, title))
-            text = "bee" if number != 1 else "wasp"
-            catalogue.add_messages(f"thread_{number}", [MessageText(1, Kind.USER, number, text)], b"")
-    links = searching.links(catalogue.connection, parsed("bee -thread:thread_0", NOW_S), 9)
-    assert [(link.name, link.newest_s) for link in links] == [("New chat", 3), ("Oslo", 2)]
-    links = searching.links(catalogue.connection, parsed("bee", NOW_S), 9)
-    assert [link.name for link in links] == ["New chat@thread_3", "Oslo", "New chat@thread_0"]
 
 
 @pytest.mark.parametrize(

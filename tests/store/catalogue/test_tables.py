@@ -12,7 +12,7 @@ import pytest
 from store.catalogue import schema, searching
 from store.catalogue.queries import parsed
 from store.catalogue.tables import Busy, Tables
-from store.catalogue.values import Kind, MessageText, RunSummary, ThreadSummary
+from store.catalogue.values import Kind, MessageText, RunSummary, Signature, ThreadSummary
 from store.errors import Ambiguous, ThreadNotFound
 from tests.store.catalogue.conftest import DAY_S, IDENTITY, NOW_S, called
 
@@ -134,7 +134,7 @@ def test_words_of_a_removed_thread_are_gone_and_no_later_text_has_them(catalogue
     put(catalogue, "t2")
     say(catalogue, "t2", "ants", "flies")
     assert [hits(catalogue, text) for text in ("honey", "bees", "wasps", "ants", "flies")] == [0, 0, 0, 1, 1]
-    assert catalogue.counts() == (1, 0, 4, 2)
+    assert catalogue.counts() == (1, 4, 2)
 
 
 def test_words_that_are_removed_with_their_texts_leave_nothing_behind(catalogue: Tables) -> None:
@@ -142,7 +142,7 @@ def test_words_that_are_removed_with_their_texts_leave_nothing_behind(catalogue:
     messages = say(catalogue, "t1", "bees", "wasps")
     with catalogue.changing():
         catalogue.remove_thread("t1", messages)
-    assert catalogue.counts() == (0, 0, 0, 0)
+    assert catalogue.counts() == (0, 0, 0)
     catalogue.connection.execute("CREATE VIRTUAL TABLE temp.seen USING fts5vocab (main, words, row)")
     assert catalogue.connection.execute("SELECT term FROM temp.seen").fetchall() == []
 
@@ -155,17 +155,22 @@ def test_texts_that_are_not_those_that_were_added_are_not_taken_for_them(catalog
     assert (hits(catalogue, "bees"), catalogue.counts().texts_dead) == (0, 2)
 
 
-def test_threads_without_words_are_known_the_oldest_first(catalogue: Tables) -> None:
+def test_threads_whose_words_are_not_those_of_their_log_are_known_the_oldest_first(catalogue: Tables) -> None:
+    seen, other = Signature(1, 2, 3, 4, is_settled=True), Signature(1, 2, 4, 4, is_settled=True)
     put(catalogue, "t1", created_at=NOW_S)
     put(catalogue, "t2", created_at=NOW_S - 1)
-    put(catalogue, "t3")
-    say(catalogue, "t3")
-    assert catalogue.threads_without_words() == ["t2", "t1"]
-    assert (catalogue.log("t1"), catalogue.log("t3")) == (None, b"log")
-    assert catalogue.counts().words_behind == 2
+    put(catalogue, "t3", created_at=NOW_S - 2)
     with catalogue.changing():
-        catalogue.remove_messages("t3")
-    assert catalogue.log("t3") is None
+        for thread_id in ("t1", "t2", "t3"):
+            catalogue.put_signatures(thread_id, {"log": seen}, [])
+        catalogue.add_messages("t2", [], b"", other)
+        catalogue.add_messages("t3", [], b"", seen)
+    assert catalogue.threads_behind("log") == ["t2", "t1"]
+    with catalogue.changing():
+        catalogue.add_messages("t1", [], b"", seen)
+        catalogue.add_messages("t2", [], b"", seen._replace(is_settled=False))
+        catalogue.put_signatures("t3", {"log": other}, [])
+    assert catalogue.threads_behind("log") == ["t3", "t2"]
 
 
 def test_messages_of_a_thread_that_is_not_there_are_refused_and_nothing_changes(catalogue: Tables) -> None:

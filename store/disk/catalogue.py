@@ -1,0 +1,166 @@
+"""The catalogue of a store on a disk: searches in the words it has, and in the logs that are ahead of them.
+
+No hit is shown that is not in its log. A thread that looks as it did when its words were taken over has them
+still; any other is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from heapq import merge
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+from store.api import LogReader
+from store.catalogue import searching
+from store.catalogue.api import Progress, Results, Statistics
+from store.catalogue.finding import Described, Wanted, by_time, of_query, results
+from store.catalogue.queries import Query
+from store.catalogue.reading import ReadingCatalogue
+from store.catalogue.tables import Tables
+from store.catalogue.values import Hit
+from store.disk.describing import described
+from store.disk.known import Known, Reporting
+from store.waiting import waits
+
+T = TypeVar("T")
+
+
+class _Indexed(NamedTuple):
+    """What the words say: the first *hits*, the *newest* one of each thread, what these are called, and how
+    many hits and threads there are; beside the threads that are *behind*, of which it says nothing."""
+
+    hits: list[Hit]
+    newest: list[Hit]
+    names: dict[str, str]
+    totals: tuple[int, int]
+    behind: set[str]
+
+
+class DiskCatalogue(ReadingCatalogue):
+    """See `store.catalogue.api.Catalogue`."""
+
+    def __init__(self, source: Reporting) -> None:
+        self._known = Known(source)
+        self._source = source
+
+    def close(self) -> None:
+        self._known.close()
+
+    def statistics(self) -> Statistics:
+        waits()
+
+        def work(tables: Tables) -> Statistics:
+            behind = len(self._known.taking(tables).behind())
+            return Statistics(tables.counts().threads, behind, self._known.size_bytes)
+
+        return self._known.use(work)
+
+    def refresh(self, *, words: bool, progress: Progress | None = None) -> None:
+        self._ask(lambda _: None, progress)
+        if words:
+            self._known.take_over_words(progress)
+
+    def rebuild(self) -> None:
+        waits()
+        self._known.rebuild()
+
+    def search(
+        self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
+    ) -> Results:
+        self._known.take_over_words()
+        wanted, read = of_query(query), _Read(self, of_query(query))
+        while True:
+            found = self._known.beside_lists(self._indexed(query, limit, by_relevance, [*read.hits]))
+            if found is None:
+                return super().search(query, limit, by_relevance=by_relevance, with_hits=with_hits)
+            read.add(found.behind)
+            both = [*read.all(), *found.hits] if by_relevance else merge(read.all(), found.hits, key=by_time)
+            shown = list(islice(both, limit)) if with_hits else []
+            newest = list(islice(merge(read.newest(), found.newest, key=by_time), limit))
+            ahead = self._changed_since({hit.thread_id for hit in (*shown, *newest)} - read.hits.keys())
+            texts = {} if ahead else self._texts(shown)
+            there = {hit for hit, text in texts.items() if wanted.is_in(hit, text)}
+            if not ahead:
+                # What the words say and no log has: the log has just changed, or the catalogue is damaged.
+                ahead = {hit.thread_id for hit in shown if hit not in there} - read.hits.keys()
+            if not ahead:
+                hits, threads = len(read.all()) + found.totals[0], len(read.newest()) + found.totals[1]
+                left_out = max(0, hits - limit), max(0, threads - limit)
+                still = [(hit, texts[hit]) for hit in shown if hit in there]
+                return results(still, newest, {**found.names, **read.names}, left_out, wanted.show)
+            read.add(ahead)
+
+    def _indexed(
+        self, query: Query, limit: int, by_relevance: bool, but: Collection[str]
+    ) -> Callable[[Tables], _Indexed | None]:
+        """``None`` from tables without words."""
+
+        def work(tables: Tables) -> _Indexed | None:
+            if not tables.has_words:
+                return None
+            with tables.reading():
+                behind = {*self._known.taking(tables).behind(), *self._known.pending}
+                without = behind.union(but)
+                first: list[Hit] = []
+                newest: dict[str, Hit] = {}
+                for hit in searching.hits(tables.connection, query, without):
+                    if len(first) < limit:
+                        first.append(hit)
+                    newest.setdefault(hit.thread_id, hit)
+                    if len(newest) == limit and len(first) == limit:
+                        break
+                if by_relevance:
+                    first = searching.relevant(tables.connection, query, limit, without)
+                names = {thread_id: tables.thread_name(thread_id) for thread_id in newest}
+                totals = searching.number_of(tables.connection, query, without)
+            if query.thread_ids:
+                behind &= {*query.thread_ids}
+            return _Indexed(first, list(newest.values()), names, totals, behind)
+
+        return work
+
+    def _changed_since(self, thread_ids: Iterable[str]) -> set[str]:
+        """The threads that do not look as they did when their words were taken over."""
+
+        def work(tables: Tables) -> set[str]:
+            taking = self._known.taking(tables)
+            return {thread_id for thread_id in thread_ids if not taking.is_as_known(thread_id)}
+
+        return self._known.use(work)
+
+    # ── What is read ─────────────────────────────────────────────────────────────────────────────────
+
+    def read_hits(self, thread_ids: Iterable[str], wanted: Wanted, names: dict[str, str]) -> list[Hit]:
+        return self._read_hits(thread_ids, wanted, names)
+
+    def _ask(self, work: Callable[[Tables], T], progress: Progress | None = None) -> T:
+        return self._known.lists(work, progress)
+
+    def _described(self, thread_id: str) -> Described | None:
+        return described(self._source, thread_id)
+
+    def _open_log(self, thread_id: str) -> LogReader:
+        return self._source.open_log(thread_id)
+
+
+class _Read:
+    """Threads that are read beside the words: the hits in each, newest first, and what it is called."""
+
+    def __init__(self, catalogue: DiskCatalogue, wanted: Wanted) -> None:
+        self._catalogue = catalogue
+        self._wanted = wanted
+        self.hits: dict[str, list[Hit]] = {}
+        self.names: dict[str, str] = {}
+
+    def add(self, thread_ids: Iterable[str]) -> None:
+        for thread_id in thread_ids:
+            if thread_id not in self.hits:
+                found = self._catalogue.read_hits([thread_id], self._wanted, self.names)
+                self.hits[thread_id] = sorted(found, key=by_time)
+
+    def all(self) -> list[Hit]:
+        return sorted((hit for hits in self.hits.values() for hit in hits), key=by_time)
+
+    def newest(self) -> list[Hit]:
+        return sorted((hits[0] for hits in self.hits.values() if hits), key=by_time)
