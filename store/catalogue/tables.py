@@ -22,8 +22,9 @@ from store.catalogue.values import Kind, MessageText, RunSummary, Signature, Thr
 from store.errors import Ambiguous, ThreadNotFound
 
 DAY_S: Final = 86400
-# Beyond every time that a number of SQLite can say.
-_FOREVER_S: Final = (1 << 63) - 1
+# The numbers that SQLite has, and so the times.
+_FIRST_S: Final = -(1 << 63)
+_LAST_S: Final = (1 << 63) - 1
 
 
 class Busy(Exception):
@@ -245,10 +246,9 @@ class Tables:
     def thread_called(self, name: str, day_s: int | None = None) -> str:
         """As `api.Catalogue.thread_called`."""
         bare, mark, thread_id = name.partition("@")
-        begins, ends = (-_FOREVER_S, _FOREVER_S) if day_s is None else (day_s, day_s + DAY_S)
         found = self.connection.execute(
-            "SELECT id FROM threads WHERE name = ? AND created_at >= ? AND created_at < ? ORDER BY id",
-            (bare, begins, ends),
+            "SELECT id FROM threads WHERE name = ? AND created_at BETWEEN ? AND ? ORDER BY id",
+            (bare, *_within(day_s)),
         )
         ids = [found_id for (found_id,) in found if not mark or found_id == thread_id]
         if mark and ids:
@@ -267,9 +267,8 @@ class Tables:
     def created_on(self, day_s: int) -> list[Named]:
         """As `api.Catalogue.created_on`."""
         found = self.connection.execute(
-            "SELECT name, id, changed_ns FROM threads WHERE created_at >= ? AND created_at < ?"
-            " ORDER BY name, id",
-            (day_s, day_s + DAY_S),
+            "SELECT name, id, changed_ns FROM threads WHERE created_at BETWEEN ? AND ? ORDER BY name, id",
+            _within(day_s),
         )
         return _named(found)
 
@@ -389,6 +388,13 @@ def _named(rows: Iterable[tuple[str, str, int]]) -> list[Named]:
     given = list(rows)
     named = told_apart((name, thread_id) for name, thread_id, _ in given)
     return [Named(*one, changed_ns) for one, (_, _, changed_ns) in zip(named, given, strict=True)]
+
+
+def _within(day_s: int | None) -> tuple[int, int]:
+    """The first and the last second of a day, or of all time."""
+    if day_s is None:
+        return _FIRST_S, _LAST_S
+    return max(day_s, _FIRST_S), min(day_s + DAY_S - 1, _LAST_S)
 
 
 def _signatures(rows: Iterable[tuple[str, int, int, int, int, int]]) -> dict[str, Signature]:
