@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from store import RunStatus, RunStepStatus
+from store.catalogue.matching import matches
+from store.catalogue.names import name_of, told_apart
+from store.catalogue.queries import Query, parsed
+from store.catalogue.values import Kind
 from tests.nodes.driving import OK, Programs, outcome
 
 # Some more often than others, so that most of what is tried is there; what is removed is rather another.
@@ -23,6 +29,8 @@ STATUSES = st.sampled_from([*IN_PROGRESS, *IN_PROGRESS, *RunStatus])
 ALWAYS_THERE = st.sampled_from(["queued", "in_progress", "completed", "cancelled", "failed", "expired"])
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 PIECES = st.integers(1, 4)
+TITLES = st.sampled_from(["New chat", "New chat", "Å/b\x1b\n", "hits.txt", " ", "x" * 300]) | TEXTS
+WORDS = st.sampled_from(["chat", "new", "b", "x*", "txt", "needle"])
 NONSENSE = st.sampled_from([b"nonsense\n", b"{", b"[1]", b'"x"', b"\xff\n", b" \n", b'{"a":NaN}'])
 STEP = b'{"step_type":"tool_calls"}'
 
@@ -39,6 +47,11 @@ class ModelThread:
     texts: list[str] = field(default_factory=list)
     runs: dict[str, ModelRun] = field(default_factory=dict)
     is_meta_removed: bool = False
+
+    @property
+    def title(self) -> str:
+        title = self.metadata.get("title", "") if isinstance(self.metadata, dict) else ""
+        return title if title.strip() else ""
 
     @property
     def is_busy(self) -> bool:
@@ -124,6 +137,15 @@ class TreeMachine(RuleBasedStateMachine):
             # An object without an `id` is a patch of what the path names, also when its name was removed.
             found.metadata = {**(found.metadata if isinstance(found.metadata, dict) else {}), "value": value}
             found.is_meta_removed = False
+
+    @rule(thread=THREADS, title=TITLES)
+    def call_thread(self, thread: str, title: str) -> None:
+        if (found := self.threads.get(thread)) is None:
+            return
+        patch = json.dumps({"metadata": {"title": title}}).encode()
+        assert self.write(f"threads/{thread}/meta.json", patch) == OK
+        found.metadata = {**(found.metadata if isinstance(found.metadata, dict) else {}), "title": title}
+        found.is_meta_removed = False
 
     @rule(thread=THREADS, data=NONSENSE, pieces=PIECES)
     def write_nonsense_to_thread(self, thread: str, data: bytes, pieces: int) -> None:
@@ -323,13 +345,53 @@ class TreeMachine(RuleBasedStateMachine):
         if found is not None and expected == OK:
             found.steps[step] = status
 
+    # ── What is found ───────────────────────────────────────────────────────────────────────────────
+
+    @rule(thread=THREADS)
+    def say_what_is_looked_for(self, thread: str) -> None:
+        self.say(thread, "a needle, and hay", 1)
+
+    @rule(word=WORDS)
+    def search(self, word: str) -> None:
+        query = parsed(word, 0)
+        hits = {thread: self.hits(query, found) for thread, found in self.threads.items()}
+        found_in = {thread for thread, number in hits.items() if number}
+        *links, last = self.programs.names(f"search/{word}")
+        assert (sorted(links), last) == (sorted(self.names(found_in)), "hits.txt")
+        lines = self.programs.read(f"search/{word}/hits.txt").decode().splitlines()
+        assert Counter(line.split("/")[1] for line in lines) == Counter(
+            {thread: hits[thread] for thread in found_in}
+        )
+
+    def hits(self, query: Query, found: ModelThread) -> int:
+        in_messages = sum(matches(query, Kind.USER, 0, text) for text in found.texts)
+        return in_messages + (bool(found.title) and matches(query, Kind.TITLE, 0, found.title))
+
+    def names(self, threads: Collection[str]) -> list[str]:
+        """What these threads are called, told apart from each other."""
+        called = {}
+        for thread in threads:
+            found = self.threads[thread]
+            called[thread] = name_of(thread, found.title, found.texts[0] if found.texts else "")
+        return [name for name, _ in told_apart((name, thread) for thread, name in called.items())]
+
+    @rule()
+    def look_at_the_days(self) -> None:
+        names = [""]
+        for _ in range(4):
+            names = [f"{path}/{name}" for path in names for name in self.programs.names(f"by-date{path}")]
+        bare = sorted(name.rpartition("/")[2].partition("@")[0] for name in names)
+        assert bare == sorted(name.partition("@")[0] for name in self.names(self.threads))
+
     # ── What is shown ───────────────────────────────────────────────────────────────────────────────
 
     @invariant()
     def shows_what_the_model_holds(self) -> None:
         programs = self.programs
         assert sorted(programs.names("threads")) == sorted(self.threads)
+        assert sorted(programs.names("by-title")) == sorted(self.names(self.threads))
         assert programs.names("drafts") == []
+        assert programs.names("search") == []
         links: dict[str, list[str]] = {}
         for thread, found in self.threads.items():
             path = f"threads/{thread}"
