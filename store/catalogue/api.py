@@ -130,6 +130,11 @@ class Catalogue(Protocol):
         """What is known by now: this waits for nothing that is not known yet."""
         ...
 
+    def messages(self) -> int:
+        """How many messages there are. In a file, those whose words are in it: `words_behind` says of how many
+        threads they are not."""
+        ...
+
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:
         """Takes over all that has changed, with the *words*, as the next answer would."""
         ...

@@ -297,6 +297,14 @@ class Tables:
             ).fetchone()
         )
 
+    def messages(self) -> int:
+        """How many messages have their words here."""
+        found = self.connection.execute(
+            "SELECT (SELECT count(*) FROM texts) - (SELECT count(*) FROM texts WHERE thread = 0)"
+            " - (SELECT count(*) FROM threads WHERE title != '')"
+        )
+        return int(found.fetchone()[0])
+
     def _find(self, thread_id: str) -> int | None:
         found = self.connection.execute("SELECT number FROM threads WHERE id = ?", (thread_id,)).fetchone()
         return found[0] if found else None

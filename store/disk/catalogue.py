@@ -56,6 +56,10 @@ class DiskCatalogue(ReadingCatalogue):
 
         return self._known.use(work)
 
+    def messages(self) -> int:
+        waits()
+        return self._known.use(lambda tables: tables.messages() if tables.has_words else 0)
+
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:
         self._ask(lambda _: None, progress)
         if words:

@@ -59,6 +59,7 @@ _LINES: Final = """
     SELECT thread_id, line FROM threads JOIN messages USING (thread_id, log_id)
     WHERE thread_id = ANY(%s) ORDER BY thread_id, start
 """
+_MESSAGES: Final = "SELECT count(*) FROM threads JOIN messages USING (thread_id, log_id)"
 
 
 class Messages(Protocol):
@@ -97,6 +98,10 @@ class PostgresCatalogue(ReadingCatalogue):
         with self._turns:
             threads = self._tables.counts().threads
         return Statistics(threads, threads, 0)
+
+    def messages(self) -> int:
+        ((number,),) = self._database.read(_MESSAGES)
+        return int(number)
 
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:
         self._ask(lambda _: None, progress)

@@ -127,6 +127,8 @@ def test_threads_are_found_by_title_day_and_words_on_both_hosts(here: Host, ther
     within_a_second(lambda: sorted(os.listdir(there.path("by-title"))) == ["Wax", "Why is honey sweet?"])
     here.path("threads", "U", "say").write_text("Because of nectar.")
     within_a_second(lambda: os.listdir(there.path("search", "nectar")) == ["Why is honey sweet?", "hits.txt"])
+    here.path("threads", "U", "runs", "R").mkdir()
+    within_a_second(lambda: 'status="queued"' in there.path(".threadfs", "metrics").read_text())
     shutil.rmtree(here.path("threads", "U"))
     within_a_second(lambda: os.listdir(there.path("search", "nectar")) == ["hits.txt"])
 

@@ -1,4 +1,4 @@
-"""``.threadfs/``: version, counters, the last refusals, the workers of the store."""
+"""``.threadfs/``: version, counters, metrics, the last refusals, the workers of the store."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from store.waiting import waits
 from threadfs import __version__
 from threadfs.nodes.base import Attributes, BytesReader, FixedDirectory, Node, PathNode, Reader, regular
 from threadfs.nodes.lives import Life
+from threadfs.nodes.metrics import measured, metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class ServiceDirectory(FixedDirectory):
             "version": TextFile(self.tree, ".threadfs/version", self._version),
             "stats": AskedText(self.tree, ".threadfs/stats", self._stats, time.time_ns),
             "errors": TextFile(self.tree, ".threadfs/errors", journal.errors, lambda: journal.changed_ns),
+            "metrics": AskedText(self.tree, ".threadfs/metrics", self._metrics, time.time_ns),
             "workers": AskedText(self.tree, ".threadfs/workers", self._workers, time.time_ns),
         }
 
@@ -46,6 +48,11 @@ class ServiceDirectory(FixedDirectory):
                 "catalogue_bytes": found.size_bytes,
             }
         return self.tree.journal.stats(known)
+
+    def _metrics(self) -> bytes:
+        found = self.tree.finding.answer("metrics", lambda catalogue: measured(catalogue, time.time_ns()))
+        counters = self.tree.journal.counters
+        return metrics(self.store.location, found, counters["operations"], counters["refusals"])
 
     def _workers(self) -> bytes:
         """For each living worker its id, endpoint, jobs in use, and state, with tabs between them."""
