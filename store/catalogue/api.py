@@ -131,8 +131,7 @@ class Catalogue(Protocol):
         ...
 
     def messages(self) -> int:
-        """How many messages there are. In a file, those whose words are in it: `words_behind` says of how many
-        threads they are not."""
+        """How many messages there are, but perhaps those of threads whose words are not here yet."""
         ...
 
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:
