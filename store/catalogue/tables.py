@@ -246,16 +246,16 @@ class Tables:
     def thread_called(self, name: str, day_s: int | None = None) -> str:
         """As `api.Catalogue.thread_called`."""
         bare, mark, thread_id = name.partition("@")
+        # With its id, as a thousand may be called the same.
+        which, values = ("id = ? AND name = ?", (thread_id, bare)) if mark else ("name = ?", (bare,))
         found = self.connection.execute(
-            "SELECT id FROM threads WHERE name = ? AND created_at BETWEEN ? AND ? ORDER BY id",
-            (bare, *_within(day_s)),
+            f"SELECT id FROM threads WHERE {which} AND created_at BETWEEN ? AND ? ORDER BY id",
+            (*values, *_within(day_s)),
         )
-        ids = [found_id for (found_id,) in found if not mark or found_id == thread_id]
-        if mark and ids:
-            return str(ids[0])
+        ids = [found_id for (found_id,) in found]
         if not ids:
             raise ThreadNotFound(name)
-        if needs_id(name, len(ids)):
+        if not mark and needs_id(name, len(ids)):
             raise Ambiguous(name, [full_name(name, found_id) for found_id in ids])
         return str(ids[0])
 

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 from store import InvalidQuery
 from store.catalogue.api import Catalogue, Found
 from store.catalogue.names import full_name
 from store.catalogue.queries import Query, parsed
-from store.catalogue.values import Link
 from store.errors import Ambiguous
 from store.printing import printable
 from threadfs.nodes.base import Attributes, BytesReader, Node, NoSuchName, PathNode, Reader, Refused, regular
@@ -29,6 +28,17 @@ from threadfs.nodes.views import ThreadLink, ViewDirectory, checked, time_of
 _MAX_SHOWN: Final = 1000
 _MAX_PINNED: Final = 1000
 HITS: Final = "hits.txt"
+
+
+class _Shown(NamedTuple):
+    """The links of a query, that to the thread with the newest hit first, and the time of their directory.
+
+    *with_ids* has a name with its id for each thread, which leads to it whatever others are called.
+    """
+
+    time_ns: int
+    listed: Mapping[str, str]
+    with_ids: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -103,9 +113,7 @@ class QueryDirectory(ViewDirectory):
         return f"search/{self.text}"
 
     def time_ns(self) -> int:
-        links = self._links()
-        newest_s = links[0].newest_s if links else self.started_s
-        return time_of(newest_s, ((link.name, link.thread_id) for link in links))
+        return self._shown().time_ns
 
     def set_modified(self, modified_ns: int) -> None:
         """``touch`` pins the query. Its time stays that of what is found."""
@@ -114,28 +122,29 @@ class QueryDirectory(ViewDirectory):
     def lookup(self, name: str) -> Node:
         if name == HITS:
             return HitsFile(self.tree, self)
-        called_so = []
-        for link in self._links():
-            bare = link.name.partition("@")[0]
-            whole = full_name(bare, link.thread_id)
-            if name in (link.name, whole):
-                return ThreadLink(self.tree, self, name, link.thread_id)
-            if name == bare:
-                called_so.append(whole)
-        if called_so:
+        shown = self._shown()
+        if thread_id := shown.listed.get(name) or shown.with_ids.get(name):
+            return ThreadLink(self.tree, self, name, thread_id)
+        if called_so := [other for other in shown.with_ids if other.partition("@")[0] == name]:
             raise Refused(errno.ENOENT, str(Ambiguous(name, called_so)))
         raise NoSuchName(name)
 
     def entries(self) -> Iterable[tuple[str, Node]]:
-        for link in self._links():
-            yield link.name, ThreadLink(self.tree, self, link.name, link.thread_id)
+        for name, thread_id in self._shown().listed.items():
+            yield name, ThreadLink(self.tree, self, name, thread_id)
         yield HITS, HitsFile(self.tree, self)
 
-    def _links(self) -> list[Link]:
-        """The threads, that with the newest hit first."""
-        return self.tree.finding.answer(
-            ("links", self.text), lambda catalogue: catalogue.search(self._parsed(), with_hits=False).links
-        )
+    def _shown(self) -> _Shown:
+        return self.tree.finding.answer(("links", self.text), self._links)
+
+    def _links(self, catalogue: Catalogue) -> _Shown:
+        links = catalogue.search(self._parsed(), with_hits=False).links
+        listed = {link.name: link.thread_id for link in links}
+        with_ids = {
+            full_name(name.partition("@")[0], thread_id): thread_id for name, thread_id in listed.items()
+        }
+        newest_s = links[0].newest_s if links else self.started_s
+        return _Shown(time_of(newest_s, listed.items()), listed, with_ids)
 
     def hits(self) -> tuple[bytes, int]:
         """The text of ``hits.txt``, and when the newest hit was made, in seconds since 1970."""
