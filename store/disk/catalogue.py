@@ -68,10 +68,12 @@ class DiskCatalogue(ReadingCatalogue):
     def search(
         self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
     ) -> Results:
-        self._known.take_over_words()
+        just_read = self._known.take_over_words()
         wanted, read = of_query(query), _Read(self, of_query(query))
         while True:
-            found = self._known.beside_lists(self._indexed(query, limit, by_relevance, [*read.hits]))
+            found = self._known.beside_lists(
+                self._indexed(query, limit, by_relevance, read.hits.keys(), just_read)
+            )
             if found is None:
                 return super().search(query, limit, by_relevance=by_relevance, with_hits=with_hits)
             read.add(found.behind)
@@ -92,7 +94,7 @@ class DiskCatalogue(ReadingCatalogue):
             read.add(ahead)
 
     def _indexed(
-        self, query: Query, limit: int, by_relevance: bool, but: Collection[str]
+        self, query: Query, limit: int, by_relevance: bool, but: Collection[str], just_read: set[str]
     ) -> Callable[[Tables], _Indexed | None]:
         """``None`` from tables without words."""
 
@@ -100,7 +102,8 @@ class DiskCatalogue(ReadingCatalogue):
             if not tables.has_words:
                 return None
             with tables.reading():
-                behind = {*self._known.taking(tables).behind(), *self._known.pending}
+                # One whose words were taken over soon after it changed seems to be behind, too.
+                behind = {*self._known.taking(tables).behind()} - just_read | {*self._known.pending}
                 without = behind.union(but)
                 first: list[Hit] = []
                 newest: dict[str, Hit] = {}

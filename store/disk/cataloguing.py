@@ -144,9 +144,12 @@ class Cataloguing:
         return [*changed, *new]
 
     def is_as_known(self, thread_id: str) -> bool:
-        """Whether a thread looks as it did when its words, title and runs were taken over."""
+        """Whether a thread still looks as it did when it was compared, a moment ago."""
         known = self.tables.signatures(thread_id)
-        return not _is_changed(known, signatures.look(self.source.root, thread_id, known))
+        seen = signatures.look(self.source.root, thread_id, known)
+        return seen is not None and {path: one[:3] for path, one in seen.items()} == {
+            path: one[:3] for path, one in known.items()
+        }
 
     def compare_these(self, thread_ids: Iterable[str]) -> Iterator[int]:
         """Takes over titles, times and runs; yields now and then how many threads more are done."""
