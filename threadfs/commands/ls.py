@@ -2,7 +2,8 @@
 of its newest run; its age is how long it has not changed. A run is called RUN@THREAD, as in `runs/` of a
 mount, and has the title of its thread.
 
-In a pipe there is a tab between two columns, the id is the first and the title the last one.
+Statuses are queued, in_progress, requires_action, cancelling, completed, cancelled, failed, expired and
+incomplete. In a pipe there is a tab between two columns, the id is the first and the title the last one.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ examples:
   threadfs ls ~/assistants --newer-than 7d
   threadfs ls ~/mnt --title 'trip oslo'
   threadfs ls ~/assistants --runs --status queued in_progress --older-than 1h
-  threadfs ls ~/assistants --older-than 1y -0 | xargs -0 threadfs export ~/assistants > old.jsonl"""
+  threadfs ls ~/mnt --older-than 1y -0 | xargs -0 threadfs export ~/mnt > old.jsonl"""
 
 _STATUSES = (
     *("queued", "in_progress", "requires_action", "cancelling", "completed"),
@@ -42,8 +43,8 @@ _TITLE_COLUMNS = 20
 def arguments(parser: argparse.ArgumentParser) -> None:
     # STORE comes first, since --status takes all words after it.
     parser.usage = (
-        "%(prog)s STORE [--status STATUS ...] [--older-than AGE] [--newer-than AGE] [--title WORDS]"
-        " [--model MODEL] [--runs] [--sort ORDER] [-n N] [--json | -0]"
+        "%(prog)s STORE [--status STATUS ...] [--older-than AGE] [--newer-than AGE]\n"
+        "                   [--title WORDS] [--model MODEL] [--runs] [--sort ORDER] [-n N] [--json | -0]"
     )
     add_store(parser)
     parser.add_argument(
@@ -52,7 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         choices=_STATUSES,
-        help=f"only in one of these statuses ({', '.join(_STATUSES)})",
+        help="only in one of these statuses",
     )
     what = "a number and s, m, h, d, w or y, like 30d"
     parser.add_argument(
