@@ -59,6 +59,9 @@ _END = """\
 .I ~/.local/state/threadfs/*.log
 what a mount in the background logs ($XDG_STATE_HOME)
 .TP
+.I ~/.cache/threadfs/
+what searches have found out of stores ($XDG_CACHE_HOME); it may be deleted
+.TP
 .I STORE/.threadfs\\-aside/
 what a repair has taken out of a store
 .SH SEE ALSO

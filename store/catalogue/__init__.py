@@ -11,7 +11,8 @@ a database of SQLite, and answers.
     matching     whether a text holds the terms, and the piece of it that shows them
     schema       the tables
     place        the file, which nobody else may have written
-    tables       taking over what the store says, and lists of it
+    tables       taking over what the store says
+    lists        lists of what is in the tables
     searching    queries over the tables
     describing   what a thread and a run say of themselves
     finding      queries over threads that are read, and what is shown of hits

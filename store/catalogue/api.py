@@ -43,6 +43,11 @@ class Found(NamedTuple):
     snippet: str
     path: str
 
+    @property
+    def place(self) -> str:
+        """The file in a mount, and its line."""
+        return f"threads/{self.thread_id}/{self.path}:{self.line}"
+
 
 @dataclass(frozen=True, slots=True)
 class Results:

@@ -26,9 +26,10 @@ def summary_of(
         return without_document(thread_id, modified_ns, changed_ns)
     title = thread.metadata.get("title") if isinstance(thread.metadata, dict) else None
     if isinstance(title, str) and title.strip():
-        return ThreadSummary(thread_id, thread.created_at, changed_ns, title, _line_of(title, document))
+        line = _line_of(title, document)
+        return ThreadSummary(thread_id, thread.created_at, changed_ns, _encodable(title), line)
     said_first = next((m.text for m in messages() if m.role is MessageRole.user), "")
-    return ThreadSummary(thread_id, thread.created_at, changed_ns, said_first=said_first)
+    return ThreadSummary(thread_id, thread.created_at, changed_ns, said_first=_encodable(said_first))
 
 
 def without_document(thread_id: str, modified_ns: int, changed_ns: int) -> ThreadSummary:
@@ -37,7 +38,12 @@ def without_document(thread_id: str, modified_ns: int, changed_ns: int) -> Threa
 
 
 def summary_of_run(run: Run, modified_ns: int) -> RunSummary:
-    return RunSummary(run.id, run.status.value, run.model, run.created_at, modified_ns)
+    return RunSummary(run.id, run.status.value, _encodable(run.model), run.created_at, modified_ns)
+
+
+def _encodable(text: str) -> str:
+    """*text* without halves of pairs, which JSON can hold and UTF-8 cannot."""
+    return text.encode(errors="replace").decode()
 
 
 def _line_of(title: str, document: bytes) -> int:

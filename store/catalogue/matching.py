@@ -7,6 +7,7 @@ texts.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Collection, Iterator
 
 from store.catalogue.folding import folded, words_of
@@ -79,13 +80,13 @@ def _place(query: Query, text: str) -> int:
     if not query.terms:
         return 0
     term = query.terms[0]
-    placed = list(_placed_words(text))
-    words = [word for word, _ in placed]
-    for index in range(len(words) - len(term.words) + 1):
-        row = words[index : index + len(term.words)]
-        is_last = row[-1].startswith(term.words[-1]) if term.is_prefix else row[-1] == term.words[-1]
-        if is_last and tuple(row[:-1]) == term.words[:-1]:
-            return placed[index][1]
+    row: deque[tuple[str, int]] = deque(maxlen=len(term.words))
+    for word_at in _placed_words(text):
+        row.append(word_at)
+        words = tuple(word for word, _ in row)
+        is_last = words[-1].startswith(term.words[-1]) if term.is_prefix else words[-1] == term.words[-1]
+        if is_last and words[:-1] == term.words[:-1]:
+            return row[0][1]
     return 0
 
 

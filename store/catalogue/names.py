@@ -40,15 +40,17 @@ def name_of(thread_id: str, title: str, said_first: str) -> str:
 
 def _as_name(text: str, end: str = "") -> str:
     """*text* as a name, with *end* after it; none when nothing is left of it."""
-    cleaned = " ".join("".join(_characters(text)).split()).lstrip(_NOT_FIRST)
+    is_plain = text.isascii() and text.isprintable()
+    kept = text.translate(_REPLACED) if is_plain else "".join(_characters(text))
+    cleaned = " ".join(kept.split()).lstrip(_NOT_FIRST)
     if not cleaned:
         return ""
     if len((cleaned + end).encode()) <= MAX_BYTES:
         return cleaned + end
-    kept = len(cleaned.encode()[: MAX_BYTES - len(_CUT.encode())].decode(errors="ignore"))
-    while kept > 0 and _continues(cleaned, kept):
-        kept -= 1
-    return cleaned[:kept].rstrip() + _CUT
+    end_at = len(cleaned.encode()[: MAX_BYTES - len(_CUT.encode())].decode(errors="ignore"))
+    while end_at > 0 and _continues(cleaned, end_at):
+        end_at -= 1
+    return cleaned[:end_at].rstrip() + _CUT
 
 
 def _characters(text: str) -> Iterator[str]:

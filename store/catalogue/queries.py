@@ -112,14 +112,25 @@ def _with_term(query: Query, found: re.Match[str], now_s: int) -> Query:
         return _added(query, "models", value, is_not)
     if name == "thread":
         return _added(query, "thread_ids", value, is_not)
-    words = words_of(value)
-    if not words:
+    if (term := _term(value, is_row=found["row"] is not None)) is None:
         return query
-    is_prefix = found["row"] is None and value.endswith("*") and bool(words_of(value[-2]))
-    term = Term(tuple(words), is_prefix)
     if name == "title":
         return _added(query, "titles", term, is_not)
     return replace(query, without=(*query.without, term)) if is_not else _added(query, "terms", term, False)
+
+
+def _term(value: str, *, is_row: bool) -> Term | None:
+    """``None`` when there is no word in it."""
+    if not (words := words_of(value)):
+        return None
+    is_prefix = not is_row and value.endswith("*") and bool(words_of(value[-2]))
+    return Term(tuple(words), is_prefix)
+
+
+def terms_of(text: str) -> list[Term]:
+    """Words, and the beginnings of words, where nothing else may be asked for."""
+    terms = (_term(value, is_row=False) for value in text.split())
+    return [term for term in terms if term]
 
 
 def _added(query: Query, name: str, value: object, is_not: bool) -> Query:

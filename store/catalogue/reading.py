@@ -12,11 +12,21 @@ from typing import TypeVar
 
 from store.api import LogReader
 from store.catalogue.api import Listed, Named, Progress, Results
-from store.catalogue.finding import Described, Wanted, by_time, of_pattern, of_query, results, texts_of
+from store.catalogue.finding import (
+    Described,
+    Wanted,
+    by_time,
+    of_pattern,
+    of_query,
+    results,
+    text_of,
+    texts_of,
+)
 from store.catalogue.queries import Query
 from store.catalogue.tables import Tables
 from store.catalogue.values import Hit, Kind
 from store.errors import NotFound
+from store.lines import iter_lines
 
 T = TypeVar("T")
 
@@ -116,11 +126,9 @@ class ReadingCatalogue(ABC):
                 found[hit] = one.title.text
         for thread_id, by_line in by_thread.items():
             with suppress(NotFound), closing(self._open_log(thread_id)) as log:
-                for text in islice(texts_of(log, thread_id), max(by_line)):
-                    hit_of_line = by_line.get(text.line)
-                    if hit_of_line and (text.kind, text.created_at) == (
-                        hit_of_line.kind,
-                        hit_of_line.created_at,
-                    ):
-                        found[hit_of_line] = text.text
+                for number, (line, _) in enumerate(islice(iter_lines(log.read), max(by_line)), 1):
+                    if hit_there := by_line.get(number):
+                        text = text_of(line, number, thread_id)
+                        if text and text.created_at == hit_there.created_at:
+                            found[hit_there] = text.text
         return found

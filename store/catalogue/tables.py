@@ -1,4 +1,4 @@
-"""Taking over what the store says, and lists of it.
+"""Taking over what the store says.
 
 All that changes stands within `Tables.changing`: whole or not at all, and another process sees it only
 then. One that takes over many threads goes by the time of their creation: words that come in the order of
@@ -8,42 +8,25 @@ their numbers cost least.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import groupby
-from operator import itemgetter
-from typing import Final, NamedTuple
 
 from store.catalogue import schema
-from store.catalogue.api import Listed, Named
 from store.catalogue.folding import folded
-from store.catalogue.names import full_name, name_of, needs_id, told_apart
+from store.catalogue.lists import Lists
+from store.catalogue.names import name_of
 from store.catalogue.values import Kind, MessageText, RunSummary, Signature, ThreadSummary
-from store.errors import Ambiguous, ThreadNotFound
-
-DAY_S: Final = 86400
-# The numbers that SQLite has, and so the times.
-_FIRST_S: Final = -(1 << 63)
-_LAST_S: Final = (1 << 63) - 1
 
 
 class Busy(Exception):
     """Another process writes; what was to be taken over is compared later."""
 
 
-class Counts(NamedTuple):
-    """*texts_dead*: texts that are gone, but not their words."""
-
-    threads: int
-    texts: int
-    texts_dead: int
-
-
-class Tables:
+class Tables(Lists):
     """A catalogue in a database with the tables of `schema`. One thread at a time may use it."""
 
     def __init__(self, connection: sqlite3.Connection, *, has_words: bool = True) -> None:
-        self.connection = connection
+        super().__init__(connection)
         self.has_words = has_words
 
     def copied(self) -> Tables:
@@ -193,131 +176,30 @@ class Tables:
         """(thread id, signatures) of all threads; nothing may be changed before the last one."""
         found = self.connection.execute(
             "SELECT id, path, signatures.changed_ns, size_bytes, inode, modified_ns, is_settled"
-            " FROM threads LEFT JOIN signatures ON number = thread ORDER BY number"
+            " FROM threads JOIN signatures ON number = thread ORDER BY number"
         )
-        for thread_id, rows in groupby(found, key=itemgetter(0)):
-            yield thread_id, _signatures(row[1:] for row in rows if row[1] is not None)
+        current = ""
+        known: dict[str, Signature] = {}
+        for thread_id, path, *signature in found:
+            if thread_id != current:
+                if known:
+                    yield current, known
+                current, known = thread_id, {}
+            known[path] = Signature._make(signature)
+        if known:
+            yield current, known
 
     def put_signatures(
         self, thread_id: str, signatures: Mapping[str, Signature], gone: Iterable[str]
     ) -> None:
         """Raises ThreadNotFound."""
         number = self._number(thread_id)
-        self.connection.executemany(
-            "DELETE FROM signatures WHERE thread = ? AND path = ?", [(number, path) for path in gone]
-        )
+        if paths := [(number, path) for path in gone]:
+            self.connection.executemany("DELETE FROM signatures WHERE thread = ? AND path = ?", paths)
         self.connection.executemany(
             "INSERT OR REPLACE INTO signatures VALUES (?, ?, ?, ?, ?, ?, ?)",
             [(number, path, *signature) for path, signature in signatures.items()],
         )
-
-    # Lists.
-    def has_thread(self, thread_id: str) -> bool:
-        return self._find(thread_id) is not None
-
-    def thread_ids(self) -> list[str]:
-        return [thread_id for (thread_id,) in self.connection.execute("SELECT id FROM threads ORDER BY id")]
-
-    def runs(self, statuses: Collection[str]) -> Iterator[tuple[str, str, str]]:
-        """(thread id, run id, status) of each run in one of these statuses."""
-        marks = ", ".join("?" * len(statuses))
-        yield from self.connection.execute(
-            "SELECT threads.id, runs.id, status FROM runs JOIN threads ON number = thread"
-            f" WHERE status IN ({marks})",
-            tuple(statuses),
-        )
-
-    def changed_ns(self, thread_id: str) -> int:
-        """When a thread last changed. Raises ThreadNotFound."""
-        return int(self._thread(thread_id, "changed_ns"))
-
-    def thread_name(self, thread_id: str) -> str:
-        """What a thread is called, whatever others are called. Raises ThreadNotFound."""
-        return str(self._thread(thread_id, "name"))
-
-    def thread_title(self, thread_id: str) -> str:
-        """Its title, if it has one. Raises ThreadNotFound."""
-        return str(self._thread(thread_id, "title"))
-
-    def titles(self) -> list[Named]:
-        """As `api.Catalogue.titles`."""
-        return _named(self.connection.execute("SELECT name, id, changed_ns FROM threads ORDER BY name, id"))
-
-    def thread_called(self, name: str, day_s: int | None = None) -> str:
-        """As `api.Catalogue.thread_called`."""
-        bare, mark, thread_id = name.partition("@")
-        # With its id, as a thousand may be called the same.
-        which, values = ("id = ? AND name = ?", (thread_id, bare)) if mark else ("name = ?", (bare,))
-        found = self.connection.execute(
-            f"SELECT id FROM threads WHERE {which} AND created_at BETWEEN ? AND ? ORDER BY id",
-            (*values, *_within(day_s)),
-        )
-        ids = [found_id for (found_id,) in found]
-        if not ids:
-            raise ThreadNotFound(name)
-        if not mark and needs_id(name, len(ids)):
-            raise Ambiguous(name, [full_name(name, found_id) for found_id in ids])
-        return str(ids[0])
-
-    def days(self) -> list[int]:
-        """The days on which a thread was created, as the seconds since 1970 when each began (UTC)."""
-        created = self.connection.execute("SELECT created_at FROM threads ORDER BY created_at")
-        return [day * DAY_S for day, _ in groupby(created_at // DAY_S for (created_at,) in created)]
-
-    def created_on(self, day_s: int) -> list[Named]:
-        """As `api.Catalogue.created_on`."""
-        found = self.connection.execute(
-            "SELECT name, id, changed_ns FROM threads WHERE created_at BETWEEN ? AND ? ORDER BY name, id",
-            _within(day_s),
-        )
-        return _named(found)
-
-    def list_threads(self) -> list[Listed]:
-        """As `api.Catalogue.threads`."""
-        found = self.connection.execute(
-            "SELECT threads.id, NULL, name, coalesce(status, ''), coalesce(model, ''), threads.created_at,"
-            " threads.changed_ns FROM threads LEFT JOIN runs ON thread = number AND runs.id = ("
-            "SELECT id FROM runs WHERE thread = number ORDER BY created_at DESC, changed_ns DESC, id LIMIT 1)"
-        )
-        return list(map(Listed._make, found))
-
-    def list_runs(self) -> list[Listed]:
-        """As `api.Catalogue.runs`."""
-        found = self.connection.execute(
-            "SELECT threads.id, runs.id, name, status, model, runs.created_at, runs.changed_ns"
-            " FROM runs JOIN threads ON number = thread"
-        )
-        return list(map(Listed._make, found))
-
-    def counts(self) -> Counts:
-        return Counts(
-            *self.connection.execute(
-                "SELECT count(*), (SELECT count(*) FROM texts),"
-                " (SELECT count(*) FROM texts WHERE thread = 0) FROM threads"
-            ).fetchone()
-        )
-
-    def messages(self) -> int:
-        """How many messages have their words here."""
-        found = self.connection.execute(
-            "SELECT (SELECT count(*) FROM texts) - (SELECT count(*) FROM texts WHERE thread = 0)"
-            " - (SELECT count(*) FROM threads WHERE title != '')"
-        )
-        return int(found.fetchone()[0])
-
-    def _find(self, thread_id: str) -> int | None:
-        found = self.connection.execute("SELECT number FROM threads WHERE id = ?", (thread_id,)).fetchone()
-        return found[0] if found else None
-
-    def _number(self, thread_id: str) -> int:
-        return int(self._thread(thread_id, "number"))
-
-    def _thread(self, thread_id: str, column: str) -> str | int:
-        found = self.connection.execute(f"SELECT {column} FROM threads WHERE id = ?", (thread_id,)).fetchone()
-        if found is None:
-            raise ThreadNotFound(thread_id)
-        value: str | int = found[0]
-        return value
 
     def _add_texts(self, thread: int, texts: Iterable[MessageText]) -> None:
         if not self.has_words:
@@ -390,19 +272,6 @@ class Tables:
         self.connection.executemany(
             "DELETE FROM texts WHERE number = ?", [(number,) for number, _ in numbered]
         )
-
-
-def _named(rows: Iterable[tuple[str, str, int]]) -> list[Named]:
-    given = list(rows)
-    named = told_apart((name, thread_id) for name, thread_id, _ in given)
-    return [Named(*one, changed_ns) for one, (_, _, changed_ns) in zip(named, given, strict=True)]
-
-
-def _within(day_s: int | None) -> tuple[int, int]:
-    """The first and the last second of a day, or of all time."""
-    if day_s is None:
-        return _FIRST_S, _LAST_S
-    return max(day_s, _FIRST_S), min(day_s + DAY_S - 1, _LAST_S)
 
 
 def _signatures(rows: Iterable[tuple[str, int, int, int, int, int]]) -> dict[str, Signature]:

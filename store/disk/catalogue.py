@@ -1,7 +1,7 @@
 """The catalogue of a store on a disk: searches in the words it has, and in the logs that are ahead of them.
 
-No hit is shown that is not in its log. A thread that looks as it did when its words were taken over has them
-still; any other is read.
+A thread that has just been compared, and looks as it did when its words were taken over, has them still; any
+other is read. What is shown of a hit is read, too: no hit is shown that is not in its log.
 """
 
 from __future__ import annotations
@@ -72,22 +72,22 @@ class DiskCatalogue(ReadingCatalogue):
     def search(
         self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
     ) -> Results:
-        self._known.take_over_words()
+        just_read = self._known.take_over_words()
         wanted, read = of_query(query), _Read(self, of_query(query))
         while True:
-            found = self._known.beside_lists(self._indexed(query, limit, by_relevance, [*read.hits]))
+            found = self._known.beside_lists(
+                self._indexed(query, limit, by_relevance, read.hits.keys(), just_read)
+            )
             if found is None:
                 return super().search(query, limit, by_relevance=by_relevance, with_hits=with_hits)
             read.add(found.behind)
             both = [*read.all(), *found.hits] if by_relevance else merge(read.all(), found.hits, key=by_time)
             shown = list(islice(both, limit)) if with_hits else []
             newest = list(islice(merge(read.newest(), found.newest, key=by_time), limit))
-            ahead = self._changed_since({hit.thread_id for hit in (*shown, *newest)} - read.hits.keys())
-            texts = {} if ahead else self._texts(shown)
+            texts = self._texts(shown)
             there = {hit for hit, text in texts.items() if wanted.is_in(hit, text)}
-            if not ahead:
-                # What the words say and no log has: the log has just changed, or the catalogue is damaged.
-                ahead = {hit.thread_id for hit in shown if hit not in there} - read.hits.keys()
+            # What the words say and no log has: the log has just changed, or the catalogue is damaged.
+            ahead = {hit.thread_id for hit in shown if hit not in there} - read.hits.keys()
             if not ahead:
                 hits, threads = len(read.all()) + found.totals[0], len(read.newest()) + found.totals[1]
                 left_out = max(0, hits - limit), max(0, threads - limit)
@@ -96,7 +96,7 @@ class DiskCatalogue(ReadingCatalogue):
             read.add(ahead)
 
     def _indexed(
-        self, query: Query, limit: int, by_relevance: bool, but: Collection[str]
+        self, query: Query, limit: int, by_relevance: bool, but: Collection[str], just_read: set[str]
     ) -> Callable[[Tables], _Indexed | None]:
         """``None`` from tables without words."""
 
@@ -104,7 +104,8 @@ class DiskCatalogue(ReadingCatalogue):
             if not tables.has_words:
                 return None
             with tables.reading():
-                behind = {*self._known.taking(tables).behind(), *self._known.pending}
+                # One whose words were taken over soon after it changed seems to be behind, too.
+                behind = {*self._known.taking(tables).behind()} - just_read | {*self._known.pending}
                 without = behind.union(but)
                 first: list[Hit] = []
                 newest: dict[str, Hit] = {}
@@ -116,22 +117,13 @@ class DiskCatalogue(ReadingCatalogue):
                         break
                 if by_relevance:
                     first = searching.relevant(tables.connection, query, limit, without)
-                names = {thread_id: tables.thread_name(thread_id) for thread_id in newest}
+                names = tables.thread_names(newest)
                 totals = searching.number_of(tables.connection, query, without)
             if query.thread_ids:
                 behind &= {*query.thread_ids}
             return _Indexed(first, list(newest.values()), names, totals, behind)
 
         return work
-
-    def _changed_since(self, thread_ids: Iterable[str]) -> set[str]:
-        """The threads that do not look as they did when their words were taken over."""
-
-        def work(tables: Tables) -> set[str]:
-            taking = self._known.taking(tables)
-            return {thread_id for thread_id in thread_ids if not taking.is_as_known(thread_id)}
-
-        return self._known.use(work)
 
     # ── What is read ─────────────────────────────────────────────────────────────────────────────────
 

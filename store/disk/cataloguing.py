@@ -28,6 +28,8 @@ from store.lines import iter_lines
 
 # Lines and threads that are taken over at once: other processes that write wait for no more.
 _TOGETHER: Final = 200
+# If no more than one of so many threads is to be looked at, each is looked up by itself.
+_FEW: Final = 8
 # So many lines of one log.
 _LINES_AT_ONCE: Final = 100
 # How often a thread is compared again that others take over meanwhile.
@@ -71,7 +73,8 @@ class _Parts:
             return False
         if self.summary is not None:
             tables.put_thread(self.summary)
-        tables.set_changed(self.thread_id, signatures.modified_ns(self.seen.values()))
+        else:
+            tables.set_changed(self.thread_id, signatures.modified_ns(self.seen.values()))
         for run_id, run in self.runs.items():
             if run is None:
                 tables.remove_run(self.thread_id, run_id)
@@ -132,21 +135,22 @@ class Cataloguing:
 
     def differing(self, is_same: Callable[[str], bool] = lambda _: False) -> list[str]:
         """The threads that came, went or may have changed, of all but those that are known to be the same."""
-        new = dict.fromkeys(self.source.list_thread_ids())
-        changed = []
-        for thread_id, known in self.tables.all_signatures():
-            is_there = thread_id in new
-            new.pop(thread_id, None)
-            if is_there and is_same(thread_id):
-                continue
-            if _is_changed(known, signatures.look(self.source.root, thread_id, known)):
-                changed.append(thread_id)
-        return [*changed, *new]
+        there = dict.fromkeys(self.source.list_thread_ids())
+        here = {*self.tables.thread_ids()}
+        new = [thread_id for thread_id in there if thread_id not in here]
+        gone = [thread_id for thread_id in here if thread_id not in there]
+        to_look_at = {thread_id for thread_id in here if thread_id in there and not is_same(thread_id)}
+        return [*gone, *self._changed(to_look_at, len(here)), *new]
 
-    def is_as_known(self, thread_id: str) -> bool:
-        """Whether a thread looks as it did when its words, title and runs were taken over."""
-        known = self.tables.signatures(thread_id)
-        return not _is_changed(known, signatures.look(self.source.root, thread_id, known))
+    def _changed(self, thread_ids: set[str], of: int) -> Iterator[str]:
+        """Those of some threads, *of* so many in the catalogue, that do not look as they did."""
+        if len(thread_ids) * _FEW < of:
+            known = ((one, self.tables.signatures(one)) for one in thread_ids)
+            yield from (one for one, was in known if not signatures.is_same(self.source.root, one, was))
+            return
+        for thread_id, was in self.tables.all_signatures():
+            if thread_id in thread_ids and not signatures.is_same(self.source.root, thread_id, was):
+                yield thread_id
 
     def compare_these(self, thread_ids: Iterable[str]) -> Iterator[int]:
         """Takes over titles, times and runs; yields now and then how many threads more are done."""

@@ -136,23 +136,24 @@ class Known:
         followed.add(thread_id)
         return thread_id in self._reported
 
-    def take_over_words(self, progress: Progress | None = None) -> None:
-        """Takes over the words of all threads, as far as no other process writes."""
+    def take_over_words(self, progress: Progress | None = None) -> set[str]:
+        """Takes over the words of all threads, as far as no other process writes; of which it just did."""
         taken_over: set[str] = set()
         for _ in range(_ROUNDS):
             if time.monotonic() < self._busy_until_s:
-                return
+                break
             behind = [
                 thread_id for thread_id in self.beside_lists(self._behind) if thread_id not in taken_over
             ]
             if not behind:
-                return
+                break
             try:
                 self._index(behind, progress)
             except Busy:
                 self._busy_until_s = time.monotonic() + _PAUSE_S
-                return
+                break
             taken_over.update(behind)
+        return taken_over
 
     def _behind(self, tables: Tables) -> list[str]:
         return self.taking(tables).behind() if tables.has_words else []

@@ -57,6 +57,26 @@ def look(root: str, thread_id: str, known: Mapping[str, Signature]) -> dict[str,
     return found
 
 
+def is_same(root: str, thread_id: str, known: Mapping[str, Signature]) -> bool:
+    """Whether a thread, which is a directory, has nothing in it that differs from what is known of it.
+
+    As `look` and `differs`, in fewer steps: where the list of runs is the same, its directories are.
+    """
+    if not known:
+        return False
+    path = f"{root}/{thread_id}"
+    for name, was in known.items():
+        try:
+            status = os.lstat(f"{path}/{name}")
+        except OSError as error:
+            if error.errno not in MISSING or was[:3] != ABSENT[:3]:
+                return False
+            continue
+        if status.st_ctime_ns != was[0] or status.st_size != was[1] or status.st_ino != was[2] or not was[4]:
+            return False
+    return True
+
+
 def look_at_log(root: str, thread_id: str) -> Signature:
     """Raises StorageFailed."""
     waits()

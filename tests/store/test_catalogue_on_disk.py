@@ -343,6 +343,19 @@ def test_a_run_has_the_status_that_it_was_just_given(plain: Plain) -> None:
     assert [(one.run_id, one.name, one.status) for one in catalogue.threads()] == [(None, "Bees", "failed")]
 
 
+def test_halves_of_pairs_in_a_title_or_model_do_no_harm(plain: Plain) -> None:
+    thread(plain)
+    directory = plain.root / "thread_1"
+    (directory / "meta.json").write_text('{"created_at": 1, "metadata": {"title": "bee \\ud800"}}')
+    (directory / "runs" / "run_1").mkdir(parents=True)
+    status = '{"created_at": 1, "status": "queued", "model": "\\udc00"}'
+    (directory / "runs" / "run_1" / "status.json").write_text(status)
+    catalogue = plain.store.catalogue()
+    assert called(catalogue.titles()) == [("bee ?", "thread_1")]
+    assert [one.model for one in catalogue.runs()] == ["?"]
+    assert len(catalogue.search(parsed("bee", NOW_S)).hits) == 1
+
+
 def test_catalogues_that_nobody_has_opened_for_a_month_go_when_another_is_opened(
     plain: Plain, caches: Path
 ) -> None:
