@@ -43,6 +43,19 @@ def date_of(day_s: int) -> Date:
     return Date(f"{year:04d}", f"{month:02d}", f"{day:02d}")
 
 
+def _calendar(days: Iterable[int]) -> dict[tuple[str, ...], dict[str, int]]:
+    """What is in ``by-date/``, in each year and in each month: names, and the newest day of each.
+
+    *days*: when each began, in seconds since 1970, the oldest first.
+    """
+    inside: dict[tuple[str, ...], dict[str, int]] = {}
+    for day_s in days:
+        names = date_of(day_s).names
+        for depth, name in enumerate(names):
+            inside.setdefault(names[:depth], {})[name] = day_s
+    return inside
+
+
 @dataclass(frozen=True, slots=True)
 class ByDateDirectory(ViewDirectory):
     """``by-date/``, or a year or month in it: the years, months or days on which a thread was created."""
@@ -59,33 +72,32 @@ class ByDateDirectory(ViewDirectory):
 
     def time_ns(self) -> int:
         """That of the newest day in it, at its beginning."""
-        days = self._days()
-        if not days and self.date.year:
+        inside = self._inside()
+        if not inside and self.date.year:
             raise NotFound(f"no thread was created then: {self.path}")
-        newest_s = max(days.values(), default=self.started_s)
-        return time_of(newest_s, ((name, "") for name in self._children(days)))
+        newest_s = max(inside.values(), default=self.started_s)
+        return time_of(newest_s, ((name, "") for name in inside))
 
     def lookup(self, name: str) -> Node:
-        children = self._children(self._days())
-        if name not in children:
+        inside = self._inside()
+        if name not in inside:
             raise NoSuchName(name)
-        return children[name]
+        return self._child(name, inside[name])
 
     def entries(self) -> Iterable[tuple[str, Node]]:
-        return self._children(self._days()).items()
+        for name, day_s in self._inside().items():
+            yield name, self._child(name, day_s)
 
-    def _days(self) -> dict[Date, int]:
-        """The days in it, and when each began, in seconds since 1970."""
-        known = self.tree.finding.answer("days", lambda found: {date_of(day): day for day in found.days()})
-        names = self.date.names
-        return {date: day_s for date, day_s in known.items() if date[: len(names)] == names}
+    def _inside(self) -> Mapping[str, int]:
+        """The years, months or days in it, and the newest day of each."""
+        calendar = self.tree.finding.answer("days", lambda catalogue: _calendar(catalogue.days()))
+        return calendar.get(self.date.names, {})
 
-    def _children(self, days: Mapping[Date, int]) -> dict[str, Node]:
+    def _child(self, name: str, day_s: int) -> Node:
         if self.date.month:
-            return {date.day: DayDirectory(self.tree, day_s) for date, day_s in days.items()}
-        if self.date.year:
-            return {date.month: ByDateDirectory(self.tree, Date(*date[:2])) for date in days}
-        return {date.year: ByDateDirectory(self.tree, Date(date.year)) for date in days}
+            return DayDirectory(self.tree, day_s)
+        year = self.date.year
+        return ByDateDirectory(self.tree, Date(year, name) if year else Date(name))
 
 
 @dataclass(frozen=True, slots=True)
