@@ -109,12 +109,14 @@ class Lists:
         return list(map(Listed._make, found))
 
     def counts(self) -> Counts:
-        return Counts(
-            *self.connection.execute(
-                "SELECT count(*), (SELECT count(*) FROM texts),"
-                " (SELECT count(*) FROM texts WHERE thread = 0) FROM threads"
-            ).fetchone()
-        )
+        threads, texts = self.connection.execute(
+            "SELECT count(*), (SELECT count(*) FROM texts) FROM threads"
+        ).fetchone()
+        return Counts(threads, texts, self.texts_dead())
+
+    def texts_dead(self) -> int:
+        """Texts that are gone, but not their words."""
+        return int(self.connection.execute("SELECT count(*) FROM texts WHERE thread = 0").fetchone()[0])
 
     def _find(self, thread_id: str) -> int | None:
         found = self.connection.execute("SELECT number FROM threads WHERE id = ?", (thread_id,)).fetchone()

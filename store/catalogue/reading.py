@@ -16,6 +16,7 @@ from store.catalogue.finding import (
     Described,
     Wanted,
     by_time,
+    lines_of,
     of_pattern,
     of_query,
     results,
@@ -104,7 +105,7 @@ class ReadingCatalogue(ABC):
                 if (one := self._described(thread_id)) is None:
                     continue
                 with closing(self._open_log(thread_id)) as log:
-                    texts = wanted.look(one, texts_of(log, thread_id))
+                    texts = wanted.look(one, texts_of(lines_of(log), thread_id, wanted.may_be_in))
                     hits = [Hit(thread_id, text.kind, text.line, text.created_at) for text in texts]
                 if hits:
                     names[thread_id] = one.name

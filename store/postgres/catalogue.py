@@ -18,11 +18,11 @@ from store.api import DocumentKey, LogReader
 from store.catalogue import schema
 from store.catalogue.api import Progress, Statistics
 from store.catalogue.describing import summary_of, summary_of_run
-from store.catalogue.finding import Described, Wanted, text_of
+from store.catalogue.finding import Described, Wanted, texts_of
 from store.catalogue.reading import ReadingCatalogue
 from store.catalogue.tables import Tables
 from store.catalogue.turns import Turns
-from store.catalogue.values import Hit, MessageText, RunSummary
+from store.catalogue.values import Hit, RunSummary
 from store.changes import Change, Part
 from store.errors import Damaged, NotFound
 from store.models import Run, ThreadMessage
@@ -226,9 +226,10 @@ class PostgresCatalogue(ReadingCatalogue):
         for some in self._batches_of_logs(thread_ids):
             lines: dict[str, list[bytes]] = defaultdict(list)
             for thread_id, line in self._database.read(_LINES, [some]):
-                lines[thread_id].append(line)
+                lines[thread_id].append(line.removesuffix(b"\n"))
             for one in self._describe(some):
-                texts = wanted.look(one, _texts(one.thread.id, lines[one.thread.id]))
+                messages = texts_of(lines[one.thread.id], one.thread.id, wanted.may_be_in)
+                texts = wanted.look(one, messages)
                 hits = [Hit(one.thread.id, text.kind, text.line, text.created_at) for text in texts]
                 if hits:
                     names[one.thread.id] = one.name
@@ -247,12 +248,6 @@ class PostgresCatalogue(ReadingCatalogue):
             size_bytes += log_bytes
         if some:
             yield some
-
-
-def _texts(thread_id: str, lines: Iterable[bytes]) -> Iterator[MessageText]:
-    for number, line in enumerate(lines, 1):
-        if text := text_of(line.removesuffix(b"\n"), number, thread_id):
-            yield text
 
 
 def _run(thread_id: str, run_id: str, document: bytes, modified_ns: int) -> RunSummary | None:

@@ -343,6 +343,26 @@ def test_a_run_has_the_status_that_it_was_just_given(plain: Plain) -> None:
     assert [(one.run_id, one.name, one.status) for one in catalogue.threads()] == [(None, "Bees", "failed")]
 
 
+def test_words_of_what_was_deleted_are_gone_from_the_file_when_it_is_a_day_old(
+    plain: Plain, caches: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(9):
+        thread(plain, f"thread_{number}")
+        plain.say(f"thread_{number}", "honey")
+    plain.say("thread_1", "quagga")
+    assert len(plain.store.catalogue().search(parsed("quagga", NOW_S)).hits) == 1
+    plain.store.delete_thread("thread_1")
+    plain.store.catalogue().titles()
+    plain.store.close()
+    found = []
+    for dead_s in (86400.0, 0.0):
+        monkeypatch.setattr(known, "_DEAD_S", dead_s)
+        with closing(Plain(plain.root).store) as other:
+            assert len(other.catalogue().search(parsed("honey", NOW_S)).hits) == 8
+        found.append(any(b"quagga" in path.read_bytes() for path in files(caches)))
+    assert found == [True, False]
+
+
 def test_halves_of_pairs_in_a_title_or_model_do_no_harm(plain: Plain) -> None:
     thread(plain)
     directory = plain.root / "thread_1"
