@@ -56,6 +56,10 @@ class Lists:
         )
         return dict(found.fetchall())
 
+    def titles_of_all(self) -> dict[str, str]:
+        """The title of each thread, by its id; empty for one that has none."""
+        return dict(self.connection.execute("SELECT id, title FROM threads ORDER BY created_at").fetchall())
+
     def titles(self) -> list[Named]:
         """As `api.Catalogue.titles`."""
         return _named(self.connection.execute("SELECT name, id, changed_ns FROM threads ORDER BY name, id"))
