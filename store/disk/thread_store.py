@@ -128,8 +128,11 @@ class ThreadStore(Workers):
 
     def hear(self) -> None:
         """Returns when all have been told what others have changed so far, in what is followed."""
-        if self._watches is not None:
-            self._watches.catch_up()
+        with suppress(StorageFailed):  # Who asks for what cannot be read is told so.
+            if self._index is not None:
+                self._index.note_changes()  # So that it can say again what it follows.
+            elif self._watches is not None:
+                self._watches.catch_up()
 
     def catalogue(self) -> Catalogue:
         """What is in the store, by titles, days and words. It is closed with the store."""

@@ -19,7 +19,7 @@ from store.catalogue.api import Catalogue
 from store.catalogue.names import told_apart
 from store.catalogue.queries import parsed
 from store.catalogue.tables import Tables
-from store.disk import known
+from store.disk import known, signatures
 from store.disk.catalogue import DiskCatalogue
 from store.errors import Ambiguous
 from tests.store.catalogue.conftest import NOW_S, called
@@ -130,6 +130,37 @@ def test_of_what_the_store_reports_every_answer_is_true_without_looking_at_it(
         [*plain.store.runs_by_status()]  # What came is followed by now.
         changes.one()
         check(plain, catalogue)
+
+
+def test_what_the_store_follows_is_not_looked_at_again_until_it_changes(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        thread(plain, f"thread_{number}", title="Bees")
+        plain.store.create_run(f"thread_{number}", Run(id="run_1", model="m"))
+    plain.store.index_runs()
+    [*plain.store.runs_by_status()]
+    catalogue = plain.store.catalogue()
+    check(plain, catalogue)
+    looked_at: list[str] = []
+
+    def look(root: str, thread_id: str, known: Any, look: Any = signatures.look) -> Any:
+        looked_at.append(thread_id)
+        return look(root, thread_id, known)
+
+    def is_same(root: str, thread_id: str, known: Any, is_same: Any = signatures.is_same) -> Any:
+        looked_at.append(thread_id)
+        return is_same(root, thread_id, known)
+
+    monkeypatch.setattr(signatures, "look", look)
+    monkeypatch.setattr(signatures, "is_same", is_same)
+    catalogue.titles()
+    catalogue.search(parsed("title:bees", NOW_S), with_hits=False)
+    assert looked_at == []
+    plain.say("thread_1", "honey")
+    (plain.root / "thread_2" / "meta.json").write_text('{"created_at": 1, "metadata": {"title": "Wasps"}}')
+    assert ("Wasps", "thread_2") in called(catalogue.titles())
+    assert {*looked_at} == {"thread_1", "thread_2"}
 
 
 def change(root: Path, seed: int) -> None:
