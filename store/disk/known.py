@@ -58,15 +58,15 @@ class Reporting(Source, Protocol):
 
 
 class Known:
-    """Where no file can be, it is in memory, without the words."""
+    """Where no file can be, or none is to be kept, it is in memory, without the words."""
 
-    def __init__(self, source: Reporting) -> None:
+    def __init__(self, source: Reporting, *, is_kept: bool) -> None:
         self.source = source
         # Held while the tables are used, which one thread at a time may do.
         self._turns = Turns()
         self._opened: Opened | None = None
         self._tables: Tables | None = None
-        self._is_in_memory = False
+        self._is_in_memory = not is_kept
         # Threads that differ from what is in the tables, and could not be taken over yet.
         self.pending: dict[str, None] = {}
         # When all threads were last looked at, and how many losses there were by then.
