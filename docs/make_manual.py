@@ -50,6 +50,9 @@ the same for files and for directories alone; they win over
 .B noexec
 no program in the mount may be started
 .TP
+.B nowords
+keep nothing of what searches find out of the store; each of them reads all messages
+.TP
 .B log=FILE
 where to log
 """

@@ -12,7 +12,7 @@ from store.catalogue.api import Found, Results
 from store.catalogue.folding import folded
 from store.catalogue.matching import holds, matches, matches_thread, piece, snippet
 from store.catalogue.names import name_of, told_apart
-from store.catalogue.queries import Query
+from store.catalogue.queries import Query, Term
 from store.catalogue.values import Hit, Kind, Link, MessageText, RunSummary, ThreadSummary
 from store.lines import iter_lines, message_of
 
@@ -45,9 +45,13 @@ Look: TypeAlias = Callable[[Described, Iterable[MessageText]], Iterator[MessageT
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is looked for: *look* finds it in a thread, *is_in* in one text, *show* shows it there."""
+    """What is looked for: *look* finds it in a thread, *is_in* in one text, *show* shows it there.
+
+    *may_be_in* says of a line of a log whether it is worth to be parsed.
+    """
 
     look: Look
+    may_be_in: Callable[[bytes], bool]
     is_in: Callable[[Hit, str], bool]
     show: Callable[[str], str]
 
@@ -57,10 +61,17 @@ def by_time(hit: Hit) -> tuple[int, str, int]:
     return -hit.created_at, hit.thread_id, -hit.line
 
 
-def texts_of(log: LogReader, thread_id: str) -> Iterator[MessageText]:
-    for number, (line, _) in enumerate(iter_lines(log.read), 1):
-        if text := text_of(line, number, thread_id):
+def texts_of(
+    lines: Iterable[bytes], thread_id: str, may_be_in: Callable[[bytes], bool]
+) -> Iterator[MessageText]:
+    """The messages in the lines of a whole log that are worth to be parsed."""
+    for number, line in enumerate(lines, 1):
+        if may_be_in(line) and (text := text_of(line, number, thread_id)):
             yield text
+
+
+def lines_of(log: LogReader) -> Iterator[bytes]:
+    return (line for line, _ in iter_lines(log.read))
 
 
 def text_of(line: bytes, number: int, thread_id: str) -> MessageText | None:
@@ -89,7 +100,22 @@ def of_query(query: Query) -> Wanted:
     def is_in(hit: Hit, text: str) -> bool:
         return not query.is_about_messages or matches(query, hit.kind, hit.created_at, text)
 
-    return Wanted(look, is_in, lambda text: snippet(query, text))
+    return Wanted(look, _may_hold(query.terms), is_in, lambda text: snippet(query, text))
+
+
+def _may_hold(terms: Sequence[Term]) -> Callable[[bytes], bool]:
+    """Whether a line may have the words of all *terms*: in ASCII they stand there as they are."""
+    words = [word for term in terms for word in term.words]
+    is_ascii = all(word.isascii() for word in words)
+    wanted = [word.encode() for word in words]
+
+    def may_hold(line: bytes) -> bool:
+        if not line.isascii() or b"\\u" in line:
+            return True
+        lower = line.lower()
+        return is_ascii and all(word in lower for word in wanted)
+
+    return may_hold if words else lambda _: True
 
 
 def of_pattern(pattern: re.Pattern[str]) -> Wanted:
@@ -101,7 +127,7 @@ def of_pattern(pattern: re.Pattern[str]) -> Wanted:
         found = pattern.search(text)
         return piece(text, found.start() if found else 0)
 
-    return Wanted(look, lambda _, text: bool(pattern.search(text)), show)
+    return Wanted(look, lambda _: True, lambda _, text: bool(pattern.search(text)), show)
 
 
 def results(

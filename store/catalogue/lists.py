@@ -57,6 +57,10 @@ class Lists:
         )
         return dict(found.fetchall())
 
+    def titles_of_all(self) -> dict[str, str]:
+        """The title of each thread, by its id; empty for one that has none."""
+        return dict(self.connection.execute("SELECT id, title FROM threads ORDER BY created_at").fetchall())
+
     def titles(self) -> list[Named]:
         """As `api.Catalogue.titles`."""
         return _named(self.connection.execute("SELECT name, id, changed_ns FROM threads ORDER BY name, id"))
@@ -108,12 +112,14 @@ class Lists:
         return list(map(Listed._make, found))
 
     def counts(self) -> Counts:
-        return Counts(
-            *self.connection.execute(
-                "SELECT count(*), (SELECT count(*) FROM texts),"
-                " (SELECT count(*) FROM texts WHERE thread = 0) FROM threads"
-            ).fetchone()
-        )
+        threads, texts = self.connection.execute(
+            "SELECT count(*), (SELECT count(*) FROM texts) FROM threads"
+        ).fetchone()
+        return Counts(threads, texts, self.texts_dead())
+
+    def texts_dead(self) -> int:
+        """Texts that are gone, but not their words."""
+        return int(self.connection.execute("SELECT count(*) FROM texts WHERE thread = 0").fetchone()[0])
 
     def messages(self) -> int:
         """How many messages have their words here."""

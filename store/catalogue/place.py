@@ -160,6 +160,11 @@ def _connected(
     return connection
 
 
+def age_s(directory: int) -> float:
+    """How long ago the catalogue in an open directory was made; for ever where that is not known."""
+    return time.time() - _birth_ns(f"/proc/self/fd/{directory}/{_FILE}") / 1e9
+
+
 def delete(directory: int) -> None:
     """Deletes a catalogue, with what SQLite has beside it. Those that have it open go on with the old one."""
     for end in ("", *_BESIDE):

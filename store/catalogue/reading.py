@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from itertools import islice
 from typing import TypeVar
@@ -16,6 +16,7 @@ from store.catalogue.finding import (
     Described,
     Wanted,
     by_time,
+    lines_of,
     of_pattern,
     of_query,
     results,
@@ -77,17 +78,20 @@ class ReadingCatalogue(ABC):
         self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
     ) -> Results:
         """The newest are taken for the most relevant."""
-        thread_ids = [*query.thread_ids[:1]] or self._ask(Tables.thread_ids)
-        return self._read_results(thread_ids, of_query(query), limit, with_hits=with_hits)
+        titles = self._ask(Tables.titles_of_all)
+        if query.thread_ids:
+            titles = {one: titles[one] for one in query.thread_ids[:1] if one in titles}
+        return self._read_results(titles, of_query(query), limit, with_hits=with_hits)
 
     def grep(self, pattern: re.Pattern[str], limit: int = 1000) -> Results:
-        return self._read_results(self._ask(Tables.thread_ids), of_pattern(pattern), limit)
+        return self._read_results(self._ask(Tables.titles_of_all), of_pattern(pattern), limit)
 
     def _read_results(
-        self, thread_ids: Iterable[str], wanted: Wanted, limit: int, *, with_hits: bool = True
+        self, titles: Mapping[str, str], wanted: Wanted, limit: int, *, with_hits: bool = True
     ) -> Results:
         names: dict[str, str] = {}
-        found = sorted(self._read_hits(thread_ids, wanted, names), key=by_time)
+        candidates = self._candidates(titles, wanted)
+        found = sorted(self._read_hits(candidates, wanted, names), key=by_time)
         newest = {hit.thread_id: hit for hit in reversed(found)}
         by_newest = sorted(newest.values(), key=by_time)[:limit]
         shown = found[:limit] if with_hits else []
@@ -95,6 +99,16 @@ class ReadingCatalogue(ABC):
         left_out = max(0, len(found) - limit), len(newest) - len(by_newest)
         still = [(hit, texts[hit]) for hit in shown if wanted.is_in(hit, texts.get(hit, ""))]
         return results(still, by_newest, names, left_out, wanted.show)
+
+    def _candidates(self, titles: Mapping[str, str], wanted: Wanted) -> Iterator[str]:
+        """The threads, of some by their titles, that may have a hit."""
+        for thread_id, title in titles.items():
+            with suppress(NotFound):
+                if not wanted.may_be_in(title.encode()):
+                    with closing(self._open_log(thread_id)) as log:
+                        if not any(map(wanted.may_be_in, lines_of(log))):
+                            continue
+                yield thread_id
 
     def _read_hits(self, thread_ids: Iterable[str], wanted: Wanted, names: dict[str, str]) -> list[Hit]:
         """The hits in some threads, in no order; *names* gets what these are called."""
@@ -104,7 +118,7 @@ class ReadingCatalogue(ABC):
                 if (one := self._described(thread_id)) is None:
                     continue
                 with closing(self._open_log(thread_id)) as log:
-                    texts = wanted.look(one, texts_of(log, thread_id))
+                    texts = wanted.look(one, texts_of(lines_of(log), thread_id, wanted.may_be_in))
                     hits = [Hit(thread_id, text.kind, text.line, text.created_at) for text in texts]
                 if hits:
                     names[thread_id] = one.name

@@ -40,8 +40,8 @@ class _Indexed(NamedTuple):
 class DiskCatalogue(ReadingCatalogue):
     """See `store.catalogue.api.Catalogue`."""
 
-    def __init__(self, source: Reporting) -> None:
-        self._known = Known(source)
+    def __init__(self, source: Reporting, *, is_kept: bool = True) -> None:
+        self._known = Known(source, is_kept=is_kept)
         self._source = source
 
     def close(self) -> None:

@@ -39,6 +39,11 @@ _FRESH_S: Final = 1.0
 _PAUSE_S: Final = 0.1
 # How often words are taken over that came while others were.
 _ROUNDS: Final = 3
+# How often it is looked for words of messages that are gone; how old a catalogue with any gets; and how many
+# of its messages, of so many, may be gone before that.
+_CLEANS_S: Final = 3600.0
+_DEAD_S: Final = 86400.0
+_MAX_DEAD: Final = 4
 # After so many failures in one answer there is no file any more.
 _MAX_FAILURES: Final = 3
 
@@ -53,20 +58,22 @@ class Reporting(Source, Protocol):
 
 
 class Known:
-    """Where no file can be, it is in memory, without the words."""
+    """Where no file can be, or none is to be kept, it is in memory, without the words."""
 
-    def __init__(self, source: Reporting) -> None:
+    def __init__(self, source: Reporting, *, is_kept: bool) -> None:
         self.source = source
         # Held while the tables are used, which one thread at a time may do.
         self._turns = Turns()
         self._opened: Opened | None = None
         self._tables: Tables | None = None
-        self._is_in_memory = False
+        self._is_in_memory = not is_kept
         # Threads that differ from what is in the tables, and could not be taken over yet.
         self.pending: dict[str, None] = {}
         # When all threads were last looked at, and how many losses there were by then.
         self._looked_at_s = float("-inf")
         self._losses_then = 0
+        # When it was last looked whether there are words of messages that are gone.
+        self._cleaned_at_s = float("-inf")
         # Another process writes: until then, nothing is taken over.
         self._busy_until_s = 0.0
         # Guards what follows, for no longer than noting takes.
@@ -211,7 +218,7 @@ class Known:
             failures = 0
             while True:
                 try:
-                    return work(self._open())
+                    return work(self._without_dead_words(self._open()))
                 except sqlite3.Error as error:
                     if self._is_in_memory:
                         raise StorageFailed(errno.EIO, "the catalogue", str(error)) from None
@@ -257,6 +264,21 @@ class Known:
             with self._noting:
                 self._reported.clear()
         return self._tables
+
+    def _without_dead_words(self, tables: Tables) -> Tables:
+        """The tables, made anew once a day if they have words of messages that are gone."""
+        now_s = time.monotonic()
+        if self._opened is None or now_s - self._cleaned_at_s < _CLEANS_S:
+            return tables
+        self._cleaned_at_s = now_s
+        if not (dead := tables.texts_dead()):
+            return tables
+        if dead * _MAX_DEAD < tables.counts().texts and place.age_s(self._opened.directory) < _DEAD_S:
+            return tables
+        log.info("the catalogue is made anew, without the words of messages that are gone")
+        place.delete(self._opened.directory)
+        self._close()
+        return self._open()
 
     def _put_away(self, error: sqlite3.Error, failures: int) -> None:
         """After the first failure it is checked when it is opened, then it is deleted, then in memory."""

@@ -128,16 +128,22 @@ class ThreadStore(Workers):
 
     def hear(self) -> None:
         """Returns when all have been told what others have changed so far, in what is followed."""
-        if self._watches is not None:
-            self._watches.catch_up()
+        with suppress(StorageFailed):  # Who asks for what cannot be read is told so.
+            if self._index is not None:
+                self._index.note_changes()  # So that it can say again what it follows.
+            elif self._watches is not None:
+                self._watches.catch_up()
 
-    def catalogue(self) -> Catalogue:
-        """What is in the store, by titles, days and words. It is closed with the store."""
+    def catalogue(self, *, is_kept: bool = True) -> Catalogue:
+        """What is in the store, by titles, days and words. It is closed with the store.
+
+        The first call says whether anything of it *is_kept* on the disk: without, each search reads the logs.
+        """
         from store.disk.catalogue import DiskCatalogue  # It needs SQLite, which most programs do not.
 
         with self._cataloguing:
             if self._catalogue is None:
-                self._catalogue = DiskCatalogue(self)
+                self._catalogue = DiskCatalogue(self, is_kept=is_kept)
             return self._catalogue
 
     def index_runs(self) -> None:

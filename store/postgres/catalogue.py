@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
@@ -18,11 +18,11 @@ from store.api import DocumentKey, LogReader
 from store.catalogue import schema
 from store.catalogue.api import Progress, Statistics
 from store.catalogue.describing import summary_of, summary_of_run
-from store.catalogue.finding import Described, Wanted, text_of
+from store.catalogue.finding import Described, Wanted, texts_of
 from store.catalogue.reading import ReadingCatalogue
 from store.catalogue.tables import Tables
 from store.catalogue.turns import Turns
-from store.catalogue.values import Hit, MessageText, RunSummary
+from store.catalogue.values import Hit, RunSummary
 from store.changes import Change, Part
 from store.errors import Damaged, NotFound
 from store.models import Run, ThreadMessage
@@ -226,19 +226,32 @@ class PostgresCatalogue(ReadingCatalogue):
     def _open_log(self, thread_id: str) -> LogReader:
         return self._store.open_log(thread_id)
 
+    def _candidates(self, titles: Mapping[str, str], wanted: Wanted) -> Iterator[str]:
+        for some in self._batches_of_logs(titles):
+            may_have_one = {one for one in some if wanted.may_be_in(titles[one].encode())}
+            for thread_id, lines in self._lines_of([one for one in some if one not in may_have_one]).items():
+                if any(map(wanted.may_be_in, lines)):
+                    may_have_one.add(thread_id)
+            yield from may_have_one
+
     def _read_hits(self, thread_ids: Iterable[str], wanted: Wanted, names: dict[str, str]) -> list[Hit]:
         found: list[Hit] = []
         for some in self._batches_of_logs(thread_ids):
-            lines: dict[str, list[bytes]] = defaultdict(list)
-            for thread_id, line in self._database.read(_LINES, [some]):
-                lines[thread_id].append(line)
+            lines = self._lines_of(some)
             for one in self._describe(some):
-                texts = wanted.look(one, _texts(one.thread.id, lines[one.thread.id]))
+                messages = texts_of(lines.get(one.thread.id, []), one.thread.id, wanted.may_be_in)
+                texts = wanted.look(one, messages)
                 hits = [Hit(one.thread.id, text.kind, text.line, text.created_at) for text in texts]
                 if hits:
                     names[one.thread.id] = one.name
                     found += hits
         return found
+
+    def _lines_of(self, thread_ids: Sequence[str]) -> dict[str, list[bytes]]:
+        lines: dict[str, list[bytes]] = defaultdict(list)
+        for thread_id, line in self._database.read(_LINES, [list(thread_ids)]):
+            lines[thread_id].append(line.removesuffix(b"\n"))
+        return lines
 
     def _batches_of_logs(self, thread_ids: Iterable[str]) -> Iterator[list[str]]:
         some: list[str] = []
@@ -252,12 +265,6 @@ class PostgresCatalogue(ReadingCatalogue):
             size_bytes += log_bytes
         if some:
             yield some
-
-
-def _texts(thread_id: str, lines: Iterable[bytes]) -> Iterator[MessageText]:
-    for number, line in enumerate(lines, 1):
-        if text := text_of(line.removesuffix(b"\n"), number, thread_id):
-            yield text
 
 
 def _run(thread_id: str, run_id: str, document: bytes, modified_ns: int) -> RunSummary | None:

@@ -19,7 +19,7 @@ from store.catalogue.api import Catalogue
 from store.catalogue.names import told_apart
 from store.catalogue.queries import parsed
 from store.catalogue.tables import Tables
-from store.disk import known
+from store.disk import known, signatures
 from store.disk.catalogue import DiskCatalogue
 from store.errors import Ambiguous
 from tests.store.catalogue.conftest import NOW_S, called
@@ -130,6 +130,37 @@ def test_of_what_the_store_reports_every_answer_is_true_without_looking_at_it(
         [*plain.store.runs_by_status()]  # What came is followed by now.
         changes.one()
         check(plain, catalogue)
+
+
+def test_what_the_store_follows_is_not_looked_at_again_until_it_changes(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        thread(plain, f"thread_{number}", title="Bees")
+        plain.store.create_run(f"thread_{number}", Run(id="run_1", model="m"))
+    plain.store.index_runs()
+    [*plain.store.runs_by_status()]
+    catalogue = plain.store.catalogue()
+    check(plain, catalogue)
+    looked_at: list[str] = []
+
+    def look(root: str, thread_id: str, known: Any, look: Any = signatures.look) -> Any:
+        looked_at.append(thread_id)
+        return look(root, thread_id, known)
+
+    def is_same(root: str, thread_id: str, known: Any, is_same: Any = signatures.is_same) -> Any:
+        looked_at.append(thread_id)
+        return is_same(root, thread_id, known)
+
+    monkeypatch.setattr(signatures, "look", look)
+    monkeypatch.setattr(signatures, "is_same", is_same)
+    catalogue.titles()
+    catalogue.search(parsed("title:bees", NOW_S), with_hits=False)
+    assert looked_at == []
+    plain.say("thread_1", "honey")
+    (plain.root / "thread_2" / "meta.json").write_text('{"created_at": 1, "metadata": {"title": "Wasps"}}')
+    assert ("Wasps", "thread_2") in called(catalogue.titles())
+    assert {*looked_at} == {"thread_1", "thread_2"}
 
 
 def change(root: Path, seed: int) -> None:
@@ -341,6 +372,26 @@ def test_a_run_has_the_status_that_it_was_just_given(plain: Plain) -> None:
     assert [(one.run_id, one.status, one.model) for one in catalogue.runs()] == [(run_id, "queued", "m")]
     plain.store.force_update_run_status("thread_1", run_id, RunStatus.failed)
     assert [(one.run_id, one.name, one.status) for one in catalogue.threads()] == [(None, "Bees", "failed")]
+
+
+def test_words_of_what_was_deleted_are_gone_from_the_file_when_it_is_a_day_old(
+    plain: Plain, caches: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(9):
+        thread(plain, f"thread_{number}")
+        plain.say(f"thread_{number}", "honey")
+    plain.say("thread_1", "quagga")
+    assert len(plain.store.catalogue().search(parsed("quagga", NOW_S)).hits) == 1
+    plain.store.delete_thread("thread_1")
+    plain.store.catalogue().titles()
+    plain.store.close()
+    found = []
+    for dead_s in (86400.0, 0.0):
+        monkeypatch.setattr(known, "_DEAD_S", dead_s)
+        with closing(Plain(plain.root).store) as other:
+            assert len(other.catalogue().search(parsed("honey", NOW_S)).hits) == 8
+        found.append(any(b"quagga" in path.read_bytes() for path in files(caches)))
+    assert found == [True, False]
 
 
 def test_halves_of_pairs_in_a_title_or_model_do_no_harm(plain: Plain) -> None:

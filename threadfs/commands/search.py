@@ -52,6 +52,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="WORDS are a regular expression, as Python has them; all logs are read",
     )
     parser.add_argument(
+        "--no-words", action="store_true", help="keep and use nothing of it: all logs are read"
+    )
+    parser.add_argument(
         "--rebuild", action="store_true", help="forget the words that are kept, and read all anew"
     )
 
@@ -74,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     query = None if pattern or not text else _query(text)
     store = open_store(options.store)
     try:
-        catalogue = store.catalogue()
+        catalogue = store.catalogue(is_kept=not options.no_words)
         if options.rebuild:
             catalogue.rebuild()
         with progress.counting("thread") as tell:

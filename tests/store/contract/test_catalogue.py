@@ -101,6 +101,15 @@ def test_hits_are_where_the_words_are_and_the_newest_comes_first(store: Store) -
     assert found(store, "wasps") == []
 
 
+def test_words_are_found_however_a_line_spells_them(store: Store) -> None:
+    thread(store, "t1")
+    for text in ("École HONEY", "\u00e9cole honey\nwasp", "straße", "蜂蜜 honey", "co\u00adop"):
+        say(store, "t1", text)
+    store.append_lines("t1", [b'{"role": "user", "content": "\\u0045cole \\uff48\\uff4f\\uff4eey"}'])
+    assert sorted(line for _, _, line, _ in found(store, "ecole honey")) == [1, 2, 6]
+    assert [len(found(store, text)) for text in ("wasp", "STRASSE", "蜜", "coop", "nwasp")] == [1, 1, 1, 1, 0]
+
+
 def test_links_are_told_apart_among_themselves_and_have_the_time_of_their_newest_hit(store: Store) -> None:
     for number, title in enumerate(["New chat", "New chat", "Oslo"]):
         thread(store, f"t{number}", title)
