@@ -87,8 +87,9 @@ def test_a_shell_finds_a_thread_by_title_day_and_word(
 
 
 def test_a_shell_pins_a_query_and_takes_it_away(mount: Mount, thread: Path, word: str, shell: str) -> None:
-    script = f"ls search; touch search/'{word} x*'; ls search; rmdir search/'{word} x*'; ls search"
-    assert succeeds(script, mount.root, shell) == f"{word} x*\n"
+    query = f"search/'{word} x*'"
+    script = f"touch {query}; ls search; rmdir {query}; ls search; ls {query}; touch {query}; rmdir {query}"
+    assert succeeds(script, mount.root, shell) == f"{word} x*\nhits.txt\n"
     assert thread.is_dir()
 
 

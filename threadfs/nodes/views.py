@@ -42,7 +42,7 @@ class ViewDirectory(PathNode, Directory):
 
     def rename(self, name: str, target: Directory, new_name: str, *, replace: bool) -> None:
         raise Refused(
-            errno.EACCES, f"{name!r} follows the title: set metadata.title in meta.json of the thread"
+            errno.EACCES, "this only shows what is there: metadata.title in meta.json names a thread"
         )
 
     def time_ns(self) -> int:
