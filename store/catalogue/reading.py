@@ -91,13 +91,13 @@ class ReadingCatalogue(ABC):
     ) -> Results:
         names: dict[str, str] = {}
         candidates = self._candidates(titles, wanted)
-        found = sorted(self._read_hits(candidates, wanted, names), key=by_time)
+        found = sorted(self._read_hits(candidates, names, wanted), key=by_time)
         newest = {hit.thread_id: hit for hit in reversed(found)}
         by_newest = sorted(newest.values(), key=by_time)[:limit]
         shown = found[:limit] if with_hits else []
         texts = self._texts(shown)
         left_out = max(0, len(found) - limit), len(newest) - len(by_newest)
-        still = [(hit, texts[hit]) for hit in shown if wanted.is_in(hit, texts.get(hit, ""))]
+        still = [(hit, texts[hit]) for hit in shown if hit in texts and wanted.is_in(hit, texts[hit])]
         return results(still, by_newest, names, left_out, wanted.show)
 
     def _candidates(self, titles: Mapping[str, str], wanted: Wanted) -> Iterator[str]:
@@ -110,7 +110,7 @@ class ReadingCatalogue(ABC):
                             continue
                 yield thread_id
 
-    def _read_hits(self, thread_ids: Iterable[str], wanted: Wanted, names: dict[str, str]) -> list[Hit]:
+    def _read_hits(self, thread_ids: Iterable[str], names: dict[str, str], wanted: Wanted) -> list[Hit]:
         """The hits in some threads, in no order; *names* gets what these are called."""
         found = []
         for thread_id in thread_ids:

@@ -7,6 +7,7 @@ other is read. What is shown of a hit is read, too: no hit is shown that is not 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from heapq import merge
 from itertools import islice
 from typing import NamedTuple, TypeVar
@@ -14,7 +15,7 @@ from typing import NamedTuple, TypeVar
 from store.api import LogReader
 from store.catalogue import searching
 from store.catalogue.api import Progress, Results, Statistics
-from store.catalogue.finding import Described, Wanted, by_time, of_query, results
+from store.catalogue.finding import Described, by_time, of_query, results
 from store.catalogue.queries import Query
 from store.catalogue.reading import ReadingCatalogue
 from store.catalogue.tables import Tables
@@ -73,7 +74,8 @@ class DiskCatalogue(ReadingCatalogue):
         self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
     ) -> Results:
         just_read = self._known.take_over_words()
-        wanted, read = of_query(query), _Read(self, of_query(query))
+        wanted = of_query(query)
+        read = _Read(partial(self._read_hits, wanted=wanted))
         while True:
             found = self._known.beside_lists(
                 self._indexed(query, limit, by_relevance, read.hits.keys(), just_read)
@@ -113,7 +115,7 @@ class DiskCatalogue(ReadingCatalogue):
                     if len(first) < limit:
                         first.append(hit)
                     newest.setdefault(hit.thread_id, hit)
-                    if len(newest) == limit and len(first) == limit:
+                    if len(newest) >= limit:  # Then there are as many hits.
                         break
                 if by_relevance:
                     first = searching.relevant(tables.connection, query, limit, without)
@@ -126,9 +128,6 @@ class DiskCatalogue(ReadingCatalogue):
         return work
 
     # ── What is read ─────────────────────────────────────────────────────────────────────────────────
-
-    def read_hits(self, thread_ids: Iterable[str], wanted: Wanted, names: dict[str, str]) -> list[Hit]:
-        return self._read_hits(thread_ids, wanted, names)
 
     def _ask(self, work: Callable[[Tables], T], progress: Progress | None = None) -> T:
         return self._known.lists(work, progress)
@@ -143,17 +142,15 @@ class DiskCatalogue(ReadingCatalogue):
 class _Read:
     """Threads that are read beside the words: the hits in each, newest first, and what it is called."""
 
-    def __init__(self, catalogue: DiskCatalogue, wanted: Wanted) -> None:
-        self._catalogue = catalogue
-        self._wanted = wanted
+    def __init__(self, read: Callable[[list[str], dict[str, str]], list[Hit]]) -> None:
+        self._read = read
         self.hits: dict[str, list[Hit]] = {}
         self.names: dict[str, str] = {}
 
     def add(self, thread_ids: Iterable[str]) -> None:
         for thread_id in thread_ids:
             if thread_id not in self.hits:
-                found = self._catalogue.read_hits([thread_id], self._wanted, self.names)
-                self.hits[thread_id] = sorted(found, key=by_time)
+                self.hits[thread_id] = sorted(self._read([thread_id], self.names), key=by_time)
 
     def all(self) -> list[Hit]:
         return sorted((hit for hits in self.hits.values() for hit in hits), key=by_time)

@@ -34,7 +34,7 @@ log = logging.getLogger("threadfs")
 T = TypeVar("T")
 
 # How old an answer may be, of what nobody reports.
-_FRESH_S: Final = 1.0
+_FRESH_S = 1.0
 # For how long nothing is tried after another process was writing.
 _PAUSE_S: Final = 0.1
 # How often words are taken over that came while others were.

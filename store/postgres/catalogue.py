@@ -234,7 +234,7 @@ class PostgresCatalogue(ReadingCatalogue):
                     may_have_one.add(thread_id)
             yield from may_have_one
 
-    def _read_hits(self, thread_ids: Iterable[str], wanted: Wanted, names: dict[str, str]) -> list[Hit]:
+    def _read_hits(self, thread_ids: Iterable[str], names: dict[str, str], wanted: Wanted) -> list[Hit]:
         found: list[Hit] = []
         for some in self._batches_of_logs(thread_ids):
             lines = self._lines_of(some)

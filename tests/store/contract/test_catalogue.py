@@ -130,6 +130,8 @@ def test_no_more_than_the_limit_is_given_and_the_others_are_counted(store: Store
     assert [(hit.thread_id, hit.line) for hit in results.hits] == [("t2", 2), ("t2", 1)]
     assert [link.thread_id for link in results.links] == ["t2", "t1"]
     assert (results.hits_left_out, results.links_left_out) == (4, 1)
+    none = store.catalogue().search(parsed("bees", NOW_S), 0)
+    assert (none.hits, none.links, none.hits_left_out, none.links_left_out) == ([], [], 6, 3)
 
 
 def test_a_snippet_shows_what_was_found_and_moves_no_cursor(store: Store) -> None:
