@@ -384,6 +384,14 @@ def test_a_search_has_the_time_of_its_newest_hit(store: ThreadStore, programs: P
         assert modified_ns(programs, path) // 1_000_000_000 == NOVEMBER_28 + 7
 
 
+def test_the_time_of_the_hits_is_another_one_when_they_are(store: ThreadStore, programs: Programs) -> None:
+    thread(store, "a", "Wax")
+    say(store, "a", "honey")
+    before = modified_ns(programs, "search/honey/hits.txt")
+    say(store, "a", "honey")
+    assert modified_ns(programs, "search/honey/hits.txt") != before
+
+
 def test_the_time_of_a_directory_is_another_one_when_its_names_are() -> None:
     times = {
         time_of(7, [("a", "x")]),

@@ -138,7 +138,7 @@ class QueryDirectory(ViewDirectory):
         return self.tree.finding.answer(("links", self.text), self._links)
 
     def _links(self, catalogue: Catalogue) -> _Shown:
-        links = catalogue.search(self._parsed(), with_hits=False).links
+        links = catalogue.search(self._parsed(), _MAX_SHOWN, with_hits=False).links
         listed = {link.name: link.thread_id for link in links}
         with_ids = {
             full_name(name.partition("@")[0], thread_id): thread_id for name, thread_id in listed.items()
@@ -147,17 +147,17 @@ class QueryDirectory(ViewDirectory):
         return _Shown(time_of(newest_s, listed.items()), listed, with_ids)
 
     def hits(self) -> tuple[bytes, int]:
-        """The text of ``hits.txt``, and when the newest hit was made, in seconds since 1970."""
+        """The text of ``hits.txt``, and its time: that of the newest hit, in nanoseconds since 1970."""
         return self.tree.finding.answer(("hits", self.text), self._hits)
 
     def _hits(self, catalogue: Catalogue) -> tuple[bytes, int]:
-        results = catalogue.search(self._parsed())
+        results = catalogue.search(self._parsed(), _MAX_SHOWN)
         lines = [_line_of(hit) for hit in results.hits]
         if results.hits_left_out:
             threads = f", and {results.links_left_out} threads" if results.links_left_out else ""
             lines.append(f"… {results.hits_left_out} older hits are left out{threads}\n")
         newest_s = results.hits[0].created_at if results.hits else self.started_s
-        return "".join(lines).encode(errors="replace"), newest_s
+        return "".join(lines).encode(errors="replace"), time_of(newest_s, ((line, "") for line in lines))
 
     def _parsed(self) -> Query:
         return parsed(self.text, int(time.time()))
@@ -178,17 +178,14 @@ class HitsFile(PathNode):
         return f"{self.query.path}/{HITS}"
 
     def attributes(self) -> Attributes:
-        return _attributes_of(*self.query.hits())
+        text, time_ns = self.query.hits()
+        return regular(0o444, len(text), time_ns)
 
     def open_for_reading(self) -> Reader:
-        text, newest_s = self.query.hits()
-        return BytesReader(text, _attributes_of(text, newest_s))
+        text, time_ns = self.query.hits()
+        return BytesReader(text, regular(0o444, len(text), time_ns))
 
 
 def _line_of(hit: Found) -> str:
     place = f"threads/{printable(hit.thread_id)}/{hit.path}:{hit.line}"
     return f"{place}: {hit.role}: {hit.snippet}\n"
-
-
-def _attributes_of(text: bytes, newest_s: int) -> Attributes:
-    return regular(0o444, len(text), time_of(newest_s, ()))

@@ -75,14 +75,14 @@ class ThreadLink(PathNode):
 
 
 def time_of(newest_s: int, names: Iterable[tuple[str, str]]) -> int:
-    """A time for a directory: the second of its newest entry.
+    """A time for a directory (or a text, of lines): the second of its newest entry.
 
     The nanoseconds are made of the names and of what they lead to. Where they are others the time is
     another one, and a kernel or a program that keeps listings by their time reads them again.
     """
     seen = 0
     for name, target in names:
-        seen = zlib.crc32(f"{name}/{target}/".encode(), seen)
+        seen = zlib.crc32(f"{name}/{target}/".encode(errors="replace"), seen)
     return min(max(newest_s, 0), _LAST_S) * _S + seen % _S
 
 
