@@ -52,8 +52,8 @@ class DiskCatalogue(ReadingCatalogue):
         waits()
 
         def work(tables: Tables) -> Statistics:
-            behind = len(self._known.taking(tables).behind())
-            return Statistics(tables.counts().threads, behind, self._known.size_bytes)
+            behind = self._known.behind(tables) if tables.has_words else tables.thread_ids()
+            return Statistics(tables.counts().threads, len(behind), self._known.size_bytes)
 
         return self._known.use(work)
 
@@ -103,20 +103,20 @@ class DiskCatalogue(ReadingCatalogue):
                 return None
             with tables.reading():
                 # One whose words were taken over soon after it changed seems to be behind, too.
-                behind = {*self._known.taking(tables).behind()} - just_read | {*self._known.pending}
+                behind = {*self._known.behind(tables)} - just_read | {*self._known.pending}
                 without = behind.union(but)
+                totals = searching.number_of(tables.connection, query, without)
                 first: list[Hit] = []
                 newest: dict[str, Hit] = {}
                 for hit in searching.hits(tables.connection, query, without):
                     if len(first) < limit:
                         first.append(hit)
                     newest.setdefault(hit.thread_id, hit)
-                    if len(newest) >= limit:  # Then there are as many hits.
+                    if len(first) >= min(limit, totals[0]) and len(newest) >= min(limit, totals[1]):
                         break
                 if by_relevance:
                     first = searching.relevant(tables.connection, query, limit, without)
                 names = tables.thread_names(newest)
-                totals = searching.number_of(tables.connection, query, without)
             if query.thread_ids:
                 behind &= {*query.thread_ids}
             return _Indexed(first, list(newest.values()), names, totals, behind)

@@ -72,6 +72,9 @@ class Known:
         # When all threads were last looked at, and how many losses there were by then.
         self._looked_at_s = float("-inf")
         self._losses_then = 0
+        # The threads whose words are behind, and what the tables were then.
+        self._behind: list[str] = []
+        self._behind_as_of = (0, 0)
         # When it was last looked whether there are words of messages that are gone.
         self._cleaned_at_s = float("-inf")
         # Another process writes: until then, nothing is taken over.
@@ -150,7 +153,7 @@ class Known:
             if time.monotonic() < self._busy_until_s:
                 break
             behind = [
-                thread_id for thread_id in self.beside_lists(self._behind) if thread_id not in taken_over
+                thread_id for thread_id in self.beside_lists(self.behind) if thread_id not in taken_over
             ]
             if not behind:
                 break
@@ -162,8 +165,16 @@ class Known:
             taken_over.update(behind)
         return taken_over
 
-    def _behind(self, tables: Tables) -> list[str]:
-        return self.taking(tables).behind() if tables.has_words else []
+    def behind(self, tables: Tables) -> list[str]:
+        """The threads in the tables whose words may not be there, or not all, or be others."""
+        if not tables.has_words:
+            return []
+        # What others have changed, and what this connection has.
+        (others,) = tables.connection.execute("PRAGMA data_version").fetchone()
+        as_of = others, tables.connection.total_changes
+        if as_of != self._behind_as_of:
+            self._behind_as_of, self._behind = as_of, self.taking(tables).behind()
+        return self._behind
 
     def _index(self, thread_ids: list[str], progress: Progress | None) -> None:
         """One slice after the other, so that who has another question need not wait for all."""
@@ -294,6 +305,7 @@ class Known:
         elif self._tables:
             self._tables.connection.close()
         self._opened = self._tables = None
+        self._behind_as_of = (0, 0)
 
 
 def _run(steps: Iterable[int], total: int = 0, progress: Progress | None = None) -> None:

@@ -301,6 +301,25 @@ def test_who_changes_the_store_does_not_wait_for_its_catalogue(plain: Plain) -> 
     assert len(catalogue.search(parsed("honey", NOW_S)).hits) == 1
 
 
+def test_lists_do_not_wait_until_all_words_are_taken_over(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.disk.cataloguing._TOGETHER", 1)
+    for number in range(5):
+        thread(plain, f"thread_{number}", title="Bees")
+    catalogue = plain.store.catalogue()
+    behind: list[int] = []
+
+    def ask_another_thing(done: int, total: int) -> None:
+        behind.append(catalogue.statistics().words_behind)
+        assert len(catalogue.titles()) == 5
+
+    monkeypatch.setattr("store.disk.signatures._SETTLES_NS", -1)
+    catalogue.refresh(words=False)
+    catalogue.refresh(words=True, progress=ask_another_thing)
+    assert behind[:4] == [4, 3, 2, 1]
+
+
 def test_a_title_that_several_threads_have_leads_to_none_of_them(plain: Plain) -> None:
     for number in (1, 2):
         thread(plain, f"thread_{number}", title="Bees")
