@@ -22,6 +22,7 @@ from store.catalogue.tables import Tables
 from store.catalogue.values import Hit
 from store.disk.describing import described
 from store.disk.known import Known, Reporting
+from store.errors import StorageFailed, ThreadNotFound
 from store.waiting import waits
 
 T = TypeVar("T")
@@ -129,10 +130,18 @@ class DiskCatalogue(ReadingCatalogue):
         return self._known.lists(work, progress)
 
     def _described(self, thread_id: str) -> Described | None:
-        return described(self._source, thread_id)
+        try:
+            return described(self._source, thread_id)
+        except StorageFailed as error:
+            self._known.skip(thread_id, error)
+            return None
 
     def _open_log(self, thread_id: str) -> LogReader:
-        return self._source.open_log(thread_id)
+        try:
+            return self._source.open_log(thread_id)
+        except StorageFailed as error:
+            self._known.skip(thread_id, error)
+            raise ThreadNotFound(thread_id) from None
 
 
 class _Read:

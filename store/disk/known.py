@@ -44,6 +44,8 @@ _ROUNDS: Final = 3
 _CLEANS_S: Final = 3600.0
 _DEAD_S: Final = 86400.0
 _MAX_DEAD: Final = 4
+# If more threads than these cannot be read, it is the disk.
+_MAX_UNREADABLE: Final = 100
 # After so many failures in one answer there is no file any more.
 _MAX_FAILURES: Final = 3
 
@@ -83,6 +85,7 @@ class Known:
         self._noting = threading.Lock()
         self._noted: dict[str, None] = {}
         self._losses = 0
+        self._unreadable: set[str] = set()
         # Threads that were looked at when all of their changes were reported, and of which none was since.
         self._reported: set[str] = set()
         # Before the kernel forgets what it knew, and asks anew.
@@ -94,7 +97,17 @@ class Known:
             self._close()
 
     def taking(self, tables: Tables) -> Cataloguing:
-        return Cataloguing(self.source, tables)
+        return Cataloguing(self.source, tables, self.skip)
+
+    def skip(self, thread_id: str, error: StorageFailed) -> None:
+        """Tells, once, of a thread that cannot be read, and is not in any answer. Raises if they are many."""
+        with self._noting:
+            is_new = thread_id not in self._unreadable
+            self._unreadable.add(thread_id)
+        if len(self._unreadable) > _MAX_UNREADABLE:
+            raise error
+        if is_new:
+            log.warning("%s: it is left out where things are found", printable(str(error)))
 
     # ── Changes ──────────────────────────────────────────────────────────────────────────────────────
 
