@@ -22,6 +22,7 @@ from store.catalogue.tables import Tables
 from store.catalogue.values import Hit
 from store.disk.describing import described
 from store.disk.known import Known, Reporting
+from store.errors import StorageFailed, ThreadNotFound
 from store.waiting import waits
 
 T = TypeVar("T")
@@ -52,8 +53,8 @@ class DiskCatalogue(ReadingCatalogue):
         waits()
 
         def work(tables: Tables) -> Statistics:
-            behind = len(self._known.taking(tables).behind())
-            return Statistics(tables.counts().threads, behind, self._known.size_bytes)
+            behind = self._known.behind(tables) if tables.has_words else tables.thread_ids()
+            return Statistics(tables.counts().threads, len(behind), self._known.size_bytes)
 
         return self._known.use(work)
 
@@ -107,20 +108,20 @@ class DiskCatalogue(ReadingCatalogue):
                 return None
             with tables.reading():
                 # One whose words were taken over soon after it changed seems to be behind, too.
-                behind = {*self._known.taking(tables).behind()} - just_read | {*self._known.pending}
+                behind = {*self._known.behind(tables)} - just_read | {*self._known.pending}
                 without = behind.union(but)
+                totals = searching.number_of(tables.connection, query, without)
                 first: list[Hit] = []
                 newest: dict[str, Hit] = {}
                 for hit in searching.hits(tables.connection, query, without):
                     if len(first) < limit:
                         first.append(hit)
                     newest.setdefault(hit.thread_id, hit)
-                    if len(newest) >= limit:  # Then there are as many hits.
+                    if len(first) >= min(limit, totals[0]) and len(newest) >= min(limit, totals[1]):
                         break
                 if by_relevance:
                     first = searching.relevant(tables.connection, query, limit, without)
                 names = tables.thread_names(newest)
-                totals = searching.number_of(tables.connection, query, without)
             if query.thread_ids:
                 behind &= {*query.thread_ids}
             return _Indexed(first, list(newest.values()), names, totals, behind)
@@ -133,10 +134,18 @@ class DiskCatalogue(ReadingCatalogue):
         return self._known.lists(work, progress)
 
     def _described(self, thread_id: str) -> Described | None:
-        return described(self._source, thread_id)
+        try:
+            return described(self._source, thread_id)
+        except StorageFailed as error:
+            self._known.skip(thread_id, error)
+            return None
 
     def _open_log(self, thread_id: str) -> LogReader:
-        return self._source.open_log(thread_id)
+        try:
+            return self._source.open_log(thread_id)
+        except StorageFailed as error:
+            self._known.skip(thread_id, error)
+            raise ThreadNotFound(thread_id) from None
 
 
 class _Read:

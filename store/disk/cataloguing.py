@@ -128,10 +128,14 @@ class _Lines:
 
 @dataclass(frozen=True, slots=True)
 class Cataloguing:
-    """All methods raise `Busy` when another process is writing, and StorageFailed when the disk fails."""
+    """All methods raise `Busy` when another process is writing, and StorageFailed when the disk fails.
+
+    With *skip*, one thread that cannot be read among others is given to that, and left as it was.
+    """
 
     source: Source
     tables: Tables
+    skip: Callable[[str, StorageFailed], None] | None = None
 
     def differing(self, is_same: Callable[[str], bool] = lambda _: False) -> list[str]:
         """The threads that came, went or may have changed, of all but those that are known to be the same."""
@@ -198,7 +202,7 @@ class Cataloguing:
         weight = looked_at = 0
         for thread_id in thread_ids:
             looked_at += 1
-            if taken := read(thread_id):
+            if taken := self._read(read, thread_id):
                 waiting.append(taken)
                 weight += taken.weight
             if weight >= _TOGETHER:
@@ -208,6 +212,15 @@ class Cataloguing:
         if waiting:
             self._take(waiting, take_one)
         yield looked_at
+
+    def _read(self, read: Callable[[str], Taken | None], thread_id: str) -> Taken | None:
+        try:
+            return read(thread_id)
+        except StorageFailed as error:
+            if self.skip is None:
+                raise
+            self.skip(thread_id, error)
+            return None
 
     def _take(self, waiting: list[Taken], take_one: Callable[[str], object]) -> None:
         with self.tables.changing():

@@ -44,6 +44,8 @@ _ROUNDS: Final = 3
 _CLEANS_S: Final = 3600.0
 _DEAD_S: Final = 86400.0
 _MAX_DEAD: Final = 4
+# If more threads than these cannot be read, it is the disk.
+_MAX_UNREADABLE: Final = 100
 # After so many failures in one answer there is no file any more.
 _MAX_FAILURES: Final = 3
 
@@ -72,6 +74,9 @@ class Known:
         # When all threads were last looked at, and how many losses there were by then.
         self._looked_at_s = float("-inf")
         self._losses_then = 0
+        # The threads whose words are behind, and what the tables were then.
+        self._behind: list[str] = []
+        self._behind_as_of = (0, 0)
         # When it was last looked whether there are words of messages that are gone.
         self._cleaned_at_s = float("-inf")
         # Another process writes: until then, nothing is taken over.
@@ -80,6 +85,7 @@ class Known:
         self._noting = threading.Lock()
         self._noted: dict[str, None] = {}
         self._losses = 0
+        self._unreadable: set[str] = set()
         # Threads that were looked at when all of their changes were reported, and of which none was since.
         self._reported: set[str] = set()
         # Before the kernel forgets what it knew, and asks anew.
@@ -91,7 +97,17 @@ class Known:
             self._close()
 
     def taking(self, tables: Tables) -> Cataloguing:
-        return Cataloguing(self.source, tables)
+        return Cataloguing(self.source, tables, self.skip)
+
+    def skip(self, thread_id: str, error: StorageFailed) -> None:
+        """Tells, once, of a thread that cannot be read, and is not in any answer. Raises if they are many."""
+        with self._noting:
+            is_new = thread_id not in self._unreadable
+            self._unreadable.add(thread_id)
+        if len(self._unreadable) > _MAX_UNREADABLE:
+            raise error
+        if is_new:
+            log.warning("%s: it is left out where things are found", printable(str(error)))
 
     # ── Changes ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -150,7 +166,7 @@ class Known:
             if time.monotonic() < self._busy_until_s:
                 break
             behind = [
-                thread_id for thread_id in self.beside_lists(self._behind) if thread_id not in taken_over
+                thread_id for thread_id in self.beside_lists(self.behind) if thread_id not in taken_over
             ]
             if not behind:
                 break
@@ -162,8 +178,16 @@ class Known:
             taken_over.update(behind)
         return taken_over
 
-    def _behind(self, tables: Tables) -> list[str]:
-        return self.taking(tables).behind() if tables.has_words else []
+    def behind(self, tables: Tables) -> list[str]:
+        """The threads in the tables whose words may not be there, or not all, or be others."""
+        if not tables.has_words:
+            return []
+        # What others have changed, and what this connection has.
+        (others,) = tables.connection.execute("PRAGMA data_version").fetchone()
+        as_of = others, tables.connection.total_changes
+        if as_of != self._behind_as_of:
+            self._behind_as_of, self._behind = as_of, self.taking(tables).behind()
+        return self._behind
 
     def _index(self, thread_ids: list[str], progress: Progress | None) -> None:
         """One slice after the other, so that who has another question need not wait for all."""
@@ -294,6 +318,7 @@ class Known:
         elif self._tables:
             self._tables.connection.close()
         self._opened = self._tables = None
+        self._behind_as_of = (0, 0)
 
 
 def _run(steps: Iterable[int], total: int = 0, progress: Progress | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import sqlite3
@@ -21,7 +22,7 @@ from store.catalogue.queries import parsed
 from store.catalogue.tables import Tables
 from store.disk import known, signatures
 from store.disk.catalogue import DiskCatalogue
-from store.errors import Ambiguous
+from store.errors import Ambiguous, StorageFailed
 from tests.store.catalogue.conftest import NOW_S, called
 from tests.store.plain_reading import QUERIES, Changes, Plain, thread
 
@@ -301,6 +302,25 @@ def test_who_changes_the_store_does_not_wait_for_its_catalogue(plain: Plain) -> 
     assert len(catalogue.search(parsed("honey", NOW_S)).hits) == 1
 
 
+def test_lists_do_not_wait_until_all_words_are_taken_over(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.disk.cataloguing._TOGETHER", 1)
+    for number in range(5):
+        thread(plain, f"thread_{number}", title="Bees")
+    catalogue = plain.store.catalogue()
+    behind: list[int] = []
+
+    def ask_another_thing(done: int, total: int) -> None:
+        behind.append(catalogue.statistics().words_behind)
+        assert len(catalogue.titles()) == 5
+
+    monkeypatch.setattr("store.disk.signatures._SETTLES_NS", -1)
+    catalogue.refresh(words=False)
+    catalogue.refresh(words=True, progress=ask_another_thing)
+    assert behind[:4] == [4, 3, 2, 1]
+
+
 def test_a_title_that_several_threads_have_leads_to_none_of_them(plain: Plain) -> None:
     for number in (1, 2):
         thread(plain, f"thread_{number}", title="Bees")
@@ -392,6 +412,28 @@ def test_words_of_what_was_deleted_are_gone_from_the_file_when_it_is_a_day_old(
             assert len(other.catalogue().search(parsed("honey", NOW_S)).hits) == 8
         found.append(any(b"quagga" in path.read_bytes() for path in files(caches)))
     assert found == [True, False]
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_thread_that_cannot_be_read_is_told_of_and_hides_no_other(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_kept: bool
+) -> None:
+    def look(root: str, thread_id: str, known: Any, look: Any = signatures.look) -> Any:
+        if thread_id == "thread_1":
+            raise StorageFailed(errno.EIO, thread_id)
+        return look(root, thread_id, known)
+
+    for number in range(3):
+        thread(plain, f"thread_{number}", title=f"Bees {number}")
+        plain.say(f"thread_{number}", "honey")
+    monkeypatch.setattr(signatures, "look", look)
+    catalogue = plain.store.catalogue(is_kept=is_kept)
+    for _ in range(2):
+        assert called(catalogue.titles()) == [("Bees 0", "thread_0"), ("Bees 2", "thread_2")]
+        hits = catalogue.search(parsed("honey", NOW_S)).hits
+        assert sorted(hit.thread_id for hit in hits) == ["thread_0", "thread_2"]
+    told = "thread_1: Input/output error: it is left out where things are found"
+    assert caplog.messages.count(told) == 1
 
 
 def test_halves_of_pairs_in_a_title_or_model_do_no_harm(plain: Plain) -> None:
