@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from store import documents, transitions
 from store.api import DocumentKey
+from store.catalogue.names import name_of
 from store.catalogue.values import RunSummary, ThreadSummary
 from store.errors import InvalidDocument
 from store.models import MessageRole, Run, Thread, ThreadMessage
@@ -24,12 +25,15 @@ def summary_of(
         thread = Thread.of(transitions.with_identity(DocumentKey(thread_id), documents.parse(document)))
     except InvalidDocument:
         return without_document(thread_id, modified_ns, changed_ns)
-    title = thread.metadata.get("title") if isinstance(thread.metadata, dict) else None
-    if isinstance(title, str) and title.strip():
-        line = _line_of(title, document)
-        return ThreadSummary(thread_id, thread.created_at, changed_ns, _encodable(title), line)
-    said_first = next((m.text for m in messages() if m.role is MessageRole.user), "")
-    return ThreadSummary(thread_id, thread.created_at, changed_ns, said_first=_encodable(said_first))
+    found = thread.metadata.get("title") if isinstance(thread.metadata, dict) else None
+    title = found if isinstance(found, str) and found.strip() else ""
+    # A title may have no character that can be in a name.
+    is_named = bool(name_of("", _encodable(title), ""))
+    said_first = "" if is_named else next((m.text for m in messages() if m.role is MessageRole.user), "")
+    line = _line_of(title, document) if title else 1
+    return ThreadSummary(
+        thread_id, thread.created_at, changed_ns, _encodable(title), line, _encodable(said_first)
+    )
 
 
 def without_document(thread_id: str, modified_ns: int, changed_ns: int) -> ThreadSummary:

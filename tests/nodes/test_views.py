@@ -94,6 +94,13 @@ def test_a_thread_without_a_title_is_called_by_its_first_words_or_its_id(
     assert programs.names("by-title") == ["Why do bees dance, and for whom, and…"]
 
 
+@pytest.mark.parametrize("title", [" ", "\x0e", "...", "\u202e\u200b"])
+def test_a_title_that_makes_no_name_is_none(store: ThreadStore, programs: Programs, title: str) -> None:
+    thread(store, "a", title)
+    say(store, "a", "Why do bees dance?")
+    assert programs.names("by-title") == ["Why do bees dance?"]
+
+
 def test_threads_that_are_called_the_same_have_their_ids_in_their_names(
     store: ThreadStore, programs: Programs
 ) -> None:
