@@ -157,7 +157,7 @@ def rows(at: Path, threads: int) -> Iterator[Row]:
             found = catalogue.search(query)
             number = len(found.hits) + found.hits_left_out
             links_ms = ms(partial(catalogue.search, query, with_hits=False))
-            yield f"links of {what} ({number:,} hits)", links_ms, "ms", grep_ms / 2
+            yield f"links of {what} ({number:,} hits)", links_ms, "ms", grep_ms / 4
             yield "  with the hits and their snippets", ms(partial(catalogue.search, query)), "ms", None
     command = [sys.executable, "-m", "threadfs.cli", "search", os.fspath(root), texts.words[-1]]
     search_ms = ms(lambda: subprocess.run(command, stdout=-3, check=False))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
-from itertools import groupby
 from typing import Final, NamedTuple
 
 from store.catalogue.api import Listed, Named
@@ -83,8 +82,18 @@ class Lists:
 
     def days(self) -> list[int]:
         """The days on which a thread was created, as the seconds since 1970 when each began (UTC)."""
-        created = self.connection.execute("SELECT created_at FROM threads ORDER BY created_at")
-        return [day * DAY_S for day, _ in groupby(created_at // DAY_S for (created_at,) in created)]
+        days: list[int] = []
+        after_s = _FIRST_S
+        while after_s <= _LAST_S:
+            # From day to day in the index, which is quicker than through all threads.
+            found = self.connection.execute(
+                "SELECT min(created_at) FROM threads WHERE created_at >= ?", (after_s,)
+            )
+            if (first := found.fetchone()[0]) is None:
+                break
+            days.append(first // DAY_S * DAY_S)
+            after_s = days[-1] + DAY_S
+        return days
 
     def created_on(self, day_s: int) -> list[Named]:
         """As `api.Catalogue.created_on`."""

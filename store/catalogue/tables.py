@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeAlias
 
 from store.catalogue import schema
 from store.catalogue.folding import folded
@@ -20,6 +21,10 @@ from store.catalogue.values import Kind, MessageText, RunSummary, Signature, Thr
 
 class Busy(Exception):
     """Another process writes; what was to be taken over is compared later."""
+
+
+# A path in a thread with what `Signature` has of it: its ctime, size and inode, and whether it was settled.
+Seen: TypeAlias = tuple[str, int, int, int, int]
 
 
 class Tables(Lists):
@@ -172,22 +177,22 @@ class Tables(Lists):
         )
         return _signatures(found)
 
-    def all_signatures(self) -> Iterator[tuple[str, dict[str, Signature]]]:
-        """(thread id, signatures) of all threads; nothing may be changed before the last one."""
+    def all_signatures(self) -> Iterator[tuple[str, list[Seen]]]:
+        """(thread id, what was seen) of all threads; nothing may be changed before the last one."""
         found = self.connection.execute(
-            "SELECT id, path, signatures.changed_ns, size_bytes, inode, modified_ns, is_settled"
+            "SELECT id, path, signatures.changed_ns, size_bytes, inode, is_settled"
             " FROM threads JOIN signatures ON number = thread ORDER BY number"
         )
         current = ""
-        known: dict[str, Signature] = {}
-        for thread_id, path, *signature in found:
-            if thread_id != current:
-                if known:
-                    yield current, known
-                current, known = thread_id, {}
-            known[path] = Signature._make(signature)
-        if known:
-            yield current, known
+        seen: list[Seen] = []
+        for row in found:
+            if row[0] != current:
+                if seen:
+                    yield current, seen
+                current, seen = row[0], []
+            seen.append(row[1:])
+        if seen:
+            yield current, seen
 
     def put_signatures(
         self, thread_id: str, signatures: Mapping[str, Signature], gone: Iterable[str]

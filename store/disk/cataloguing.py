@@ -149,12 +149,17 @@ class Cataloguing:
     def _changed(self, thread_ids: set[str], of: int) -> Iterator[str]:
         """Those of some threads, *of* so many in the catalogue, that do not look as they did."""
         if len(thread_ids) * _FEW < of:
-            known = ((one, self.tables.signatures(one)) for one in thread_ids)
-            yield from (one for one, was in known if not signatures.is_same(self.source.root, one, was))
+            for thread_id in thread_ids:
+                known = self.tables.signatures(thread_id)
+                if _is_changed(known, signatures.look(self.source.root, thread_id, known)):
+                    yield thread_id
             return
-        for thread_id, was in self.tables.all_signatures():
-            if thread_id in thread_ids and not signatures.is_same(self.source.root, thread_id, was):
-                yield thread_id
+        for thread_id, known_of_it in self.tables.all_signatures():
+            if thread_id in thread_ids:
+                thread_ids.remove(thread_id)
+                if not signatures.is_same(self.source.root, thread_id, known_of_it):
+                    yield thread_id
+        yield from thread_ids  # Of these nothing is known.
 
     def compare_these(self, thread_ids: Iterable[str]) -> Iterator[int]:
         """Takes over titles, times and runs; yields now and then how many threads more are done."""

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from store import names
+from store.catalogue.tables import Seen
 from store.catalogue.values import Signature
 from store.disk.layout import LOG, META, RUNS, STATUS, STEPS
 from store.disk.paths import MISSING, storage_errors
@@ -57,22 +58,21 @@ def look(root: str, thread_id: str, known: Mapping[str, Signature]) -> dict[str,
     return found
 
 
-def is_same(root: str, thread_id: str, known: Mapping[str, Signature]) -> bool:
+def is_same(root: str, thread_id: str, known: Iterable[Seen]) -> bool:
     """Whether a thread, which is a directory, has nothing in it that differs from what is known of it.
 
     As `look` and `differs`, in fewer steps: where the list of runs is the same, its directories are.
     """
-    if not known:
-        return False
-    path = f"{root}/{thread_id}"
-    for name, was in known.items():
+    for name, changed_ns, size_bytes, inode, is_settled in known:
+        if not is_settled:
+            return False
         try:
-            status = os.lstat(f"{path}/{name}")
+            status = os.lstat(f"{root}/{thread_id}/{name}")
         except OSError as error:
-            if error.errno not in MISSING or was[:3] != ABSENT[:3]:
+            if error.errno not in MISSING or inode != ABSENT.inode:
                 return False
             continue
-        if status.st_ctime_ns != was[0] or status.st_size != was[1] or status.st_ino != was[2] or not was[4]:
+        if status.st_ctime_ns != changed_ns or status.st_size != size_bytes or status.st_ino != inode:
             return False
     return True
 
