@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from store import DocumentKey, Run, RunStatus, Thread, ThreadStore
 from tests.nodes.driving import Programs
 from threadfs.nodes.metrics import Measured, metrics
-from threadfs.nodes.root import root_of
 
 # https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
 LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*"'
@@ -41,18 +36,6 @@ def read(text: bytes) -> dict[str, dict[tuple[str, ...], int]]:
             assert values[1:] not in found[kind]
             found[kind][values[1:]] = int(sample[3])
     return found
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[ThreadStore]:
-    opened = ThreadStore(tmp_path / "store")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def programs(store: ThreadStore) -> Programs:
-    return Programs(root_of(store))
 
 
 def metrics_of(programs: Programs) -> dict[str, dict[tuple[str, ...], int]]:

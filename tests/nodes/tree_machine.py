@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from store import RunStatus, RunStepStatus
-from store.catalogue.matching import matches
-from store.catalogue.names import name_of, told_apart
-from store.catalogue.queries import Query, parsed
-from store.catalogue.values import Kind
+from store.catalogue.queries import parsed
 from tests.nodes.driving import OK, Programs, outcome
+from tests.nodes.tree_model import ModelRun, ModelThread, names_of
 
 # Some more often than others, so that most of what is tried is there; what is removed is rather another.
 IDS = ["a", "Å b", "z" * 127]
@@ -33,29 +29,6 @@ TITLES = st.sampled_from(["New chat", "New chat", "Å/b\x1b\n", "hits.txt", " ",
 WORDS = st.sampled_from(["chat", "new", "b", "x*", "txt", "needle"])
 NONSENSE = st.sampled_from([b"nonsense\n", b"{", b"[1]", b'"x"', b"\xff\n", b" \n", b'{"a":NaN}'])
 STEP = b'{"step_type":"tool_calls"}'
-
-
-@dataclass
-class ModelRun:
-    status: RunStatus = RunStatus.queued
-    steps: dict[str, RunStepStatus] = field(default_factory=dict)
-
-
-@dataclass
-class ModelThread:
-    metadata: object = field(default_factory=dict)
-    texts: list[str] = field(default_factory=list)
-    runs: dict[str, ModelRun] = field(default_factory=dict)
-    is_meta_removed: bool = False
-
-    @property
-    def title(self) -> str:
-        title = self.metadata.get("title", "") if isinstance(self.metadata, dict) else ""
-        return title if title.strip() else ""
-
-    @property
-    def is_busy(self) -> bool:
-        return any(run.status.is_in_progress for run in self.runs.values())
 
 
 def line(text: str) -> bytes:
@@ -354,26 +327,14 @@ class TreeMachine(RuleBasedStateMachine):
     @rule(word=WORDS)
     def search(self, word: str) -> None:
         query = parsed(word, 0)
-        hits = {thread: self.hits(query, found) for thread, found in self.threads.items()}
-        found_in = {thread for thread, number in hits.items() if number}
+        hits = {thread: found.hits(query) for thread, found in self.threads.items()}
+        found_in = {thread: self.threads[thread] for thread, number in hits.items() if number}
         *links, last = self.programs.names(f"search/{word}")
-        assert (sorted(links), last) == (sorted(self.names(found_in)), "hits.txt")
+        assert (sorted(links), last) == (sorted(names_of(found_in)), "hits.txt")
         lines = self.programs.read(f"search/{word}/hits.txt").decode().splitlines()
         assert Counter(line.split("/")[1] for line in lines) == Counter(
             {thread: hits[thread] for thread in found_in}
         )
-
-    def hits(self, query: Query, found: ModelThread) -> int:
-        in_messages = sum(matches(query, Kind.USER, 0, text) for text in found.texts)
-        return in_messages + (bool(found.title) and matches(query, Kind.TITLE, 0, found.title))
-
-    def names(self, threads: Collection[str]) -> list[str]:
-        """What these threads are called, told apart from each other."""
-        called = {}
-        for thread in threads:
-            found = self.threads[thread]
-            called[thread] = name_of(thread, found.title, found.texts[0] if found.texts else "")
-        return [name for name, _ in told_apart((name, thread) for thread, name in called.items())]
 
     @rule()
     def look_at_the_days(self) -> None:
@@ -381,7 +342,7 @@ class TreeMachine(RuleBasedStateMachine):
         for _ in range(4):
             names = [f"{path}/{name}" for path in names for name in self.programs.names(f"by-date{path}")]
         bare = sorted(name.rpartition("/")[2].partition("@")[0] for name in names)
-        assert bare == sorted(name.partition("@")[0] for name in self.names(self.threads))
+        assert bare == sorted(name.partition("@")[0] for name in names_of(self.threads))
 
     # ── What is shown ───────────────────────────────────────────────────────────────────────────────
 
@@ -389,7 +350,7 @@ class TreeMachine(RuleBasedStateMachine):
     def shows_what_the_model_holds(self) -> None:
         programs = self.programs
         assert sorted(programs.names("threads")) == sorted(self.threads)
-        assert sorted(programs.names("by-title")) == sorted(self.names(self.threads))
+        assert sorted(programs.names("by-title")) == sorted(names_of(self.threads))
         assert programs.names("drafts") == []
         assert programs.names("search") == []
         links: dict[str, list[str]] = {}
