@@ -50,6 +50,9 @@ the same for files and for directories alone; they win over
 .B noexec
 no program in the mount may be started
 .TP
+.B nowords
+keep nothing of what searches find out of the store; each of them reads all messages
+.TP
 .B log=FILE
 where to log
 """
@@ -58,6 +61,9 @@ _END = """\
 .TP
 .I ~/.local/state/threadfs/*.log
 what a mount in the background logs ($XDG_STATE_HOME)
+.TP
+.I ~/.cache/threadfs/
+what searches have found out of stores ($XDG_CACHE_HOME); it may be deleted
 .TP
 .I STORE/.threadfs\\-aside/
 what a repair has taken out of a store

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from store.changes import Announcer, Change, Watch
 from store.models import Run, RunError, RunStatus, RunStep, RunStepStatus, Thread, ThreadMessage
 from store.names import DocumentKey as DocumentKey
 from store.working import Working
+
+if TYPE_CHECKING:
+    from store.catalogue.api import Catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +215,13 @@ class Store(Working, Protocol):
 
     def reports_all_of(self, thread_id: str) -> bool:
         """Whether each change of anything in the thread is reported to all watches."""
+        ...
+
+    def catalogue(self, *, is_kept: bool = True) -> Catalogue:
+        """What is in the store, by titles, days and words: one for all who ask, closed with the store.
+
+        The first call says whether anything of it *is_kept* on this machine's disk, for later ones.
+        """
         ...
 
     def space(self) -> Any:

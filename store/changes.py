@@ -88,6 +88,11 @@ class Announcer:
         with self._lock:
             self._others = (*self._others, subscriber)
 
+    def subscribe_first(self, subscriber: Subscriber) -> None:
+        """As `subscribe`, before all that have subscribed so far: they may ask what it answers."""
+        with self._lock:
+            self._others = (subscriber, *self._others)
+
     def unsubscribe(self, subscriber: Subscriber) -> None:
         with self._lock:
             self._others = tuple(other for other in self._others if other != subscriber)

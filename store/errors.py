@@ -3,6 +3,7 @@
     StoreError
     ├── NotFound
     │   ├── ThreadNotFound
+    │   │   └── Ambiguous       several threads are called so
     │   ├── RunNotFound
     │   └── RunStepNotFound
     ├── RunInTerminalState      the run has ended
@@ -19,6 +20,7 @@
     ├── AlreadyExists           the id is taken
     ├── InvalidName             not an id (see ``names.py``)
     ├── InvalidDocument         not a document of this format
+    ├── InvalidQuery            nothing that can be searched for
     ├── Damaged                 something stored is not of this format
     └── StorageFailed           the disk or the server failed, with an ``errno``
         └── Unreachable         the server did not answer
@@ -29,6 +31,7 @@ No method of a store lets any other exception out. ``str(error)`` is one line in
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from errno import ETIMEDOUT
 
 
@@ -43,6 +46,15 @@ class NotFound(StoreError):
 class ThreadNotFound(NotFound):
     def __init__(self, thread_id: str) -> None:
         super().__init__(f"no thread {thread_id!r}")
+
+
+class Ambiguous(ThreadNotFound):
+    """Several threads are called so: `names` are those that lead to one each."""
+
+    def __init__(self, name: str, names: Sequence[str]) -> None:
+        super().__init__(name)
+        self.args = (f"{len(names)} threads are called {name!r}: {', '.join(names[:10])}",)
+        self.names = names
 
 
 class RunNotFound(NotFound):
@@ -132,6 +144,10 @@ class InvalidName(StoreError):
 
 class InvalidDocument(StoreError):
     """A document, patch or line that is refused; the text says which field and why."""
+
+
+class InvalidQuery(StoreError):
+    """A query that is refused; the text says why."""
 
 
 class Damaged(StoreError):

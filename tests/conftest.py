@@ -89,6 +89,14 @@ def inotify_limit(name: str, value: int) -> Iterator[None]:
         limit.write_text(before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test leaves a catalogue in the cache of whoever runs it."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", os.fspath(tmp_path_factory.mktemp("caches")))
+        yield
+
+
 @pytest.fixture
 def fuse_for_all() -> Iterator[None]:
     """Where udev runs, everybody may use FUSE; some containers and virtual machines have none."""

@@ -6,7 +6,7 @@ import errno
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from store.printing import printable
@@ -63,10 +63,11 @@ class Journal:
     def errors(self) -> bytes:
         return b"".join(self._errors)
 
-    def stats(self) -> bytes:
+    def stats(self, more: Mapping[str, int]) -> bytes:
+        """The lines of ``stats``, with *more* numbers."""
         names = ("operations", "refusals", "commits", "cache_hits", "read_bytes", "written_bytes")
         counted = {**self.counters, "commits": self._commits()}
         lines = [f"{name} {counted.get(name, 0)}" for name in names]
-        lines += [f"{name} {value}" for name, value in self.gauges().items()]
+        lines += [f"{name} {value}" for name, value in {**self.gauges(), **more}.items()]
         lines.append(f"uptime_seconds {int(time.monotonic() - self._started_s)}")
         return ("\n".join(lines) + "\n").encode()

@@ -21,7 +21,9 @@ from store.errors import StorageFailed
 from store.models import RunStatus
 from store.waiting import waits
 
-if TYPE_CHECKING:  # They need the library for watching.
+if TYPE_CHECKING:  # They need the library for watching, or SQLite.
+    from store.catalogue.api import Catalogue
+    from store.disk.catalogue import DiskCatalogue
     from store.disk.inotify import Watches
     from store.disk.watching import DiskWatch
 
@@ -40,6 +42,8 @@ class ThreadStore(Workers):
         super().__init__(os.path.abspath(directory), calls or SystemCalls())
         self._watches: Watches | None = None
         self._watching = threading.Lock()
+        self._catalogue: DiskCatalogue | None = None
+        self._cataloguing = threading.Lock()
         with storage_errors(self.location):
             # Links may lead to the directory. A dangling link at its own place is not given a target.
             above, name = os.path.split(self.location)
@@ -68,6 +72,10 @@ class ThreadStore(Workers):
 
     def close(self) -> None:
         """Ends background work, and closes what is open."""
+        with self._cataloguing:
+            if self._catalogue is not None:
+                self._catalogue.close()
+                self._catalogue = None
         self.own_workers.close()
         self.open_threads.close()
         if self._index is not None:
@@ -117,6 +125,26 @@ class ThreadStore(Workers):
 
     def reports_all_of(self, thread_id: str) -> bool:
         return self._index is not None and self._index.follows_all_of(thread_id)
+
+    def hear(self) -> None:
+        """Returns when all have been told what others have changed so far, in what is followed."""
+        with suppress(StorageFailed):  # Who asks for what cannot be read is told so.
+            if self._index is not None:
+                self._index.note_changes()  # So that it can say again what it follows.
+            elif self._watches is not None:
+                self._watches.catch_up()
+
+    def catalogue(self, *, is_kept: bool = True) -> Catalogue:
+        """What is in the store, by titles, days and words. It is closed with the store.
+
+        The first call says whether anything of it *is_kept* on the disk: without, each search reads the logs.
+        """
+        from store.disk.catalogue import DiskCatalogue  # It needs SQLite, which most programs do not.
+
+        with self._cataloguing:
+            if self._catalogue is None:
+                self._catalogue = DiskCatalogue(self, is_kept=is_kept)
+            return self._catalogue
 
     def index_runs(self) -> None:
         """Begins to index the runs in memory for `runs_by_status`, if the store can be watched."""

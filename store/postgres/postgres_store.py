@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from store.changes import Change, Watch
 from store.models import RunStatus
@@ -21,6 +22,10 @@ from store.postgres.threads import Threads
 from store.postgres.urls import without_password
 from store.postgres.watching import ALL_RUNS, PostgresWatch
 from store.postgres.workers import Workers
+
+if TYPE_CHECKING:
+    from store.catalogue.api import Catalogue
+    from store.postgres.catalogue import PostgresCatalogue
 
 # A server does not say how much room it has, so `df` shows the used part of this size.
 _BLOCK_BYTES, _BLOCKS = 4096, 1 << 38
@@ -53,6 +58,8 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps, Workers):
         self._database = Database(url, limits or Limits())
         self.announcer = self._database.announcer
         self._leftovers = Leftovers(self._database)
+        self._catalogue: PostgresCatalogue | None = None
+        self._cataloguing = threading.Lock()
         self.is_new = schema.prepare(self._database.connections, self.location, create=create)
         if not self.is_new:
             self._leftovers.clear()
@@ -69,6 +76,15 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps, Workers):
         noticed by a watch. All lists of runs have the same time.
         """
         return self._database.lists.threads_ns if status is None else self._database.lists.runs_ns
+
+    def catalogue(self, *, is_kept: bool = True) -> Catalogue:
+        """What is in the store, by titles, days and words. It is closed with the store; nothing is kept."""
+        from store.postgres.catalogue import PostgresCatalogue  # It needs SQLite, which few programs do.
+
+        with self._cataloguing:
+            if self._catalogue is None:
+                self._catalogue = PostgresCatalogue(self._database, self)
+            return self._catalogue
 
     def space(self) -> os.statvfs_result:
         ((used_bytes,),) = self._database.read("SELECT pg_database_size(current_database())")
@@ -89,6 +105,10 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps, Workers):
 
     def close(self) -> None:
         """Closes the connections; the next call would open new ones."""
+        with self._cataloguing:
+            if self._catalogue is not None:
+                self._catalogue.close()
+                self._catalogue = None
         self.own_workers.close()
         self._leftovers.close()
         self._database.close()

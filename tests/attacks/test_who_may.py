@@ -75,6 +75,20 @@ def test_with_allow_other_another_user_reads_and_changes_nothing(open_place: Pat
         assert told(mount.store, "a") == []
 
 
+def test_other_users_search_one_after_the_other_and_pin_nothing(open_place: Path) -> None:
+    with attacked(open_place, "--allow-other") as mount:
+        mount.path("threads", "a").mkdir()
+        mount.path("threads", "a", "say").write_text("honey")
+        searches = "for i in $(seq 30); do ls mnt/search/honey & done; wait"
+        result = as_nobody(searches, open_place)
+        shown, refused = result.stdout.splitlines(), result.stderr.splitlines()
+        assert {*shown} == {"honey", "hits.txt"}
+        assert all("Resource temporarily unavailable" in line for line in refused)
+        assert len(shown) / 2 + len(refused) >= 30
+        assert "denied" in as_nobody("touch mnt/search/honey", open_place).stderr
+        assert os.listdir(mount.path("search")) == []
+
+
 @pytest.mark.alone
 @pytest.mark.usefixtures("fuse_for_all")
 def test_a_mount_of_a_user_who_is_not_root_works_for_its_owner(open_place: Path) -> None:

@@ -87,7 +87,9 @@ def find_mount(place: Path, columns: str) -> str:
 
 
 def test_options_of_fstab_are_understood_or_ignored(desk: Path) -> None:
-    options = "rw,noauto,user,nofail,_netdev,relatime,x-systemd.automount,comment=mine,dev,suid,noexec"
+    options = (
+        "rw,noauto,user,nofail,_netdev,relatime,x-systemd.automount,comment=mine,dev,suid,noexec,nowords"
+    )
     succeeds(threadfs("store", "mnt", "-o", options, "-o", "allow_other,ro", cwd=desk))
     found = find_mount(desk / "mnt", "OPTIONS").split(",")
     assert {"ro", "noexec", "nosuid", "nodev", "allow_other"} <= set(found)

@@ -63,6 +63,8 @@ def gio(mount: Mount, environment: Mapping[str, str]) -> Gio:
 def test_lists_what_is_there(gio: Gio, mount: Mount) -> None:
     assert gio("list", "threads").splitlines() == [path.name for path in mount.path("threads").iterdir()]
     assert "Trip to Oslo.md" in gio("list", "transcripts").splitlines()
+    assert THREAD in gio("list", "by-title").splitlines()
+    assert gio("list", "search/oslo").splitlines() == [THREAD, "hits.txt"]
 
 
 @pytest.mark.program("gio")
@@ -74,6 +76,7 @@ def test_lists_what_is_there(gio: Gio, mount: Mount) -> None:
         (f"threads/{THREAD}/meta.json", "application/json", "application-json"),
         (f"threads/{THREAD}/say", "text/plain", "text-plain"),
         ("runs/queued/*", "inode/directory", "folder"),
+        (f"by-title/{THREAD}", "inode/directory", "folder"),
         ("README.md", "text/markdown", "text-markdown"),
     ],
 )

@@ -7,7 +7,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -25,14 +25,23 @@ from store import (
     ThreadMessage,
     ThreadStore,
 )
+from store.catalogue.names import name_of, told_apart
 from store.models import ContentBlock
 from tests.mount.conftest import Mount, wait_until
 
 FRESH_WITHIN_S = 1.0
+# Queries, and how a message begins that they find.
+SEARCHES = {"search/here*": "here", "search/elsewhere*": "elsewhere"}
 
 
 def message(text: str) -> ThreadMessage:
     return ThreadMessage(role=MessageRole.user, content=[ContentBlock.of_text(text)])
+
+
+def called(said: Mapping[str, tuple[str, list[str]]]) -> set[str]:
+    """What threads are called, by the title and the texts of each."""
+    names = ((name_of(one, title, next(iter(texts), "")), one) for one, (title, texts) in said.items())
+    return {name for name, _ in told_apart(names)}
 
 
 class Pair:
@@ -148,13 +157,13 @@ class Pair:
             with suppress(FileNotFoundError):
                 path = self.mount.path("threads", name)
                 if isinstance(known, set):
-                    tree[name] = self.runs(name.removeprefix("runs/"))
+                    tree[name] = self.list(name)
                 else:
                     tree[name] = self.file(path) if isinstance(known, tuple) else path.stat().st_mtime_ns
         return tree
 
-    def runs(self, status: str) -> set[str]:
-        return set(os.listdir(self.mount.path("runs", status)))
+    def list(self, directory: str) -> set[str]:
+        return set(os.listdir(self.mount.path(directory)))
 
     def shown(self) -> dict[str, object]:
         """All that the mount shows: contents, and sizes by stat; of threads their times."""
@@ -169,7 +178,8 @@ class Pair:
                     tree[str(path.relative_to(self.mount.path("threads")))] = self.file(path)
         controls = ("say", "ask", "start", "cancel")
         shown = {name: value for name, value in tree.items() if not name.endswith(controls)}
-        return {**shown, **{f"runs/{status}": self.runs(status) for status in self.statuses}}
+        lists = ("by-title", *SEARCHES, *(f"runs/{status}" for status in self.statuses))
+        return {**shown, **{name: self.list(name) for name in lists}}
 
     @staticmethod
     def shows(look: Callable[[], dict[str, object]], stored: dict[str, object]) -> bool:
@@ -178,6 +188,7 @@ class Pair:
     def stored(self) -> dict[str, object]:
         tree: dict[str, bytes] = {}
         times: dict[str, int] = {}
+        said: dict[str, tuple[str, list[str]]] = {}
         store = self.other
         for thread_id in store.list_thread_ids():
             try:
@@ -191,13 +202,19 @@ class Pair:
                     for step_id in store.list_step_ids(thread_id, run_id):
                         key = DocumentKey(thread_id, run_id, step_id)
                         tree[f"{place}/steps/{step_id}.json"] = store.read_document(key)[0]
+                title = json.loads(tree[f"{thread_id}/meta.json"])["metadata"].get("title", "")
+                said[thread_id] = title, [message.text for message in store.list_messages(thread_id)]
                 times[thread_id] = store.thread_modified_ns(thread_id)
             except NotFound:
                 continue
         runs = {f"runs/{status}": set[str]() for status in self.statuses}
         for thread_id, run_id, status in store.runs_by_status():
             runs[f"runs/{status}"].add(f"{run_id}@{thread_id}")
-        return {**{name: (len(data), data) for name, data in tree.items()}, **times, **runs}
+        views = {"by-title": called(said)}
+        for name, word in SEARCHES.items():
+            found = {one for one, (_, texts) in said.items() if any(text.startswith(word) for text in texts)}
+            views[name] = called({one: said[one] for one in found}) | {"hits.txt"}
+        return {**{name: (len(data), data) for name, data in tree.items()}, **times, **runs, **views}
 
 
 def compare_under_random_changes(mount: Mount, behind: Path, seed: int, rounds: int) -> None:

@@ -37,8 +37,11 @@ def test_the_top_is_what_the_readme_says(mount: Mount) -> None:
         ".threadfs",
         "README.md",
         "answers",
+        "by-date",
+        "by-title",
         "drafts",
         "runs",
+        "search",
         "threads",
         "transcripts",
     ]

@@ -195,7 +195,9 @@ def test_mkdir_of_a_taken_id_says_that_it_exists(mount: Mount) -> None:
         mount.path("threads", "taken").mkdir()
 
 
-@pytest.mark.parametrize("place", ["", "transcripts", "runs", "runs/queued", ".threadfs"])
+@pytest.mark.parametrize(
+    "place", ["", "transcripts", "runs", "runs/queued", "by-title", "by-date", ".threadfs"]
+)
 def test_the_structure_is_not_the_users_to_change(mount: Mount, place: str) -> None:
     with pytest.raises(PermissionError):
         mount.path(place, "new").mkdir()
@@ -206,7 +208,8 @@ def test_the_structure_is_not_the_users_to_change(mount: Mount, place: str) -> N
 def test_a_hundred_nonsense_operations_leave_the_store_as_it_was(mount: Mount) -> None:
     run = run_of(mount, "queued")
     before = {path: path.read_bytes() for path in mount.store.glob("**/*") if path.is_file()}
-    places = [mount.root, mount.path("threads"), mount.path("transcripts"), run.parent, mount.path("runs")]
+    names = ("", "threads", "transcripts", "runs", "by-title", "by-date")
+    places = [run.parent, *(mount.path(name) for name in names)]
     for place in places:
         for name in ("nothing", "a" * 255, "..x", "\udcff\udcfe", "a\nb", "-"):
             with pytest.raises(FileNotFoundError):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections import Counter
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from store import RunStatus, RunStepStatus
+from store.catalogue.queries import parsed
 from tests.nodes.driving import OK, Programs, outcome
+from tests.nodes.tree_model import ModelRun, ModelThread, names_of
 
 # Some more often than others, so that most of what is tried is there; what is removed is rather another.
 IDS = ["a", "Å b", "z" * 127]
@@ -23,26 +25,10 @@ STATUSES = st.sampled_from([*IN_PROGRESS, *IN_PROGRESS, *RunStatus])
 ALWAYS_THERE = st.sampled_from(["queued", "in_progress", "completed", "cancelled", "failed", "expired"])
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 PIECES = st.integers(1, 4)
+TITLES = st.sampled_from(["New chat", "New chat", "Å/b\x1b\n", "hits.txt", " ", "x" * 300]) | TEXTS
+WORDS = st.sampled_from(["chat", "new", "b", "x*", "txt", "needle"])
 NONSENSE = st.sampled_from([b"nonsense\n", b"{", b"[1]", b'"x"', b"\xff\n", b" \n", b'{"a":NaN}'])
 STEP = b'{"step_type":"tool_calls"}'
-
-
-@dataclass
-class ModelRun:
-    status: RunStatus = RunStatus.queued
-    steps: dict[str, RunStepStatus] = field(default_factory=dict)
-
-
-@dataclass
-class ModelThread:
-    metadata: object = field(default_factory=dict)
-    texts: list[str] = field(default_factory=list)
-    runs: dict[str, ModelRun] = field(default_factory=dict)
-    is_meta_removed: bool = False
-
-    @property
-    def is_busy(self) -> bool:
-        return any(run.status.is_in_progress for run in self.runs.values())
 
 
 def line(text: str) -> bytes:
@@ -124,6 +110,15 @@ class TreeMachine(RuleBasedStateMachine):
             # An object without an `id` is a patch of what the path names, also when its name was removed.
             found.metadata = {**(found.metadata if isinstance(found.metadata, dict) else {}), "value": value}
             found.is_meta_removed = False
+
+    @rule(thread=THREADS, title=TITLES)
+    def call_thread(self, thread: str, title: str) -> None:
+        if (found := self.threads.get(thread)) is None:
+            return
+        patch = json.dumps({"metadata": {"title": title}}).encode()
+        assert self.write(f"threads/{thread}/meta.json", patch) == OK
+        found.metadata = {**(found.metadata if isinstance(found.metadata, dict) else {}), "title": title}
+        found.is_meta_removed = False
 
     @rule(thread=THREADS, data=NONSENSE, pieces=PIECES)
     def write_nonsense_to_thread(self, thread: str, data: bytes, pieces: int) -> None:
@@ -323,13 +318,41 @@ class TreeMachine(RuleBasedStateMachine):
         if found is not None and expected == OK:
             found.steps[step] = status
 
+    # ── What is found ───────────────────────────────────────────────────────────────────────────────
+
+    @rule(thread=THREADS)
+    def say_what_is_looked_for(self, thread: str) -> None:
+        self.say(thread, "a needle, and hay", 1)
+
+    @rule(word=WORDS)
+    def search(self, word: str) -> None:
+        query = parsed(word, 0)
+        hits = {thread: found.hits(query) for thread, found in self.threads.items()}
+        found_in = {thread: self.threads[thread] for thread, number in hits.items() if number}
+        *links, last = self.programs.names(f"search/{word}")
+        assert (sorted(links), last) == (sorted(names_of(found_in)), "hits.txt")
+        lines = self.programs.read(f"search/{word}/hits.txt").decode().splitlines()
+        assert Counter(line.split("/")[1] for line in lines) == Counter(
+            {thread: hits[thread] for thread in found_in}
+        )
+
+    @rule()
+    def look_at_the_days(self) -> None:
+        names = [""]
+        for _ in range(4):
+            names = [f"{path}/{name}" for path in names for name in self.programs.names(f"by-date{path}")]
+        bare = sorted(name.rpartition("/")[2].partition("@")[0] for name in names)
+        assert bare == sorted(name.partition("@")[0] for name in names_of(self.threads))
+
     # ── What is shown ───────────────────────────────────────────────────────────────────────────────
 
     @invariant()
     def shows_what_the_model_holds(self) -> None:
         programs = self.programs
         assert sorted(programs.names("threads")) == sorted(self.threads)
+        assert sorted(programs.names("by-title")) == sorted(names_of(self.threads))
         assert programs.names("drafts") == []
+        assert programs.names("search") == []
         links: dict[str, list[str]] = {}
         for thread, found in self.threads.items():
             path = f"threads/{thread}"

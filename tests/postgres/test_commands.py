@@ -54,6 +54,18 @@ def test_a_store_moves_into_a_database_and_back_byte_for_byte(
     assert everything(ThreadStore(back)) == everything(before)
 
 
+def test_what_is_in_a_database_is_found_as_on_a_disk(open_store: OpenStore, url: str) -> None:
+    store = ThreadStore(EXAMPLES / "household")
+    assert threadfs("import", url, stdin=threadfs("export", store.location).stdout).returncode == 0
+    for words in (["oslo"], ["role:user oslo", "--json"], ["status:failed"], ["--grep", "O[sz]lo"]):
+        found = threadfs("search", url, *words)
+        assert (found.returncode, found.stderr) == (0, b"")
+        assert found.stdout == threadfs("search", store.location, *words).stdout
+    for options in ([], ["--runs", "--status", "failed", "completed"], ["--title", "oslo"]):
+        listed, on_disk = (threadfs("ls", at, *options, "-0").stdout for at in (url, store.location))
+        assert sorted(listed.split(b"\0")) == sorted(on_disk.split(b"\0"))
+
+
 def test_fsck_finds_nothing_in_a_sound_database_and_names_a_damaged_document(
     open_store: OpenStore, cluster: Cluster, url: str
 ) -> None:

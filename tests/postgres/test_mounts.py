@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,6 +107,30 @@ def test_what_one_host_writes_the_other_shows_within_a_second(here: Host, there:
     here.path("threads", "T", "runs", "R", "cancel").write_text("x")
     within_a_second(lambda: '"cancelled"' in status.read_text())
     within_a_second(lambda: os.listdir(there.path("runs", "cancelled")) == ["R@T"])
+
+
+def test_threads_are_found_by_title_day_and_words_on_both_hosts(here: Host, there: Host) -> None:
+    for thread in ("T", "U"):
+        here.path("threads", thread).mkdir()
+        here.path("threads", thread, "say").write_text("Why is honey sweet?")
+    meta = here.path("threads", "T", "meta.json")
+    meta.write_text('{"metadata":{"title":"Honey"}}')
+    assert sorted(os.listdir(here.path("by-title"))) == ["Honey", "Why is honey sweet?"]
+    assert sorted(os.listdir(here.path("search", "honey"))) == ["Honey", "Why is honey sweet?", "hits.txt"]
+    within_a_second(lambda: os.path.lexists(there.path("by-title", "Honey")))
+    (day,) = there.root.glob("by-date/*/*/*")
+    assert sorted(os.listdir(day)) == ["Honey", "Why is honey sweet?"]
+    assert os.readlink(there.path("search", "title:honey", "Honey")) == "../../threads/T"
+    hits = there.path("search", '"honey sweet"', "hits.txt")
+    assert "threads/T/messages.jsonl:1: user: Why is honey sweet?" in hits.read_text().splitlines()
+    meta.write_text('{"metadata":{"title":"Wax"}}')
+    within_a_second(lambda: sorted(os.listdir(there.path("by-title"))) == ["Wax", "Why is honey sweet?"])
+    here.path("threads", "U", "say").write_text("Because of nectar.")
+    within_a_second(lambda: os.listdir(there.path("search", "nectar")) == ["Why is honey sweet?", "hits.txt"])
+    here.path("threads", "U", "runs", "R").mkdir()
+    within_a_second(lambda: 'status="queued"' in there.path(".threadfs", "metrics").read_text())
+    shutil.rmtree(here.path("threads", "U"))
+    within_a_second(lambda: os.listdir(there.path("search", "nectar")) == ["hits.txt"])
 
 
 def test_of_two_hosts_that_claim_a_run_one_wins(here: Host, there: Host) -> None:

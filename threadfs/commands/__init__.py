@@ -22,6 +22,8 @@ COMMANDS = {
     "follow": "print a transcript as it grows",
     "next": "wait for a queued run, and claim it",
     "wait": "wait until a run has ended",
+    "search": "find messages and titles by their words",
+    "ls": "list threads or runs by title, status, model and age",
     "fsck": "check every document, line and reference of a store",
     "export": "write threads as OpenAI objects, JSON Lines",
     "import": "bring conversations in: exports of ChatGPT, Claude.ai and others",

@@ -20,6 +20,12 @@ def age_s(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{text!r} is no age: write a number and s, m, h, d, w or y, like 30d")
 
 
+def shown_age(seconds: int) -> str:
+    """An age in the largest unit of which there is a whole one, as `age_s` reads it."""
+    unit = next((unit for unit in "ydhm" if seconds >= _SECONDS[unit]), "s")
+    return f"{seconds // _SECONDS[unit]}{unit}"
+
+
 def add_older_than(parser: argparse.ArgumentParser, what: str) -> None:
     """The argument ``--older-than AGE``: ``options.older_than_s``, in seconds."""
     parser.add_argument(

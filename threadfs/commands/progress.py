@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -43,9 +43,40 @@ def tracked(items: Iterable[T], unit: str, total: int | None = None) -> Iterator
             shown.update()
 
 
+@contextmanager
+def counting(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows what takes longer than a moment, to who calls it with how much is done and how much that is."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(unit=unit, file=sys.stderr, leave=False, dynamic_ncols=True, delay=0.5) as shown:
+
+        def tell(done: int, total: int) -> None:
+            shown.total = total
+            shown.update(done - shown.n)
+
+        yield tell
+
+
+def say_json(fields: dict[str, object]) -> None:
+    """Prints an object as a line that a terminal can show, and that means the same in a pipe."""
+    import json
+
+    from store.printing import printable_json
+
+    _write(printable_json(json.dumps(fields, ensure_ascii=False)), sys.stdout)
+
+
+def say_columns(*columns: str) -> None:
+    """Prints columns with tabs between; a tab within one is escaped."""
+    _write("\t".join(map(printed, columns)), sys.stdout)
+
+
 def say(line: str) -> None:
     """Prints a line to stdout, also while a bar is shown. The line may hold text of a store."""
-    _write(_printable(line), sys.stdout)
+    _write(printed(line), sys.stdout)
 
 
 def complain(line: str) -> None:
@@ -55,11 +86,12 @@ def complain(line: str) -> None:
 
 def complaint(line: str) -> str:
     """A reason as a line for stderr: with our name, or for the journal with the priority of an error."""
-    shown = _printable(line)
+    shown = printed(line)
     return f"<3>{shown}" if is_journal() else f"threadfs: {shown}"
 
 
-def _printable(line: str) -> str:
+def printed(line: str) -> str:
+    """Text of a store as one line for a terminal."""
     if line.isprintable():
         return line
     # Imported here, as `store` takes a while to import, and most lines do not need it.

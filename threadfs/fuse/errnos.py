@@ -19,6 +19,7 @@ _ERRNOS: dict[type[store.StoreError], int] = {
     store.AlreadyExists: errno.EEXIST,
     store.InvalidName: errno.EINVAL,
     store.InvalidDocument: errno.EINVAL,
+    store.InvalidQuery: errno.EINVAL,
     store.Damaged: errno.EIO,
 }
 

@@ -93,7 +93,7 @@ class KernelCache:
 
     def entry_timeout_s(self, node: Node) -> float:
         life = node.life
-        if life is Life.MOUNT:
+        if life in (Life.MOUNT, Life.NAME):
             return WATCHED_S
         if life is Life.UNREPORTED:
             return 0

@@ -40,6 +40,7 @@ class Listing:
         self,
         inode: Inode,
         directory: Directory,
+        uid: int,
         entries: Entries,
         times_wanted: int,
         *,
@@ -47,6 +48,8 @@ class Listing:
     ) -> None:
         self.inode = inode
         self.directory = directory
+        # Who lists it.
+        self.uid = uid
         self.is_begun = False
         # The kernel neither counts these nor believes what they say of the directory above.
         self.dots = ((b".", inode.number), (b"..", _UNKNOWN_NUMBER))

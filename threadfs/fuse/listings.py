@@ -17,6 +17,7 @@ from threadfs.fuse.asking import in_thread, run_inline_or_in_thread
 from threadfs.fuse.inodes import Inode, Inodes
 from threadfs.fuse.kernel_cache import WATCHED_S, KernelCache
 from threadfs.fuse.listing import Listing, entries_of
+from threadfs.fuse.strangers import Strangers
 from threadfs.nodes.base import Directory
 
 _SHORT_LIST = 100
@@ -27,10 +28,13 @@ _LISTINGS_WITH_ATTRIBUTES = 16
 class Listings:
     """The open directories, by their handles."""
 
-    def __init__(self, inodes: Inodes, answers: Answers, kernel_cache: KernelCache) -> None:
+    def __init__(
+        self, inodes: Inodes, answers: Answers, kernel_cache: KernelCache, strangers: Strangers
+    ) -> None:
         self._inodes = inodes
         self._answers = answers
         self._kernel_cache = kernel_cache
+        self._strangers = strangers
         self._open: dict[int, Listing] = {}
         self._last_handle = 0
         # How often a program wanted attributes that a listing had left out, and how many directories were
@@ -38,9 +42,9 @@ class Listings:
         self._times_wanted = 0
         self._listings_since = _LISTINGS_WITH_ATTRIBUTES
 
-    async def open(self, inode: Inode, directory: Directory) -> int:
-        """The handle of what the directory holds now."""
-        listing = await self._begun(inode, directory)
+    async def open(self, inode: Inode, directory: Directory, uid: int) -> int:
+        """The handle of what the directory holds now, for the user *uid*."""
+        listing = await self._begun(inode, directory, uid)
         self._last_handle += 1
         self._open[self._last_handle] = listing
         return self._last_handle
@@ -56,14 +60,15 @@ class Listings:
             if inode.node.kind == stat.S_IFREG:  # A walk through a tree always asks for those of directories.
                 self._listings_since = 0
 
-    async def _begun(self, inode: Inode, directory: Directory) -> Listing:
+    async def _begun(self, inode: Inode, directory: Directory, uid: int) -> Listing:
         """What the directory holds now."""
         entries = inode.listing
         if entries is None or not directory.lists_store:
             await self._answers.hold(inode)
             changes_seen = inode.changes_seen
             if directory.is_slow:
-                entries = await in_thread(entries_of, directory)
+                async with self._strangers.turn(uid, directory):
+                    entries = await in_thread(entries_of, directory)
             else:
                 entries = await run_inline_or_in_thread(directory, entries_of, directory)
             if directory.lists_store and self._kernel_cache.covers_names_in(directory):
@@ -73,13 +78,13 @@ class Listings:
         is_short = len(entries.names) <= _SHORT_LIST
         gives_attributes = is_short and self._listings_since < _LISTINGS_WITH_ATTRIBUTES
         self._listings_since += 1
-        return Listing(inode, directory, entries, self._times_wanted, gives_attributes=gives_attributes)
+        return Listing(inode, directory, uid, entries, self._times_wanted, gives_attributes=gives_attributes)
 
     async def reply(self, handle: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """Fills the answer to a READDIR that goes on after the entry *start_id*."""
         listing = self._open[handle]
         if start_id == 0 and listing.is_begun:  # rewinddir(3)
-            listing = self._open[handle] = await self._begun(listing.inode, listing.directory)
+            listing = self._open[handle] = await self._begun(listing.inode, listing.directory, listing.uid)
         listing.is_begun = True
         if self._times_wanted != listing.times_wanted:
             listing.gives_attributes = True

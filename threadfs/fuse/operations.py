@@ -26,6 +26,7 @@ from threadfs.fuse.kernel_cache import KernelCache
 from threadfs.fuse.listings import Listings
 from threadfs.fuse.open_files import OpenFiles
 from threadfs.fuse.ownership import Ownership
+from threadfs.fuse.strangers import Strangers
 from threadfs.nodes.base import BytesReader, Directory, Linked, Node, NoSuchName, Refused, Writer
 from threadfs.nodes.documents import DocumentFile
 from threadfs.nodes.root import Root
@@ -51,7 +52,8 @@ class Operations(pyfuse3.Operations):
         self.inodes.when_dropped(self.kernel_cache.release)
         self.ownership = ownership or Ownership()
         self.answers = Answers(self.inodes, self.kernel_cache, self.ownership)
-        self.listings = Listings(self.inodes, self.answers, self.kernel_cache)
+        self.strangers = Strangers(self.ownership)
+        self.listings = Listings(self.inodes, self.answers, self.kernel_cache, self.strangers)
         self.files = OpenFiles(self.tree, self.inodes, self.kernel_cache)
         # How many requests are being answered, how many of these may change the store, and whether those that
         # come are refused.
@@ -98,7 +100,8 @@ class Operations(pyfuse3.Operations):
         if not self.tree.store.is_remote:
             with suppress(WouldWait), without_waiting():
                 return self.answers.remember_at_once(directory.child(text))
-        return await self.answers.remember(await in_thread(directory.lookup, text))
+        async with self.strangers.turn(ctx.uid, directory):
+            return await self.answers.remember(await in_thread(directory.lookup, text))
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         self.inodes.forget(inode_list)
@@ -220,7 +223,8 @@ class Operations(pyfuse3.Operations):
         found = self.inodes[inode]
         self.listings.attributes_wanted(found)
         await self.answers.hold(found)
-        return await self.answers.entry_of(found)
+        async with self.strangers.turn(ctx.uid, found.node):
+            return await self.answers.entry_of(found)
 
     @handler
     async def setattr(
@@ -252,7 +256,8 @@ class Operations(pyfuse3.Operations):
                 node.set_permissions(stat.S_IMODE(attr.st_mode))
             if fields.update_mtime:
                 await self._set_modified(found, attr.st_mtime_ns)
-        return await self.answers.entry_of(found)
+        async with self.strangers.turn(ctx.uid, node):
+            return await self.answers.entry_of(found)
 
     async def _set_modified(self, inode: Inode, modified_ns: int) -> None:
         if inode.writers:
@@ -289,7 +294,7 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        return await self.listings.open(self.inodes[inode], self._directory(inode))
+        return await self.listings.open(self.inodes[inode], self._directory(inode), ctx.uid)
 
     @handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
@@ -305,7 +310,8 @@ class Operations(pyfuse3.Operations):
         found = self.inodes[inode]
         if flags & os.O_ACCMODE != os.O_RDONLY:
             return await self.files.open_writer(found, flags, ctx.pid)
-        return await self.files.open_reader(found)
+        async with self.strangers.turn(ctx.uid, found.node):
+            return await self.files.open_reader(found)
 
     @handler
     async def read(self, fh: int, off: int, size: int) -> bytes:

@@ -46,6 +46,8 @@ class Settings:
     read_only: bool = False
     allow_other: bool = False
     no_exec: bool = False
+    # Nothing that a search finds out of the store is kept.
+    no_words: bool = False
     ownership: Ownership = field(default_factory=Ownership)
 
 
@@ -82,6 +84,8 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
         MountFailed: FUSE refuses the mount.
     """
     _settle()
+    if settings.no_words:
+        store.catalogue(is_kept=False)
     operations = Operations(root_of(store), settings.ownership)
     _init(operations, mountpoint, _options(store.location, settings))
     log.info("mounted %s on %s", store.location, mountpoint)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeGuard, runtime_check
 
 from store import DocumentKey, NotFound, RunStatus, Store, Times
 from threadfs.journal import Journal
+from threadfs.nodes.finding import Finding
 from threadfs.nodes.lives import Life
 from threadfs.nodes.refusals import NoSuchName as NoSuchName
 from threadfs.nodes.refusals import Refused as Refused
@@ -80,6 +81,7 @@ class Tree:
     store: Store
     journal: Journal
     scratch: Scratch[Any]
+    finding: Finding
     # A cache: when a thread or run was created, in nanoseconds since 1970, and the version of the document
     # with that time.
     creation_times: dict[DocumentKey, tuple[object, int]] = field(default_factory=dict)
@@ -98,6 +100,8 @@ class Node:
     is_slow: ClassVar[bool] = False
     # Whether a listing may read the attributes of each child.
     has_cheap_attributes: ClassVar[bool] = True
+    # Whether it shows what a search finds.
+    searches: ClassVar[bool] = False
     # Whether chmod changes its permissions.
     keeps_permissions: ClassVar[bool] = False
     # Whether it is inside a thread: when the thread is replaced, this is another file too.

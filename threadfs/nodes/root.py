@@ -1,25 +1,23 @@
-"""The top of the tree, its README, and ``.threadfs/``: version, counters, errors, and the store's workers."""
+"""The top of the tree, and its README."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import ClassVar
 
 from store import Store
-from store.printing import printable
-from store.waiting import waits
-from threadfs import __version__
 from threadfs.journal import Journal
 from threadfs.nodes.answers import NewestAnswer
-from threadfs.nodes.base import Attributes, BytesReader, FixedDirectory, Node, PathNode, Reader, Tree, regular
+from threadfs.nodes.base import FixedDirectory, Node, Tree
+from threadfs.nodes.by_date import ByDateDirectory, Date
+from threadfs.nodes.by_title import ByTitleDirectory
 from threadfs.nodes.drafts import DraftsDirectory
+from threadfs.nodes.finding import Finding
 from threadfs.nodes.growing import Editions, ThreadTexts
-from threadfs.nodes.lives import Life
 from threadfs.nodes.runs_by_status import RunsByStatusDirectory
 from threadfs.nodes.scratch import Scratch
+from threadfs.nodes.searching import Pinned, SearchDirectory
+from threadfs.nodes.service import ServiceDirectory, TextFile
 from threadfs.nodes.threads import ThreadsDirectory
 from threadfs.nodes.transcripts import Transcript
 
@@ -28,12 +26,14 @@ _README = files("threadfs").joinpath("tree.md").read_bytes()
 
 def root_of(store: Store) -> Root:
     """The root of a new tree that shows *store*."""
-    tree = Tree(store, Journal(lambda: store.announcer.commits), Scratch())
+    journal = Journal(lambda: store.announcer.commits)
+    tree = Tree(store, journal, Scratch(), Finding(store))
     return Root(
         tree,
         DraftsDirectory(tree),
         ThreadTexts(tree, "transcripts", Editions(Transcript)),
         ThreadTexts(tree, "answers", Editions(NewestAnswer)),
+        SearchDirectory(tree, Pinned(journal.started_ns)),
     )
 
 
@@ -42,6 +42,7 @@ class Root(FixedDirectory):
     drafts: DraftsDirectory
     transcripts: ThreadTexts
     answers: ThreadTexts
+    search: SearchDirectory
 
     @property
     def path(self) -> str:
@@ -55,77 +56,8 @@ class Root(FixedDirectory):
             "transcripts": self.transcripts,
             "answers": self.answers,
             "runs": RunsByStatusDirectory(self.tree),
+            "by-title": ByTitleDirectory(self.tree),
+            "by-date": ByDateDirectory(self.tree, Date()),
+            "search": self.search,
             ".threadfs": ServiceDirectory(self.tree),
         }
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceDirectory(FixedDirectory):
-    """``.threadfs/``: version, counters, the last refusals, the workers that live."""
-
-    @property
-    def path(self) -> str:
-        return ".threadfs"
-
-    def children(self) -> dict[str, Node]:
-        journal = self.tree.journal
-        return {
-            "version": TextFile(self.tree, ".threadfs/version", self._version),
-            "stats": TextFile(self.tree, ".threadfs/stats", journal.stats, time.time_ns),
-            "errors": TextFile(self.tree, ".threadfs/errors", journal.errors, lambda: journal.changed_ns),
-            "workers": WorkersFile(self.tree, ".threadfs/workers", self._workers, time.time_ns),
-        }
-
-    def _version(self) -> bytes:
-        return f"threadfs {__version__}\nstore {printable(self.store.location)}\n".encode(errors="replace")
-
-    def _workers(self) -> bytes:
-        waits()
-        lines = []
-        for worker in self.store.workers():
-            state = worker.state
-            jobs = f"{worker.jobs_in_use} of {state.jobs}"
-            told = "; ".join((state.state, *state.notes))
-            lines.append("\t".join(map(printable, (worker.id, state.endpoint, jobs, told))) + "\n")
-        return "".join(lines).encode()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TextFile(PathNode):
-    """A read-only text, made at each read."""
-
-    life = Life.MOUNT
-
-    name: str
-    text: Callable[[], bytes]
-    # When it last changed, in nanoseconds since 1970; ``None`` if it never changes.
-    changed_ns: Callable[[], int] | None = None
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, TextFile) and other.name == self.name
-
-    def __hash__(self) -> int:
-        return hash(self.name)
-
-    @property
-    def path(self) -> str:
-        return self.name
-
-    def attributes(self) -> Attributes:
-        return self._attributes_of(self.text())
-
-    def _attributes_of(self, text: bytes) -> Attributes:
-        changed_ns = self.changed_ns() if self.changed_ns else self.tree.journal.started_ns
-        return regular(0o444, len(text), changed_ns)
-
-    def open_for_reading(self) -> Reader:
-        text = self.text()
-        return BytesReader(text, self._attributes_of(text))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class WorkersFile(TextFile):
-    """The living workers: for each its id, endpoint, jobs in use, and state, with tabs between them."""
-
-    is_slow: ClassVar[bool] = True
-    has_cheap_attributes: ClassVar[bool] = False

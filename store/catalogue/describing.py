@@ -1,0 +1,65 @@
+"""What a thread and a run say of themselves, for a catalogue, whatever store they are in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+
+from store import documents, transitions
+from store.api import DocumentKey
+from store.catalogue.names import name_of
+from store.catalogue.values import RunSummary, ThreadSummary
+from store.errors import InvalidDocument
+from store.models import MessageRole, Run, Thread, ThreadMessage
+
+
+def summary_of(
+    thread_id: str,
+    document: bytes,
+    messages: Callable[[], Iterable[ThreadMessage]],
+    modified_ns: int,
+    changed_ns: int,
+) -> ThreadSummary:
+    """Of a thread with a *document*, which was written at *modified_ns*. *messages* are read if need be."""
+    try:
+        thread = Thread.of(transitions.with_identity(DocumentKey(thread_id), documents.parse(document)))
+    except InvalidDocument:
+        return without_document(thread_id, modified_ns, changed_ns)
+    found = thread.metadata.get("title") if isinstance(thread.metadata, dict) else None
+    title = found if isinstance(found, str) and found.strip() else ""
+    # A title may have no character that can be in a name.
+    is_named = bool(name_of("", _encodable(title), ""))
+    said_first = "" if is_named else next((m.text for m in messages() if m.role is MessageRole.user), "")
+    line = _line_of(title, document) if title else 1
+    return ThreadSummary(
+        thread_id, thread.created_at, changed_ns, _encodable(title), line, _encodable(said_first)
+    )
+
+
+def without_document(thread_id: str, modified_ns: int, changed_ns: int) -> ThreadSummary:
+    """Of one whose document cannot be read: it is one of the threads nevertheless."""
+    return ThreadSummary(thread_id, modified_ns // 1_000_000_000, changed_ns)
+
+
+def summary_of_run(run: Run, modified_ns: int) -> RunSummary:
+    return RunSummary(run.id, run.status.value, _encodable(run.model), run.created_at, modified_ns)
+
+
+def _encodable(text: str) -> str:
+    """*text* without halves of pairs, which JSON can hold and UTF-8 cannot."""
+    return text.encode(errors="replace").decode()
+
+
+def _line_of(title: str, document: bytes) -> int:
+    """The line of a document where its title stands: 1 in one that is all in one line."""
+    for number, line in enumerate(document.decode().split("\n"), 1):
+        if line.lstrip().startswith('"title"') and _is_title(line, title):
+            return number
+    return 1
+
+
+def _is_title(line: str, title: str) -> bool:
+    try:
+        return bool(json.loads(f"{{{line.strip().removesuffix(',')}}}") == {"title": title})
+    except ValueError:
+        return False

@@ -1,0 +1,286 @@
+"""Taking over what the store says.
+
+All that changes stands within `Tables.changing`: whole or not at all, and another process sees it only
+then. One that takes over many threads goes by the time of their creation: words that come in the order of
+their numbers cost least.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from store.catalogue import schema
+from store.catalogue.folding import folded
+from store.catalogue.lists import Lists
+from store.catalogue.names import name_of
+from store.catalogue.values import Kind, MessageText, RunSummary, Signature, ThreadSummary
+
+
+class Busy(Exception):
+    """Another process writes; what was to be taken over is compared later."""
+
+
+# A path in a thread with what `Signature` has of it: its ctime, size and inode, and whether it was settled.
+Seen: TypeAlias = tuple[str, int, int, int, int]
+
+
+class Tables(Lists):
+    """A catalogue in a database with the tables of `schema`. One thread at a time may use it."""
+
+    def __init__(self, connection: sqlite3.Connection, *, has_words: bool = True) -> None:
+        super().__init__(connection)
+        self.has_words = has_words
+
+    def copied(self) -> Tables:
+        """All but the words, in memory."""
+        copy = Tables(schema.in_memory(), has_words=False)
+        for table in ("threads", "runs", "signatures"):
+            rows = self.connection.execute(f"SELECT * FROM {table}").fetchall()
+            if rows:
+                marks = ", ".join("?" * len(rows[0]))
+                copy.connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+        return copy
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """All that is read meanwhile is of one moment."""
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.connection.execute("COMMIT")
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Raises Busy, and sqlite3.Error when the disk fails or is full; nothing has changed then."""
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+            yield
+            self.connection.execute("COMMIT")
+        except BaseException as error:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error) and schema.is_busy(error):
+                raise Busy from None
+            raise
+
+    # Threads.
+    def put_thread(self, thread: ThreadSummary) -> None:
+        """A new thread, or one that has changed; its messages and runs stay as they are."""
+        name = name_of(thread.id, thread.title, thread.said_first)
+        values = (name, thread.title, thread.created_at, thread.changed_ns)
+        number = self._find(thread.id)
+        if number is None:
+            number = self.connection.execute(
+                "INSERT INTO threads (name, title, created_at, changed_ns, id) VALUES (?, ?, ?, ?, ?)",
+                (*values, thread.id),
+            ).lastrowid
+            assert number is not None
+        else:
+            if self._has_title(number, thread):
+                self.connection.execute(
+                    "UPDATE threads SET name = ?, changed_ns = ? WHERE number = ?",
+                    (name, thread.changed_ns, number),
+                )
+                return
+            self._remove_title(number)
+            self.connection.execute(
+                "UPDATE threads SET name = ?, title = ?, created_at = ?, changed_ns = ? WHERE number = ?",
+                (*values, number),
+            )
+        if thread.title:
+            title = MessageText(thread.title_line, Kind.TITLE, thread.created_at, thread.title)
+            self._add_texts(number, [title])
+
+    def remove_thread(self, thread_id: str, texts: Sequence[MessageText] | None = None) -> None:
+        """Nothing if there is none. *texts*: as in `remove_messages`."""
+        if (number := self._find(thread_id)) is None:
+            return
+        self._remove_title(number)
+        self._remove_messages(number, texts)
+        self.connection.execute("DELETE FROM runs WHERE thread = ?", (number,))
+        self.connection.execute("DELETE FROM signatures WHERE thread = ?", (number,))
+        self.connection.execute("DELETE FROM threads WHERE number = ?", (number,))
+
+    def set_changed(self, thread_id: str, changed_ns: int) -> None:
+        self.connection.execute("UPDATE threads SET changed_ns = ? WHERE id = ?", (changed_ns, thread_id))
+
+    # The words of messages.
+    def add_messages(
+        self, thread_id: str, messages: Iterable[MessageText], log: bytes, whole: Signature | None = None
+    ) -> None:
+        """Further messages of a thread. *log* is what the caller wants to know of the log by then, to
+        compare; *whole* its signature, if these were the last ones.
+
+        Raises:
+            ThreadNotFound: there is no such thread here.
+        """
+        number = self._number(thread_id)
+        self._add_texts(number, messages)
+        seen = whole[:3] if whole and whole.is_settled else (None, None, None)
+        self.connection.execute(
+            "UPDATE threads SET log = ?, log_changed_ns = ?, log_size_bytes = ?, log_inode = ?"
+            " WHERE number = ?",
+            (log, *seen, number),
+        )
+
+    def remove_messages(self, thread_id: str, texts: Sequence[MessageText] | None = None) -> None:
+        """All of a thread. With *texts*, as they were added, their words go with them; else they are dead.
+
+        Raises:
+            ThreadNotFound: there is no such thread here.
+        """
+        self._remove_messages(self._number(thread_id), texts)
+
+    def log(self, thread_id: str) -> bytes | None:
+        """What was known of the log when its messages were added; ``None``: they are not here yet."""
+        found = self.connection.execute("SELECT log FROM threads WHERE id = ?", (thread_id,)).fetchone()
+        return found[0] if found else None
+
+    def threads_behind(self, log_path: str) -> list[str]:
+        """Those whose log may not be the one whose words are here, by its signature under *log_path*.
+
+        The oldest first, as they are best added.
+        """
+        found = self.connection.execute(
+            "SELECT id FROM threads LEFT JOIN signatures ON thread = number AND path = ?"
+            " WHERE log_changed_ns IS NULL OR log_changed_ns IS NOT signatures.changed_ns"
+            " OR log_size_bytes IS NOT size_bytes OR log_inode IS NOT inode ORDER BY created_at, id",
+            (log_path,),
+        )
+        return [thread_id for (thread_id,) in found]
+
+    # Runs.
+    def put_run(self, thread_id: str, run: RunSummary) -> None:
+        """Raises ThreadNotFound."""
+        self.connection.execute(
+            "INSERT OR REPLACE INTO runs (thread, id, status, model, created_at, changed_ns)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (self._number(thread_id), run.id, run.status, run.model, run.created_at, run.changed_ns),
+        )
+
+    def remove_run(self, thread_id: str, run_id: str) -> None:
+        """Raises ThreadNotFound."""
+        of_run = (self._number(thread_id), run_id)
+        self.connection.execute("DELETE FROM runs WHERE thread = ? AND id = ?", of_run)
+
+    # What was looked at.
+    def signatures(self, thread_id: str) -> dict[str, Signature]:
+        """Of what was read of a thread, by its path in it; nothing of a thread that is not here."""
+        found = self.connection.execute(
+            "SELECT path, signatures.changed_ns, size_bytes, inode, modified_ns, is_settled"
+            " FROM signatures JOIN threads ON number = thread WHERE id = ?",
+            (thread_id,),
+        )
+        return _signatures(found)
+
+    def all_signatures(self) -> Iterator[tuple[str, list[Seen]]]:
+        """(thread id, what was seen) of all threads; nothing may be changed before the last one."""
+        found = self.connection.execute(
+            "SELECT id, path, signatures.changed_ns, size_bytes, inode, is_settled"
+            " FROM threads JOIN signatures ON number = thread ORDER BY number"
+        )
+        current = ""
+        seen: list[Seen] = []
+        for row in found:
+            if row[0] != current:
+                if seen:
+                    yield current, seen
+                current, seen = row[0], []
+            seen.append(row[1:])
+        if seen:
+            yield current, seen
+
+    def put_signatures(
+        self, thread_id: str, signatures: Mapping[str, Signature], gone: Iterable[str]
+    ) -> None:
+        """Raises ThreadNotFound."""
+        number = self._number(thread_id)
+        if paths := [(number, path) for path in gone]:
+            self.connection.executemany("DELETE FROM signatures WHERE thread = ? AND path = ?", paths)
+        self.connection.executemany(
+            "INSERT OR REPLACE INTO signatures VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(number, path, *signature) for path, signature in signatures.items()],
+        )
+
+    def _add_texts(self, thread: int, texts: Iterable[MessageText]) -> None:
+        if not self.has_words:
+            return
+        following: dict[int, int] = {}
+        rows, words = [], []
+        for text in texts:
+            first = schema.first_number(text.created_at)
+            if first not in following:
+                following[first] = self._following_number(first)
+            if following[first] == schema.after_day(first):
+                # A day that is full goes on in the next one, where its hits are only nearly in their order.
+                following[first] = self._following_number(schema.after_day(first))
+            number = following[first]
+            following[first] += 1
+            rows.append((number, thread, text.kind, text.line, text.created_at))
+            words.append((number, folded(text.text)))
+        self.connection.executemany("INSERT INTO texts VALUES (?, ?, ?, ?, ?)", rows)
+        self.connection.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", words)
+
+    def _following_number(self, first: int) -> int:
+        """The number after the last one of a day, also of texts that are gone: their words are there."""
+        found = self.connection.execute(
+            "SELECT max(number) FROM texts WHERE number >= ? AND number < ?", (first, schema.after_day(first))
+        ).fetchone()[0]
+        return first if found is None else int(found) + 1
+
+    def _has_title(self, thread: int, wanted: ThreadSummary) -> bool:
+        """Whether the title that is here is the wanted one, with its place and time."""
+        found = self.connection.execute(
+            "SELECT title, threads.created_at, coalesce(line, 1) FROM threads"
+            " LEFT JOIN texts ON thread = threads.number AND kind = ? WHERE threads.number = ?",
+            (Kind.TITLE, thread),
+        ).fetchone()
+        return bool(found == (wanted.title, wanted.created_at, wanted.title_line if wanted.title else 1))
+
+    def _remove_title(self, thread: int) -> None:
+        found = self.connection.execute(
+            "SELECT texts.number, title FROM texts JOIN threads ON threads.number = thread"
+            " WHERE thread = ? AND kind = ?",
+            (thread, Kind.TITLE),
+        ).fetchone()
+        if found:
+            self._remove_texts([found])
+
+    def _remove_messages(self, thread: int, texts: Sequence[MessageText] | None) -> None:
+        numbers = self.connection.execute(
+            "SELECT line, number FROM texts WHERE thread = ? AND kind != ? ORDER BY line",
+            (thread, Kind.TITLE),
+        ).fetchall()
+        if texts is not None and [text.line for text in texts] == [line for line, _ in numbers]:
+            self._remove_texts(
+                [(number, text.text) for (_, number), text in zip(numbers, texts, strict=True)]
+            )
+        else:
+            self.connection.execute(
+                "UPDATE texts SET thread = 0 WHERE thread = ? AND kind != ?", (thread, Kind.TITLE)
+            )
+        self.connection.execute(
+            "UPDATE threads SET log = NULL, log_changed_ns = NULL WHERE number = ?", (thread,)
+        )
+
+    def _remove_texts(self, numbered: Sequence[tuple[int, str]]) -> None:
+        if not self.has_words:
+            return
+        self.connection.executemany(
+            "INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)",
+            [(number, folded(text)) for number, text in numbered],
+        )
+        self.connection.executemany(
+            "DELETE FROM texts WHERE number = ?", [(number,) for number, _ in numbered]
+        )
+
+
+def _signatures(rows: Iterable[tuple[str, int, int, int, int, int]]) -> dict[str, Signature]:
+    return {
+        path: Signature(changed_ns, size_bytes, inode, modified_ns, bool(is_settled))
+        for path, changed_ns, size_bytes, inode, modified_ns, is_settled in rows
+    }

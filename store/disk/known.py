@@ -1,0 +1,329 @@
+"""What a catalogue of a store on a disk knows, brought up to date before it is asked.
+
+What the store reports as changed is only noted, and compared before the next answer. Everything else is
+compared by its signatures before an answer, at most once a second, but for what the store follows in full.
+
+Another process may be writing when something is to be taken over. That is not waited for: threads that
+differ stay pending, and are read as they are until they have been taken over.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, Protocol, TypeVar
+
+from store.catalogue import place, schema
+from store.catalogue.api import Progress
+from store.catalogue.place import NoPlace, Opened
+from store.catalogue.tables import Busy, Tables
+from store.catalogue.turns import Turns
+from store.changes import Announcer, Change, Part
+from store.disk.cataloguing import Cataloguing, Source
+from store.errors import StorageFailed
+from store.printing import printable
+from store.waiting import waits
+
+log = logging.getLogger("threadfs")
+
+T = TypeVar("T")
+
+# How old an answer may be, of what nobody reports.
+_FRESH_S = 1.0
+# For how long nothing is tried after another process was writing.
+_PAUSE_S: Final = 0.1
+# How often words are taken over that came while others were.
+_ROUNDS: Final = 3
+# How often it is looked for words of messages that are gone; how old a catalogue with any gets; and how many
+# of its messages, of so many, may be gone before that.
+_CLEANS_S: Final = 3600.0
+_DEAD_S: Final = 86400.0
+_MAX_DEAD: Final = 4
+# If more threads than these cannot be read, it is the disk.
+_MAX_UNREADABLE: Final = 100
+# After so many failures in one answer there is no file any more.
+_MAX_FAILURES: Final = 3
+
+
+class Reporting(Source, Protocol):
+    """The store that is catalogued, and that tells of changes."""
+
+    announcer: Announcer
+
+    def reports_all_of(self, thread_id: str) -> bool: ...
+    def hear(self) -> None: ...
+
+
+class Known:
+    """Where no file can be, or none is to be kept, it is in memory, without the words."""
+
+    def __init__(self, source: Reporting, *, is_kept: bool) -> None:
+        self.source = source
+        # Held while the tables are used, which one thread at a time may do.
+        self._turns = Turns()
+        self._opened: Opened | None = None
+        self._tables: Tables | None = None
+        self._is_in_memory = not is_kept
+        # Threads that differ from what is in the tables, and could not be taken over yet.
+        self.pending: dict[str, None] = {}
+        # When all threads were last looked at, and how many losses there were by then.
+        self._looked_at_s = float("-inf")
+        self._losses_then = 0
+        # The threads whose words are behind, and what the tables were then.
+        self._behind: list[str] = []
+        self._behind_as_of = (0, 0)
+        # When it was last looked whether there are words of messages that are gone.
+        self._cleaned_at_s = float("-inf")
+        # Another process writes: until then, nothing is taken over.
+        self._busy_until_s = 0.0
+        # Guards what follows, for no longer than noting takes.
+        self._noting = threading.Lock()
+        self._noted: dict[str, None] = {}
+        self._losses = 0
+        self._unreadable: set[str] = set()
+        # Threads that were looked at when all of their changes were reported, and of which none was since.
+        self._reported: set[str] = set()
+        # Before the kernel forgets what it knew, and asks anew.
+        source.announcer.subscribe_first(self._changed)
+
+    def close(self) -> None:
+        self.source.announcer.unsubscribe(self._changed)
+        with self._turns:
+            self._close()
+
+    def taking(self, tables: Tables) -> Cataloguing:
+        return Cataloguing(self.source, tables, self.skip)
+
+    def skip(self, thread_id: str, error: StorageFailed) -> None:
+        """Tells, once, of a thread that cannot be read, and is not in any answer. Raises if they are many."""
+        with self._noting:
+            is_new = thread_id not in self._unreadable
+            self._unreadable.add(thread_id)
+        if len(self._unreadable) > _MAX_UNREADABLE:
+            raise error
+        if is_new:
+            log.warning("%s: it is left out where things are found", printable(str(error)))
+
+    # ── Changes ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _changed(self, change: Change) -> None:
+        """Only notes it: who has made the change waits for this."""
+        if change.part in (Part.ANSWER, Part.WORKERS):
+            return
+        with self._noting:
+            if change.part is Part.EVERYTHING:
+                self._losses += 1
+                self._reported.clear()
+            else:
+                self._noted[change.thread_id] = None
+                self._reported.discard(change.thread_id)
+
+    def _compare(self, tables: Tables, progress: Progress | None) -> None:
+        """Takes over the titles, times and runs of all threads that may have changed."""
+        began_s = time.monotonic()
+        with self._noting:
+            self.pending.update(self._noted)
+            self._noted.clear()
+            losses = self._losses
+        taking = self.taking(tables)
+        followed: set[str] = set()
+        is_due = began_s - self._looked_at_s >= _FRESH_S or losses != self._losses_then
+        if is_due:
+            differing = taking.differing(lambda thread_id: self._is_reported(thread_id, followed))
+            self.pending.update(dict.fromkeys(differing))
+        if began_s < self._busy_until_s:
+            return  # They are pending, and it is due again.
+        try:
+            _run(taking.compare_these([*self.pending]), len(self.pending), progress)
+        except Busy:
+            self._busy_until_s = time.monotonic() + _PAUSE_S
+            return
+        self.pending.clear()
+        if is_due:
+            self._looked_at_s, self._losses_then = began_s, losses
+            with self._noting:
+                if losses == self._losses:
+                    self._reported |= followed - self._noted.keys()
+
+    def _is_reported(self, thread_id: str, followed: set[str]) -> bool:
+        """Whether a thread is as it was when it was last looked at. *followed* gets it if it is followed."""
+        if not self.source.reports_all_of(thread_id):
+            with self._noting:
+                self._reported.discard(thread_id)
+            return False
+        followed.add(thread_id)
+        return thread_id in self._reported
+
+    def take_over_words(self, progress: Progress | None = None) -> set[str]:
+        """Takes over the words of all threads, as far as no other process writes; of which it just did."""
+        taken_over: set[str] = set()
+        for _ in range(_ROUNDS):
+            if time.monotonic() < self._busy_until_s:
+                break
+            behind = [
+                thread_id for thread_id in self.beside_lists(self.behind) if thread_id not in taken_over
+            ]
+            if not behind:
+                break
+            try:
+                self._index(behind, progress)
+            except Busy:
+                self._busy_until_s = time.monotonic() + _PAUSE_S
+                break
+            taken_over.update(behind)
+        return taken_over
+
+    def behind(self, tables: Tables) -> list[str]:
+        """The threads in the tables whose words may not be there, or not all, or be others."""
+        if not tables.has_words:
+            return []
+        # What others have changed, and what this connection has.
+        (others,) = tables.connection.execute("PRAGMA data_version").fetchone()
+        as_of = others, tables.connection.total_changes
+        if as_of != self._behind_as_of:
+            self._behind_as_of, self._behind = as_of, self.taking(tables).behind()
+        return self._behind
+
+    def _index(self, thread_ids: list[str], progress: Progress | None) -> None:
+        """One slice after the other, so that who has another question need not wait for all."""
+        steps: list[Iterator[int]] = []
+        done = 0
+
+        def step(tables: Tables) -> int | None:
+            if not steps:
+                steps.append(self.taking(tables).index_these(thread_ids))
+            return next(steps[0], None)
+
+        while (more := self.use(step)) is not None:
+            done += more
+            if progress:
+                progress(done, len(thread_ids))
+
+    # ── Questions ────────────────────────────────────────────────────────────────────────────────────
+
+    def lists(self, work: Callable[[Tables], T], progress: Progress | None = None) -> T:
+        """The result of *work* with the titles, times and runs of this moment, perhaps without the words."""
+
+        def with_pending(tables: Tables) -> T:
+            if not self.pending:
+                return work(tables)
+            copy = tables.copied()
+            try:
+                _run(self.taking(copy).compare_these([*self.pending]))
+                return work(copy)
+            finally:
+                copy.connection.close()
+
+        return self.beside_lists(with_pending, progress)
+
+    def beside_lists(self, work: Callable[[Tables], T], progress: Progress | None = None) -> T:
+        """As `lists`, with the tables as they are, which say nothing true of the threads that are pending."""
+        waits()
+        self.source.hear()
+
+        def compared(tables: Tables) -> T:
+            self._compare(tables, progress)
+            return work(tables)
+
+        return self.use(compared)
+
+    def use(self, work: Callable[[Tables], T]) -> T:
+        """The result of *work* with the tables as they are. Tables that fail are made anew.
+
+        Raises:
+            Busy: *work* does.
+        """
+        with self._turns:
+            failures = 0
+            while True:
+                try:
+                    return work(self._without_dead_words(self._open()))
+                except sqlite3.Error as error:
+                    if self._is_in_memory:
+                        raise StorageFailed(errno.EIO, "the catalogue", str(error)) from None
+                    failures += 1
+                    self._put_away(error, failures)
+
+    # ── The file ─────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the file, when one is open."""
+        if self._opened is None:
+            return 0
+        pages, page_bytes = (
+            self._opened.connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "page_size")
+        )
+        return int(pages * page_bytes)
+
+    def rebuild(self) -> None:
+        with self._turns:
+            self._open()
+            if self._opened:
+                place.delete(self._opened.directory)
+            self._close()
+
+    def _open(self) -> Tables:
+        if self._tables is None:
+            if not self._is_in_memory:
+                try:
+                    caches = place.base(os.environ)
+                    self._opened = place.open_catalogue(caches, place.identity_of(self.source.root))
+                    place.remove_unseen(caches)
+                except (NoPlace, OSError) as error:
+                    log.info("the catalogue is in memory: %s", printable(str(error)))
+                    self._is_in_memory = True
+            if self._opened and self._opened.why_new:
+                log.warning("the catalogue is made anew: %s", printable(self._opened.why_new))
+            has_words = self._opened is not None
+            connection = self._opened.connection if self._opened else schema.in_memory()
+            self._tables = Tables(connection, has_words=has_words)
+            self._looked_at_s = float("-inf")
+            with self._noting:
+                self._reported.clear()
+        return self._tables
+
+    def _without_dead_words(self, tables: Tables) -> Tables:
+        """The tables, made anew once a day if they have words of messages that are gone."""
+        now_s = time.monotonic()
+        if self._opened is None or now_s - self._cleaned_at_s < _CLEANS_S:
+            return tables
+        self._cleaned_at_s = now_s
+        if not (dead := tables.texts_dead()):
+            return tables
+        if dead * _MAX_DEAD < tables.counts().texts and place.age_s(self._opened.directory) < _DEAD_S:
+            return tables
+        log.info("the catalogue is made anew, without the words of messages that are gone")
+        place.delete(self._opened.directory)
+        self._close()
+        return self._open()
+
+    def _put_away(self, error: sqlite3.Error, failures: int) -> None:
+        """After the first failure it is checked when it is opened, then it is deleted, then in memory."""
+        log.warning("the catalogue has failed: %s", printable(str(error)))
+        if failures > 1 and self._opened and not schema.is_busy(error):
+            place.delete(self._opened.directory)
+        self._is_in_memory = failures >= _MAX_FAILURES
+        self._close()
+
+    def _close(self) -> None:
+        if self._opened:
+            self._opened.close()
+        elif self._tables:
+            self._tables.connection.close()
+        self._opened = self._tables = None
+        self._behind_as_of = (0, 0)
+
+
+def _run(steps: Iterable[int], total: int = 0, progress: Progress | None = None) -> None:
+    done = 0
+    for more in steps:
+        done += more
+        if progress and total:
+            progress(done, total)

@@ -1,0 +1,128 @@
+"""Find messages and titles by their words, and write a line for each, the newest first: the file of a mount,
+its line, who said it, and the words around what was found.
+
+All WORDS are in the message, in any case, with or without accents: "in a row", begin*, -without, role:user,
+title:word, model:m, status:failed, thread:id, before:2026-11-28, after:7d, on:DATE. Words that begin with a -
+come after --, or within one argument.
+
+The first search of a store reads all of it. Later ones read what has changed since: the words are kept in
+the directory for caches.
+
+Exit status: 0 when something is found, 1 when nothing is, 2 when WORDS are no query.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from typing import TYPE_CHECKING
+
+from threadfs.commands import UsedWrongly, progress
+from threadfs.commands.places import add_store
+
+if TYPE_CHECKING:
+    from store.catalogue.api import Found
+    from store.catalogue.queries import Query
+
+EXAMPLES = """\
+examples:
+  threadfs search ~/assistants honey bees
+  threadfs search ~/mnt 'role:user "src main.py" after:30d' -n 20
+  threadfs search ~/assistants --sort relevance tax -- -income
+  threadfs search ~/assistants --grep 'fetch_\\w+\\(' --json | jq -r .thread"""
+
+_SORTS = ("newest", "relevance")
+_LIMIT = 1000
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add_store(parser)
+    parser.add_argument("words", metavar="WORDS", nargs="*", help="what to find")
+    parser.add_argument("--json", action="store_true", help="write an object for each hit, one a line")
+    parser.add_argument(
+        "-n", dest="limit", metavar="N", type=number, help=f"at most N hits (default: {_LIMIT:,})"
+    )
+    parser.add_argument(
+        "--sort", choices=_SORTS, default="newest", help="newest (the default), or relevance: the best first"
+    )
+    parser.add_argument(
+        "--grep",
+        action="store_true",
+        help="WORDS are a regular expression, as Python has them; all logs are read",
+    )
+    parser.add_argument(
+        "--no-words", action="store_true", help="keep and use nothing of it: all logs are read"
+    )
+    parser.add_argument(
+        "--rebuild", action="store_true", help="forget the words that are kept, and read all anew"
+    )
+
+
+def number(text: str) -> int:
+    """A number of lines. Raises ArgumentTypeError."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of lines")
+    return int(text)
+
+
+def run(options: argparse.Namespace) -> int:
+    from threadfs.stores import open_store
+
+    if not options.words and not options.rebuild:
+        raise UsedWrongly("search for what? Give WORDS after STORE")
+    text = " ".join(options.words)
+    limit = _LIMIT if options.limit is None else options.limit
+    pattern = _pattern(text) if options.grep else None
+    query = None if pattern or not text else _query(text)
+    store = open_store(options.store)
+    try:
+        catalogue = store.catalogue(is_kept=not options.no_words)
+        if options.rebuild:
+            catalogue.rebuild()
+        with progress.counting("thread") as tell:
+            catalogue.refresh(words=pattern is None, progress=tell)
+        if pattern:
+            found = catalogue.grep(pattern, limit)
+        elif query:
+            found = catalogue.search(query, limit, by_relevance=options.sort == "relevance")
+        else:
+            return 0
+    finally:
+        store.close()
+    for hit in found.hits:
+        _print(hit, as_json=options.json)
+    if found.hits_left_out and options.limit is None:
+        progress.complain(f"{found.hits_left_out:,} further hits are left out: -n N shows more")
+    return 0 if found.hits else 1
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise UsedWrongly(f"{text!r} is no regular expression: {error}") from None
+
+
+def _query(text: str) -> Query:
+    from store import InvalidQuery
+    from store.catalogue.queries import parsed
+
+    try:
+        return parsed(text, int(time.time()))
+    except InvalidQuery as error:
+        raise UsedWrongly(f"{text!r} is no query: {error}") from None
+
+
+def _print(hit: Found, *, as_json: bool) -> None:
+    if not as_json:
+        progress.say(f"{hit.place}: {hit.role}: {hit.snippet}")
+        return
+    fields = {
+        "thread": hit.thread_id,
+        "line": hit.line,
+        "role": hit.role,
+        "created_at": hit.created_at,
+        "snippet": hit.snippet,
+    }
+    progress.say_json(fields)
