@@ -13,8 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Final, NamedTuple, TypeVar
 
-from store import Change, Store
-from store.catalogue.api import Catalogue
+from store import Change, Store, StoreError
+from store.catalogue.api import Catalogue, Statistics
 from store.changes import Part
 from store.waiting import waits
 
@@ -22,6 +22,8 @@ from store.waiting import waits
 # was so a moment ago, and all in all it is to be less than a second.
 _KEPT_S: Final = 0.2
 _MAX_KEPT: Final = 16
+# How long its numbers are waited for.
+_COUNTED_S: Final = 0.05
 # No catalogue says anything of these.
 _ELSEWHERE: Final = (Part.ANSWER, Part.WORKERS)
 
@@ -45,6 +47,8 @@ class Finding:
         self._changes = 0
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._asked: set[Hashable] = set()
+        self._is_counting = False
+        self._counted: Statistics | None = None
 
     def answer(self, key: Hashable, ask: Callable[[Catalogue], T]) -> T:
         """What *ask* gets from the catalogue: the same for all who ask for *key* at once.
@@ -63,6 +67,30 @@ class Finding:
         """What *ask* gets from the catalogue, which is not kept."""
         waits()
         return ask(self._catalogue())
+
+    def counted(self) -> Statistics | None:
+        """The numbers of the catalogue: as they were when it last told them, if it does not at once.
+
+        The disk or server of the store may not answer, and nobody who asks for numbers waits for that.
+        """
+        waits()
+        with self._ready:
+            if not self._is_counting:
+                self._is_counting = True
+                threading.Thread(target=self._count, name="count", daemon=True).start()
+            self._ready.wait_for(lambda: not self._is_counting, _COUNTED_S)
+            return self._counted
+
+    def _count(self) -> None:
+        counted = self._counted
+        try:
+            counted = self._catalogue().statistics()
+        except StoreError:
+            pass  # The server of the store is away.
+        finally:
+            with self._ready:
+                self._counted, self._is_counting = counted, False
+                self._ready.notify_all()
 
     def _asked_for(self, key: Hashable, ask: Callable[[Catalogue], object]) -> _Kept:
         catalogue = self._catalogue()

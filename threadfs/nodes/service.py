@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
-from store import StoreError
 from store.printing import printable
 from store.waiting import waits
 from threadfs import __version__
@@ -40,8 +38,7 @@ class ServiceDirectory(FixedDirectory):
 
     def _stats(self) -> bytes:
         known: dict[str, int] = {}
-        with suppress(StoreError):  # The server of the store may be away: the other numbers are here.
-            found = self.tree.finding.asking(lambda catalogue: catalogue.statistics())
+        if (found := self.tree.finding.counted()) is not None:
             known = {
                 "catalogue_threads": found.threads,
                 "catalogue_words_behind": found.words_behind,
