@@ -119,10 +119,16 @@ def _favour_the_loop() -> None:
 
 
 def _settle() -> None:
-    """Allows as many descriptors as possible, and returns unused memory to the system."""
+    """Allows as many descriptors as possible, returns unused memory, and logs no answer that nobody needs."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     memory.settle()
+    logging.getLogger("pyfuse3").addFilter(_was_awaited)
+
+
+def _was_awaited(record: logging.LogRecord) -> bool:
+    """Not if an answer failed as its request had gone: with a killed program, or the mount's last close."""
+    return os.strerror(errno.ENOENT) not in (record.args or ())
 
 
 def _ready(operations: Operations, mountpoint: str, on_mounted: Callable[[str], None]) -> None:
