@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -429,6 +430,21 @@ def test_umount_returns_when_the_mount_and_its_process_are_gone(desk: Path) -> N
     assert succeeds(threadfs("umount", "mnt", cwd=desk)) == ""
     assert not os.path.ismount(desk / "mnt")
     assert not Path(f"/proc/{server}/exe").exists()
+
+
+def test_a_mount_takes_the_name_of_one_whose_process_is_still_ending() -> None:
+    mount = on_top("/proc")
+    assert mount is not None
+    ending = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    ending.bind(f"\0threadfs-{mount.device}".encode())
+    threading.Timer(0.1, ending.close).start()
+    life_line.hold("/proc")
+    try:
+        assert life_line.server_of(mount) == os.getpid()
+    finally:
+        for held in life_line._sockets:
+            held.close()
+        life_line._sockets.clear()
 
 
 def test_any_number_may_ask_who_serves_a_mount_and_wait_for_its_end(mounted: Mount) -> None:

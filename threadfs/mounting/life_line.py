@@ -23,7 +23,7 @@ _sockets: list[socket.socket] = []
 # How many connections are accepted at once; more stay in the queue.
 _MAX_CONNECTIONS = 64
 _QUEUE = 64
-# How long to try to connect while the queue is full.
+# How long to try to connect while the queue is full, and to take a name that another process has.
 _PATIENCE_S = 1.0
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
@@ -48,7 +48,7 @@ def hold(mountpoint: str) -> None:
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listening.setblocking(False)
-        listening.bind(_name(mount.device))
+        _bind(listening, _name(mount.device))
         listening.listen(_QUEUE)
     except OSError as error:
         # The mount works without it, but `threadfs umount` will not wait for the process to end.
@@ -56,6 +56,20 @@ def hold(mountpoint: str) -> None:
         listening.close()
     else:
         _sockets.append(listening)
+
+
+def _bind(listening: socket.socket, name: bytes) -> None:
+    """The number of a mount that has gone is given to the next one, when its process may still be ending."""
+    patient_until_s = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            listening.bind(name)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > patient_until_s:
+                raise
+            time.sleep(_PATIENCE_S / 50)
+        else:
+            return
 
 
 async def keep_lines() -> None:
