@@ -26,8 +26,8 @@ def shown_age(seconds: int) -> str:
     return f"{seconds // _SECONDS[unit]}{unit}"
 
 
-def add_older_than(parser: argparse.ArgumentParser, what: str) -> None:
+def add_older_than(parser: argparse.ArgumentParser, what: str, *, is_required: bool = True) -> None:
     """The argument ``--older-than AGE``: ``options.older_than_s``, in seconds."""
     parser.add_argument(
-        "--older-than", dest="older_than_s", metavar="AGE", type=age_s, required=True, help=what
+        "--older-than", dest="older_than_s", metavar="AGE", type=age_s, required=is_required, help=what
     )

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from threadfs.commands import progress
-from threadfs.commands.ages import age_s, shown_age
+from threadfs.commands.ages import add_older_than, age_s, shown_age
 from threadfs.commands.places import add_store
 from threadfs.commands.search import number
 
@@ -55,14 +55,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         choices=_STATUSES,
         help="only in one of these statuses",
     )
-    what = "a number and s, m, h, d, w or y, like 30d"
-    parser.add_argument(
-        "--older-than",
-        dest="older_than_s",
-        metavar="AGE",
-        type=age_s,
-        help=f"only what has not changed for so long: {what}",
-    )
+    what = "only what has not changed for so long: a number and s, m, h, d, w or y, like 30d"
+    add_older_than(parser, what, is_required=False)
     parser.add_argument(
         "--newer-than",
         dest="newer_than_s",

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from store import DocumentKey, RunStatus, Times, names
-from threadfs.nodes.base import Attributes, Directory, ListDirectory, Node, NoSuchName, PathNode, Refused
+from threadfs.nodes.base import (
+    Attributes,
+    Directory,
+    ListDirectory,
+    Node,
+    NoSuchName,
+    PathNode,
+    Refused,
+    link_attributes,
+)
 from threadfs.nodes.lives import Life
 
 # These directories always exist; one for another status exists while a run has that status.
@@ -121,5 +130,4 @@ class RunLink(PathNode):
 
     def attributes(self) -> Attributes:
         info = self.store.document_info(DocumentKey(self.thread_id, self.run_id))
-        size = len(self.target().encode())
-        return Attributes(stat.S_IFLNK | 0o777, size, info.modified_ns, changed_ns=info.changed_ns)
+        return link_attributes(self.target(), Times(info.modified_ns, info.changed_ns))

@@ -17,7 +17,7 @@ from typing import ClassVar, Final
 from store import Times
 from store.catalogue.api import Named
 from store.errors import Ambiguous
-from threadfs.nodes.base import Attributes, Directory, NoSuchName, PathNode, Refused, Tree
+from threadfs.nodes.base import Attributes, Directory, NoSuchName, PathNode, Refused, Tree, link_attributes
 
 _S: Final = 1_000_000_000
 # The latest time that programs can take: in nanoseconds it has 63 bits.
@@ -69,9 +69,7 @@ class ThreadLink(PathNode):
         return f"{'../' * self.path.count('/')}threads/{self.thread_id}"
 
     def attributes(self) -> Attributes:
-        modified_ns, changed_ns = self.store.thread_times(self.thread_id)
-        size_bytes = len(self.target().encode())
-        return Attributes(stat.S_IFLNK | 0o777, size_bytes, modified_ns, changed_ns=changed_ns)
+        return link_attributes(self.target(), self.store.thread_times(self.thread_id))
 
 
 def time_of(newest_s: int, names: Iterable[tuple[str, str]]) -> int:
