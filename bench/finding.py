@@ -26,6 +26,7 @@ from pathlib import Path
 
 from bench import generate
 from bench.generate import Shape, run_id, thread_id
+from bench.table import is_missed
 from store import ThreadStore
 from store.catalogue.queries import parsed
 from store.disk import known
@@ -174,9 +175,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix=".bench-", dir=options.dir) as directory:
         os.environ["XDG_CACHE_HOME"] = os.path.join(directory, "caches")
         for what, value, unit, limit in rows(Path(directory), options.threads):
-            verdict = "" if limit is None else f"<= {limit:.3g} {'ok' if value <= limit else 'MISSED'}"
-            missed |= limit is not None and value > limit
-            print(f"    {what:<58}{value:>9.2f} {unit:<4} {verdict}".rstrip(), flush=True)
+            missed |= is_missed(what, value, unit, limit)
     return 1 if missed else 0
 
 

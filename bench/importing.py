@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.table import is_missed
+
 CONVERSATIONS = 25_000
 JSON_BYTES = 1 << 30
 PLAIN = 10_000
@@ -259,9 +261,7 @@ def main() -> int:
     for part in [options.part] if options.part else parts:
         with tempfile.TemporaryDirectory(prefix=".bench-", dir=options.dir) as directory:
             for what, value, limit, unit in parts[part](Path(directory), 20 if options.quick else 1):
-                verdict = "" if limit is None else f"<= {limit:g} {'ok' if value <= limit else 'MISSED'}"
-                missed |= limit is not None and value > limit
-                print(f"    {what:<58}{value:>9.2f} {unit:<4} {verdict}".rstrip(), flush=True)
+                missed |= is_missed(what, value, unit, limit)
     return 1 if missed else 0
 
 

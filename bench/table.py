@@ -1,4 +1,4 @@
-"""The table that the benchmark of the mount prints: one row for each thing that was measured."""
+"""How benchmarks print: the table of the mount has one row for each thing that was measured."""
 
 from __future__ import annotations
 
@@ -82,3 +82,11 @@ def against(
     """A row whose ratio is that of threadfs to *peer*."""
     value = sides["threadfs"] / sides[peer]
     return Row(what, sides, value, limit, f"x {peer}", is_least, shown)
+
+
+def is_missed(what: str, value: float, unit: str, limit: float | None) -> bool:
+    """Prints a figure that has no other side, and says whether it is above its limit, if it has one."""
+    missed = limit is not None and value > limit
+    verdict = "" if limit is None else f"<= {limit:.3g} {'MISSED' if missed else 'ok'}"
+    print(f"    {what:<58}{value:>9.2f} {unit:<4} {verdict}".rstrip(), flush=True)
+    return missed
