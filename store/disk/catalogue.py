@@ -43,42 +43,42 @@ class DiskCatalogue(ReadingCatalogue):
     """See `store.catalogue.api.Catalogue`."""
 
     def __init__(self, source: Reporting, *, is_kept: bool = True) -> None:
-        self._known = Known(source, is_kept=is_kept)
+        self.known = Known(source, is_kept=is_kept)
         self._source = source
 
     def close(self) -> None:
-        self._known.close()
+        self.known.close()
 
     def statistics(self) -> Statistics:
         waits()
 
         def work(tables: Tables) -> Statistics:
-            behind = self._known.behind(tables) if tables.has_words else tables.thread_ids()
-            return Statistics(tables.counts().threads, len(behind), self._known.size_bytes)
+            behind = self.known.behind(tables) if tables.has_words else tables.thread_ids()
+            return Statistics(tables.counts().threads, len(behind), self.known.size_bytes)
 
-        return self._known.use(work)
+        return self.known.use(work)
 
     def messages(self) -> int:
         waits()
-        return self._known.use(lambda tables: tables.messages() if tables.has_words else 0)
+        return self.known.use(lambda tables: tables.messages() if tables.has_words else 0)
 
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:
         self._ask(lambda _: None, progress)
         if words:
-            self._known.take_over_words(progress)
+            self.known.take_over_words(progress)
 
     def rebuild(self) -> None:
         waits()
-        self._known.rebuild()
+        self.known.rebuild()
 
     def search(
         self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
     ) -> Results:
-        just_read = self._known.take_over_words()
+        just_read = self.known.take_over_words()
         wanted = of_query(query)
         read = _Read(partial(self._read_hits, wanted=wanted))
         while True:
-            found = self._known.beside_lists(
+            found = self.known.beside_lists(
                 self._indexed(query, limit, by_relevance, read.hits.keys(), just_read)
             )
             if found is None:
@@ -108,7 +108,7 @@ class DiskCatalogue(ReadingCatalogue):
                 return None
             with tables.reading():
                 # One whose words were taken over soon after it changed seems to be behind, too.
-                behind = {*self._known.behind(tables)} - just_read | {*self._known.pending}
+                behind = {*self.known.behind(tables)} - just_read | {*self.known.pending}
                 without = behind.union(but)
                 totals = searching.number_of(tables.connection, query, without)
                 first: list[Hit] = []
@@ -131,20 +131,20 @@ class DiskCatalogue(ReadingCatalogue):
     # ── What is read ─────────────────────────────────────────────────────────────────────────────────
 
     def _ask(self, work: Callable[[Tables], T], progress: Progress | None = None) -> T:
-        return self._known.lists(work, progress)
+        return self.known.lists(work, progress)
 
     def _described(self, thread_id: str) -> Described | None:
         try:
             return described(self._source, thread_id)
         except StorageFailed as error:
-            self._known.skip(thread_id, error)
+            self.known.skip(thread_id, error)
             return None
 
     def _open_log(self, thread_id: str) -> LogReader:
         try:
             return self._source.open_log(thread_id)
         except StorageFailed as error:
-            self._known.skip(thread_id, error)
+            self.known.skip(thread_id, error)
             raise ThreadNotFound(thread_id) from None
 
 

@@ -15,17 +15,22 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import Final, Protocol, TypeVar
 
+from store.api import StatusOfRun
 from store.catalogue import place, schema
 from store.catalogue.api import Progress
 from store.catalogue.place import NoPlace, Opened
 from store.catalogue.tables import Busy, Tables
 from store.catalogue.turns import Turns
-from store.changes import Announcer, Change, Part
+from store.changes import Announcer
 from store.disk.cataloguing import Cataloguing, Source
+from store.disk.signatures import run_of
+from store.disk.unseen import Reporting as ReportingThreads
+from store.disk.unseen import Unseen
 from store.errors import StorageFailed
+from store.models import RunStatus
 from store.printing import printable
 from store.waiting import waits
 
@@ -50,13 +55,13 @@ _MAX_UNREADABLE: Final = 100
 _MAX_FAILURES: Final = 3
 
 
-class Reporting(Source, Protocol):
+class Reporting(Source, ReportingThreads, Protocol):
     """The store that is catalogued, and that tells of changes."""
 
     announcer: Announcer
 
-    def reports_all_of(self, thread_id: str) -> bool: ...
     def hear(self) -> None: ...
+    def scan(self, thread_id: str) -> Iterator[StatusOfRun]: ...
 
 
 class Known:
@@ -68,12 +73,10 @@ class Known:
         self._turns = Turns()
         self._opened: Opened | None = None
         self._tables: Tables | None = None
+        self._openings = 0
         self._is_in_memory = not is_kept
         # Threads that differ from what is in the tables, and could not be taken over yet.
         self.pending: dict[str, None] = {}
-        # When all threads were last looked at, and how many losses there were by then.
-        self._looked_at_s = float("-inf")
-        self._losses_then = 0
         # The threads whose words are behind, and what the tables were then.
         self._behind: list[str] = []
         self._behind_as_of = (0, 0)
@@ -81,27 +84,27 @@ class Known:
         self._cleaned_at_s = float("-inf")
         # Another process writes: until then, nothing is taken over.
         self._busy_until_s = 0.0
-        # Guards what follows, for no longer than noting takes.
-        self._noting = threading.Lock()
-        self._noted: dict[str, None] = {}
-        self._losses = 0
+        self._skipping = threading.Lock()
         self._unreadable: set[str] = set()
-        # Threads that were looked at when all of their changes were reported, and of which none was since.
-        self._reported: set[str] = set()
+        self._unseen = Unseen(source)
         # Before the kernel forgets what it knew, and asks anew.
-        source.announcer.subscribe_first(self._changed)
+        source.announcer.subscribe_first(self._unseen.changed)
 
     def close(self) -> None:
-        self.source.announcer.unsubscribe(self._changed)
+        self.source.announcer.unsubscribe(self._unseen.changed)
         with self._turns:
             self._close()
 
     def taking(self, tables: Tables) -> Cataloguing:
         return Cataloguing(self.source, tables, self.skip)
 
+    def _left_out(self) -> set[str]:
+        with self._skipping:
+            return {*self._unreadable}
+
     def skip(self, thread_id: str, error: StorageFailed) -> None:
         """Tells, once, of a thread that cannot be read, and is not in any answer. Raises if they are many."""
-        with self._noting:
+        with self._skipping:
             is_new = thread_id not in self._unreadable
             self._unreadable.add(thread_id)
         if len(self._unreadable) > _MAX_UNREADABLE:
@@ -111,53 +114,35 @@ class Known:
 
     # ── Changes ──────────────────────────────────────────────────────────────────────────────────────
 
-    def _changed(self, change: Change) -> None:
-        """Only notes it: who has made the change waits for this."""
-        if change.part in (Part.ANSWER, Part.WORKERS):
-            return
-        with self._noting:
-            if change.part is Part.EVERYTHING:
-                self._losses += 1
-                self._reported.clear()
-            else:
-                self._noted[change.thread_id] = None
-                self._reported.discard(change.thread_id)
+    def note(self, thread_ids: Iterable[str]) -> None:
+        """Has these compared before the next answer."""
+        self._unseen.note(thread_ids)
 
-    def _compare(self, tables: Tables, progress: Progress | None) -> None:
-        """Takes over the titles, times and runs of all threads that may have changed."""
-        began_s = time.monotonic()
-        with self._noting:
-            self.pending.update(self._noted)
-            self._noted.clear()
-            losses = self._losses
+    def expire(self) -> None:
+        """Has all compared before the next answer of which not everything is told."""
+        self._unseen.expire()
+
+    def _compare(self, tables: Tables, progress: Progress | None, *, without_ended: bool = False) -> None:
+        """Takes over the titles, times and runs of all threads that may have changed.
+
+        *without_ended*: but for what is forced on a run that has ended.
+        """
+        look = self._unseen.look(_FRESH_S, without_ended=without_ended)
+        self.pending.update(look.noted)
         taking = self.taking(tables)
-        followed: set[str] = set()
-        is_due = began_s - self._looked_at_s >= _FRESH_S or losses != self._losses_then
-        if is_due:
-            differing = taking.differing(lambda thread_id: self._is_reported(thread_id, followed))
-            self.pending.update(dict.fromkeys(differing))
-        if began_s < self._busy_until_s:
+        self.pending.update(dict.fromkeys(look.differing(taking)))
+        for thread_id in self.pending:
+            look.begin(thread_id)
+        if time.monotonic() < self._busy_until_s:
             return  # They are pending, and it is due again.
         try:
             _run(taking.compare_these([*self.pending]), len(self.pending), progress)
         except Busy:
             self._busy_until_s = time.monotonic() + _PAUSE_S
             return
+        gone = [thread_id for thread_id in self.pending if not tables.has_thread(thread_id)]
         self.pending.clear()
-        if is_due:
-            self._looked_at_s, self._losses_then = began_s, losses
-            with self._noting:
-                if losses == self._losses:
-                    self._reported |= followed - self._noted.keys()
-
-    def _is_reported(self, thread_id: str, followed: set[str]) -> bool:
-        """Whether a thread is as it was when it was last looked at. *followed* gets it if it is followed."""
-        if not self.source.reports_all_of(thread_id):
-            with self._noting:
-                self._reported.discard(thread_id)
-            return False
-        followed.add(thread_id)
-        return thread_id in self._reported
+        look.end(gone, self._left_out())
 
     def take_over_words(self, progress: Progress | None = None) -> set[str]:
         """Takes over the words of all threads, as far as no other process writes; of which it just did."""
@@ -220,6 +205,67 @@ class Known:
                 copy.connection.close()
 
         return self.beside_lists(with_pending, progress)
+
+    def runs(self, statuses: Collection[RunStatus]) -> Iterator[StatusOfRun]:
+        """Each run in one of *statuses* at this moment."""
+        waits()
+        self.source.hear()
+        without_ended = not any(status.is_terminal for status in statuses)
+
+        def work(tables: Tables) -> tuple[list[StatusOfRun], list[str]]:
+            self._compare(tables, None, without_ended=without_ended)
+            read = {*self.pending, *self._left_out()}
+            found = tables.runs(statuses)
+            return [
+                (thread_id, run_id, RunStatus(status))
+                for thread_id, run_id, status in found
+                if thread_id not in read
+            ], [*read]
+
+        found, read = self.use(work)
+        yield from found
+        for thread_id in read:
+            yield from (run for run in self.source.scan(thread_id) if run[2] in statuses)
+
+    def version_of_runs(self, status: RunStatus) -> Hashable:
+        """What is another one whenever the list of runs in *status* is; ``None`` if that is not known."""
+        waits()
+        self.source.hear()
+
+        def work(tables: Tables) -> Hashable:
+            self._compare(tables, None, without_ended=not status.is_terminal)
+            is_known = not self.pending and not self._left_out()
+            return (self._openings, *tables.version_of_runs()) if is_known else None
+
+        return self.use(work)
+
+    def newest_first(self, *, compared: bool) -> list[str]:
+        """The ids of the threads by their last change; unless *compared* now, those known from before."""
+        waits()
+        ask = self.beside_lists if compared else self.use
+        return ask(lambda tables: tables.newest_first())
+
+    def runs_of(self, thread_ids: Collection[str]) -> dict[str, dict[str, str | None] | None]:
+        """The status of each run of some threads, which are compared now; ``None`` for a run that is in no
+        list, and for a thread that is gone. Threads that cannot be read are not in it.
+
+        Raises:
+            Busy: another process is writing.
+        """
+
+        def statuses(tables: Tables, thread_id: str) -> dict[str, str | None] | None:
+            if not tables.has_thread(thread_id):
+                return None
+            run_ids = filter(None, map(run_of, tables.signatures(thread_id)))
+            return {**dict.fromkeys(run_ids), **tables.statuses_in(thread_id)}
+
+        def work(tables: Tables) -> dict[str, dict[str, str | None] | None]:
+            _run(self.taking(tables).compare_these(thread_ids))
+            left_out = self._left_out()
+            return {one: statuses(tables, one) for one in thread_ids if one not in left_out}
+
+        waits()
+        return self.use(work)
 
     def beside_lists(self, work: Callable[[Tables], T], progress: Progress | None = None) -> T:
         """As `lists`, with the tables as they are, which say nothing true of the threads that are pending."""
@@ -284,9 +330,8 @@ class Known:
             has_words = self._opened is not None
             connection = self._opened.connection if self._opened else schema.in_memory()
             self._tables = Tables(connection, has_words=has_words)
-            self._looked_at_s = float("-inf")
-            with self._noting:
-                self._reported.clear()
+            self._openings += 1
+            self._unseen.lose()
         return self._tables
 
     def _without_dead_words(self, tables: Tables) -> Tables:
