@@ -22,6 +22,7 @@ from store.catalogue.tables import Tables
 from store.catalogue.values import Hit
 from store.disk.describing import described
 from store.disk.known import Known, Reporting
+from store.disk.run_lists import RunLists
 from store.errors import StorageFailed, ThreadNotFound
 from store.waiting import waits
 
@@ -44,6 +45,7 @@ class DiskCatalogue(ReadingCatalogue):
 
     def __init__(self, source: Reporting, *, is_kept: bool = True) -> None:
         self.known = Known(source, is_kept=is_kept)
+        self.run_lists = RunLists(self.known)
         self._source = source
 
     def close(self) -> None:

@@ -17,16 +17,16 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from itertools import islice
-from pathlib import Path
 from typing import Final, Protocol
 
 from store.api import DocumentKey, Times
 from store.catalogue.tables import Busy
 from store.changes import Announcer, Change, Part
-from store.disk.known import Known
 from store.disk.list_times import ListTimes
+from store.disk.run_lists import RunLists
 from store.disk.thread_times import thread_times
 from store.disk.unseen import Reported
+from store.disk.watch_budget import WatchBudget
 from store.disk.watching import DiskWatch
 from store.errors import StorageFailed
 from store.models import RunStatus
@@ -41,9 +41,6 @@ _SETTLES_S: Final = 0.25
 # As many threads are compared at once, and runs that have ended forgotten.
 _AT_ONCE: Final = 20
 _FREED_AT_ONCE: Final = 500
-# With no more watches than these, threads are followed one after the other.
-_SCARCE: Final = 200
-_MAX_WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
 
 
 class Source(Protocol):
@@ -56,20 +53,22 @@ class Source(Protocol):
 
 class Followed:
     def __init__(
-        self, source: Source, known: Callable[[], Known], lists: ListTimes, max_watches: int | None = None
+        self,
+        source: Source,
+        run_lists: Callable[[], RunLists],
+        lists: ListTimes,
+        max_watches: int | None = None,
     ) -> None:
-        """*known* gives what is compared; it is first called by another thread. *lists* gets all changes.
+        """*run_lists* gives what is compared; it is first called by another thread. *lists* gets all changes.
 
-        By default it takes two thirds of the user's watches, since other programs need some, too; half of
-        these for runs that have ended.
+        *max_watches*: as of `WatchBudget`.
 
         Raises:
             OSError: the store cannot be watched.
         """
         self._source = source
-        self.known = known
+        self.run_lists = run_lists
         self._lists = lists
-        self._max_watches = int(_MAX_WATCHES.read_text()) * 2 // 3 if max_watches is None else max_watches
         # Held while something is set up.
         self._setting_up = threading.Lock()
         # The threads that were there at first and are not followed yet.
@@ -93,9 +92,13 @@ class Followed:
         self._came = threading.Event()
         self._closing = threading.Event()
         self._watch = source.follower()
-        if error := self._watch.start():
+        try:
+            self._budget = WatchBudget(self._watch, max_watches, self._free)
+            if error := self._watch.start():
+                raise error
+        except OSError:
             self._watch.close()
-            raise error
+            raise
         source.announcer.first = self.changed
         with suppress(StorageFailed):
             self._watch.follow(DocumentKey(""))
@@ -176,7 +179,7 @@ class Followed:
             return False
         if self._beyond or self._stale or self._threads_are_stale or not self.reports_threads:
             return False
-        self.known().expire()
+        self.run_lists().known.expire()
         return True
 
     def times(self, thread_id: str) -> Times | None:
@@ -197,6 +200,7 @@ class Followed:
     # ── Setting it up ───────────────────────────────────────────────────────────────────────────────
 
     def _set_up(self) -> None:
+        self._closing.wait(_SETTLES_S)  # Who asks at once is answered first.
         while not self._closing.is_set():
             try:
                 is_complete = self.catch_up(_SLICE_S)
@@ -231,8 +235,7 @@ class Followed:
             self._came.clear()
             threads_are_stale, self._threads_are_stale = self._threads_are_stale, False
             # One after the other where watches run out, so that the first ones get all they need.
-            is_scarce = self._watch.in_use + _SCARCE > self._max_watches
-            at_once = 1 if is_scarce else _AT_ONCE
+            at_once = 1 if self._budget.is_scarce else _AT_ONCE
             stale = [] if threads_are_stale else [*islice(self._stale, at_once)]
             # Nothing is told of them until they are followed again.
             before = {thread_id: self._runs.pop(thread_id, ()) for thread_id in stale}
@@ -243,12 +246,12 @@ class Followed:
             self._read_threads()
         elif stale:
             self._follow(before)
-            self.known().note(stale)
+            self.run_lists().known.note(stale)
         elif self._unfollowed:
             some = [self._unfollowed.popleft() for _ in range(min(at_once, len(self._unfollowed)))]
             self._follow({thread_id: () for thread_id in some if thread_id not in self._runs})
             if not self._unfollowed:
-                self.known().expire()
+                self.run_lists().known.expire()
         else:
             return False
         return True
@@ -257,9 +260,9 @@ class Followed:
         try:
             self._follow_list()
             there = dict.fromkeys(self._source.list_thread_ids())
-            known = self.known().newest_first(compared=False)
-            if known and len(there) * 2 > self._max_watches:  # Then it matters which ones come first.
-                known = self.known().newest_first(compared=True)
+            known = self.run_lists().threads(compared=False)
+            if known and len(there) * 2 > self._budget.max_watches:  # Then it matters which ones come first.
+                known = self.run_lists().threads(compared=True)
         except BaseException:
             self._threads_are_stale = True
             raise
@@ -274,9 +277,9 @@ class Followed:
         self._under_way = tuple(before)
         try:
             changes_heard = self.changes_heard
-            followed = [thread_id for thread_id in before if self._follow_thread(thread_id)]
+            followed = [thread_id for thread_id in before if self._budget.follow_thread(thread_id)]
             # Compared after they are followed, so that no change is missed.
-            found = self.known().runs_of(followed) if followed else {}
+            found = self.run_lists().of_threads(followed) if followed else {}
             for thread_id in before:
                 runs = found.get(thread_id)
                 if runs is not None and self._follow_runs(thread_id, runs, before[thread_id]):
@@ -293,16 +296,6 @@ class Followed:
                     self._stale[thread_id] = None
             raise
 
-    def _follow_thread(self, thread_id: str) -> bool:
-        return self._follow_both(*_keys(thread_id))
-
-    def _follow_both(self, *keys: DocumentKey) -> bool:
-        try:
-            is_followed = self._watch.covered.issuperset(keys)
-            return (is_followed or self._has_room()) and all(map(self._watch.follow, keys))
-        except StorageFailed:
-            return False
-
     def _follow_runs(self, thread_id: str, runs: dict[str, str | None], before: Collection[str]) -> bool:
         """Follows the runs of a thread, which is followed; false if not all that have not ended can be."""
         followed: list[str] = []
@@ -310,50 +303,30 @@ class Followed:
         # Those that have ended come first, as they may give watches back.
         for run_id, status in sorted(runs.items(), key=lambda run: not _has_ended(run[1])):
             has_ended = _has_ended(status)
-            if self._follow_run(thread_id, run_id, has_ended=has_ended):
+            if self._budget.follow_run(thread_id, run_id, has_ended=has_ended):
                 followed.append(run_id)
                 self._some_may_have_ended |= has_ended
             elif not has_ended:
-                self._forget_runs(thread_id, followed)
+                self._budget.forget_runs(thread_id, followed)
                 return False
             # One that cannot be read is in no list, and one of the thread's runs nevertheless.
             is_whole &= status is not None and followed[-1:] == [run_id]
-        self._forget_runs(thread_id, {*before}.difference(followed))
+        self._budget.forget_runs(thread_id, {*before}.difference(followed))
         with self._noting:
             self._beyond.discard(thread_id)
             (self._partly.discard if is_whole else self._partly.add)(thread_id)
             self._runs[thread_id] = tuple(followed)
         return True
 
-    def _follow_run(self, thread_id: str, run_id: str, *, has_ended: bool) -> bool:
-        many_are_left = self._watch.in_use < self._max_watches // 2
-        if (many_are_left or not has_ended) and self._follow_both(*_keys(thread_id, run_id)):
-            return True
-        self._forget_runs(thread_id, [run_id])
-        return False
-
-    def _forget_runs(self, thread_id: str, run_ids: Iterable[str]) -> None:
-        for run_id in run_ids:
-            for key in _keys(thread_id, run_id):
-                self._watch.forget(key)
-
     def _leave(self, thread_id: str, runs: Iterable[str], *, is_gone: bool) -> None:
         """A thread is followed no longer."""
-        self._forget_runs(thread_id, runs)
+        self._budget.forget_runs(thread_id, runs)
         is_there = os.path.isdir(f"{self._source.root}/{thread_id}")
-        document, list_of_runs = _keys(thread_id)
-        self._watch.forget(document)
-        if not (is_gone and is_there):  # A directory is left that may become a thread.
-            self._watch.forget(list_of_runs)
+        # A directory that is left may become a thread.
+        self._budget.forget_thread(thread_id, but_its_list=is_gone and is_there)
         with self._noting:
             self._partly.discard(thread_id)
             (self._beyond.add if is_there and not is_gone else self._beyond.discard)(thread_id)
-
-    def _has_room(self) -> bool:
-        """Whether a watch is left for a thread or a run that has not ended; ended ones make room."""
-        while self._watch.in_use >= self._max_watches and self._free():
-            pass
-        return self._watch.in_use < self._max_watches
 
     def _free(self) -> bool:
         """Forgets some runs that have ended; whether there were any."""
@@ -362,7 +335,7 @@ class Followed:
         freed = 0
         threads = iter([thread_id for thread_id, runs in self._runs.items() if runs])
         while some := [*islice(threads, _AT_ONCE)]:
-            for thread_id, runs in self.known().runs_of(some).items():
+            for thread_id, runs in self.run_lists().of_threads(some).items():
                 statuses = runs or {}
                 ended = [run_id for run_id in self._runs[thread_id] if _has_ended(statuses.get(run_id))]
                 if ended:
@@ -379,16 +352,10 @@ class Followed:
             self._times.pop(thread_id, None)
             self._partly.add(thread_id)
             self._runs[thread_id] = tuple(run_id for run_id in self._runs[thread_id] if run_id not in ended)
-        self._forget_runs(thread_id, ended)
+        self._budget.forget_runs(thread_id, ended)
         self._source.announcer.tell_others(Change(Part.TIMES, thread_id))  # They will not be called for it.
 
 
 def _has_ended(status: str | None) -> bool:
     """False for a run that cannot be read."""
     return status is not None and RunStatus(status).is_terminal
-
-
-def _keys(thread_id: str, run_id: str | None = None) -> tuple[DocumentKey, DocumentKey]:
-    """A thread or a run, and the list in it."""
-    list_in = DocumentKey(thread_id, "") if run_id is None else DocumentKey(thread_id, run_id, "")
-    return DocumentKey(thread_id, run_id), list_in

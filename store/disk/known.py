@@ -15,7 +15,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol, TypeVar
 
 from store.api import StatusOfRun
@@ -26,11 +26,9 @@ from store.catalogue.tables import Busy, Tables
 from store.catalogue.turns import Turns
 from store.changes import Announcer
 from store.disk.cataloguing import Cataloguing, Source
-from store.disk.signatures import run_of
 from store.disk.unseen import Reporting as ReportingThreads
 from store.disk.unseen import Unseen
 from store.errors import StorageFailed
-from store.models import RunStatus
 from store.printing import printable
 from store.waiting import waits
 
@@ -73,7 +71,8 @@ class Known:
         self._turns = Turns()
         self._opened: Opened | None = None
         self._tables: Tables | None = None
-        self._openings = 0
+        # How often there were other tables.
+        self.openings = 0
         self._is_in_memory = not is_kept
         # Threads that differ from what is in the tables, and could not be taken over yet.
         self.pending: dict[str, None] = {}
@@ -84,6 +83,7 @@ class Known:
         self._cleaned_at_s = float("-inf")
         # Another process writes: until then, nothing is taken over.
         self._busy_until_s = 0.0
+        # The threads that could not be read; guarded.
         self._skipping = threading.Lock()
         self._unreadable: set[str] = set()
         self._unseen = Unseen(source)
@@ -98,7 +98,8 @@ class Known:
     def taking(self, tables: Tables) -> Cataloguing:
         return Cataloguing(self.source, tables, self.skip)
 
-    def _left_out(self) -> set[str]:
+    def left_out(self) -> set[str]:
+        """The threads that could not be read."""
         with self._skipping:
             return {*self._unreadable}
 
@@ -122,11 +123,8 @@ class Known:
         """Has all compared before the next answer of which not everything is told."""
         self._unseen.expire()
 
-    def _compare(self, tables: Tables, progress: Progress | None, *, without_ended: bool = False) -> None:
-        """Takes over the titles, times and runs of all threads that may have changed.
-
-        *without_ended*: but for what is forced on a run that has ended.
-        """
+    def _compare(self, tables: Tables, progress: Progress | None, *, without_ended: bool) -> None:
+        """Takes over the titles, times and runs of all threads that may have changed."""
         look = self._unseen.look(_FRESH_S, without_ended=without_ended)
         self.pending.update(look.noted)
         taking = self.taking(tables)
@@ -142,7 +140,7 @@ class Known:
             return
         gone = [thread_id for thread_id in self.pending if not tables.has_thread(thread_id)]
         self.pending.clear()
-        look.end(gone, self._left_out())
+        look.end(gone, self.left_out())
 
     def take_over_words(self, progress: Progress | None = None) -> set[str]:
         """Takes over the words of all threads, as far as no other process writes; of which it just did."""
@@ -206,74 +204,22 @@ class Known:
 
         return self.beside_lists(with_pending, progress)
 
-    def runs(self, statuses: Collection[RunStatus]) -> Iterator[StatusOfRun]:
-        """Each run in one of *statuses* at this moment."""
-        waits()
-        self.source.hear()
-        without_ended = not any(status.is_terminal for status in statuses)
+    def beside_lists(
+        self,
+        work: Callable[[Tables], T],
+        progress: Progress | None = None,
+        *,
+        without_ended: bool = False,
+    ) -> T:
+        """As `lists`, with the tables as they are, which say nothing true of the threads that are pending.
 
-        def work(tables: Tables) -> tuple[list[StatusOfRun], list[str]]:
-            self._compare(tables, None, without_ended=without_ended)
-            read = {*self.pending, *self._left_out()}
-            found = tables.runs(statuses)
-            return [
-                (thread_id, run_id, RunStatus(status))
-                for thread_id, run_id, status in found
-                if thread_id not in read
-            ], [*read]
-
-        found, read = self.use(work)
-        yield from found
-        for thread_id in read:
-            yield from (run for run in self.source.scan(thread_id) if run[2] in statuses)
-
-    def version_of_runs(self, status: RunStatus) -> Hashable:
-        """What is another one whenever the list of runs in *status* is; ``None`` if that is not known."""
-        waits()
-        self.source.hear()
-
-        def work(tables: Tables) -> Hashable:
-            self._compare(tables, None, without_ended=not status.is_terminal)
-            is_known = not self.pending and not self._left_out()
-            return (self._openings, *tables.version_of_runs()) if is_known else None
-
-        return self.use(work)
-
-    def newest_first(self, *, compared: bool) -> list[str]:
-        """The ids of the threads by their last change; unless *compared* now, those known from before."""
-        waits()
-        ask = self.beside_lists if compared else self.use
-        return ask(lambda tables: tables.newest_first())
-
-    def runs_of(self, thread_ids: Collection[str]) -> dict[str, dict[str, str | None] | None]:
-        """The status of each run of some threads, which are compared now; ``None`` for a run that is in no
-        list, and for a thread that is gone. Threads that cannot be read are not in it.
-
-        Raises:
-            Busy: another process is writing.
+        *without_ended*: the answer has no runs that have ended; what is forced on them need not be in it.
         """
-
-        def statuses(tables: Tables, thread_id: str) -> dict[str, str | None] | None:
-            if not tables.has_thread(thread_id):
-                return None
-            run_ids = filter(None, map(run_of, tables.signatures(thread_id)))
-            return {**dict.fromkeys(run_ids), **tables.statuses_in(thread_id)}
-
-        def work(tables: Tables) -> dict[str, dict[str, str | None] | None]:
-            _run(self.taking(tables).compare_these(thread_ids))
-            left_out = self._left_out()
-            return {one: statuses(tables, one) for one in thread_ids if one not in left_out}
-
-        waits()
-        return self.use(work)
-
-    def beside_lists(self, work: Callable[[Tables], T], progress: Progress | None = None) -> T:
-        """As `lists`, with the tables as they are, which say nothing true of the threads that are pending."""
         waits()
         self.source.hear()
 
         def compared(tables: Tables) -> T:
-            self._compare(tables, progress)
+            self._compare(tables, progress, without_ended=without_ended)
             return work(tables)
 
         return self.use(compared)
@@ -330,7 +276,7 @@ class Known:
             has_words = self._opened is not None
             connection = self._opened.connection if self._opened else schema.in_memory()
             self._tables = Tables(connection, has_words=has_words)
-            self._openings += 1
+            self.openings += 1
             self._unseen.lose()
         return self._tables
 

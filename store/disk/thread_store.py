@@ -166,7 +166,7 @@ class ThreadStore(Workers):
             from store.disk.followed import Followed  # As in `follower` and `catalogue`.
 
             with suppress(OSError):
-                self._followed = Followed(self, lambda: self._disk_catalogue().known, self._lists)
+                self._followed = Followed(self, lambda: self._disk_catalogue().run_lists, self._lists)
 
     def list_changed_ns(self, status: RunStatus | None = None) -> int:
         """When a name last came into or left the list of threads or, with *status*, the list of those runs.
@@ -179,7 +179,7 @@ class ThreadStore(Workers):
             if self._followed is None:
                 self._lists.look(status, self)
             elif status is not None:
-                self._look_at_runs(status, self._followed.known().version_of_runs(status))
+                self._look_at_runs(status, self._followed.run_lists().version(status))
             else:
                 self._followed.hear()
                 if not self._followed.reports_threads:

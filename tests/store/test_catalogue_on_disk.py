@@ -133,6 +133,12 @@ def test_runs_by_status_are_what_the_store_says_while_the_catalogue_fails(
             plain.store.index_runs()
 
 
+def follow(plain: Plain) -> None:
+    """Returns when the store reports everything."""
+    with closing(plain.store.watch(lambda _: None)) as watch:
+        assert plain.store.follow_all_runs(watch)
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_of_what_the_store_reports_every_answer_is_true_without_looking_at_it(
     plain: Plain, monkeypatch: pytest.MonkeyPatch, seed: int
@@ -140,13 +146,12 @@ def test_of_what_the_store_reports_every_answer_is_true_without_looking_at_it(
     changes = Changes(plain, seed)
     for _ in range(10):
         changes.one()
-    plain.store.index_runs()
-    [*plain.store.runs_by_status()]
+    follow(plain)
     catalogue = plain.store.catalogue()
     check(plain, catalogue)
     monkeypatch.setattr(known, "_FRESH_S", float("inf"))
     for _ in range(10):
-        [*plain.store.runs_by_status()]  # What came is followed by now.
+        follow(plain)  # Also what came.
         changes.one()
         check(plain, catalogue)
 
@@ -157,8 +162,7 @@ def test_what_the_store_follows_is_not_looked_at_again_until_it_changes(
     for number in range(5):
         thread(plain, f"thread_{number}", title="Bees")
         plain.store.create_run(f"thread_{number}", Run(id="run_1", model="m"))
-    plain.store.index_runs()
-    [*plain.store.runs_by_status()]
+    follow(plain)
     catalogue = plain.store.catalogue()
     check(plain, catalogue)
     looked_at: list[str] = []

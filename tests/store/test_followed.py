@@ -60,7 +60,7 @@ def followed(request: pytest.FixtureRequest, store: ThreadStore) -> Iterator[Fol
 
 def follow(store: ThreadStore, max_watches: int | None = None) -> Followed:
     """As `ThreadStore.index_runs`, with so many watches."""
-    store._followed = Followed(store, lambda: store._disk_catalogue().known, store._lists, max_watches)
+    store._followed = Followed(store, lambda: store._disk_catalogue().run_lists, store._lists, max_watches)
     return store._followed
 
 
@@ -404,7 +404,7 @@ def test_runs_that_have_ended_make_room_for_those_that_have_not(store: ThreadSto
         followed = follow(store, max_watches=12)
         followed.catch_up()
         assert store.reported_of("T0") is Reported.ALL
-        followed._max_watches = 6
+        followed._budget.max_watches = 6
         other = ThreadStore(store.location)
         other.create_run("T0", Run(id="new"))
         wait_for(lambda: store.reported_of("T0") is Reported.NOTHING)
