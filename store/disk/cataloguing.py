@@ -137,9 +137,13 @@ class Cataloguing:
     tables: Tables
     skip: Callable[[str, StorageFailed], None] | None = None
 
-    def differing(self, begin: Callable[[str], None] = lambda _: None) -> list[str]:
-        """The threads that came, went or may have changed. *begin* is called before one is looked at."""
-        there = dict.fromkeys(self.source.list_thread_ids())
+    def differing(
+        self, there: Mapping[str, None], begin: Callable[[str], None] = lambda _: None
+    ) -> list[str]:
+        """The threads that came, went or may have changed, where those *there* are all that are in the store.
+
+        *begin* is called before one is looked at.
+        """
         here = {*self.tables.thread_ids()}
         new = [thread_id for thread_id in there if thread_id not in here]
         gone = [thread_id for thread_id in here if thread_id not in there]
