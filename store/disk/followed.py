@@ -37,6 +37,8 @@ _SLICE_S: Final = 0.005
 _PAUSE_S: Final = 0.01
 # Once all is followed, changes are collected for so long.
 _SETTLES_S: Final = 0.25
+# How long it is waited for until nothing is set up any more.
+_CLOSES_S: Final = 0.5
 # As many threads are compared at once, and runs that have ended forgotten.
 _AT_ONCE: Final = 20
 _FREED_AT_ONCE: Final = 500
@@ -108,7 +110,9 @@ class Followed:
     def close(self) -> None:
         self._closing.set()
         self._came.set()
-        self._thread.join()
+        # It may be waiting for a disk, and a mount ends within seconds whatever the disk does.
+        self._thread.join(_CLOSES_S)
+        self._budget.close()
         self._source.announcer.first = self._lists.changed
         self._watch.close()
 
@@ -224,7 +228,7 @@ class Followed:
         """
         ends_s = time.monotonic() + for_s
         with self._setting_up:
-            while time.monotonic() < ends_s:
+            while time.monotonic() < ends_s and not self._closing.is_set():
                 if not self._set_up_next():
                     return True
         return False

@@ -26,7 +26,12 @@ class WatchBudget:
         """
         self._watch = watch
         self._free = free
+        self._is_closed = False
         self.max_watches = int(_MAX_WATCHES.read_text()) * 2 // 3 if max_watches is None else max_watches
+
+    def close(self) -> None:
+        """Nothing is followed from now on."""
+        self._is_closed = True
 
     @property
     def is_scarce(self) -> bool:
@@ -56,6 +61,8 @@ class WatchBudget:
                 self._watch.forget(key)
 
     def _follow(self, thread_id: str, run_id: str | None = None) -> bool:
+        if self._is_closed:
+            return False
         keys = _keys(thread_id, run_id)
         try:
             is_followed = self._watch.covered.issuperset(keys)

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -32,6 +33,7 @@ from store import (
     without_waiting,
 )
 from store.api import Info
+from store.catalogue.tables import Tables
 from store.disk import known, signatures
 from store.disk.followed import Followed
 from store.disk.unseen import Reported
@@ -341,6 +343,24 @@ def fails(store: ThreadStore) -> bool:
     except StorageFailed:
         return True
     return False
+
+
+def test_who_closes_the_store_does_not_wait_for_what_is_being_set_up(store: ThreadStore) -> None:
+    is_asked, ends = threading.Event(), threading.Event()
+
+    def wait(_: Tables) -> None:
+        is_asked.set()
+        ends.wait()
+
+    asking = threading.Thread(target=lambda: store._disk_catalogue().known.use(wait))
+    asking.start()
+    is_asked.wait()
+    followed = follow(store)
+    wait_for(lambda: followed._setting_up.locked())
+    followed.close()  # Returns.
+    ends.set()
+    asking.join()
+    store.close()
 
 
 def test_the_second_time_no_document_of_a_run_is_read(
