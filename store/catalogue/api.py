@@ -143,6 +143,10 @@ class Catalogue(Protocol):
         """Takes over all that has changed, with the *words*, as the next answer would."""
         ...
 
+    def unread(self) -> frozenset[str]:
+        """The threads that could not be read: it says nothing of them, or what was so before."""
+        ...
+
     def rebuild(self) -> None:
         """Forgets all, so that the next answer takes everything over anew."""
         ...

@@ -67,6 +67,9 @@ class DiskCatalogue(ReadingCatalogue):
         if words:
             self._known.take_over_words(progress)
 
+    def unread(self) -> frozenset[str]:
+        return self._known.unread()
+
     def rebuild(self) -> None:
         waits()
         self._known.rebuild()

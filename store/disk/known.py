@@ -109,6 +109,11 @@ class Known:
         if is_new:
             log.warning("%s: it is left out where things are found", printable(str(error)))
 
+    def unread(self) -> frozenset[str]:
+        """The threads that could not be read, of which it says nothing, or what was so before."""
+        with self._noting:
+            return frozenset(self._unreadable)
+
     # ── Changes ──────────────────────────────────────────────────────────────────────────────────────
 
     def _changed(self, change: Change) -> None:

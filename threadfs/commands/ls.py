@@ -2,8 +2,7 @@
 of its newest run; its age is how long it has not changed. A run is called RUN@THREAD, as in `runs/` of a
 mount, and has the title of its thread.
 
-Statuses are queued, in_progress, requires_action, cancelling, completed, cancelled, failed, expired and
-incomplete. In a pipe there is a tab between two columns, the id is the first and the title the last one.
+In a pipe there is a tab between two columns, the id is the first and the title the last one.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from threadfs.commands import progress
 from threadfs.commands.ages import add_older_than, age_s, shown_age
 from threadfs.commands.places import add_store
 from threadfs.commands.search import number
+from threadfs.commands.statuses import add_status
 
 if TYPE_CHECKING:
     from store.catalogue.api import Listed
@@ -31,30 +31,18 @@ examples:
   threadfs ls ~/assistants --runs --status queued in_progress --older-than 1h
   threadfs ls ~/mnt --older-than 1y -0 | xargs -0 threadfs export ~/mnt > old.jsonl"""
 
-_STATUSES = (
-    *("queued", "in_progress", "requires_action", "cancelling", "completed"),
-    *("cancelled", "failed", "expired", "incomplete"),
-)
 _SORTS = ("changed", "created", "title")
 # On a terminal, a title is cut to what is left of a line, but not to less than this.
 _TITLE_COLUMNS = 20
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    # STORE comes first, since --status takes all words after it.
     parser.usage = (
         "%(prog)s STORE [--status STATUS ...] [--older-than AGE] [--newer-than AGE]\n"
         "                   [--title WORDS] [--model MODEL] [--runs] [--sort ORDER] [-n N] [--json | -0]"
     )
     add_store(parser)
-    parser.add_argument(
-        "--status",
-        metavar="STATUS",
-        nargs="+",
-        action="extend",
-        choices=_STATUSES,
-        help="only in one of these statuses",
-    )
+    add_status(parser, "only in one of these statuses")
     what = "only what has not changed for so long: a number and s, m, h, d, w or y, like 30d"
     add_older_than(parser, what, is_required=False)
     parser.add_argument(
