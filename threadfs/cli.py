@@ -52,6 +52,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         # Scripts often call this, and it needs no parser.
         print(f"threadfs {__version__}")
         return 0
+    if given[:1] == ["--complete"]:
+        from threadfs.commands.completing import complete
+
+        return complete(given[1:])
     from threadfs.commands.parser import command_parser, mount_parser
 
     if arguments is None and isinstance(sys.stdout, io.TextIOWrapper):

@@ -160,6 +160,32 @@ def _connected(
     return connection
 
 
+def open_to_read(caches: str, identity: dict[str, str | int]) -> sqlite3.Connection | None:
+    """A catalogue as it is, perhaps behind or damaged; nothing is made, taken over or locked for long.
+    ``None`` if it is of another version.
+
+    Raises:
+        NoPlace, OSError, sqlite3.Error: there is none that can be read.
+    """
+    path = caches
+    for name in (_OURS, digest_of(identity), _FILE):
+        path = os.path.join(path, name)
+        _check_private(os.lstat(path), path)
+    for special in "%?#":
+        path = path.replace(special, f"%{ord(special):x}")
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute(f"PRAGMA busy_timeout = {schema.BUSY_MS}")
+        if schema.is_of_this_version(connection):
+            return connection
+    except BaseException:
+        connection.close()
+        raise
+    connection.close()
+    return None
+
+
 def age_s(directory: int) -> float:
     """How long ago the catalogue in an open directory was made; for ever where that is not known."""
     return time.time() - _birth_ns(f"/proc/self/fd/{directory}/{_FILE}") / 1e9

@@ -125,6 +125,12 @@ def is_empty(connection: sqlite3.Connection) -> bool:
     return _number(connection, "SELECT count(*) FROM sqlite_master") == 0
 
 
+def is_of_this_version(connection: sqlite3.Connection) -> bool:
+    """Whether it says that it is a catalogue of this version."""
+    found = _number(connection, "PRAGMA application_id"), _number(connection, "PRAGMA user_version")
+    return found == (_APPLICATION, VERSION)
+
+
 def check(connection: sqlite3.Connection, identity: dict[str, str | int], expected: Definitions) -> None:
     """Raises NotOurs unless this is a whole catalogue, of this version and of the store of *identity*."""
     try:

@@ -10,7 +10,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from threadfs.commands import CommandFailed
-from threadfs.commands.places import add_store
+from threadfs.commands.places import add_store, completes_runs
 
 if TYPE_CHECKING:
     from store import Run, Store
@@ -28,7 +28,9 @@ _MOST_NAMED = 3
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s STORE THREAD RUN\n       %(prog)s STORE RUN[@THREAD]"
     add_store(parser)
-    parser.add_argument("run", metavar="THREAD RUN", nargs="+", action=_OneRun, help="or RUN@THREAD, or RUN")
+    which = "or RUN@THREAD, or RUN"
+    run = parser.add_argument("run", metavar="THREAD RUN", nargs="+", action=_OneRun, help=which)
+    completes_runs(run)
 
 
 class _OneRun(argparse.Action):
