@@ -24,6 +24,7 @@ from store.printing import printable
 from threadfs.fuse import memory
 from threadfs.fuse.operations import Operations
 from threadfs.fuse.ownership import Ownership
+from threadfs.fuse.strangers import PLACES
 from threadfs.mounting import life_line, unmounting
 from threadfs.mounting.mount_table import on_top
 from threadfs.mounting.place import MountFailed, clear_dead
@@ -167,7 +168,7 @@ async def _main(operations: Operations, mountpoint: str, on_mounted: Callable[[]
             nursery.start_soon(operations.kernel_cache.following.keep_trying)
             on_mounted()
             try:
-                await pyfuse3.main()
+                await pyfuse3.main(max_tasks=PLACES)
             except BaseExceptionGroup as errors:
                 if errors.split(_is_gone)[1] is not None:
                     raise
