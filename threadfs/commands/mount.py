@@ -204,9 +204,16 @@ def _missing_settings(there: Mount, settings: Settings) -> str:
         ("read-only", settings.read_only, "ro" in there.options),
         ("with --allow-other", settings.allow_other, "allow_other" in there.shared),
         ("noexec", settings.no_exec, "noexec" in there.options),
+        ("nowords", settings.no_words, settings.no_words and _has_option(there, "nowords")),
         ("with this owner and these masks", *_owners(there, settings.ownership)),
     ]
     return ", nor ".join(words for words, is_requested, is_set in requested if is_requested and not is_set)
+
+
+def _has_option(there: Mount, name: str) -> bool:
+    """Whether it was mounted with an option that is in no table of mounts: the mount itself says so."""
+    with open(f"{there.mountpoint}/.threadfs/stats", encoding="utf-8") as stats:
+        return f"{name} 1\n" in stats
 
 
 def _owners(there: Mount, requested: ownership.Ownership) -> tuple[bool, bool]:

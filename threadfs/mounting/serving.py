@@ -88,6 +88,7 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
     if settings.no_words:
         store.catalogue(is_kept=False)
     operations = Operations(root_of(store), settings.ownership)
+    operations.tree.journal.options["nowords"] = int(settings.no_words)
     _init(operations, mountpoint, _options(store.location, settings))
     log.info("mounted %s on %s", store.location, mountpoint)
     clean = False
