@@ -7,6 +7,7 @@ their numbers cost least.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -139,6 +140,16 @@ class Tables(Lists):
         """What was known of the log when its messages were added; ``None``: they are not here yet."""
         found = self.connection.execute("SELECT log FROM threads WHERE id = ?", (thread_id,)).fetchone()
         return found[0] if found else None
+
+    def logs(self, thread_ids: Iterable[str]) -> dict[str, tuple[int, int, int]]:
+        """The ctime, size and inode of the logs whose words are here, of some threads; without those that had
+        changed so shortly before that they may be others."""
+        found = self.connection.execute(
+            "SELECT id, log_changed_ns, log_size_bytes, log_inode FROM threads"
+            " WHERE log_changed_ns IS NOT NULL AND id IN (SELECT value FROM json_each(?))",
+            (json.dumps([*thread_ids]),),
+        )
+        return {thread_id: (changed_ns, size, inode) for thread_id, changed_ns, size, inode in found}
 
     def threads_behind(self, log_path: str) -> list[str]:
         """Those whose log may not be the one whose words are here, by its signature under *log_path*.

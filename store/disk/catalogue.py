@@ -22,6 +22,7 @@ from store.catalogue.tables import Tables
 from store.catalogue.values import Hit
 from store.disk.describing import described
 from store.disk.known import Known, Reporting
+from store.disk.signatures import is_log
 from store.errors import StorageFailed, ThreadNotFound
 from store.waiting import waits
 
@@ -35,6 +36,8 @@ class _Indexed(NamedTuple):
     hits: list[Hit]
     newest: list[Hit]
     names: dict[str, str]
+    # Of threads with hits, the ctime, size and inode of the log that has them.
+    logs: dict[str, tuple[int, int, int]]
     totals: tuple[int, int]
     behind: set[str]
 
@@ -94,6 +97,8 @@ class DiskCatalogue(ReadingCatalogue):
             there = {hit for hit, text in texts.items() if wanted.is_in(hit, text)}
             # What the words say and no log has: the log has just changed, or the catalogue is damaged.
             ahead = {hit.thread_id for hit in shown if hit not in there} - read.hits.keys()
+            # What nobody has read of them, links go by.
+            ahead |= {one for one, log in found.logs.items() if not is_log(self._source.root, one, *log)}
             if not ahead:
                 hits, threads = len(read.all()) + found.totals[0], len(read.newest()) + found.totals[1]
                 left_out = max(0, hits - limit), max(0, threads - limit)
@@ -125,9 +130,10 @@ class DiskCatalogue(ReadingCatalogue):
                 if by_relevance:
                     first = searching.relevant(tables.connection, query, limit, without)
                 names = tables.thread_names(newest)
+                logs = tables.logs(newest)
             if query.thread_ids:
                 behind &= {*query.thread_ids}
-            return _Indexed(first, list(newest.values()), names, totals, behind)
+            return _Indexed(first, list(newest.values()), names, logs, totals, behind)
 
         return work
 

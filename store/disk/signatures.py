@@ -77,6 +77,15 @@ def is_same(root: str, thread_id: str, known: Iterable[Seen]) -> bool:
     return True
 
 
+def is_log(root: str, thread_id: str, changed_ns: int, size_bytes: int, inode: int) -> bool:
+    """Whether the log of a thread still is the one that has this ctime, size and inode."""
+    try:
+        status = os.lstat(f"{root}/{thread_id}/{LOG}")
+    except OSError as error:
+        return error.errno in MISSING and (changed_ns, size_bytes, inode) == ABSENT[:3]
+    return (status.st_ctime_ns, status.st_size, status.st_ino) == (changed_ns, size_bytes, inode)
+
+
 def look_at_log(root: str, thread_id: str) -> Signature:
     """Raises StorageFailed."""
     waits()

@@ -392,6 +392,32 @@ def test_the_size_of_a_catalogue_and_the_threads_without_their_words_are_told(
     assert catalogue.statistics().size_bytes > 0
 
 
+@pytest.mark.parametrize("change", ["in place", "another file", "no file"])
+def test_a_link_goes_by_no_log_that_has_changed_since_all_were_compared(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setattr("store.disk.signatures._SETTLES_NS", -1)
+    for number in range(3):
+        thread(plain, f"thread_{number}")
+        plain.say(f"thread_{number}", "honey")
+    catalogue, query = plain.store.catalogue(), parsed("honey", NOW_S)
+    assert len(catalogue.search(query, with_hits=False).links) == 3
+    # From now on nothing is compared, and nothing is told of this.
+    monkeypatch.setattr(known, "_FRESH_S", 3600.0)
+    log = plain.root / "thread_1" / "messages.jsonl"
+    said = log.read_text().replace("honey", "wasps")
+    if change == "another file":
+        log.with_name("new").write_text(said)
+        log.with_name("new").rename(log)
+    elif change == "in place":
+        log.write_text(said)
+    else:
+        log.unlink()
+    found = catalogue.search(query, with_hits=False)
+    assert sorted(link.thread_id for link in found.links) == ["thread_0", "thread_2"]
+    assert found.links_left_out == 0
+
+
 def test_a_run_has_the_status_that_it_was_just_given(plain: Plain) -> None:
     thread(plain, title="Bees")
     run_id = plain.store.create_run("thread_1", Run(model="m")).id
