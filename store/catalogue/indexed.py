@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from heapq import merge
 from itertools import islice
+from typing import TypeAlias
 
 from store.catalogue.api import Results
 from store.catalogue.finding import Wanted, by_time, of_query, results
@@ -32,30 +32,28 @@ class Indexed:
     is_bounded: bool = False
 
 
-class IndexedCatalogue(ReadingCatalogue):
-    @abstractmethod
-    def _indexed(
-        self, query: Query, limit: int, but: Collection[str], *, by_relevance: bool
-    ) -> Indexed | None:
-        """What the words say, *but* nothing of these threads; ``None`` when there are no words."""
+# What the words say of a query, but nothing of some threads; ``None`` when there are no words.
+Look: TypeAlias = Callable[[Collection[str]], Indexed | None]
 
-    @abstractmethod
+
+class IndexedCatalogue(ReadingCatalogue):
     def _read_ahead(self, thread_ids: Collection[str], names: dict[str, str], wanted: Wanted) -> list[Hit]:
         """As `_read_hits`, of threads that may have no hit."""
+        return self._read_hits(thread_ids, names, wanted)
 
-    def search(
-        self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
+    def _search(
+        self, look: Look, query: Query, limit: int, *, by_relevance: bool, with_hits: bool
     ) -> Results:
         wanted = of_query(query)
         read = _Read(lambda thread_ids, names: self._read_ahead(thread_ids, names, wanted))
-        while found := self._indexed(query, limit, read.hits.keys(), by_relevance=by_relevance):
+        while found := look(read.hits.keys()):
             read.add(found.behind)
             both = [*read.all(), *found.hits] if by_relevance else merge(read.all(), found.hits, key=by_time)
             shown = list(islice(both, limit)) if with_hits else []
             newest = list(islice(merge(read.newest(), found.newest, key=by_time), limit))
             texts = self._texts(shown)
             there = {hit for hit, text in texts.items() if wanted.is_in(hit, text)}
-            # What the words say and no log has: the log has just changed.
+            # What the words say and no log has: the log has just changed, or they are damaged.
             ahead = {hit.thread_id for hit in shown if hit not in there} - read.hits.keys()
             if not ahead:
                 hits, threads = len(read.all()) + found.totals[0], len(read.newest()) + found.totals[1]

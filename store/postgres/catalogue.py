@@ -109,14 +109,13 @@ class PostgresCatalogue(IndexedCatalogue):
     def search(
         self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
     ) -> Results:
-        found = super().search(query, limit, by_relevance=by_relevance, with_hits=with_hits)
+        look = partial(self._indexed, query, limit, by_relevance)
+        found = self._search(look, query, limit, by_relevance=by_relevance, with_hits=with_hits)
         if self._known.may_make_words and self._known.behind:
             self._filling.start()
         return found
 
-    def _indexed(
-        self, query: Query, limit: int, but: Collection[str], *, by_relevance: bool
-    ) -> Indexed | None:
+    def _indexed(self, query: Query, limit: int, by_relevance: bool, but: Collection[str]) -> Indexed | None:
         if not can_be_asked_for(query):
             return None
         known = self._ask(partial(self._by_titles, query, limit, but, by_relevance))
