@@ -54,13 +54,15 @@ class Results:
     """What a query finds.
 
     *hits*, the newest first, and the number of further ones; *links*, the threads of all hits, that with the
-    newest hit first, and the number of further ones.
+    newest hit first, and the number of further ones. *is_bounded*: there are so many that only the newest
+    were looked at and counted.
     """
 
     hits: list[Found]
     links: list[Link]
     hits_left_out: int
     links_left_out: int
+    is_bounded: bool = False
 
 
 class Listed(NamedTuple):

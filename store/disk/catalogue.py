@@ -6,18 +6,15 @@ other is read. What is shown of a hit is read, too: no hit is shown that is not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from functools import partial
-from heapq import merge
-from itertools import islice
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Collection
+from typing import TypeVar
 
 from store.api import LogReader
 from store.catalogue import searching
 from store.catalogue.api import Progress, Results, Statistics
-from store.catalogue.finding import Described, by_time, of_query, results
+from store.catalogue.finding import Described
+from store.catalogue.indexed import Indexed, IndexedCatalogue
 from store.catalogue.queries import Query
-from store.catalogue.reading import ReadingCatalogue
 from store.catalogue.tables import Tables
 from store.catalogue.values import Hit
 from store.disk.describing import described
@@ -29,20 +26,7 @@ from store.waiting import waits
 T = TypeVar("T")
 
 
-class _Indexed(NamedTuple):
-    """What the words say: the first *hits*, the *newest* one of each thread, what these are called, and how
-    many hits and threads there are; beside the threads that are *behind*, of which it says nothing."""
-
-    hits: list[Hit]
-    newest: list[Hit]
-    names: dict[str, str]
-    # Of threads with hits, the ctime, size and inode of the log that has them.
-    logs: dict[str, tuple[int, int, int]]
-    totals: tuple[int, int]
-    behind: set[str]
-
-
-class DiskCatalogue(ReadingCatalogue):
+class DiskCatalogue(IndexedCatalogue):
     """See `store.catalogue.api.Catalogue`."""
 
     def __init__(self, source: Reporting, *, is_kept: bool = True) -> None:
@@ -81,37 +65,18 @@ class DiskCatalogue(ReadingCatalogue):
         self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
     ) -> Results:
         just_read = self._known.take_over_words()
-        wanted = of_query(query)
-        read = _Read(partial(self._read_hits, wanted=wanted))
-        while True:
-            found = self._known.beside_lists(
-                self._indexed(query, limit, by_relevance, read.hits.keys(), just_read)
-            )
-            if found is None:
-                return super().search(query, limit, by_relevance=by_relevance, with_hits=with_hits)
-            read.add(found.behind)
-            both = [*read.all(), *found.hits] if by_relevance else merge(read.all(), found.hits, key=by_time)
-            shown = list(islice(both, limit)) if with_hits else []
-            newest = list(islice(merge(read.newest(), found.newest, key=by_time), limit))
-            texts = self._texts(shown)
-            there = {hit for hit, text in texts.items() if wanted.is_in(hit, text)}
-            # What the words say and no log has: the log has just changed, or the catalogue is damaged.
-            ahead = {hit.thread_id for hit in shown if hit not in there} - read.hits.keys()
-            # What nobody has read of them, links go by.
-            ahead |= {one for one, log in found.logs.items() if not is_log(self._source.root, one, *log)}
-            if not ahead:
-                hits, threads = len(read.all()) + found.totals[0], len(read.newest()) + found.totals[1]
-                left_out = max(0, hits - limit), max(0, threads - limit)
-                still = [(hit, texts[hit]) for hit in shown if hit in there]
-                return results(still, newest, {**found.names, **read.names}, left_out, wanted.show)
-            read.add(ahead)
+
+        def look(but: Collection[str]) -> Indexed | None:
+            return self._known.beside_lists(self._indexed(query, limit, by_relevance, but, just_read))
+
+        return self._search(look, query, limit, by_relevance=by_relevance, with_hits=with_hits)
 
     def _indexed(
         self, query: Query, limit: int, by_relevance: bool, but: Collection[str], just_read: set[str]
-    ) -> Callable[[Tables], _Indexed | None]:
+    ) -> Callable[[Tables], Indexed | None]:
         """``None`` from tables without words."""
 
-        def work(tables: Tables) -> _Indexed | None:
+        def work(tables: Tables) -> Indexed | None:
             if not tables.has_words:
                 return None
             with tables.reading():
@@ -133,7 +98,8 @@ class DiskCatalogue(ReadingCatalogue):
                 logs = tables.logs(newest)
             if query.thread_ids:
                 behind &= {*query.thread_ids}
-            return _Indexed(first, list(newest.values()), names, logs, totals, behind)
+            changed = {one for one, log in logs.items() if not is_log(self._source.root, one, *log)}
+            return Indexed(first, list(newest.values()), names, totals, behind, changed)
 
         return work
 
@@ -155,23 +121,3 @@ class DiskCatalogue(ReadingCatalogue):
         except StorageFailed as error:
             self._known.skip(thread_id, error)
             raise ThreadNotFound(thread_id) from None
-
-
-class _Read:
-    """Threads that are read beside the words: the hits in each, newest first, and what it is called."""
-
-    def __init__(self, read: Callable[[list[str], dict[str, str]], list[Hit]]) -> None:
-        self._read = read
-        self.hits: dict[str, list[Hit]] = {}
-        self.names: dict[str, str] = {}
-
-    def add(self, thread_ids: Iterable[str]) -> None:
-        for thread_id in thread_ids:
-            if thread_id not in self.hits:
-                self.hits[thread_id] = sorted(self._read([thread_id], self.names), key=by_time)
-
-    def all(self) -> list[Hit]:
-        return sorted((hit for hits in self.hits.values() for hit in hits), key=by_time)
-
-    def newest(self) -> list[Hit]:
-        return sorted((hits[0] for hits in self.hits.values() if hits), key=by_time)

@@ -212,7 +212,7 @@ def test_a_store_that_is_partitioned_in_place_keeps_its_rows_and_works_on(
         partitions = cluster.sql(
             "SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r'", database=new_database
         )
-        assert len(partitions) == 6 * 4
+        assert len(partitions) == 8 * 4
         store.append_message("T", message("after"))
         assert texts(store) == ["before", "after"]
         store.update_run_status("T", "R", RunStatus.completed)

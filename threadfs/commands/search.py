@@ -6,7 +6,7 @@ title:word, model:m, status:failed, thread:id, before:2026-11-28, after:7d, on:D
 come after --, or within one argument.
 
 The first search of a store reads all of it. Later ones read what has changed since: the words are kept in
-the directory for caches.
+the directory for caches, or in the database.
 
 Exit status: 0 when something is found, 1 when nothing is, 2 when WORDS are no query.
 """
@@ -93,7 +93,8 @@ def run(options: argparse.Namespace) -> int:
     for hit in found.hits:
         _print(hit, as_json=options.json)
     if found.hits_left_out and options.limit is None:
-        progress.complain(f"{found.hits_left_out:,} further hits are left out: -n N shows more")
+        least = "at least " if found.is_bounded else ""
+        progress.complain(f"{least}{found.hits_left_out:,} further hits are left out: -n N shows more")
     return 0 if found.hits else 1
 
 
