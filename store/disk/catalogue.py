@@ -6,7 +6,7 @@ other is read. What is shown of a hit is read, too: no hit is shown that is not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from heapq import merge
 from itertools import islice
@@ -30,20 +30,21 @@ T = TypeVar("T")
 
 class _Indexed(NamedTuple):
     """What the words say: the first *hits*, the *newest* one of each thread, what these are called, and how
-    many hits and threads there are; beside the threads that are *behind*, of which it says nothing."""
+    many hits and threads there are; beside the threads that are *behind*, of which it says nothing, with
+    their titles, where these are known."""
 
     hits: list[Hit]
     newest: list[Hit]
     names: dict[str, str]
     totals: tuple[int, int]
-    behind: set[str]
+    behind: dict[str, str | None]
 
 
 class DiskCatalogue(ReadingCatalogue):
     """See `store.catalogue.api.Catalogue`."""
 
-    def __init__(self, source: Reporting, *, is_kept: bool = True) -> None:
-        self._known = Known(source, is_kept=is_kept)
+    def __init__(self, source: Reporting, *, keeps_words: bool = True) -> None:
+        self._known = Known(source, keeps_words=keeps_words)
         self._source = source
 
     def close(self) -> None:
@@ -67,6 +68,9 @@ class DiskCatalogue(ReadingCatalogue):
         if words:
             self._known.take_over_words(progress)
 
+    def build_ahead(self) -> None:
+        self._known.build_ahead()
+
     def rebuild(self) -> None:
         waits()
         self._known.rebuild()
@@ -76,7 +80,7 @@ class DiskCatalogue(ReadingCatalogue):
     ) -> Results:
         just_read = self._known.take_over_words()
         wanted = of_query(query)
-        read = _Read(partial(self._read_hits, wanted=wanted))
+        read = _Read(partial(self._read_hits, wanted=wanted), partial(self._candidates, wanted=wanted))
         while True:
             found = self._known.beside_lists(
                 self._indexed(query, limit, by_relevance, read.hits.keys(), just_read)
@@ -96,7 +100,7 @@ class DiskCatalogue(ReadingCatalogue):
                 left_out = max(0, hits - limit), max(0, threads - limit)
                 still = [(hit, texts[hit]) for hit in shown if hit in there]
                 return results(still, newest, {**found.names, **read.names}, left_out, wanted.show)
-            read.add(ahead)
+            read.add(dict.fromkeys(ahead))
 
     def _indexed(
         self, query: Query, limit: int, by_relevance: bool, but: Collection[str], just_read: set[str]
@@ -108,8 +112,9 @@ class DiskCatalogue(ReadingCatalogue):
                 return None
             with tables.reading():
                 # One whose words were taken over soon after it changed seems to be behind, too.
-                behind = {*self._known.behind(tables)} - just_read | {*self._known.pending}
-                without = behind.union(but)
+                behind = dict.fromkeys({*self._known.behind(tables)} - just_read | {*self._known.pending})
+                behind |= tables.titles_of(behind.keys() - self._known.pending)
+                without = behind.keys() | but
                 totals = searching.number_of(tables.connection, query, without)
                 first: list[Hit] = []
                 newest: dict[str, Hit] = {}
@@ -123,7 +128,7 @@ class DiskCatalogue(ReadingCatalogue):
                     first = searching.relevant(tables.connection, query, limit, without)
                 names = tables.thread_names(newest)
             if query.thread_ids:
-                behind &= {*query.thread_ids}
+                behind = {one: behind[one] for one in query.thread_ids if one in behind}
             return _Indexed(first, list(newest.values()), names, totals, behind)
 
         return work
@@ -151,15 +156,23 @@ class DiskCatalogue(ReadingCatalogue):
 class _Read:
     """Threads that are read beside the words: the hits in each, newest first, and what it is called."""
 
-    def __init__(self, read: Callable[[list[str], dict[str, str]], list[Hit]]) -> None:
+    def __init__(
+        self,
+        read: Callable[[list[str], dict[str, str]], list[Hit]],
+        candidates: Callable[[Mapping[str, str]], Iterable[str]],
+    ) -> None:
         self._read = read
+        self._candidates = candidates
         self.hits: dict[str, list[Hit]] = {}
         self.names: dict[str, str] = {}
 
-    def add(self, thread_ids: Iterable[str]) -> None:
-        for thread_id in thread_ids:
-            if thread_id not in self.hits:
-                self.hits[thread_id] = sorted(self._read([thread_id], self.names), key=by_time)
+    def add(self, titles: Mapping[str, str | None]) -> None:
+        """Threads, with their titles where they are known: by these and its log, most have no hit at all."""
+        new = {thread_id: title for thread_id, title in titles.items() if thread_id not in self.hits}
+        known = {thread_id: title for thread_id, title in new.items() if title is not None}
+        self.hits |= {thread_id: [] for thread_id in new}
+        for thread_id in (*(new.keys() - known), *self._candidates(known)):
+            self.hits[thread_id] = sorted(self._read([thread_id], self.names), key=by_time)
 
     def all(self) -> list[Hit]:
         return sorted((hit for hits in self.hits.values() for hit in hits), key=by_time)

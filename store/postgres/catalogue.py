@@ -106,6 +106,9 @@ class PostgresCatalogue(ReadingCatalogue):
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:
         self._ask(lambda _: None, progress)
 
+    def build_ahead(self) -> None:
+        """There is nothing to build: nothing is kept."""
+
     def rebuild(self) -> None:
         with self._turns:
             self._tables.connection.close()

@@ -77,7 +77,7 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps, Workers):
         """
         return self._database.lists.threads_ns if status is None else self._database.lists.runs_ns
 
-    def catalogue(self, *, is_kept: bool = True) -> Catalogue:
+    def catalogue(self, *, keeps_words: bool = True) -> Catalogue:
         """What is in the store, by titles, days and words. It is closed with the store; nothing is kept."""
         from store.postgres.catalogue import PostgresCatalogue  # It needs SQLite, which few programs do.
 

@@ -421,9 +421,9 @@ def test_words_of_what_was_deleted_are_gone_from_the_file_when_it_is_a_day_old(
     assert found == [True, False]
 
 
-@pytest.mark.parametrize("is_kept", [True, False])
+@pytest.mark.parametrize("keeps_words", [True, False])
 def test_a_thread_that_cannot_be_read_is_told_of_and_hides_no_other(
-    plain: Plain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_kept: bool
+    plain: Plain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, keeps_words: bool
 ) -> None:
     def look(root: str, thread_id: str, known: Any, look: Any = signatures.look) -> Any:
         if thread_id == "thread_1":
@@ -434,7 +434,7 @@ def test_a_thread_that_cannot_be_read_is_told_of_and_hides_no_other(
         thread(plain, f"thread_{number}", title=f"Bees {number}")
         plain.say(f"thread_{number}", "honey")
     monkeypatch.setattr(signatures, "look", look)
-    catalogue = plain.store.catalogue(is_kept=is_kept)
+    catalogue = plain.store.catalogue(keeps_words=keeps_words)
     for _ in range(2):
         assert called(catalogue.titles()) == [("Bees 0", "thread_0"), ("Bees 2", "thread_2")]
         hits = catalogue.search(parsed("honey", NOW_S)).hits
