@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol, TypeVar
 
+from store.api import LogReader
 from store.catalogue import place, schema
 from store.catalogue.api import Progress
 from store.catalogue.place import NoPlace, Opened
@@ -29,6 +30,7 @@ from store.catalogue.turns import Turns
 from store.changes import Announcer, Change, Part
 from store.disk.builder import Builder
 from store.disk.cataloguing import Cataloguing, Source
+from store.disk.deletions import Deletions
 from store.errors import StorageFailed
 from store.printing import printable
 from store.waiting import waits
@@ -60,6 +62,7 @@ class Reporting(Source, Protocol):
     """The store that is catalogued, and that tells of changes."""
 
     announcer: Announcer
+    on_deleted: Callable[[str, LogReader], None] | None
 
     def reports_all_of(self, thread_id: str) -> bool: ...
     def hear(self) -> None: ...
@@ -100,13 +103,17 @@ class Known:
         self._unreadable: set[str] = set()
         # Threads that were looked at when all of their changes were reported, and of which none was since.
         self._reported: set[str] = set()
+        self._deletions = Deletions(self._forget)
+        source.on_deleted = self._deletions.add
         # Before the kernel forgets what it knew, and asks anew.
         source.announcer.subscribe_first(self._changed)
 
     def close(self) -> None:
         self.source.announcer.unsubscribe(self._changed)
+        self.source.on_deleted = None
         if self._builder:
             self._builder.close()
+        self._deletions.close()
         with self._turns:
             self._close()
 
@@ -160,6 +167,7 @@ class Known:
         if began_s < self._busy_until_s:
             return  # They are pending, and it is due again.
         try:
+            self._deletions.forget(taking.forget)
             _run(taking.compare_these([*self.pending]), len(self.pending), progress)
         except Busy:
             self._busy_until_s = time.monotonic() + _PAUSE_S
@@ -227,6 +235,10 @@ class Known:
             done += more
             if progress:
                 progress(done, len(thread_ids))
+
+    def _forget(self) -> None:
+        """Takes out what was deleted here. Raises Busy, StorageFailed."""
+        self.use(lambda tables: self._deletions.forget(self.taking(tables).forget))
 
     # ── Questions ────────────────────────────────────────────────────────────────────────────────────
 
