@@ -286,7 +286,7 @@ def words(cluster: Cluster, threads: int, report: Report) -> None:
         before = typical(lambda: store.append_message("thread_0000000", said))
         catalogue.refresh(words=False)
         with PostgresStore(url) as other:
-            reading = other.catalogue(is_kept=False)
+            reading = other.catalogue(keeps_words=False)
             reading.refresh(words=False)
             spent = seconds(lambda: reading.search(parsed(texts.words[-1], CREATED_AT)))
         report.row(f"a search that reads {threads * MESSAGES:,} messages", f"{spent:.1f} s")

@@ -217,10 +217,10 @@ class Store(Working, Protocol):
         """Whether each change of anything in the thread is reported to all watches."""
         ...
 
-    def catalogue(self, *, is_kept: bool = True) -> Catalogue:
+    def catalogue(self, *, keeps_words: bool = True) -> Catalogue:
         """What is in the store, by titles, days and words: one for all who ask, closed with the store.
 
-        The first call says whether anything of it *is_kept* on this machine's disk, for later ones.
+        The first call says whether it *keeps_words* of messages, on this machine's disk, for later searches.
         """
         ...
 

@@ -149,6 +149,14 @@ class Catalogue(Protocol):
         """The threads that could not be read: it says nothing of them, or what was so before."""
         ...
 
+    def build_ahead(self) -> None:
+        """From now on, what is much to take over is taken over in the background, beginning now.
+
+        For a program that has other things to do meanwhile. What is not there yet when somebody asks is
+        waited for, or read as it is.
+        """
+        ...
+
     def rebuild(self) -> None:
         """Forgets all, so that the next answer takes everything over anew."""
         ...

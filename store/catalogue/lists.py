@@ -56,6 +56,14 @@ class Lists:
         )
         return dict(found.fetchall())
 
+    def titles_of(self, thread_ids: Iterable[str]) -> dict[str, str]:
+        """As `titles_of_all`, of some threads; nothing of those that are not here."""
+        found = self.connection.execute(
+            "SELECT id, title FROM threads WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps([*thread_ids]),),
+        )
+        return dict(found.fetchall())
+
     def titles_of_all(self) -> dict[str, str]:
         """The title of each thread, by its id; empty for one that has none."""
         return dict(self.connection.execute("SELECT id, title FROM threads ORDER BY created_at").fetchall())
@@ -119,6 +127,9 @@ class Lists:
             " FROM runs JOIN threads ON number = thread"
         )
         return list(map(Listed._make, found))
+
+    def number_of_threads(self) -> int:
+        return int(self.connection.execute("SELECT count(*) FROM threads").fetchone()[0])
 
     def counts(self) -> Counts:
         threads, texts = self.connection.execute(

@@ -136,6 +136,25 @@ class Tables(Lists):
         """
         self._remove_messages(self._number(thread_id), texts)
 
+    def remove_words_after(self, thread_id: str, line: int, texts: Iterable[MessageText], log: bytes) -> None:
+        """Takes the words of a thread's messages after a *line* out: *texts*, as they were added.
+
+        *log* is what is known of the log up to there. The texts count as dead, as the bytes of their words
+        may be in the file until it is made anew.
+
+        Raises:
+            ThreadNotFound: there is no such thread here.
+        """
+        after = (self._number(thread_id), Kind.TITLE, line)
+        where = "thread = ? AND kind != ? AND line > ?"
+        said = {text.line: text.text for text in texts}
+        found = self.connection.execute(f"SELECT number, line FROM texts WHERE {where}", after).fetchall()
+        self._remove_words([(number, said[at]) for number, at in found if at in said])
+        self.connection.execute(f"UPDATE texts SET thread = 0 WHERE {where}", after)
+        self.connection.execute(
+            "UPDATE threads SET log = ?, log_changed_ns = NULL WHERE number = ?", (log, after[0])
+        )
+
     def log(self, thread_id: str) -> bytes | None:
         """What was known of the log when its messages were added; ``None``: they are not here yet."""
         found = self.connection.execute("SELECT log FROM threads WHERE id = ?", (thread_id,)).fetchone()
@@ -278,13 +297,15 @@ class Tables(Lists):
             "UPDATE threads SET log = NULL, log_changed_ns = NULL WHERE number = ?", (thread,)
         )
 
+    def _remove_words(self, numbered: Iterable[tuple[int, str]]) -> None:
+        if self.has_words:
+            self.connection.executemany(
+                "INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)",
+                [(number, folded(text)) for number, text in numbered],
+            )
+
     def _remove_texts(self, numbered: Sequence[tuple[int, str]]) -> None:
-        if not self.has_words:
-            return
-        self.connection.executemany(
-            "INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)",
-            [(number, folded(text)) for number, text in numbered],
-        )
+        self._remove_words(numbered)
         self.connection.executemany(
             "DELETE FROM texts WHERE number = ?", [(number,) for number, _ in numbered]
         )

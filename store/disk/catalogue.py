@@ -12,7 +12,7 @@ from typing import TypeVar
 from store.api import LogReader
 from store.catalogue import searching
 from store.catalogue.api import Progress, Results, Statistics
-from store.catalogue.finding import Described
+from store.catalogue.finding import Described, Wanted
 from store.catalogue.indexed import Indexed, IndexedCatalogue
 from store.catalogue.queries import Query
 from store.catalogue.tables import Tables
@@ -29,8 +29,8 @@ T = TypeVar("T")
 class DiskCatalogue(IndexedCatalogue):
     """See `store.catalogue.api.Catalogue`."""
 
-    def __init__(self, source: Reporting, *, is_kept: bool = True) -> None:
-        self._known = Known(source, is_kept=is_kept)
+    def __init__(self, source: Reporting, *, keeps_words: bool = True) -> None:
+        self._known = Known(source, keeps_words=keeps_words)
         self._source = source
 
     def close(self) -> None:
@@ -56,6 +56,9 @@ class DiskCatalogue(IndexedCatalogue):
 
     def unread(self) -> frozenset[str]:
         return self._known.unread()
+
+    def build_ahead(self) -> None:
+        self._known.build_ahead()
 
     def rebuild(self) -> None:
         waits()
@@ -121,3 +124,9 @@ class DiskCatalogue(IndexedCatalogue):
         except StorageFailed as error:
             self._known.skip(thread_id, error)
             raise ThreadNotFound(thread_id) from None
+
+    def _read_ahead(self, thread_ids: Collection[str], names: dict[str, str], wanted: Wanted) -> list[Hit]:
+        """Where its title is known, and by this and its log, most have no hit at all."""
+        titles = self._known.use(lambda tables: tables.titles_of({*thread_ids} - self._known.pending.keys()))
+        unknown = [thread_id for thread_id in thread_ids if thread_id not in titles]
+        return self._read_hits([*unknown, *self._candidates(titles, wanted)], names, wanted)

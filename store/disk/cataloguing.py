@@ -22,7 +22,7 @@ from store.catalogue.values import MessageText, RunSummary, Signature, ThreadSum
 from store.disk import describing, signatures
 from store.disk.describing import Documents
 from store.disk.layout import LOG, META
-from store.disk.log_states import LogState, goes_on
+from store.disk.log_states import LogState, goes_on, pieces_taken_over
 from store.errors import Damaged, NotFound, StorageFailed, ThreadNotFound
 from store.lines import iter_lines
 
@@ -182,6 +182,21 @@ class Cataloguing:
         while taken := self._take_one(thread_id, self._next_lines):
             if taken.state.is_whole:
                 break
+
+    def forget(self, thread_id: str, log: LogReader) -> None:
+        """Takes a thread out that was deleted, with the words of its messages, as its *log* still has them.
+
+        Words of a log that is not the one that was taken over, or is very long, stay, and are dead.
+        """
+        before = self.tables.log(thread_id)
+        for known, lines in pieces_taken_over(log, before, _LINES_AT_ONCE) if before is not None else ():
+            messages = [text for number, line in lines if (text := text_of(line, number, thread_id))]
+            with self.tables.changing():
+                if self.tables.log(thread_id) != before:
+                    return  # Another thread of this id has come.
+                before = known.as_bytes()
+                self.tables.remove_words_after(thread_id, known.lines, messages, before)
+        self.compare(thread_id)
 
     def _take_one(self, thread_id: str, read: Callable[[str], _T | None]) -> _T | None:
         for _ in range(_ATTEMPTS):

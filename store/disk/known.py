@@ -5,6 +5,9 @@ compared by its signatures before an answer, at most once a second, but for what
 
 Another process may be writing when something is to be taken over. That is not waited for: threads that
 differ stay pending, and are read as they are until they have been taken over.
+
+A program that has other things to do has a process of its own take over what is much (`builder`). Lists wait
+for that; a search reads the threads whose words are not there yet.
 """
 
 from __future__ import annotations
@@ -18,13 +21,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol, TypeVar
 
+from store.api import LogReader
 from store.catalogue import place, schema
 from store.catalogue.api import Progress
 from store.catalogue.place import NoPlace, Opened
 from store.catalogue.tables import Busy, Tables
 from store.catalogue.turns import Turns
 from store.changes import Announcer, Change, Part
+from store.disk.builder import Builder
 from store.disk.cataloguing import Cataloguing, Source
+from store.disk.deletions import Deletions
 from store.errors import StorageFailed
 from store.printing import printable
 from store.waiting import waits
@@ -44,6 +50,8 @@ _ROUNDS: Final = 3
 _CLEANS_S: Final = 3600.0
 _DEAD_S: Final = 86400.0
 _MAX_DEAD: Final = 4
+# If more threads than these differ, a process of its own takes them over, where one may be started.
+_MANY: Final = 300
 # If more threads than these cannot be read, it is the disk.
 _MAX_UNREADABLE: Final = 100
 # After so many failures in one answer there is no file any more.
@@ -54,21 +62,28 @@ class Reporting(Source, Protocol):
     """The store that is catalogued, and that tells of changes."""
 
     announcer: Announcer
+    on_deleted: Callable[[str, LogReader], None] | None
 
     def reports_all_of(self, thread_id: str) -> bool: ...
     def hear(self) -> None: ...
 
 
-class Known:
-    """Where no file can be, or none is to be kept, it is in memory, without the words."""
+class _Many(Exception):
+    """A process of its own is to take over what differs."""
 
-    def __init__(self, source: Reporting, *, is_kept: bool) -> None:
+
+class Known:
+    """Where no file can be, it is in memory, without the words."""
+
+    def __init__(self, source: Reporting, *, keeps_words: bool) -> None:
         self.source = source
+        self._keeps_words = keeps_words
+        self._builder: Builder | None = None
         # Held while the tables are used, which one thread at a time may do.
         self._turns = Turns()
         self._opened: Opened | None = None
         self._tables: Tables | None = None
-        self._is_in_memory = not is_kept
+        self._is_in_memory = False
         # Threads that differ from what is in the tables, and could not be taken over yet.
         self.pending: dict[str, None] = {}
         # When all threads were last looked at, and how many losses there were by then.
@@ -88,11 +103,17 @@ class Known:
         self._unreadable: set[str] = set()
         # Threads that were looked at when all of their changes were reported, and of which none was since.
         self._reported: set[str] = set()
+        self._deletions = Deletions(self._forget)
+        source.on_deleted = self._deletions.add
         # Before the kernel forgets what it knew, and asks anew.
         source.announcer.subscribe_first(self._changed)
 
     def close(self) -> None:
         self.source.announcer.unsubscribe(self._changed)
+        self.source.on_deleted = None
+        if self._builder:
+            self._builder.close()
+        self._deletions.close()
         with self._turns:
             self._close()
 
@@ -128,8 +149,12 @@ class Known:
                 self._noted[change.thread_id] = None
                 self._reported.discard(change.thread_id)
 
-    def _compare(self, tables: Tables, progress: Progress | None) -> None:
-        """Takes over the titles, times and runs of all threads that may have changed."""
+    def _compare(self, tables: Tables, progress: Progress | None, *, has_waited: bool) -> None:
+        """Takes over the titles, times and runs of all threads that may have changed.
+
+        Raises:
+            _Many: there are more than this process should, unless it *has_waited* for another one.
+        """
         began_s = time.monotonic()
         with self._noting:
             self.pending.update(self._noted)
@@ -137,13 +162,17 @@ class Known:
             losses = self._losses
         taking = self.taking(tables)
         followed: set[str] = set()
+        differing: list[str] = []
         is_due = began_s - self._looked_at_s >= _FRESH_S or losses != self._losses_then
         if is_due:
             differing = taking.differing(lambda thread_id: self._is_reported(thread_id, followed))
-            self.pending.update(dict.fromkeys(differing))
+        if not has_waited and self._is_for_builder(len(differing) + len(self.pending)):
+            raise _Many
+        self.pending.update(dict.fromkeys(differing))
         if began_s < self._busy_until_s:
             return  # They are pending, and it is due again.
         try:
+            self._deletions.forget(taking.forget)
             _run(taking.compare_these([*self.pending]), len(self.pending), progress)
         except Busy:
             self._busy_until_s = time.monotonic() + _PAUSE_S
@@ -174,6 +203,9 @@ class Known:
                 thread_id for thread_id in self.beside_lists(self.behind) if thread_id not in taken_over
             ]
             if not behind:
+                break
+            if self._builder and self._is_for_builder(len(behind)):
+                self._builder.start()
                 break
             try:
                 self._index(behind, progress)
@@ -209,6 +241,10 @@ class Known:
             if progress:
                 progress(done, len(thread_ids))
 
+    def _forget(self) -> None:
+        """Takes out what was deleted here. Raises Busy, StorageFailed."""
+        self.use(lambda tables: self._deletions.forget(self.taking(tables).forget))
+
     # ── Questions ────────────────────────────────────────────────────────────────────────────────────
 
     def lists(self, work: Callable[[Tables], T], progress: Progress | None = None) -> T:
@@ -230,12 +266,20 @@ class Known:
         """As `lists`, with the tables as they are, which say nothing true of the threads that are pending."""
         waits()
         self.source.hear()
+        has_waited = False
 
         def compared(tables: Tables) -> T:
-            self._compare(tables, progress)
+            self._compare(tables, progress, has_waited=has_waited)
             return work(tables)
 
-        return self.use(compared)
+        while True:
+            try:
+                return self.use(compared)
+            except _Many:
+                assert self._builder is not None
+                self._builder.start()
+                self._builder.wait_for_lists()
+                has_waited = True
 
     def use(self, work: Callable[[Tables], T]) -> T:
         """The result of *work* with the tables as they are. Tables that fail are made anew.
@@ -253,6 +297,29 @@ class Known:
                         raise StorageFailed(errno.EIO, "the catalogue", str(error)) from None
                     failures += 1
                     self._put_away(error, failures)
+
+    # ── A process of its own ─────────────────────────────────────────────────────────────────────────
+
+    def build_ahead(self) -> None:
+        """See `store.catalogue.api.Catalogue`."""
+        self._builder = Builder(self.source.root, keeps_words=self._keeps_words)
+        self._builder.start(self._lacks_many)
+
+    def _lacks_many(self) -> bool:
+        """Whether so many threads, or the words of so many, are not known, without a look at any."""
+
+        def work(tables: Tables) -> int:
+            with os.scandir(self.source.root) as entries:
+                there = sum(1 for entry in entries if not entry.name.startswith("."))
+            return max(there - tables.number_of_threads(), len(self.behind(tables)))
+
+        return self._is_for_builder(self.use(work))
+
+    def _is_for_builder(self, number: int) -> bool:
+        """Whether a process of its own should take over so many threads."""
+        if self._builder is None or self._is_in_memory or not self._builder.is_of_use:
+            return False
+        return number > _MANY
 
     # ── The file ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -279,14 +346,15 @@ class Known:
             if not self._is_in_memory:
                 try:
                     caches = place.base(os.environ)
-                    self._opened = place.open_catalogue(caches, place.identity_of(self.source.root))
+                    identity = place.identity_of(self.source.root, with_words=self._keeps_words)
+                    self._opened = place.open_catalogue(caches, identity, with_words=self._keeps_words)
                     place.remove_unseen(caches)
                 except (NoPlace, OSError) as error:
                     log.info("the catalogue is in memory: %s", printable(str(error)))
                     self._is_in_memory = True
             if self._opened and self._opened.why_new:
                 log.warning("the catalogue is made anew: %s", printable(self._opened.why_new))
-            has_words = self._opened is not None
+            has_words = self._opened is not None and self._keeps_words
             connection = self._opened.connection if self._opened else schema.in_memory()
             self._tables = Tables(connection, has_words=has_words)
             self._looked_at_s = float("-inf")

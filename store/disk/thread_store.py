@@ -134,16 +134,16 @@ class ThreadStore(Workers):
             elif self._watches is not None:
                 self._watches.catch_up()
 
-    def catalogue(self, *, is_kept: bool = True) -> Catalogue:
+    def catalogue(self, *, keeps_words: bool = True) -> Catalogue:
         """What is in the store, by titles, days and words. It is closed with the store.
 
-        The first call says whether anything of it *is_kept* on the disk: without, each search reads the logs.
+        The first call says whether it *keeps_words* of messages; without, each search reads the logs.
         """
         from store.disk.catalogue import DiskCatalogue  # It needs SQLite, which most programs do not.
 
         with self._cataloguing:
             if self._catalogue is None:
-                self._catalogue = DiskCatalogue(self, is_kept=is_kept)
+                self._catalogue = DiskCatalogue(self, keeps_words=keeps_words)
             return self._catalogue
 
     def index_runs(self) -> None:

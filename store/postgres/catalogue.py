@@ -103,6 +103,9 @@ class PostgresCatalogue(IndexedCatalogue):
     def unread(self) -> frozenset[str]:
         return frozenset()
 
+    def build_ahead(self) -> None:
+        """There is nothing to build: nothing is kept."""
+
     def rebuild(self) -> None:
         self._known.forget()
         self._is_anew = True

@@ -137,7 +137,7 @@ def test_without_words_none_are_made_and_none_looked_at(open_store: OpenStore, c
     store, other = open_store(), open_store()
     make_thread(store)
     store.append_message("T", message("bees"))
-    without = store.catalogue(is_kept=False)
+    without = store.catalogue(keeps_words=False)
     without.refresh(words=True)
     assert lines_found(store, "bees") == [1]
     assert worded(cluster) == []

@@ -51,9 +51,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="WORDS are a regular expression, as Python has them; all logs are read",
     )
-    parser.add_argument(
-        "--no-words", action="store_true", help="keep and use nothing of it: all logs are read"
-    )
+    parser.add_argument("--no-words", action="store_true", help="keep and use no words: all logs are read")
     parser.add_argument(
         "--rebuild", action="store_true", help="forget the words that are kept, and read all anew"
     )
@@ -77,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     query = None if pattern or not text else _query(text)
     store = open_store(options.store)
     try:
-        catalogue = store.catalogue(is_kept=not options.no_words)
+        catalogue = store.catalogue(keeps_words=not options.no_words)
         if options.rebuild:
             catalogue.rebuild()
         with progress.counting("thread") as tell:

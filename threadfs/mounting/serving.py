@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import pyfuse3
 import trio
 
-from store import Store
+from store import Store, StoreError
 from store.printing import printable
 from threadfs.fuse import memory
 from threadfs.fuse.operations import Operations
@@ -47,7 +47,7 @@ class Settings:
     read_only: bool = False
     allow_other: bool = False
     no_exec: bool = False
-    # Nothing that a search finds out of the store is kept.
+    # No words of messages are kept for later searches.
     no_words: bool = False
     ownership: Ownership = field(default_factory=Ownership)
 
@@ -86,7 +86,7 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
     """
     _settle()
     if settings.no_words:
-        store.catalogue(is_kept=False)
+        store.catalogue(keeps_words=False)  # Before anybody asks.
     operations = Operations(root_of(store), settings.ownership)
     operations.tree.journal.options["nowords"] = int(settings.no_words)
     _init(operations, mountpoint, _options(store.location, settings))
@@ -168,6 +168,7 @@ async def _main(operations: Operations, mountpoint: str, on_mounted: Callable[[]
             nursery.start_soon(life_line.keep_lines)
             nursery.start_soon(operations.kernel_cache.following.keep_trying)
             on_mounted()
+            nursery.start_soon(_build_catalogue, operations.tree.store)
             try:
                 await pyfuse3.main(max_tasks=PLACES)
             except BaseExceptionGroup as errors:
@@ -175,6 +176,16 @@ async def _main(operations: Operations, mountpoint: str, on_mounted: Callable[[]
                     raise
                 log.info("the kernel has ended the connection")
             nursery.cancel_scope.cancel()
+
+
+async def _build_catalogue(store: Store) -> None:
+    """Begins to find out what is in the store, before anybody asks."""
+
+    def begin() -> None:
+        with suppress(StoreError):  # Who asks is told.
+            store.catalogue().build_ahead()
+
+    await trio.to_thread.run_sync(begin, abandon_on_cancel=True)
 
 
 def _is_gone(error: BaseException) -> bool:
