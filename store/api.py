@@ -113,6 +113,10 @@ class Store(Working, Protocol):
         """Raises Foreign unless it surely is a thread or run and, if not *with_foreign*, holds only that."""
         ...
 
+    def has_place(self, key: DocumentKey) -> bool:
+        """Whether a thread or run has a place of its own, also without a document: it may be being made."""
+        ...
+
     def check_writable(self, thread_id: str) -> None:
         """Raises StorageFailed when it is known beforehand that a change would be refused."""
         ...

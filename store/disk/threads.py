@@ -11,7 +11,7 @@ from functools import partial
 from store import documents, names
 from store.api import DocumentKey, LogReader, RunContents, Times
 from store.changes import Change, Part
-from store.disk import foreign, paths, thread_times, trees
+from store.disk import foreign, layout, paths, thread_times, trees
 from store.disk.extending import Addition
 from store.disk.importing import contents_of_thread
 from store.disk.layout import LOG, META, RUNS, STATUS, STEPS, Parts
@@ -112,6 +112,11 @@ class Threads(Runs, Messages):
     def list_thread_ids(self) -> list[str]:
         """The ids of all threads, in no order."""
         return self._listing.ids((), META)
+
+    def has_place(self, key: DocumentKey) -> bool:
+        """Whether a thread or run has a directory, also without a document: it may be being made."""
+        with opened(self.root, *layout.place(key)[0]) as directory:
+            return directory is not None
 
     def check_writable(self, thread_id: str) -> None:
         """Raises StorageFailed when the disk is read-only, or this user may not write the thread."""

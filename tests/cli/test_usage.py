@@ -380,7 +380,7 @@ def _read_until(terminal: int, words: str) -> None:
 def test_a_completion_script_describes_each_command_in_a_line() -> None:
     script = succeeds(threadfs("--print-completion", "fish"))
     assert all(line in script for line in COMMANDS.values())
-    assert max(map(len, script.splitlines())) < 250
+    assert max(map(len, script.splitlines())) < 300
 
 
 @pytest.mark.parametrize("shell", [name for name in SHELLS if shutil.which(name)])

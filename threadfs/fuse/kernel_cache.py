@@ -184,8 +184,12 @@ class KernelCache:
 
     def _asks_for(self, change: Change) -> bool:
         """Whether to look up if a name has gone: not on a server, for each thread and run that comes."""
-        is_listed = change.part in (Part.THREADS, Part.RUNS) and not self._tree.store.is_remote
-        return not change.is_own and (is_listed or change.part is Part.STEPS)
+        if change.is_own:
+            return False
+        if change.part is Part.STEPS and change.run_id is not None:
+            steps = StepsDirectory(self._tree, change.thread_id, change.run_id)
+            return self._inodes.existing(steps) is not None
+        return change.part in (Part.THREADS, Part.RUNS) and not self._tree.store.is_remote
 
     def noticed(self, document: DocumentFile) -> None:
         """Somebody has seen that *document* is another one than the kernel knows."""

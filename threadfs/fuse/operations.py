@@ -17,6 +17,7 @@ from typing import Any
 import pyfuse3
 
 from store import InvalidDocument, InvalidName, NotFound, StoreError, WouldWait, without_waiting
+from threadfs.events.teller import Teller
 from threadfs.fuse import memory
 from threadfs.fuse.answers import Answers
 from threadfs.fuse.asking import in_thread, run_inline_or_in_thread
@@ -55,6 +56,7 @@ class Operations(pyfuse3.Operations):
         self.strangers = Strangers(self.ownership)
         self.listings = Listings(self.inodes, self.answers, self.kernel_cache, self.strangers)
         self.files = OpenFiles(self.tree, self.inodes, self.kernel_cache)
+        self.teller = Teller(self.tree.store, self.tree.events)
         # How many requests are being answered, how many of these may change the store, and whether those that
         # come are refused.
         self.in_hand = self.changes_in_hand = 0

@@ -95,6 +95,7 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
     try:
         _favour_the_loop()
         operations.kernel_cache.start()
+        operations.teller.start()
         store.index_runs()
         if mounted := on_top(mountpoint):
             operations.files.device = mounted.device
@@ -103,6 +104,7 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
         clean = True
     finally:
         unmounting.tell_systemd("STOPPING=1")
+        operations.teller.close()
         operations.kernel_cache.close()
         store.close()
         # After a clean end the mount is gone already; after an error it must not stay behind dead.

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 from store import DocumentKey, NotFound, RunStatus, Store, Times
+from threadfs.events.kept import KeptLines
 from threadfs.journal import Journal
 from threadfs.nodes.finding import Finding
 from threadfs.nodes.lives import Life
@@ -82,6 +83,8 @@ class Tree:
     journal: Journal
     scratch: Scratch[Any]
     finding: Finding
+    # What happened in the store, as lines.
+    events: KeptLines = field(default_factory=KeptLines)
     # A cache: when a thread or run was created, in nanoseconds since 1970, and the version of the document
     # with that time.
     creation_times: dict[DocumentKey, tuple[object, int]] = field(default_factory=dict)
