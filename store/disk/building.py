@@ -56,7 +56,9 @@ def _heed_starter(is_awaited: threading.Event) -> None:
 
 
 def _build(root: str, is_awaited: threading.Event, hurrying: ThreadPoolExecutor, *, with_words: bool) -> int:
-    from store.disk import ThreadStore  # Which others import who only want to start this process.
+    from store.disk.thread_store import (
+        ThreadStore,
+    )  # Which others import who only want to start this process.
 
     identity = place.identity_of(root, with_words=with_words)
     opened = place.open_catalogue(place.base(os.environ), identity, with_words=with_words)

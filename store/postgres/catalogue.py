@@ -104,7 +104,7 @@ class PostgresCatalogue(IndexedCatalogue):
         return frozenset()
 
     def build_ahead(self) -> None:
-        """There is nothing to build: nothing is kept."""
+        """Nothing: words are made in the database once somebody searches, and what is in memory is little."""
 
     def rebuild(self) -> None:
         self._known.forget()

@@ -80,8 +80,8 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps, Workers):
     def catalogue(self, *, keeps_words: bool = True) -> Catalogue:
         """What is in the store, by titles, days and words. It is closed with the store.
 
-        The first call says whether it *keeps_words* of messages, in the database: without, each search reads all
-        messages.
+        The first call says whether it *keeps_words* of messages, in the database: without, each search reads
+        all messages.
         """
         from store.postgres.catalogue import PostgresCatalogue  # It needs SQLite, which few programs do.
 
