@@ -15,6 +15,7 @@ from store import DocumentKey, MessageRole, Run, RunStatus, Thread, ThreadMessag
 from store.models import ContentBlock
 from tests.cli.conftest import OSLO, command, fails, succeeds, threadfs
 from tests.mount.conftest import Mount
+from threadfs.commands.widths import width
 
 DAY_S = 86400
 
@@ -241,6 +242,27 @@ def test_a_terminal_gets_a_table_that_fits(store: ThreadStore) -> None:
     assert [line.split()[:2] for line in shown] == [["ID", "STATUS"], ["t1", "queued"]]
     assert [len(line) <= 60 for line in shown] == [True, True]
     assert shown[1].endswith("…")
+
+
+def test_the_columns_of_a_table_are_in_line_whatever_the_script(store: ThreadStore) -> None:
+    for thread_id, title in (("東京", "旅行 " * 40), ("oslo", "e\u0301t\u0301 " * 60), ("t1", "plain " * 40)):
+        store.create_thread(Thread(id=thread_id, metadata={"title": title}))
+        store.create_run(thread_id, Run(id="r"))
+    reading, terminal = pty.openpty()
+    subprocess.run(
+        command("ls", store.root), stdout=terminal, check=True, env={**os.environ, "COLUMNS": "60"}
+    )
+    os.close(terminal)
+    shown = os.read(reading, 65536).decode().splitlines()
+    os.close(reading)
+    assert len({width(line[: line.index("  queued")]) for line in shown[1:]}) == 1
+    assert [59 <= width(line) <= 60 for line in shown[1:]] == [True] * 3
+
+
+@pytest.mark.parametrize("words", ["", "...", '""'])
+def test_a_title_without_a_word_is_refused(store: ThreadStore, words: str) -> None:
+    make_threads(store)
+    fails(threadfs("ls", store.root, "--title", words), 2, "no word in --title")
 
 
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
