@@ -34,6 +34,8 @@ examples:
 
 _SORTS = ("newest", "relevance")
 _LIMIT = 1000
+# What regular expressions have, and words most often not.
+_LIKE_A_PATTERN = re.compile(r"\\[A-Za-z().\[]|\.[*+]|\[[^]]+\]|\(\?|\w\|\w|^\^|\$$")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,6 +96,8 @@ def run(options: argparse.Namespace) -> int:
         _print(hit, as_json=options.json)
     if found.hits_left_out and options.limit is None:
         progress.complain(f"{found.hits_left_out:,} further hits are left out: -n N shows more")
+    if not found.hits and query and _LIKE_A_PATTERN.search(text):
+        progress.complain("nothing is found by these words; for a regular expression: --grep")
     return 0 if found.hits else 1
 
 
