@@ -379,7 +379,8 @@ class Known:
 
     def _put_away(self, error: sqlite3.Error, failures: int) -> None:
         """After the first failure it is checked when it is opened, then it is deleted, then in memory."""
-        log.warning("the catalogue has failed: %s", printable(str(error)))
+        if failures == 1:  # Most often, the others are for the same reason.
+            log.warning("the catalogue has failed: %s", printable(str(error)))
         if failures > 1 and self._opened and not schema.is_busy(error):
             place.delete(self._opened.directory)
         self._is_in_memory = failures >= _MAX_FAILURES

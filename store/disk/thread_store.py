@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from store import names
+from store.api import StatusOfRun
 from store.changes import Change, Watch
 from store.disk import filesystems, leftovers
 from store.disk.layout import RUNS, STEPS, Parts
@@ -91,6 +92,16 @@ class ThreadStore(Workers):
 
     def steps_dir(self, thread_id: str, run_id: str) -> Path:
         return self.run_dir(thread_id, run_id) / STEPS
+
+    def _unended_runs(self, latest_ns: int) -> Iterator[StatusOfRun]:
+        """As the catalogue says, which compares all threads and reads few."""
+        from store.catalogue.candidates import runs_not_changed_since  # As for `catalogue`.
+
+        unended = [status for status in RunStatus if not status.is_terminal]
+        for thread_id, run_ids in runs_not_changed_since(self, unended, latest_ns).items():
+            for found in self.scan(thread_id, run_ids):
+                if found[2] in unended:
+                    yield found
 
     # ── Changes ──────────────────────────────────────────────────────────────────────────────────────
 

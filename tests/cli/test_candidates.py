@@ -1,4 +1,5 @@
-"""What `prune` and `wait` look at: what the catalogue names, right or wrong, and what it could not read."""
+"""What `prune`, `expire` and `wait` look at: what the catalogue names, right or wrong, and what it could not
+read."""
 
 from __future__ import annotations
 
@@ -140,6 +141,18 @@ def test_without_a_catalogue_the_same_is_deleted(
     assert prune(store, capsys, *options) == (0, "R@old\n" if options else "old\n", "")
 
 
+def cannot_read(monkeypatch: pytest.MonkeyPatch, unreadable: str, most: int) -> None:
+    """The catalogue cannot look at a thread; of more than *most* it says that the disk fails."""
+
+    def look(root: str, thread_id: str, known: Any, look: Any = signatures.look) -> Any:
+        if thread_id == unreadable:
+            raise StorageFailed(errno.EIO, thread_id)
+        return look(root, thread_id, known)
+
+    monkeypatch.setattr(signatures, "look", look)
+    monkeypatch.setattr("store.disk.known._MAX_UNREADABLE", most)
+
+
 @pytest.mark.parametrize("most", [100, 0], ids=["one is left out", "all are left out"])
 @pytest.mark.parametrize("options", [[], ["--status", "failed"]], ids=["threads", "runs"])
 def test_what_the_catalogue_could_not_read_is_looked_at(
@@ -149,15 +162,9 @@ def test_what_the_catalogue_could_not_read_is_looked_at(
     most: int,
     options: list[str],
 ) -> None:
-    def look(root: str, thread_id: str, known: Any, look: Any = signatures.look) -> Any:
-        if thread_id == "odd":
-            raise StorageFailed(errno.EIO, thread_id)
-        return look(root, thread_id, known)
-
     for thread_id in ("even", "odd"):
         make_thread(store, thread_id, RunStatus.failed, 3 * DAY_S)
-    monkeypatch.setattr(signatures, "look", look)
-    monkeypatch.setattr("store.disk.known._MAX_UNREADABLE", most)
+    cannot_read(monkeypatch, "odd", most)
     expected = "R@even\nR@odd\n" if options else "even\nodd\n"
     assert prune(store, capsys, *options) == (0, expected, "")
 
@@ -169,6 +176,82 @@ def test_the_statuses_on_the_command_line_are_those_that_runs_have() -> None:
 def test_runs_in_progress_are_never_pruned(store: ThreadStore) -> None:
     said = threadfs("prune", store.location, "--older-than", "1d", "--status", "failed", "cancelling")
     fails(said, 2, "no run that is cancelling is deleted")
+
+
+# ── expire ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def expire(store: ThreadStore, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    status = cli.main(["expire", store.location, "--older-than", "2d"])
+    return status, *capsys.readouterr()
+
+
+def test_runs_that_the_catalogue_says_have_ended_or_are_newer_are_not_read(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_thread(store, "old", RunStatus.queued, 3 * DAY_S)
+    make_thread(store, "new", RunStatus.queued, DAY_S)
+    make_thread(store, "ended", RunStatus.completed, 3 * DAY_S)
+    monkeypatch.setattr(signatures, "_SETTLES_NS", -1)
+    assert cli.main(["ls", store.location]) == 0
+    capsys.readouterr()
+    read = []
+
+    def get_run(self: ThreadStore, thread_id: str, run_id: str, get: Any = ThreadStore.get_run) -> Run:
+        read.append(thread_id)
+        return get(self, thread_id, run_id)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(ThreadStore, "get_run", get_run)
+    assert expire(store, capsys) == (0, "R@old\n", "")
+    assert {*read} == {"old"}
+
+
+def test_runs_that_have_changed_unseen_since_the_catalogue_was_made_are_expired_as_they_are(
+    store: ThreadStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_thread(store, "ended", RunStatus.queued, 3 * DAY_S)
+    make_thread(store, "left", RunStatus.completed, 0)
+    known(store)
+    store.cancel_run("ended", "R")
+    make_old(store, "ended")
+    store.force_update_run_status("left", "R", RunStatus.in_progress)
+    make_old(store, "left")
+    assert expire(store, capsys) == (0, "R@left\n", "")
+    assert store.get_run("ended", "R").status is RunStatus.cancelled
+
+
+def test_nothing_is_expired_for_what_a_catalogue_says_that_is_wrong(
+    store: ThreadStore, caches: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_thread(store, "new", RunStatus.queued, 0)
+    make_thread(store, "ended", RunStatus.completed, 3 * DAY_S)
+    known(store)
+    with closing(sqlite3.connect(catalogue_of(caches, store))) as connection, connection:
+        connection.execute("UPDATE runs SET changed_ns = 0, status = 'queued'")
+        connection.execute("UPDATE signatures SET is_settled = 1")
+    assert expire(store, capsys) == (0, "", "")
+    assert [store.get_run(one, "R").status for one in ("new", "ended")] == ["queued", "completed"]
+
+
+@pytest.mark.parametrize("spoil", [damage, no_place])
+def test_without_a_catalogue_the_same_is_expired(
+    store: ThreadStore, caches: Path, capsys: pytest.CaptureFixture[str], spoil: Any
+) -> None:
+    make_thread(store, "old", RunStatus.queued, 3 * DAY_S)
+    make_thread(store, "new", RunStatus.queued, DAY_S)
+    known(store)
+    spoil(catalogue_of(caches, store))
+    assert expire(store, capsys) == (0, "R@old\n", "")
+
+
+@pytest.mark.parametrize("most", [100, 0], ids=["one is left out", "all are left out"])
+def test_runs_that_the_catalogue_could_not_read_are_expired(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], most: int
+) -> None:
+    for thread_id in ("even", "odd"):
+        make_thread(store, thread_id, RunStatus.queued, 3 * DAY_S)
+    cannot_read(monkeypatch, "odd", most)
+    assert expire(store, capsys) == (0, "R@even\nR@odd\n", "")
 
 
 # ── wait ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -13,8 +13,10 @@ import pytest
 
 from store import DocumentKey, MessageRole, Run, RunStatus, Thread, ThreadMessage, ThreadStore
 from store.models import ContentBlock
-from tests.cli.conftest import OSLO, command, fails, succeeds, threadfs
+from tests import forking
+from tests.cli.conftest import ENDS_S, OSLO, ROOT, command, fails, succeeds, threadfs
 from tests.mount.conftest import Mount
+from threadfs.commands.widths import width
 
 DAY_S = 86400
 
@@ -88,6 +90,15 @@ def test_a_search_without_a_hit_says_nothing_and_exits_1(store: ThreadStore) -> 
 )
 def test_what_is_no_query_is_refused_in_a_line(store: ThreadStore, words: list[str], why: str) -> None:
     fails(threadfs("search", store.root, *words), 2, why)
+
+
+@pytest.mark.parametrize("words", [r"fetch_\w+", "a.*z", "[xyz]+", "^ants", "ants$", "ants|wasps", r"f\("])
+def test_who_takes_words_for_a_regular_expression_is_told_how_to_search_for_one(
+    store: ThreadStore, words: str
+) -> None:
+    make_threads(store)
+    fails(threadfs("search", store.root, words), 1, "for a regular expression: --grep")
+    assert threadfs("search", store.root, "--grep", words.replace("wasps", "ANTS")).stderr == ""
 
 
 def test_hits_as_json(store: ThreadStore) -> None:
@@ -242,6 +253,38 @@ def test_a_terminal_gets_a_table_that_fits(store: ThreadStore) -> None:
     assert [line.split()[:2] for line in shown] == [["ID", "STATUS"], ["t1", "queued"]]
     assert [len(line) <= 60 for line in shown] == [True, True]
     assert shown[1].endswith("…")
+
+
+def test_the_columns_of_a_table_are_in_line_whatever_the_script(store: ThreadStore) -> None:
+    for thread_id, title in (("東京", "旅行 " * 40), ("oslo", "e\u0301t\u0301 " * 60), ("t1", "plain " * 40)):
+        store.create_thread(Thread(id=thread_id, metadata={"title": title}))
+        store.create_run(thread_id, Run(id="r"))
+    reading, terminal = pty.openpty()
+    subprocess.run(
+        command("ls", store.root), stdout=terminal, check=True, env={**os.environ, "COLUMNS": "60"}
+    )
+    os.close(terminal)
+    shown = os.read(reading, 65536).decode().splitlines()
+    os.close(reading)
+    assert len({width(line[: line.index("  queued")]) for line in shown[1:]}) == 1
+    assert [59 <= width(line) <= 60 for line in shown[1:]] == [True] * 3
+
+
+@pytest.mark.parametrize("words", ["", "...", '""'])
+def test_a_title_without_a_word_is_refused(store: ThreadStore, words: str) -> None:
+    make_threads(store)
+    fails(threadfs("ls", store.root, "--title", words), 2, "no word in --title")
+
+
+@pytest.mark.parametrize("words", [["ls"], ["search", "honey"]], ids=["ls", "search"])
+def test_a_full_disk_of_the_cache_is_said_in_a_line_and_all_is_found(
+    store: ThreadStore, words: list[str]
+) -> None:
+    make_threads(store)
+    arguments = ["tests.cli.full_cache", words[0], store.root, *words[1:]]
+    ended = forking.run(arguments, cwd=ROOT, environment=os.environ, given=b"", timeout_s=ENDS_S)
+    assert (ended.returncode, ended.stdout.count(b"\n")) == (0, 3)
+    assert ended.stderr == b"threadfs: the catalogue has failed: database or disk is full\n"
 
 
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 
 from threadfs.commands import UsedWrongly, progress
 from threadfs.commands.ages import add_older_than
-from threadfs.commands.candidates import Candidates, runs_not_changed_since, threads_not_changed_since
 from threadfs.commands.places import add_store
 from threadfs.commands.statuses import add_status
 
 if TYPE_CHECKING:
     from store import Store
+    from store.catalogue.candidates import Candidates
 
 EXAMPLES = """\
 examples:
@@ -69,9 +69,12 @@ class _Prune:
         self._latest_ns = time.time_ns() - options.older_than_s * 1_000_000_000
 
     def candidates(self) -> Candidates:
-        if statuses := self._options.status:
-            return runs_not_changed_since(self.store, statuses, self._latest_ns)
-        return dict.fromkeys(threads_not_changed_since(self.store, self._latest_ns))
+        from store.catalogue.candidates import runs_not_changed_since, threads_not_changed_since
+
+        with progress.counting("thread") as tell:
+            if statuses := self._options.status:
+                return runs_not_changed_since(self.store, statuses, self._latest_ns, tell)
+            return dict.fromkeys(threads_not_changed_since(self.store, self._latest_ns, tell))
 
     def look_at(self, thread_id: str, run_ids: list[str] | None) -> None:
         """Deletes the thread or, with --status, these of its runs, if that is what is to be deleted."""

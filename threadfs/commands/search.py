@@ -34,6 +34,8 @@ examples:
 
 _SORTS = ("newest", "relevance")
 _LIMIT = 1000
+# What regular expressions have, and words most often not.
+_LIKE_A_PATTERN = re.compile(r"\\[A-Za-z().\[]|\.[*+]|\[[^]]+\]|\(\?|\w\|\w|^\^|\$$")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,6 +95,8 @@ def run(options: argparse.Namespace) -> int:
     if found.hits_left_out and options.limit is None:
         least = "at least " if found.is_bounded else ""
         progress.complain(f"{least}{found.hits_left_out:,} further hits are left out: -n N shows more")
+    if not found.hits and query and _LIKE_A_PATTERN.search(text):
+        progress.complain("nothing is found by these words; for a regular expression: --grep")
     return 0 if found.hits else 1
 
 
