@@ -4,13 +4,14 @@ too, and in the messages that have no words yet. Titles, times and runs are in m
 
 from __future__ import annotations
 
+import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from heapq import merge
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from store.api import LogReader
 from store.catalogue import searching
@@ -50,24 +51,26 @@ _NUMBERED_LINES: Final = """
 _MESSAGES: Final = "SELECT count(*) FROM threads JOIN messages USING (thread_id, log_id)"
 
 
-# What a query says of threads, whatever it says of messages.
-_OF_THREADS: Final = (
-    *("titles", "not_titles", "models", "not_models", "statuses", "not_statuses", "thread_ids"),
-    "not_thread_ids",
-)
+# What a query says of threads; of each it may also say what is not to be.
+_OF_THREADS: Final = ("titles", "models", "statuses", "thread_ids")
 _NOTHING: Final = Query()
+# What it says of messages, when it says nothing of them.
+_NOTHING_OF_MESSAGES: Final[dict[str, Any]] = {
+    name: getattr(_NOTHING, name) for name in ("terms", "without", "kinds", "not_kinds", "from_s", "until_s")
+}
 
 
 @dataclass(frozen=True, slots=True)
 class _ByTitles:
     """What is known without the words of messages: the hits in titles, the *first* ones by relevance, what
-    their threads are called, *among* which threads messages are to be found, if not all, and which are
-    *behind*."""
+    their threads are called, *among* which threads messages are to be found, if not all, *but* which, and
+    which are *behind*."""
 
     titles: list[Hit]
     first: list[Hit]
     names: dict[str, str]
-    among: Collection[str] | None
+    among: set[str] | None
+    but: set[str]
     behind: set[str]
 
 
@@ -96,8 +99,8 @@ class PostgresCatalogue(IndexedCatalogue):
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:
         self._ask(lambda _: None, progress)
         if words and self._known.may_make_words and (self._known.behind or self._is_anew):
-            self._filling.fill(progress, anew=self._is_anew)
-            self._is_anew = False
+            if self._filling.fill(progress, anew=self._is_anew):
+                self._is_anew = False
             self._known.look_again()
 
     def unread(self) -> frozenset[str]:
@@ -136,10 +139,11 @@ class PostgresCatalogue(IndexedCatalogue):
             limit,
             by_relevance=by_relevance,
             among=known.among,
-            but=known.behind.union(but),
+            but=known.behind.union(known.but, but),
             titled=titled,
         )
         # A thread that came just now is not known yet.
+        is_ranked = by_relevance and query.terms
         names = known.names | self._known.names({hit.thread_id for hit in (*found.hits, *found.newest)})
         hits = [hit for hit in found.hits if hit.thread_id in names]
         newest: dict[str, Hit] = {}
@@ -147,7 +151,7 @@ class PostgresCatalogue(IndexedCatalogue):
             if hit.thread_id in names:
                 newest.setdefault(hit.thread_id, hit)
         return Indexed(
-            [*known.first, *hits] if by_relevance else list(merge(known.titles, hits, key=by_time)),
+            [*known.first, *hits] if is_ranked else list(merge(known.titles, hits, key=by_time)),
             [*newest.values()],
             names,
             (len(known.titles) + found.messages, len(titled) + found.threads - found.titled),
@@ -163,17 +167,22 @@ class PostgresCatalogue(IndexedCatalogue):
         behind = {*self._known.behind}
         without = behind.union(but)
         connection = tables.connection
-        of_threads = replace(_NOTHING, **{name: getattr(query, name) for name in _OF_THREADS})
-        among = None
-        if query.is_about_messages and of_threads != _NOTHING:
-            among = {hit.thread_id for hit in searching.hits(connection, of_threads, without)}
+        among, excluded = None, set()
+        if query.is_about_messages and query.is_about_threads:
+            among = _threads_of(connection, replace(query, **_NOTHING_OF_MESSAGES), without)
+        elif query.is_about_messages:
+            # Mostly few of all threads.
+            for name in _OF_THREADS:
+                for value in getattr(query, f"not_{name}"):
+                    wanted: dict[str, Any] = {name: (value,)}
+                    excluded |= _threads_of(connection, replace(_NOTHING, **wanted), without)
         most = searching.RANKED + 1 if query.is_about_messages else None
         titles = list(islice(searching.hits(connection, query, without), most))
         first = searching.relevant(connection, query, limit, without) if by_relevance else []
         if query.thread_ids:
             behind &= {*query.thread_ids}
         names = tables.thread_names({hit.thread_id for hit in titles})
-        return _ByTitles(titles, first, names, among, behind)
+        return _ByTitles(titles, first, names, among, excluded, behind)
 
     def _threads_alone(self, query: Query, known: _ByTitles) -> Indexed:
         hits = known.titles
@@ -273,3 +282,8 @@ class PostgresCatalogue(IndexedCatalogue):
                 if text and text.created_at == hit.created_at:
                     found[hit] = text.text
         return found
+
+
+def _threads_of(connection: sqlite3.Connection, query: Query, but: Collection[str]) -> set[str]:
+    """Those that a query finds which says nothing of messages."""
+    return {hit.thread_id for hit in searching.hits(connection, query, but)}

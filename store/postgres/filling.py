@@ -100,6 +100,10 @@ class _Row(NamedTuple):
     words: str
 
 
+class _Closed(Exception):
+    """The store is closed while words are made."""
+
+
 class Filling:
     """Makes words when it is asked to, until nothing is left to do; otherwise it is idle."""
 
@@ -120,15 +124,16 @@ class Filling:
                 self._thread.start()
 
     def close(self) -> None:
-        """Waits for the transaction that is under way."""
+        """Waits for the statement that is under way."""
         with self._starting:
             self._is_closed = True
             thread = self._thread
         if thread is not None:
             thread.join()
 
-    def fill(self, progress: Progress | None = None, *, anew: bool = False) -> None:
+    def fill(self, progress: Progress | None = None, *, anew: bool = False) -> bool:
         """Does it here. Nothing while another program does it; what cannot be done is left to the next time.
+        Whether it was done.
 
         Args:
             anew: also of logs that have words.
@@ -138,12 +143,18 @@ class Filling:
                 session = self._connections.session_on(connection)
                 if session.execute("SELECT pg_try_advisory_lock(%s)", [LOCK]) == [(True,)]:
                     session.execute(_SETTINGS)
-                    _fill(session, lambda: self._is_closed, progress, anew=anew)
-        except psycopg.Error as error:
+                    _fill(session, self._go_on, progress, anew=anew)
+                    return True
+        except (psycopg.Error, _Closed) as error:
             log.debug("words are made later: %s", error)
+        return False
+
+    def _go_on(self) -> None:
+        if self._is_closed:
+            raise _Closed("the store is closed")
 
 
-def _fill(session: Session, is_over: Callable[[], bool], progress: Progress | None, *, anew: bool) -> None:
+def _fill(session: Session, go_on: Callable[[], None], progress: Progress | None, *, anew: bool) -> None:
     before: list[_Log] = []
     # Until all that came meanwhile is done. What cannot be done would come again and again.
     while (logs := [_Log(*row) for row in session.execute(_LOGS, [anew])]) != before:
@@ -154,9 +165,8 @@ def _fill(session: Session, is_over: Callable[[], bool], progress: Progress | No
             session.execute(_FORGET, [again])
             rest = some
             while rest:
-                if is_over():
-                    return
-                rest = _add(session, rest)
+                go_on()
+                rest = _add(session, rest, go_on)
                 if rest and not again:  # Else whoever searches meanwhile finds what was there before.
                     session.execute("COMMIT")
                     session.execute("BEGIN")
@@ -180,7 +190,7 @@ def _pieces(logs: Iterable[_Log]) -> Iterator[list[_Log]]:
         yield some
 
 
-def _add(session: Session, logs: list[_Log]) -> list[_Log]:
+def _add(session: Session, logs: list[_Log], go_on: Callable[[], None]) -> list[_Log]:
     """Makes words of the next lines of these logs. Those that have further ones."""
     wanted = [
         (one.thread_id, one.log_id, one.bytes, min(one.log_bytes, one.bytes + _PIECE_BYTES)) for one in logs
@@ -199,6 +209,7 @@ def _add(session: Session, logs: list[_Log]) -> list[_Log]:
     counts = [(one.thread_id, one.log_id, one.lines, one.bytes) for one in done]
     there = {*session.execute(_ADD_LOGS, _columns(counts, 4))}
     for some in _limited(row for row in rows if (row.thread_id,) in there):
+        go_on()
         session.execute(_ADD, _columns(some, len(_Row._fields)))
     return [one for one in done if one.bytes < one.log_bytes]
 

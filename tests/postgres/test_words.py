@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import sqlite3
+from typing import Any
 
 import psycopg
 import pytest
 
 from store import Run, RunStatus, StorageFailed, Store, documents
+from store.catalogue import schema as catalogue_tables
 from store.catalogue.matching import matches
 from store.catalogue.queries import parsed
 from store.catalogue.values import Kind
@@ -146,12 +149,31 @@ def test_without_words_none_are_made_and_none_looked_at(open_store: OpenStore, c
     assert (lines_found(store, "bees"), lines_found(store, "wasps")) == ([1], [])
 
 
+def test_a_python_without_full_text_search_reads_all_messages(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = catalogue_tables.create
+
+    def create(connection: sqlite3.Connection, *given: Any, with_words: bool = True) -> None:
+        if with_words:
+            raise sqlite3.OperationalError("no such module: fts5")
+        make(connection, *given, with_words=with_words)
+
+    monkeypatch.setattr(catalogue_tables, "create", create)
+    store = open_store()
+    make_thread(store)
+    store.append_message("T", message("bees"))
+    store.catalogue().refresh(words=True)
+    assert (lines_found(store, "bees"), lines_found(store, "wasps")) == ([1], [])
+
+
 def test_only_one_program_makes_words_at_a_time(open_store: OpenStore, cluster: Cluster, url: str) -> None:
     store = open_store()
     make_thread(store)
     store.append_message("T", message("bees"))
     with psycopg.connect(url) as another:
         another.execute("SELECT pg_advisory_lock(%s)", [filling.LOCK])
+        store.catalogue().rebuild()
         store.catalogue().refresh(words=True)
         assert worded(cluster) == []
         assert lines_found(store, "bees") == [1]
