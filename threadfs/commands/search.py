@@ -65,12 +65,25 @@ def number(text: str) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    from threadfs.stores import open_store
-
     if not options.words and not options.rebuild:
         raise UsedWrongly("search for what? Give WORDS after STORE")
     text = " ".join(options.words)
     limit = _LIMIT if options.limit is None else options.limit
+    is_plain = not (options.grep or options.rebuild or options.no_words or options.json)
+    if is_plain and limit <= _LIMIT and options.sort == "newest":
+        from threadfs.commands import mounted_search
+
+        if (shown := mounted_search.asked(options.store, text)) is not None:
+            for line in shown.lines[:limit]:
+                progress.say(line)
+            _tell_of_more(shown.left_out, options)
+            return 0 if shown.lines[:limit] else 1
+    return _search(options, text, limit)
+
+
+def _search(options: argparse.Namespace, text: str, limit: int) -> int:
+    from threadfs.stores import open_store
+
     pattern = _pattern(text) if options.grep else None
     query = None if pattern or not text else _query(text)
     store = open_store(options.store)
@@ -90,9 +103,13 @@ def run(options: argparse.Namespace) -> int:
         store.close()
     for hit in found.hits:
         _print(hit, as_json=options.json)
-    if found.hits_left_out and options.limit is None:
-        progress.complain(f"{found.hits_left_out:,} further hits are left out: -n N shows more")
+    _tell_of_more(found.hits_left_out, options)
     return 0 if found.hits else 1
+
+
+def _tell_of_more(left_out: int, options: argparse.Namespace) -> None:
+    if left_out and options.limit is None:
+        progress.complain(f"{left_out:,} further hits are left out: -n N shows more")
 
 
 def _pattern(text: str) -> re.Pattern[str]:
