@@ -34,6 +34,8 @@ class Tables(Lists):
     def __init__(self, connection: sqlite3.Connection, *, has_words: bool = True) -> None:
         super().__init__(connection)
         self.has_words = has_words
+        # Within a change, which no other process makes meanwhile: the number after the last one of each day.
+        self._following: dict[int, int] | None = None
 
     def copied(self) -> Tables:
         """All but the words, in memory."""
@@ -59,6 +61,7 @@ class Tables(Lists):
         """Raises Busy, and sqlite3.Error when the disk fails or is full; nothing has changed then."""
         try:
             self.connection.execute("BEGIN IMMEDIATE")
+            self._numbers, self._following = {}, {}
             yield
             self.connection.execute("COMMIT")
         except BaseException as error:
@@ -67,6 +70,8 @@ class Tables(Lists):
             if isinstance(error, sqlite3.Error) and schema.is_busy(error):
                 raise Busy from None
             raise
+        finally:
+            self._numbers = self._following = None
 
     # Threads.
     def put_thread(self, thread: ThreadSummary) -> None:
@@ -80,6 +85,8 @@ class Tables(Lists):
                 (*values, thread.id),
             ).lastrowid
             assert number is not None
+            if self._numbers is not None:
+                self._numbers[thread.id] = number
         else:
             if self._has_title(number, thread):
                 self.connection.execute(
@@ -105,6 +112,8 @@ class Tables(Lists):
         self.connection.execute("DELETE FROM runs WHERE thread = ?", (number,))
         self.connection.execute("DELETE FROM signatures WHERE thread = ?", (number,))
         self.connection.execute("DELETE FROM threads WHERE number = ?", (number,))
+        if self._numbers is not None:
+            del self._numbers[thread_id]
 
     def set_changed(self, thread_id: str, changed_ns: int) -> None:
         self.connection.execute("UPDATE threads SET changed_ns = ? WHERE id = ?", (changed_ns, thread_id))
@@ -239,21 +248,24 @@ class Tables(Lists):
     def _add_texts(self, thread: int, texts: Iterable[MessageText]) -> None:
         if not self.has_words:
             return
-        following: dict[int, int] = {}
+        following = {} if self._following is None else self._following
         rows, words = [], []
         for text in texts:
-            first = schema.first_number(text.created_at)
-            if first not in following:
-                following[first] = self._following_number(first)
-            if following[first] == schema.after_day(first):
-                # A day that is full goes on in the next one, where its hits are only nearly in their order.
-                following[first] = self._following_number(schema.after_day(first))
-            number = following[first]
-            following[first] += 1
+            number = self._next_number(schema.first_number(text.created_at), following)
             rows.append((number, thread, text.kind, text.line, text.created_at))
             words.append((number, folded(text.text)))
         self.connection.executemany("INSERT INTO texts VALUES (?, ?, ?, ?, ?)", rows)
         self.connection.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", words)
+
+    def _next_number(self, first: int, following: dict[int, int]) -> int:
+        """A number for a text of a day that begins with the *first* one."""
+        if first not in following:
+            following[first] = self._following_number(first)
+        if following[first] == schema.after_day(first):
+            # A day that is full goes on in the next one, where its hits are only nearly in their order.
+            return self._next_number(schema.after_day(first), following)
+        following[first] += 1
+        return following[first] - 1
 
     def _following_number(self, first: int) -> int:
         """The number after the last one of a day, also of texts that are gone: their words are there."""

@@ -69,7 +69,8 @@ class _Parts:
     weight: int = 1
 
     def take(self, tables: Tables) -> bool:
-        if tables.signatures(self.thread_id) != self.known:
+        is_new = not self.known and not tables.has_thread(self.thread_id)
+        if not is_new and tables.signatures(self.thread_id) != self.known:
             return False
         if self.summary is not None:
             tables.put_thread(self.summary)

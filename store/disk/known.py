@@ -19,7 +19,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from store.api import LogReader
 from store.catalogue import place, schema
@@ -28,12 +28,14 @@ from store.catalogue.place import NoPlace, Opened
 from store.catalogue.tables import Busy, Tables
 from store.catalogue.turns import Turns
 from store.changes import Announcer, Change, Part
-from store.disk.builder import Builder
 from store.disk.cataloguing import Cataloguing, Source
 from store.disk.deletions import Deletions
 from store.errors import StorageFailed
 from store.printing import printable
 from store.waiting import waits
+
+if TYPE_CHECKING:
+    from store.disk.builder import Builder
 
 log = logging.getLogger("threadfs")
 
@@ -302,6 +304,8 @@ class Known:
 
     def build_ahead(self) -> None:
         """See `store.catalogue.api.Catalogue`."""
+        from store.disk.builder import Builder  # It needs subprocess, which no command does.
+
         self._builder = Builder(self.source.root, keeps_words=self._keeps_words)
         self._builder.start(self._lacks_many)
 

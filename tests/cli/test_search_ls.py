@@ -15,7 +15,8 @@ from store import DocumentKey, MessageRole, Run, RunStatus, Thread, ThreadMessag
 from store.models import ContentBlock
 from tests import forking
 from tests.cli.conftest import ENDS_S, OSLO, ROOT, command, fails, succeeds, threadfs
-from tests.mount.conftest import Mount
+from tests.mount.conftest import Mount, stop
+from threadfs.commands import mounted_search
 from threadfs.commands.widths import width
 
 DAY_S = 86400
@@ -158,9 +159,13 @@ def test_no_words_are_kept_when_that_is_asked_for(store: ThreadStore) -> None:
     assert not any(b"honey" in path.read_bytes() for path in made.iterdir())
 
 
+# More than a mount has in its file: so none is asked.
+WITHOUT_A_MOUNT = ("-n", "1001")
+
+
 def test_a_mount_and_its_store_say_the_same(mounted: Mount, household: Path) -> None:
     found = succeeds(threadfs("search", mounted.root, "oslo"))
-    assert found == succeeds(threadfs("search", household, "oslo"))
+    assert found == succeeds(threadfs("search", household, "oslo", *WITHOUT_A_MOUNT))
     place, line = found.split(":")[:2]
     assert "Oslo" in (mounted.root / place).read_text().splitlines()[int(line) - 1]
     (mounted.root / "threads" / OSLO / "say").write_text("And now for zebras")
@@ -168,6 +173,40 @@ def test_a_mount_and_its_store_say_the_same(mounted: Mount, household: Path) -> 
     assert sorted(column(succeeds(threadfs("ls", mounted.root)))) == sorted(
         column(succeeds(threadfs("ls", household)))
     )
+
+
+def test_a_search_beside_a_mount_is_what_the_mount_finds(mounted: Mount, household: Path) -> None:
+    for text in ("oslo", '"in Oslo"', "role:user kids", "status:failed", "zebra"):
+        shown = mounted_search.asked(os.fspath(household), text)
+        assert shown == mounted_search.asked(os.fspath(mounted.root), text)
+        assert shown is not None
+        beside = threadfs("search", household, text, "-n", "2")
+        without = threadfs("search", household, text, *WITHOUT_A_MOUNT)
+        assert "".join(f"{line}\n" for line in shown.lines) == without.stdout
+        assert beside.stdout.splitlines() == without.stdout.splitlines()[:2]
+        assert beside.returncode == without.returncode
+
+
+def test_a_search_beside_a_mount_tells_of_the_hits_that_it_leaves_out(
+    mounted: Mount, household: Path
+) -> None:
+    message = {"role": "user", "content": [{"type": "text", "text": {"value": "zebra"}}]}
+    with (mounted.root / "threads" / OSLO / "messages.jsonl").open("a") as log:
+        log.write(f"{json.dumps(message)}\n" * 1005)
+    found = threadfs("search", household, "zebra")
+    assert found.stdout.count("\n") == 1000
+    assert found.stderr == "threadfs: 5 further hits are left out: -n N shows more\n"
+
+
+@pytest.mark.parametrize("text", ['"odd', ".hidden", "src/main.py", "bee" * 100, ""])
+def test_what_a_mount_cannot_be_asked_is_found_without_it(mounted: Mount, household: Path, text: str) -> None:
+    assert mounted_search.asked(os.fspath(household), text) is None
+
+
+def test_where_nothing_is_mounted_nothing_is_asked(mounted: Mount, household: Path) -> None:
+    assert mounted_search.asked(os.fspath(household), "oslo")
+    stop(mounted)
+    assert mounted_search.asked(os.fspath(household), "oslo") is None
 
 
 # ── ls ──────────────────────────────────────────────────────────────────────────────────────────────────
