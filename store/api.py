@@ -171,7 +171,10 @@ class Store(Working, Protocol):
     ) -> Run: ...
     def cancel_run(self, thread_id: str, run_id: str, *, force: bool = False) -> Run: ...
     def index_runs(self) -> None:
-        """Begin to index the runs in memory, if `runs_by_status` is not fast without."""
+        """Have `runs_by_status` answer without reading each run, if it does not anyway.
+
+        What others change shows in it within a second.
+        """
         ...
 
     def list_changed_ns(self, status: RunStatus | None = None) -> int:

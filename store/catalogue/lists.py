@@ -37,6 +37,23 @@ class Lists:
     def thread_ids(self) -> list[str]:
         return [thread_id for (thread_id,) in self.connection.execute("SELECT id FROM threads ORDER BY id")]
 
+    def count(self) -> int:
+        """How many threads there are."""
+        return int(self.connection.execute("SELECT count(*) FROM threads").fetchone()[0])
+
+    def newest_first(self) -> list[str]:
+        """The ids of the threads, by their last change."""
+        found = self.connection.execute("SELECT id FROM threads ORDER BY changed_ns DESC")
+        return [thread_id for (thread_id,) in found]
+
+    def statuses_in(self, thread_id: str) -> dict[str, str]:
+        """The status of each run of a thread, by its id."""
+        found = self.connection.execute(
+            "SELECT runs.id, status FROM runs JOIN threads ON number = thread WHERE threads.id = ?",
+            (thread_id,),
+        )
+        return dict(found.fetchall())
+
     def runs(self, statuses: Collection[str]) -> Iterator[tuple[str, str, str]]:
         """(thread id, run id, status) of each run in one of these statuses."""
         marks = ", ".join("?" * len(statuses))

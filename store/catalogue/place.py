@@ -23,9 +23,10 @@ import stat
 import struct
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
+from urllib.parse import quote
 
 from store.catalogue import schema
 from store.disk.filesystems import is_local
@@ -62,8 +63,19 @@ class Opened:
     why_new: str | None
 
     def close(self) -> None:
+        """Without a sync, for which the end of a program would wait: the next one finds all in the log.
+
+        The last connection that closes moves the log of SQLite into the file, unless it may only read.
+        """
+        with suppress(sqlite3.Error), closing(self._connected_for_reading()) as reading:
+            reading.execute("SELECT 1 FROM identity").fetchone()
+            self.connection.close()
         self.connection.close()
         os.close(self.directory)
+
+    def _connected_for_reading(self) -> sqlite3.Connection:
+        path = os.path.join(os.readlink(f"/proc/self/fd/{self.directory}"), _FILE)
+        return sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, check_same_thread=False)
 
 
 class _Kind(NamedTuple):

@@ -36,6 +36,8 @@ class Tables(Lists):
         self.has_words = has_words
         # Within a change, which no other process makes meanwhile: the number after the last one of each day.
         self._following: dict[int, int] | None = None
+        # How often runs were put here or removed by this process.
+        self._runs_written = 0
 
     def copied(self) -> Tables:
         """All but the words, in memory."""
@@ -107,6 +109,7 @@ class Tables(Lists):
         """Nothing if there is none. *texts*: as in `remove_messages`."""
         if (number := self._find(thread_id)) is None:
             return
+        self._runs_written += 1
         self._remove_title(number)
         self._remove_messages(number, texts)
         self.connection.execute("DELETE FROM runs WHERE thread = ?", (number,))
@@ -193,8 +196,14 @@ class Tables(Lists):
         return [thread_id for (thread_id,) in found]
 
     # Runs.
+    def version_of_runs(self) -> tuple[int, int]:
+        """Another one whenever anything about runs is, or another process has written anything."""
+        (others,) = self.connection.execute("PRAGMA data_version").fetchone()
+        return others, self._runs_written
+
     def put_run(self, thread_id: str, run: RunSummary) -> None:
         """Raises ThreadNotFound."""
+        self._runs_written += 1
         self.connection.execute(
             "INSERT OR REPLACE INTO runs (thread, id, status, model, created_at, changed_ns)"
             " VALUES (?, ?, ?, ?, ?, ?)",
@@ -203,6 +212,7 @@ class Tables(Lists):
 
     def remove_run(self, thread_id: str, run_id: str) -> None:
         """Raises ThreadNotFound."""
+        self._runs_written += 1
         of_run = (self._number(thread_id), run_id)
         self.connection.execute("DELETE FROM runs WHERE thread = ? AND id = ?", of_run)
 

@@ -44,7 +44,8 @@ class Builder:
         self._process: subprocess.Popen[bytes] | None = None
         self._is_awaited = False
         self._steps = 0
-        self._has_lists = True
+        # Whether nothing has to be waited for: the lists are built, or no process is at it.
+        self.has_lists = True
         self._has_failed = False
         self._is_closed = False
 
@@ -58,7 +59,7 @@ class Builder:
         with self._changed:
             if self._thread is not None or self._has_failed or self._is_closed:
                 return
-            self._has_lists = self._is_awaited = False
+            self.has_lists = self._is_awaited = False
             self._thread = threading.Thread(target=self._run, args=(if_,), name="build", daemon=True)
             self._thread.start()
 
@@ -71,14 +72,14 @@ class Builder:
             self._is_awaited = True
             self._hurry()
             steps = -1
-            while not self._has_lists and steps != self._steps:
+            while not self.has_lists and steps != self._steps:
                 steps = self._steps
                 self._changed.wait(_STUCK_S)
 
     def close(self) -> None:
         """Ends the process."""
         with self._changed:
-            self._is_closed = self._has_lists = True
+            self._is_closed = self.has_lists = True
             self._changed.notify_all()
             thread = self._thread
             if self._process is not None:
@@ -141,7 +142,7 @@ class Builder:
 
     def _tell_lists(self) -> None:
         with self._changed:
-            self._has_lists = True
+            self.has_lists = True
             self._changed.notify_all()
 
     def _hurry(self) -> None:

@@ -19,6 +19,7 @@ from store.catalogue.tables import Tables
 from store.catalogue.values import Hit
 from store.disk.describing import described
 from store.disk.known import Known, Reporting
+from store.disk.run_lists import RunLists
 from store.disk.signatures import is_log
 from store.errors import StorageFailed, ThreadNotFound
 from store.waiting import waits
@@ -30,47 +31,48 @@ class DiskCatalogue(IndexedCatalogue):
     """See `store.catalogue.api.Catalogue`."""
 
     def __init__(self, source: Reporting, *, keeps_words: bool = True) -> None:
-        self._known = Known(source, keeps_words=keeps_words)
+        self.known = Known(source, keeps_words=keeps_words)
+        self.run_lists = RunLists(self.known)
         self._source = source
 
     def close(self) -> None:
-        self._known.close()
+        self.known.close()
 
     def statistics(self) -> Statistics:
         waits()
 
         def work(tables: Tables) -> Statistics:
-            behind = self._known.behind(tables) if tables.has_words else tables.thread_ids()
-            return Statistics(tables.counts().threads, len(behind), self._known.size_bytes)
+            behind = self.known.behind(tables) if tables.has_words else tables.thread_ids()
+            return Statistics(tables.counts().threads, len(behind), self.known.size_bytes)
 
-        return self._known.use(work)
+        return self.known.use(work)
 
     def messages(self) -> int:
         waits()
-        return self._known.use(lambda tables: tables.messages() if tables.has_words else 0)
+        return self.known.use(lambda tables: tables.messages() if tables.has_words else 0)
 
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:
         self._ask(lambda _: None, progress)
         if words:
-            self._known.take_over_words(progress)
+            self.known.take_over_words(progress)
 
     def unread(self) -> frozenset[str]:
-        return self._known.unread()
+        return self.known.unread()
 
     def build_ahead(self) -> None:
-        self._known.build_ahead()
+        self.known.build_ahead()
 
     def rebuild(self) -> None:
         waits()
-        self._known.rebuild()
+        self.known.rebuild()
 
     def search(
         self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
     ) -> Results:
-        just_read = self._known.take_over_words()
+        just_read = self.known.take_over_words()
 
         def look(but: Collection[str]) -> Indexed | None:
-            return self._known.beside_lists(self._indexed(query, limit, by_relevance, but, just_read))
+            return self.known.beside_lists(self._indexed(query, limit, by_relevance, but, just_read))
 
         return self._search(look, query, limit, by_relevance=by_relevance, with_hits=with_hits)
 
@@ -84,7 +86,7 @@ class DiskCatalogue(IndexedCatalogue):
                 return None
             with tables.reading():
                 # One whose words were taken over soon after it changed seems to be behind, too.
-                behind = {*self._known.behind(tables)} - just_read | {*self._known.pending}
+                behind = {*self.known.behind(tables)} - just_read | {*self.known.pending}
                 without = behind.union(but)
                 totals = searching.number_of(tables.connection, query, without)
                 first: list[Hit] = []
@@ -109,24 +111,24 @@ class DiskCatalogue(IndexedCatalogue):
     # ── What is read ─────────────────────────────────────────────────────────────────────────────────
 
     def _ask(self, work: Callable[[Tables], T], progress: Progress | None = None) -> T:
-        return self._known.lists(work, progress)
+        return self.known.lists(work, progress)
 
     def _described(self, thread_id: str) -> Described | None:
         try:
             return described(self._source, thread_id)
         except StorageFailed as error:
-            self._known.skip(thread_id, error)
+            self.known.skip(thread_id, error)
             return None
 
     def _open_log(self, thread_id: str) -> LogReader:
         try:
             return self._source.open_log(thread_id)
         except StorageFailed as error:
-            self._known.skip(thread_id, error)
+            self.known.skip(thread_id, error)
             raise ThreadNotFound(thread_id) from None
 
     def _read_ahead(self, thread_ids: Collection[str], names: dict[str, str], wanted: Wanted) -> list[Hit]:
         """Where its title is known, and by this and its log, most have no hit at all."""
-        titles = self._known.use(lambda tables: tables.titles_of({*thread_ids} - self._known.pending.keys()))
+        titles = self.known.use(lambda tables: tables.titles_of({*thread_ids} - self.known.pending.keys()))
         unknown = [thread_id for thread_id in thread_ids if thread_id not in titles]
         return self._read_hits([*unknown, *self._candidates(titles, wanted)], names, wanted)

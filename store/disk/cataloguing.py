@@ -9,7 +9,7 @@ catalogue never says what was read before something that it said already.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -138,14 +138,20 @@ class Cataloguing:
     tables: Tables
     skip: Callable[[str, StorageFailed], None] | None = None
 
-    def differing(self, is_same: Callable[[str], bool] = lambda _: False) -> list[str]:
-        """The threads that came, went or may have changed, of all but those that are known to be the same."""
+    def differing(self, begin: Callable[[str], None] = lambda _: None) -> list[str]:
+        """The threads that came, went or may have changed. *begin* is called before one is looked at."""
         there = dict.fromkeys(self.source.list_thread_ids())
         here = {*self.tables.thread_ids()}
         new = [thread_id for thread_id in there if thread_id not in here]
         gone = [thread_id for thread_id in here if thread_id not in there]
-        to_look_at = {thread_id for thread_id in here if thread_id in there and not is_same(thread_id)}
+        to_look_at = {thread_id for thread_id in here if thread_id in there}
+        for thread_id in to_look_at:
+            begin(thread_id)
         return [*gone, *self._changed(to_look_at, len(here)), *new]
+
+    def differing_among(self, thread_ids: Collection[str]) -> list[str]:
+        """As `differing`, of some threads alone."""
+        return [*self._changed({*thread_ids}, self.tables.count())] if thread_ids else []
 
     def _changed(self, thread_ids: set[str], of: int) -> Iterator[str]:
         """Those of some threads, *of* so many in the catalogue, that do not look as they did."""

@@ -27,7 +27,7 @@ from store.updates import Updates
 from store.waiting import waits
 
 if TYPE_CHECKING:  # It needs the library for watching.
-    from store.disk.run_index import RunIndex
+    from store.disk.followed import Followed
 
 D = TypeVar("D", bound=Document)
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class DocumentFiles(Updates):
         self._listing = Listing(self.root)
         self._durable = DurableNames(self.root, calls)
         self.open_threads = OpenThreads(self.root)
-        self._index: RunIndex | None = None
+        self._followed: Followed | None = None
         self._lists = ListTimes()
         self.announcer = Announcer(first=self._lists.changed)
         self._echoes = Echoes(self.root)

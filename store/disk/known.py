@@ -21,15 +21,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from store.api import LogReader
+from store.api import LogReader, StatusOfRun
 from store.catalogue import place, schema
 from store.catalogue.api import Progress
 from store.catalogue.place import NoPlace, Opened
 from store.catalogue.tables import Busy, Tables
 from store.catalogue.turns import Turns
-from store.changes import Announcer, Change, Part
+from store.changes import Announcer
 from store.disk.cataloguing import Cataloguing, Source
 from store.disk.deletions import Deletions
+from store.disk.unseen import Reporting as ReportingThreads
+from store.disk.unseen import Unseen
 from store.errors import StorageFailed
 from store.printing import printable
 from store.waiting import waits
@@ -60,14 +62,14 @@ _MAX_UNREADABLE: Final = 100
 _MAX_FAILURES: Final = 3
 
 
-class Reporting(Source, Protocol):
+class Reporting(Source, ReportingThreads, Protocol):
     """The store that is catalogued, and that tells of changes."""
 
     announcer: Announcer
     on_deleted: Callable[[str, LogReader], None] | None
 
-    def reports_all_of(self, thread_id: str) -> bool: ...
     def hear(self) -> None: ...
+    def scan(self, thread_id: str) -> Iterator[StatusOfRun]: ...
 
 
 class _Many(Exception):
@@ -85,12 +87,11 @@ class Known:
         self._turns = Turns()
         self._opened: Opened | None = None
         self._tables: Tables | None = None
+        # How often there were other tables.
+        self.openings = 0
         self._is_in_memory = False
         # Threads that differ from what is in the tables, and could not be taken over yet.
         self.pending: dict[str, None] = {}
-        # When all threads were last looked at, and how many losses there were by then.
-        self._looked_at_s = float("-inf")
-        self._losses_then = 0
         # The threads whose words are behind, and what the tables were then.
         self._behind: list[str] = []
         self._behind_as_of = (0, 0)
@@ -98,20 +99,17 @@ class Known:
         self._cleaned_at_s = float("-inf")
         # Another process writes: until then, nothing is taken over.
         self._busy_until_s = 0.0
-        # Guards what follows, for no longer than noting takes.
-        self._noting = threading.Lock()
-        self._noted: dict[str, None] = {}
-        self._losses = 0
+        # The threads that could not be read; guarded.
+        self._skipping = threading.Lock()
         self._unreadable: set[str] = set()
-        # Threads that were looked at when all of their changes were reported, and of which none was since.
-        self._reported: set[str] = set()
+        self._unseen = Unseen(source)
         self._deletions = Deletions(self._forget)
         source.on_deleted = self._deletions.add
         # Before the kernel forgets what it knew, and asks anew.
-        source.announcer.subscribe_first(self._changed)
+        source.announcer.subscribe_first(self._unseen.changed)
 
     def close(self) -> None:
-        self.source.announcer.unsubscribe(self._changed)
+        self.source.announcer.unsubscribe(self._unseen.changed)
         self.source.on_deleted = None
         if self._builder:
             self._builder.close()
@@ -122,9 +120,14 @@ class Known:
     def taking(self, tables: Tables) -> Cataloguing:
         return Cataloguing(self.source, tables, self.skip)
 
+    def unread(self) -> frozenset[str]:
+        """The threads that could not be read, of which it says nothing, or what was so before."""
+        with self._skipping:
+            return frozenset(self._unreadable)
+
     def skip(self, thread_id: str, error: StorageFailed) -> None:
         """Tells, once, of a thread that cannot be read, and is not in any answer. Raises if they are many."""
-        with self._noting:
+        with self._skipping:
             is_new = thread_id not in self._unreadable
             self._unreadable.add(thread_id)
         if len(self._unreadable) > _MAX_UNREADABLE:
@@ -132,46 +135,34 @@ class Known:
         if is_new:
             log.warning("%s: it is left out where things are found", printable(str(error)))
 
-    def unread(self) -> frozenset[str]:
-        """The threads that could not be read, of which it says nothing, or what was so before."""
-        with self._noting:
-            return frozenset(self._unreadable)
-
     # ── Changes ──────────────────────────────────────────────────────────────────────────────────────
 
-    def _changed(self, change: Change) -> None:
-        """Only notes it: who has made the change waits for this."""
-        if change.part in (Part.ANSWER, Part.WORKERS):
-            return
-        with self._noting:
-            if change.part is Part.EVERYTHING:
-                self._losses += 1
-                self._reported.clear()
-            else:
-                self._noted[change.thread_id] = None
-                self._reported.discard(change.thread_id)
+    def note(self, thread_ids: Iterable[str]) -> None:
+        """Has these compared before the next answer."""
+        self._unseen.note(thread_ids)
 
-    def _compare(self, tables: Tables, progress: Progress | None, *, has_waited: bool) -> None:
+    def expire(self) -> None:
+        """Has all compared before the next answer of which not everything is told."""
+        self._unseen.expire()
+
+    def _compare(
+        self, tables: Tables, progress: Progress | None, *, without_ended: bool, has_waited: bool
+    ) -> None:
         """Takes over the titles, times and runs of all threads that may have changed.
 
         Raises:
             _Many: there are more than this process should, unless it *has_waited* for another one.
         """
-        began_s = time.monotonic()
-        with self._noting:
-            self.pending.update(self._noted)
-            self._noted.clear()
-            losses = self._losses
+        look = self._unseen.look(_FRESH_S, without_ended=without_ended)
+        self.pending.update(look.noted)
         taking = self.taking(tables)
-        followed: set[str] = set()
-        differing: list[str] = []
-        is_due = began_s - self._looked_at_s >= _FRESH_S or losses != self._losses_then
-        if is_due:
-            differing = taking.differing(lambda thread_id: self._is_reported(thread_id, followed))
+        differing = look.differing(taking)
         if not has_waited and self._is_for_builder(len(differing) + len(self.pending)):
             raise _Many
         self.pending.update(dict.fromkeys(differing))
-        if began_s < self._busy_until_s:
+        for thread_id in self.pending:
+            look.begin(thread_id)
+        if time.monotonic() < self._busy_until_s:
             return  # They are pending, and it is due again.
         try:
             self._deletions.forget(taking.forget)
@@ -179,21 +170,9 @@ class Known:
         except Busy:
             self._busy_until_s = time.monotonic() + _PAUSE_S
             return
+        gone = [thread_id for thread_id in self.pending if not tables.has_thread(thread_id)]
         self.pending.clear()
-        if is_due:
-            self._looked_at_s, self._losses_then = began_s, losses
-            with self._noting:
-                if losses == self._losses:
-                    self._reported |= followed - self._noted.keys()
-
-    def _is_reported(self, thread_id: str, followed: set[str]) -> bool:
-        """Whether a thread is as it was when it was last looked at. *followed* gets it if it is followed."""
-        if not self.source.reports_all_of(thread_id):
-            with self._noting:
-                self._reported.discard(thread_id)
-            return False
-        followed.add(thread_id)
-        return thread_id in self._reported
+        look.end(gone, self.unread())
 
     def take_over_words(self, progress: Progress | None = None) -> set[str]:
         """Takes over the words of all threads, as far as no other process writes; of which it just did."""
@@ -264,14 +243,23 @@ class Known:
 
         return self.beside_lists(with_pending, progress)
 
-    def beside_lists(self, work: Callable[[Tables], T], progress: Progress | None = None) -> T:
-        """As `lists`, with the tables as they are, which say nothing true of the threads that are pending."""
+    def beside_lists(
+        self,
+        work: Callable[[Tables], T],
+        progress: Progress | None = None,
+        *,
+        without_ended: bool = False,
+    ) -> T:
+        """As `lists`, with the tables as they are, which say nothing true of the threads that are pending.
+
+        *without_ended*: the answer has no runs that have ended; what is forced on them need not be in it.
+        """
         waits()
         self.source.hear()
         has_waited = False
 
         def compared(tables: Tables) -> T:
-            self._compare(tables, progress, has_waited=has_waited)
+            self._compare(tables, progress, without_ended=without_ended, has_waited=has_waited)
             return work(tables)
 
         while True:
@@ -308,6 +296,11 @@ class Known:
 
         self._builder = Builder(self.source.root, keeps_words=self._keeps_words)
         self._builder.start(self._lacks_many)
+
+    @property
+    def is_being_built(self) -> bool:
+        """Whether a process of its own is at the titles, times and runs."""
+        return self._builder is not None and not self._builder.has_lists
 
     def _lacks_many(self) -> bool:
         """Whether so many threads, or the words of so many, are not known, without a look at any."""
@@ -361,9 +354,8 @@ class Known:
             has_words = self._opened is not None and self._keeps_words
             connection = self._opened.connection if self._opened else schema.in_memory()
             self._tables = Tables(connection, has_words=has_words)
-            self._looked_at_s = float("-inf")
-            with self._noting:
-                self._reported.clear()
+            self.openings += 1
+            self._unseen.lose()
         return self._tables
 
     def _without_dead_words(self, tables: Tables) -> Tables:

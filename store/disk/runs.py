@@ -16,7 +16,7 @@ from store.disk.layout import META, RUNS, STATUS
 from store.disk.open_threads import locked_thread
 from store.disk.paths import opened
 from store.disk.steps import Steps
-from store.errors import Damaged, NotEmpty, NotFound, RunInProgress, StoreError
+from store.errors import Damaged, NotEmpty, NotFound, RunInProgress, StorageFailed, StoreError
 from store.models import Run, RunStatus
 
 
@@ -49,7 +49,7 @@ class Runs(Steps):
     def list_run_ids(self, thread_id: str) -> list[str]:
         """The ids of the thread's runs, in no order. Raises ThreadNotFound."""
         parts = (names.checked(thread_id), RUNS)
-        if self._index is not None and (known := self._index.run_ids(thread_id)) is not None:
+        if self._followed is not None and (known := self._followed.run_ids(thread_id)) is not None:
             return known
         return self._while_there(DocumentKey(thread_id), lambda: self._listing.ids(parts, STATUS))
 
@@ -103,9 +103,18 @@ class Runs(Steps):
 
     def runs_by_status(self, statuses: Collection[RunStatus] = tuple(RunStatus)) -> Iterator[StatusOfRun]:
         """(thread, run, status) of every run that can be read and is in one of *statuses*."""
-        if self._index is not None:
-            yield from self._index.runs(statuses)
+        if self._followed is None:
+            yield from self._scan_all(statuses)
             return
+        try:
+            found = [*self._followed.run_lists().runs(statuses)]
+        except StorageFailed:  # Some threads cannot be read, or the disk cannot, which raises it again.
+            found = [*self._scan_all(statuses)]
+        if len(statuses) == 1:
+            self._lists.compare(next(iter(statuses)), (run[:2] for run in found))
+        yield from found
+
+    def _scan_all(self, statuses: Collection[RunStatus]) -> Iterator[StatusOfRun]:
         for thread_id in self._listing.ids((), META):
             yield from (found for found in self.scan(thread_id) if found[2] in statuses)
 

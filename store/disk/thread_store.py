@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from store.disk import filesystems, leftovers
 from store.disk.layout import RUNS, STEPS, Parts
 from store.disk.paths import opened, storage_errors
 from store.disk.system_calls import SystemCalls
+from store.disk.unseen import Reported
 from store.disk.workers import Workers
 from store.errors import StorageFailed
 from store.models import RunStatus
@@ -73,15 +75,15 @@ class ThreadStore(Workers):
 
     def close(self) -> None:
         """Ends background work, and closes what is open."""
+        if self._followed is not None:
+            self._followed.close()
+            self._followed = None
         with self._cataloguing:
             if self._catalogue is not None:
                 self._catalogue.close()
                 self._catalogue = None
         self.own_workers.close()
         self.open_threads.close()
-        if self._index is not None:
-            self._index.close()
-            self._index = None
 
     def thread_dir(self, thread_id: str) -> Path:
         """Where the thread's files are, or would be. Raises InvalidName."""
@@ -130,18 +132,27 @@ class ThreadStore(Workers):
         return False
 
     def follow_all_runs(self, watch: Watch) -> bool:
-        """Whether the index follows all runs: what it follows is reported to all watches."""
+        """See `store.api.Store.follow_all_runs`. What the store follows is reported to all watches."""
         self.index_runs()
-        return self._index is not None and self._index.follows_all_runs
+        return self._followed is not None and self._followed.follows_all_runs()
 
     def reports_all_of(self, thread_id: str) -> bool:
-        return self._index is not None and self._index.follows_all_of(thread_id)
+        return self._followed is not None and self._followed.reported_of(thread_id) is Reported.ALL
+
+    @property
+    def reports_threads(self) -> bool:
+        """Whether each thread that others make or delete is reported to all watches."""
+        return self._followed is not None and self._followed.reports_threads
+
+    def reported_of(self, thread_id: str) -> Reported:
+        """What is reported to all watches of what others change in a thread."""
+        return Reported.NOTHING if self._followed is None else self._followed.reported_of(thread_id)
 
     def hear(self) -> None:
         """Returns when all have been told what others have changed so far, in what is followed."""
         with suppress(StorageFailed):  # Who asks for what cannot be read is told so.
-            if self._index is not None:
-                self._index.note_changes()  # So that it can say again what it follows.
+            if self._followed is not None:
+                self._followed.hear()
             elif self._watches is not None:
                 self._watches.catch_up()
 
@@ -150,6 +161,9 @@ class ThreadStore(Workers):
 
         The first call says whether it *keeps_words* of messages; without, each search reads the logs.
         """
+        return self._disk_catalogue(keeps_words=keeps_words)
+
+    def _disk_catalogue(self, *, keeps_words: bool = True) -> DiskCatalogue:
         from store.disk.catalogue import DiskCatalogue  # It needs SQLite, which most programs do not.
 
         with self._cataloguing:
@@ -158,24 +172,35 @@ class ThreadStore(Workers):
             return self._catalogue
 
     def index_runs(self) -> None:
-        """Begins to index the runs in memory for `runs_by_status`, if the store can be watched."""
-        if self._index is None and not self.is_remote:
-            from store.disk.run_index import RunIndex  # As in `follower`.
+        """Has `runs_by_status` answer by the catalogue, and begins to follow all threads, if it can."""
+        if self._followed is None and not self.is_remote:
+            from store.disk.followed import Followed  # As in `follower` and `catalogue`.
 
             with suppress(OSError):
-                self._index = RunIndex(self, lists=self._lists)
+                self._followed = Followed(self, lambda: self._disk_catalogue().run_lists, self._lists)
 
     def list_changed_ns(self, status: RunStatus | None = None) -> int:
         """When a name last came into or left the list of threads or, with *status*, the list of those runs.
 
-        In nanoseconds since 1970, not before the store was opened. If many threads are not followed, changes
-        that other programs make to their runs are not noticed.
+        In nanoseconds since 1970, not before the store was opened. Without `index_runs`, what other programs
+        do to the runs of many threads is not noticed.
         """
         waits()
         with suppress(StorageFailed):  # A listing raises it.
-            unheard = None if self._index is None else self._index.note_changes()
-            self._lists.look(status, unheard, self)
+            if self._followed is None:
+                self._lists.look(status, self)
+            elif status is not None:
+                self._look_at_runs(status, self._followed.run_lists().version(status))
+            else:
+                self._followed.hear()
+                if not self._followed.reports_threads:
+                    self._lists.compare(None, self.list_thread_ids())
         return self._lists.of(status)
+
+    def _look_at_runs(self, status: RunStatus, version: Hashable) -> None:
+        if version is None or self._lists.version.get(status) != version:
+            deque(self.runs_by_status({status}), maxlen=0)
+            self._lists.version[status] = version
 
     # ── The disk ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -133,19 +133,18 @@ class Threads(Runs, Messages):
 
     def thread_times(self, thread_id: str) -> Times:
         """The latest times of anything in the thread."""
-        index = self._index
-        if index is not None and (known := index.times(thread_id)) is not None:
-            return known
-        changes_heard, run_ids = 0, None
-        if index is not None:
-            changes_heard, run_ids = index.changes_heard, index.run_ids(thread_id, some_may_be_none=True)
+        followed, changes_heard, run_ids = self._followed, 0, None
+        if followed is not None:
+            if (known := followed.times(thread_id)) is not None:
+                return known
+            changes_heard, run_ids = followed.changes_heard, followed.run_ids(thread_id)
         latest = thread_times.thread_times(self.root, names.checked(thread_id), run_ids)
         if latest is None:
             # Looking at the document raises the error that fits.
             info = self.document_info(DocumentKey(thread_id))
             return Times(info.modified_ns, info.changed_ns)
-        if index is not None:
-            index.remember_times(thread_id, latest, changes_heard)
+        if followed is not None:
+            followed.remember_times(thread_id, latest, changes_heard)
         return latest
 
     def thread_touched_ns(self, thread_id: str) -> int:

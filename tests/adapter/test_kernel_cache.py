@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
+from contextlib import closing
 
 import pyfuse3
 import pytest
 
-from store import Run, RunStatus, ThreadStore
-from store.disk import paths
+from store import Run, RunStatus, Store, ThreadStore
+from store.disk import followed, known, paths
 from tests.adapter.kernel import Caller, Kernel
 from tests.mount.conftest import wait_until
 from tests.store.conftest import message
@@ -61,21 +62,30 @@ def test_what_this_mount_changes_is_forgotten_once(kernel: Kernel) -> None:
     assert kernel.forgotten_names == []
 
 
-def test_the_index_reads_a_run_that_was_cancelled_here_once(
+def follow_all_runs(kernel: Kernel) -> Store:
+    """Returns when nothing is read in the background any more."""
+    store = kernel.operations.tree.store
+    with closing(store.watch(lambda _: None)) as watch:
+        assert store.follow_all_runs(watch)
+    assert list(store.runs_by_status({RunStatus.queued}))
+    return store
+
+
+def test_a_run_that_was_cancelled_here_is_read_for_the_lists_once(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = kernel.operations.tree.store
-    store.index_runs()
-    assert list(store.runs_by_status({RunStatus.queued}))
+    monkeypatch.setattr(known, "_FRESH_S", float("inf"))
+    monkeypatch.setattr(followed, "_SETTLES_S", 3600.0)
+    store = follow_all_runs(kernel)
     cancel = kernel.open(kernel.number("threads/T/runs/R/cancel"), os.O_WRONLY)
     reads: list[str] = []
-    status_of = ThreadStore.status_of
+    get_run = ThreadStore.get_run
 
-    def counted(self: ThreadStore, thread_id: str, run_id: str) -> RunStatus:
+    def counted(self: ThreadStore, thread_id: str, run_id: str) -> Run:
         reads.append(run_id)
-        return status_of(self, thread_id, run_id)
+        return get_run(self, thread_id, run_id)
 
-    monkeypatch.setattr(ThreadStore, "status_of", counted)
+    monkeypatch.setattr(ThreadStore, "get_run", counted)
     kernel.call(kernel.operations.write, cancel, 0, b"1\n")
     for _ in range(2):
         assert list(store.runs_by_status({RunStatus.cancelled}))
@@ -113,9 +123,7 @@ def opened_in_the_store(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> list
 
 
 def test_a_first_read_of_a_status_opens_four_files(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = kernel.operations.tree.store
-    store.index_runs()
-    assert list(store.runs_by_status({RunStatus.queued}))
+    follow_all_runs(kernel)
     opened = opened_in_the_store(kernel, monkeypatch)
     handle = kernel.open(kernel.number(STATUS))
     assert b"queued" in kernel.read(handle)

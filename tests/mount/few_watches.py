@@ -14,7 +14,7 @@ from typing import Any
 
 from inotify_simple import INotify
 
-from store.disk import run_index
+from store.disk import watch_budget
 from threadfs.cli import main
 
 
@@ -37,7 +37,7 @@ def limit_watches(limit: int) -> None:
     INotify.add_watch = add_if_there_is_room
     told = os.memfd_create("max_user_watches")
     os.write(told, b"%d\n" % limit)
-    run_index._MAX_WATCHES = Path(f"/proc/self/fd/{told}")
+    watch_budget._MAX_WATCHES = Path(f"/proc/self/fd/{told}")
 
 
 if __name__ == "__main__":

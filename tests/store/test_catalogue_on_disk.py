@@ -60,6 +60,7 @@ def check(plain: Plain, catalogue: Catalogue) -> None:
         thread_id for _, thread_id in threads
     )
     assert {(one.thread_id, one.run_id, one.status) for one in catalogue.runs()} == plain.plain_runs()
+    assert {*plain.store.runs_by_status()} == plain.plain_runs()
     for text in QUERIES:
         found = catalogue.search(parsed(text, NOW_S))
         assert sorted((hit.thread_id, hit.line) for hit in found.hits) == plain.plain_hits(text), text
@@ -117,19 +118,40 @@ def test_after_random_changes_and_accidents_every_answer_is_what_the_store_says(
 
 
 @pytest.mark.parametrize("seed", range(2))
+def test_runs_by_status_are_what_the_store_says_while_the_catalogue_fails(
+    plain: Plain, caches: Path, seed: int
+) -> None:
+    changes = Changes(plain, seed)
+    plain.store.index_runs()
+    for _ in range(8):
+        for _ in range(changes.random.randrange(1, 8)):
+            changes.one()
+        assert {*plain.store.runs_by_status()} == plain.plain_runs()
+        changes.random.choice(ACCIDENTS)(caches)
+        if changes.random.random() < 0.5:
+            plain.store.close()
+            plain.store.index_runs()
+
+
+def follow(plain: Plain) -> None:
+    """Returns when the store reports everything."""
+    with closing(plain.store.watch(lambda _: None)) as watch:
+        assert plain.store.follow_all_runs(watch)
+
+
+@pytest.mark.parametrize("seed", range(2))
 def test_of_what_the_store_reports_every_answer_is_true_without_looking_at_it(
     plain: Plain, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     changes = Changes(plain, seed)
     for _ in range(10):
         changes.one()
-    plain.store.index_runs()
-    [*plain.store.runs_by_status()]
+    follow(plain)
     catalogue = plain.store.catalogue()
     check(plain, catalogue)
     monkeypatch.setattr(known, "_FRESH_S", float("inf"))
     for _ in range(10):
-        [*plain.store.runs_by_status()]  # What came is followed by now.
+        follow(plain)  # Also what came.
         changes.one()
         check(plain, catalogue)
 
@@ -140,8 +162,7 @@ def test_what_the_store_follows_is_not_looked_at_again_until_it_changes(
     for number in range(5):
         thread(plain, f"thread_{number}", title="Bees")
         plain.store.create_run(f"thread_{number}", Run(id="run_1", model="m"))
-    plain.store.index_runs()
-    [*plain.store.runs_by_status()]
+    follow(plain)
     catalogue = plain.store.catalogue()
     check(plain, catalogue)
     looked_at: list[str] = []
@@ -163,7 +184,7 @@ def test_what_the_store_follows_is_not_looked_at_again_until_it_changes(
         catalogue.search(parsed("title:bees", NOW_S), with_hits=False)
         return looked_at == []
 
-    wait_until(looks_at_nothing)  # While the index is busy, it cannot say what it follows.
+    wait_until(looks_at_nothing)  # While it is being set up, it cannot say what it follows.
     plain.say("thread_1", "honey")
     (plain.root / "thread_2" / "meta.json").write_text('{"created_at": 1, "metadata": {"title": "Wasps"}}')
     assert ("Wasps", "thread_2") in called(catalogue.titles())
@@ -220,6 +241,9 @@ def test_while_another_process_writes_every_answer_is_what_the_store_says(plain:
             check(plain, catalogue)
         with closing(Plain(plain.root).store) as other:
             check(plain, other.catalogue())
+        plain.store.index_runs()
+        changes.one()
+        check(plain, catalogue)
     check(plain, catalogue)
 
 
@@ -279,7 +303,7 @@ def test_a_hit_that_no_log_has_is_not_shown_whatever_the_catalogue_says(plain: P
     catalogue = plain.store.catalogue()
     assert isinstance(catalogue, DiskCatalogue)
     assert len(catalogue.search(parsed("honey", NOW_S)).hits) == 1
-    catalogue._known.use(
+    catalogue.known.use(
         lambda tables: tables.connection.execute(
             "INSERT INTO words (rowid, text) SELECT number, 'wasps' FROM texts WHERE kind = 0"
         )
@@ -298,7 +322,7 @@ def test_who_changes_the_store_does_not_wait_for_its_catalogue(plain: Plain) -> 
         ends.wait()
 
     def ask() -> None:
-        catalogue._known.use(work)
+        catalogue.known.use(work)
 
     asking = threading.Thread(target=ask)
     asking.start()

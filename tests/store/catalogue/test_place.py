@@ -119,12 +119,29 @@ def executing(*statements: str) -> Callable[[Path], None]:
 def test_what_is_not_surely_ours_is_made_anew_and_the_reason_is_told(
     caches: Path, damage: Callable[[Path], None], why: str
 ) -> None:
-    damage(file(caches))
+    path = file(caches)
+    executing("PRAGMA wal_checkpoint")(path)  # From SQLite's log, what is damaged would be restored.
+    damage(path)
     with opened(caches) as made:
         assert why in str(made.why_new)
         assert called(Tables(made.connection).titles()) == []
     with opened(caches) as found:
         assert found.why_new is None
+
+
+def test_a_catalogue_is_closed_without_a_move_from_the_log_of_sqlite_and_nothing_is_lost(
+    caches: Path,
+) -> None:
+    with opened(caches) as first:
+        catalogue = Tables(first.connection)
+        with catalogue.changing():
+            catalogue.put_thread(ThreadSummary("t1", 0, 0, "Bees"))
+    log = Path(f"{file(caches)}-wal")
+    size_bytes = log.stat().st_size
+    assert size_bytes > 0
+    with opened(caches) as second:
+        assert ("Bees", "t1") in called(Tables(second.connection).titles())
+    assert log.stat().st_size == size_bytes
 
 
 def test_who_has_a_deleted_catalogue_open_goes_on_with_it_and_spoils_no_new_one(caches: Path) -> None:

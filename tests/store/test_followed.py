@@ -1,14 +1,17 @@
-"""The index of runs answers as the disk does, whoever changes that, and with however few watches."""
+"""What is followed: lists say what the disk does, whoever changes that, and with however few watches."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,8 +31,10 @@ from store import (
     WouldWait,
     without_waiting,
 )
-from store.disk import run_index
-from store.disk.run_index import RunIndex
+from store.api import Info
+from store.disk import known, signatures
+from store.disk.followed import Followed
+from store.disk.unseen import Reported
 from tests.conftest import inotify_limit, seeds
 
 # No watch at all; for a few threads; for all threads and some runs; for all.
@@ -48,20 +53,23 @@ def store(tmp_path: Path) -> ThreadStore:
 
 
 @pytest.fixture(params=WATCHES)
-def index(request: pytest.FixtureRequest, store: ThreadStore) -> Iterator[RunIndex]:
-    index = RunIndex(store, max_watches=request.param)
-    try:
-        yield index
-    finally:
-        index.close()
+def followed(request: pytest.FixtureRequest, store: ThreadStore) -> Iterator[Followed]:
+    with closing(store):
+        yield follow(store, request.param)
+
+
+def follow(store: ThreadStore, max_watches: int | None = None) -> Followed:
+    """As `ThreadStore.index_runs`, with so many watches."""
+    store._followed = Followed(store, lambda: store._disk_catalogue().run_lists, store._lists, max_watches)
+    return store._followed
 
 
 def on_disk(store: ThreadStore) -> list[tuple[str, str, str]]:
     return sorted(found for thread_id in store.list_thread_ids() for found in store.scan(thread_id))
 
 
-def shown(index: RunIndex) -> list[tuple[str, str, str]]:
-    return sorted(index.runs(tuple(RunStatus)))
+def shown(store: ThreadStore) -> list[tuple[str, str, str]]:
+    return sorted(store.runs_by_status())
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -71,14 +79,16 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_it_is_complete_when_asked_at_once(index: RunIndex, store: ThreadStore) -> None:
-    assert shown(index) == on_disk(store)
+@pytest.mark.usefixtures("followed")
+def test_lists_are_complete_when_asked_for_at_once(store: ThreadStore) -> None:
+    assert shown(store) == on_disk(store)
 
 
-def test_it_gives_the_runs_in_the_statuses_asked_for(index: RunIndex, store: ThreadStore) -> None:
+@pytest.mark.usefixtures("followed")
+def test_a_list_has_the_runs_in_the_statuses_asked_for(store: ThreadStore) -> None:
     asked = {RunStatus.queued, RunStatus.completed}
-    assert sorted(index.runs(asked)) == [found for found in on_disk(store) if found[2] in asked]
-    assert list(index.runs({RunStatus.failed})) == []
+    assert sorted(store.runs_by_status(asked)) == [found for found in on_disk(store) if found[2] in asked]
+    assert list(store.runs_by_status({RunStatus.failed})) == []
 
 
 def write(path: Path, status: str) -> None:
@@ -135,19 +145,23 @@ CHANGES: dict[str, Callable[[ThreadStore], object]] = {
 }
 
 
+@pytest.mark.parametrize("is_set_up", [True, False], ids=["set up", "not yet"])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_what_another_program_changes_shows_within_a_second(
-    index: RunIndex, store: ThreadStore, change: Callable[[ThreadStore], object]
+    followed: Followed, store: ThreadStore, change: Callable[[ThreadStore], object], *, is_set_up: bool
 ) -> None:
-    assert shown(index) == on_disk(store)
+    if is_set_up:
+        followed.catch_up()
+    assert shown(store) == on_disk(store)
     change(ThreadStore(store.location))
     started = time.monotonic()
-    wait_for(lambda: shown(index) == on_disk(store))
-    assert time.monotonic() - started < 1
+    wait_for(lambda: shown(store) == on_disk(store))
+    assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize("seed", seeds(3))
-def test_after_random_changes_it_answers_as_the_disk(index: RunIndex, store: ThreadStore, seed: int) -> None:
+@pytest.mark.usefixtures("followed")
+def test_after_random_changes_lists_say_what_the_disk_does(store: ThreadStore, seed: int) -> None:
     other, dice = ThreadStore(store.location), random.Random(seed)
     for _ in range(200):
         thread_id, run_id = f"T{dice.randrange(12)}", f"R{dice.randrange(4)}"
@@ -165,7 +179,7 @@ def test_after_random_changes_it_answers_as_the_disk(index: RunIndex, store: Thr
                     other.delete_run(thread_id, run_id, force=True)
         except StoreError:
             continue
-    wait_for(lambda: shown(index) == on_disk(store))
+    wait_for(lambda: shown(store) == on_disk(store))
 
 
 def is_shown(store: ThreadStore, run_id: str, status: RunStatus) -> bool:
@@ -197,7 +211,7 @@ def test_a_thread_that_another_program_makes_shows_when_the_system_has_no_watch_
             other = ThreadStore(store.location)
             other.create_thread(Thread(id="new"))
             other.create_run("new", Run(id="R"))
-            assert ("new", "R", RunStatus.queued) in list(store.runs_by_status({RunStatus.queued}))
+            wait_for(lambda: ("new", "R", RunStatus.queued) in list(store.runs_by_status({RunStatus.queued})))
         finally:
             store.close()
 
@@ -267,14 +281,12 @@ def test_with_few_watches_the_time_of_a_thread_is_that_on_the_disk(
     for status in ("queued", "in_progress"):
         store.force_update_run_status("T0", f"R-{status}", RunStatus.failed)
     other = ThreadStore(store.location)
-    # For the list of threads and the one of its runs.
-    index = store._index = RunIndex(store, max_watches=2)
+    # For the list of threads, the thread and the list of its runs.
+    followed = follow(store, max_watches=3)
     try:
-        index.catch_up()
-        if is_damaged:
-            assert index.run_ids("T0", some_may_be_none=True) is None
-        else:
-            wait_for(lambda: index.run_ids("T0", some_may_be_none=True) is not None)
+        followed.catch_up()
+        expected = Reported.NOTHING if is_damaged else Reported.BUT_ENDED
+        wait_for(lambda: store.reported_of("T0") is expected)
         touch(other)
         wait_for(lambda: store.thread_modified_ns("T0") == other.thread_modified_ns("T0"))
         if is_damaged:
@@ -285,17 +297,14 @@ def test_with_few_watches_the_time_of_a_thread_is_that_on_the_disk(
         store.close()
 
 
-def test_the_time_of_a_damaged_run_that_is_not_followed_is_read_each_time(
-    store: ThreadStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_index, "_MAX_ENDED", 0)
+def test_the_time_of_a_damaged_run_that_is_not_followed_is_read_each_time(store: ThreadStore) -> None:
     for run_id in store.list_run_ids("T0"):
         store.delete_run("T0", run_id, force=True)
     store.create_run("T0", Run(id="damaged"))
     write(store.run_dir("T0", "damaged") / "status.json", "what?")
-    index = store._index = RunIndex(store)
+    followed = follow(store, max_watches=3)
     try:
-        index.catch_up()
+        followed.catch_up()
         later_ns = time.time_ns() + 10**9
         os.utime(store.run_dir("T0", "damaged") / "status.json", ns=(later_ns, later_ns))
         wait_for(lambda: store.thread_modified_ns("T0") == later_ns)
@@ -304,12 +313,12 @@ def test_the_time_of_a_damaged_run_that_is_not_followed_is_read_each_time(
 
 
 def test_without_enough_watches_times_are_read_each_time(store: ThreadStore) -> None:
-    index = RunIndex(store, max_watches=20)
+    followed = follow(store, max_watches=20)
     try:
-        index.catch_up()
-        assert None in [index.times(f"T{number}") for number in range(10)]
+        followed.catch_up()
+        assert None in [followed.times(f"T{number}") for number in range(10)]
     finally:
-        index.close()
+        store.close()
 
 
 def test_a_store_that_cannot_be_read_is_reported_and_answers_again_later(store: ThreadStore) -> None:
@@ -332,3 +341,103 @@ def fails(store: ThreadStore) -> bool:
     except StorageFailed:
         return True
     return False
+
+
+def test_the_second_time_no_document_of_a_run_is_read(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signatures, "_SETTLES_NS", -1)
+    with closing(store):
+        follow(store).catch_up()
+        assert shown(store) == on_disk(store)
+    read: list[DocumentKey] = []
+    read_document = ThreadStore.read_document
+
+    def counted(self: ThreadStore, key: DocumentKey) -> tuple[bytes, Info]:
+        read.append(key)
+        return read_document(self, key)
+
+    expected = on_disk(store)
+    monkeypatch.setattr(ThreadStore, "read_document", counted)
+    with closing(ThreadStore(store.location)) as again:
+        follow(again).catch_up()
+        assert (shown(again), read) == (expected, [])
+
+
+def test_the_threads_that_changed_last_are_followed_first(store: ThreadStore) -> None:
+    with closing(store):
+        store.index_runs()
+        assert shown(store) == on_disk(store)
+    time.sleep(0.01)  # The clock of files has ticked.
+    store.append_message("T7", ThreadMessage(role=MessageRole.user, content=[]))
+    with closing(ThreadStore(store.location)) as again:
+        # For the list of threads, one thread with its list, and its two runs that have not ended.
+        followed = follow(again, max_watches=5)
+        followed.catch_up()
+        assert [one for one in again.list_thread_ids() if again.reported_of(one) is not Reported.NOTHING] == [
+            "T7"
+        ]
+        assert not followed.follows_all_runs()
+
+
+def test_what_is_forced_on_an_ended_run_that_is_not_followed_shows_within_a_second(
+    store: ThreadStore,
+) -> None:
+    for number in range(1, 10):
+        store.delete_thread(f"T{number}", force=True)
+    for status in ("queued", "in_progress"):
+        store.delete_run("T0", f"R-{status}", force=True)
+    with closing(store):
+        followed = follow(store, max_watches=3)
+        assert followed.follows_all_runs()
+        assert store.reported_of("T0") is Reported.BUT_ENDED
+        assert list(store.runs_by_status({RunStatus.failed})) == []
+        ThreadStore(store.location).force_update_run_status("T0", "R-completed", RunStatus.failed)
+        wait_for(lambda: is_shown(store, "R-completed", RunStatus.failed))
+
+
+def test_runs_that_have_ended_make_room_for_those_that_have_not(store: ThreadStore) -> None:
+    for number in range(1, 10):
+        store.delete_thread(f"T{number}", force=True)
+    with closing(store):
+        # For the list of threads, the thread, the list of its runs and these three.
+        followed = follow(store, max_watches=12)
+        followed.catch_up()
+        assert store.reported_of("T0") is Reported.ALL
+        followed._budget.max_watches = 6
+        other = ThreadStore(store.location)
+        other.create_run("T0", Run(id="new"))
+        wait_for(lambda: store.reported_of("T0") is Reported.NOTHING)
+        assert followed.follows_all_runs()
+        assert store.reported_of("T0") is Reported.BUT_ENDED
+        other.cancel_run("T0", "new")
+        wait_for(lambda: is_shown(store, "new", RunStatus.cancelled))
+
+
+def test_threads_that_cannot_be_compared_hide_no_other(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(root: str, thread_id: str, known: Any, look: Any = signatures.look) -> Any:
+        if thread_id == "T1":
+            raise StorageFailed(errno.EACCES, thread_id)
+        return look(root, thread_id, known)
+
+    monkeypatch.setattr(signatures, "look", look)
+    with closing(store):
+        for most in (100, 0):
+            monkeypatch.setattr(known, "_MAX_UNREADABLE", most)
+            store.index_runs()
+            assert shown(store) == on_disk(store)
+            store.close()
+
+
+def test_the_time_of_a_list_is_when_its_change_was_heard_of_and_not_when_it_is_asked_for(
+    store: ThreadStore,
+) -> None:
+    with closing(store):
+        store.index_runs()
+        before_ns = store.list_changed_ns(RunStatus.queued)
+        store.create_run("T0", Run(id="new"))
+        heard_ns = time.time_ns()
+        time.sleep(0.01)
+        assert before_ns < store.list_changed_ns(RunStatus.queued) <= heard_ns

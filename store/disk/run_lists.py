@@ -1,0 +1,75 @@
+"""The runs that a catalogue of a store on a disk knows: by status, and of threads that are to be followed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterator
+
+from store.api import StatusOfRun
+from store.catalogue.tables import Tables
+from store.disk.known import Known
+from store.disk.signatures import run_of
+from store.models import RunStatus
+from store.waiting import waits
+
+
+class RunLists:
+    def __init__(self, known: Known) -> None:
+        self.known = known
+
+    def runs(self, statuses: Collection[RunStatus]) -> Iterator[StatusOfRun]:
+        """Each run in one of *statuses* at this moment. Raises StorageFailed."""
+
+        def work(tables: Tables) -> tuple[list[tuple[str, str, str]], set[str]]:
+            return [*tables.runs(statuses)], {*self.known.pending, *self.known.unread()}
+
+        found, read = self.known.beside_lists(work, without_ended=_has_no_ended(statuses))
+        for thread_id, run_id, status in found:
+            if thread_id not in read:
+                yield thread_id, run_id, RunStatus(status)
+        for thread_id in read:
+            yield from (run for run in self.known.source.scan(thread_id) if run[2] in statuses)
+
+    def version(self, status: RunStatus) -> Hashable:
+        """What is another one whenever the list of runs in *status* is; ``None`` if that is not known.
+
+        Raises StorageFailed.
+        """
+
+        def work(tables: Tables) -> Hashable:
+            is_known = not self.known.pending and not self.known.unread()
+            return (self.known.openings, *tables.version_of_runs()) if is_known else None
+
+        return self.known.beside_lists(work, without_ended=_has_no_ended([status]))
+
+    def threads(self, *, compared: bool) -> list[str]:
+        """The ids of the threads, the last changed first; unless *compared* now, as known from before."""
+        waits()
+        ask = self.known.beside_lists if compared else self.known.use
+        return ask(lambda tables: tables.newest_first())
+
+    def of_threads(self, thread_ids: Collection[str]) -> dict[str, dict[str, str | None] | None]:
+        """The status of each run of some threads, which are compared now; ``None`` for a run that is in no
+        list, and for a thread that is gone. Threads that cannot be read are not in it.
+
+        Raises:
+            Busy: another process is writing.
+        """
+
+        def statuses(tables: Tables, thread_id: str) -> dict[str, str | None] | None:
+            if not tables.has_thread(thread_id):
+                return None
+            run_ids = filter(None, map(run_of, tables.signatures(thread_id)))
+            return {**dict.fromkeys(run_ids), **tables.statuses_in(thread_id)}
+
+        def work(tables: Tables) -> dict[str, dict[str, str | None] | None]:
+            for _ in self.known.taking(tables).compare_these(thread_ids):
+                pass
+            left_out = self.known.unread()
+            return {one: statuses(tables, one) for one in thread_ids if one not in left_out}
+
+        waits()
+        return self.known.use(work)
+
+
+def _has_no_ended(statuses: Collection[RunStatus]) -> bool:
+    return not any(status.is_terminal for status in statuses)

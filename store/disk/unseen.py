@@ -1,0 +1,145 @@
+"""Which threads may have changed unseen since they were last compared.
+
+What the store tells of is noted, and looked at before the next answer. Of what it does not tell, everything
+is looked at before an answer, at most once in a while. In between are threads of which it tells everything
+but what is forced on a run that has ended: who asks for other runs need not look at these.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from enum import Enum
+from typing import Protocol
+
+from store.changes import Change, Part
+from store.disk.cataloguing import Cataloguing
+
+
+class Reported(Enum):
+    """What a store tells of the changes of a thread by others."""
+
+    NOTHING = "that it came or went, at most"
+    BUT_ENDED = "all but what is forced on a run that has ended"
+    ALL = "all"
+
+
+class Reporting(Protocol):
+    @property
+    def reports_threads(self) -> bool: ...
+    def reported_of(self, thread_id: str) -> Reported: ...
+
+
+class Unseen:
+    def __init__(self, store: Reporting) -> None:
+        self.store = store
+        # Guards all below, for no longer than noting takes.
+        self.lock = threading.Lock()
+        # Of these something was told since the last look began.
+        self.noted: dict[str, None] = {}
+        # Those of which not everything is told, or was since they were last looked at. Not in it are those
+        # of which all is told but what is forced on a run that has ended. ``None``: any may be one, since
+        # not even that a thread comes is told.
+        self.unreported: set[str] | None = None
+        self.but_ended: set[str] = set()
+        # When all these were last looked at: for any answer, and for one without runs that have ended.
+        self.looked_at_s = {False: float("-inf"), True: float("-inf")}
+        # How often that came to count no longer, and how often anything may have changed.
+        self.expiries = self.losses = 0
+
+    def changed(self, change: Change) -> None:
+        """Only notes it: who has made the change waits for this."""
+        if change.part in (Part.ANSWER, Part.WORKERS):
+            return
+        if change.part is Part.EVERYTHING:
+            self.lose()
+        else:
+            self.note([change.thread_id])
+
+    def note(self, thread_ids: Iterable[str]) -> None:
+        """Each of these is looked at before the next answer."""
+        with self.lock:
+            for thread_id in thread_ids:
+                self.noted[thread_id] = None
+                self.but_ended.discard(thread_id)
+                if self.unreported is not None:
+                    self.unreported.add(thread_id)
+
+    def expire(self) -> None:
+        """What is not told is looked at before the next answer, as more is told from now on."""
+        with self.lock:
+            self.expiries += 1
+            self.looked_at_s = {False: float("-inf"), True: float("-inf")}
+
+    def lose(self) -> None:
+        """Anything may have changed."""
+        self.expire()
+        with self.lock:
+            self.losses += 1
+            self.unreported = None
+            self.but_ended.clear()
+
+    def look(self, fresh_s: float, *, without_ended: bool) -> Look:
+        """For an answer; *without_ended*: it has no runs that have ended."""
+        return Look(self, fresh_s, without_ended)
+
+
+class Look:
+    """What is to be compared for one answer."""
+
+    def __init__(self, unseen: Unseen, fresh_s: float, without_ended: bool) -> None:
+        self._unseen = unseen
+        self._without_ended = without_ended
+        self._began_s = time.monotonic()
+        with unseen.lock:
+            self.noted, unseen.noted = unseen.noted, {}
+            self._expiries, self._losses = unseen.expiries, unseen.losses
+            self._is_due = self._began_s - unseen.looked_at_s[without_ended] >= fresh_s
+            self._unreported = None if unseen.unreported is None else {*unseen.unreported}
+            if self._unreported is not None and not without_ended:
+                self._unreported |= unseen.but_ended
+        # What was told of threads, and of each, before they were looked at.
+        self._reports_threads = unseen.store.reports_threads
+        self._reported: dict[str, Reported] = {}
+
+    def differing(self, taking: Cataloguing) -> list[str]:
+        """The threads that differ from what is known, of those that nobody has told of."""
+        if not self._is_due:
+            return []
+        if self._unreported is None:
+            return taking.differing(self.begin)
+        for thread_id in self._unreported:
+            self.begin(thread_id)
+        return taking.differing_among(self._unreported)
+
+    def begin(self, thread_id: str) -> None:
+        """To be called before a thread is compared."""
+        if thread_id not in self._reported:
+            self._reported[thread_id] = self._unseen.store.reported_of(thread_id)
+
+    def end(self, gone: Iterable[str], unreadable: Iterable[str]) -> None:
+        """All was compared; these threads are gone, and these could not be."""
+        unseen = self._unseen
+        self._reported.update(dict.fromkeys(gone, Reported.ALL))  # When they come again, that is told.
+        self._reported.update(dict.fromkeys(unreadable, Reported.NOTHING))
+        with unseen.lock:
+            if self._is_due and self._expiries == unseen.expiries:
+                unseen.looked_at_s[True] = self._began_s
+                if not self._without_ended:
+                    unseen.looked_at_s[False] = self._began_s
+            if self._losses != unseen.losses:
+                return
+            if unseen.unreported is None:
+                if not self._is_due or not self._reports_threads:
+                    return
+                unseen.unreported = {*unseen.noted}
+            for thread_id, reported in self._reported.items():
+                if thread_id in unseen.noted:
+                    continue  # It may have changed since it was looked at.
+                unseen.unreported.discard(thread_id)
+                unseen.but_ended.discard(thread_id)
+                if reported is Reported.NOTHING:
+                    unseen.unreported.add(thread_id)
+                elif reported is Reported.BUT_ENDED:
+                    unseen.but_ended.add(thread_id)
