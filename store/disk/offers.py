@@ -70,8 +70,6 @@ def runs(store: str, environ: Mapping[str, str], beginning: str) -> list[Offer]:
 
 def runs_of(store: str, thread_id: str, beginning: str) -> list[Offer]:
     """Runs of one thread, whose ids have this *beginning*, with their statuses."""
-    if not is_id(thread_id):
-        return []
     found = islice(_runs_of(store, thread_id, beginning), _MOST_RUNS)
     return [Offer(run.id, run.status) for run in sorted(found, key=_Run.order)]
 
@@ -149,7 +147,7 @@ def _threads(store: str, catalogue: sqlite3.Connection | None, beginning: str) -
             if title is not None:
                 yield thread_id, title
     for thread_id, name in known:
-        if _is(f"{store}/{thread_id}", stat.S_IFDIR):
+        if is_id(thread_id) and _is(f"{store}/{thread_id}", stat.S_IFDIR):
             yield thread_id, "" if name == thread_id else name
 
 
@@ -165,6 +163,8 @@ def _newest_first(store: str, names: Iterable[str]) -> list[str]:
 
 
 def _runs_of(store: str, thread_id: str, beginning: str, *, exactly: bool = False) -> Iterator[_Run]:
+    if not is_id(thread_id):
+        return
     with suppress(OSError), os.scandir(f"{store}/{thread_id}/{RUNS}") as entries:
         for entry in entries:
             is_wanted = entry.name == beginning if exactly else entry.name.startswith(beginning)
