@@ -270,10 +270,29 @@ def queries(texts: Texts) -> dict[str, str]:
     }
 
 
+def cpu_s(cluster: Cluster) -> float:
+    """Of this process and of the server, so far."""
+    assert cluster.process is not None
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if str(cluster.process.pid) in (stat.parent.name, fields[1]):
+                ticks += sum(map(int, fields[11:15]))
+    return sum(os.times()[:2]) + ticks / os.sysconf("SC_CLK_TCK")
+
+
 def words(cluster: Cluster, threads: int, report: Report) -> None:
-    """What searches and appends take, and making the words."""
+    """What searches and appends take, and making the words: CPU times of both sides."""
+
+    def cpu(action: Callable[[], object], times: int = 1) -> float:
+        began = cpu_s(cluster)
+        for _ in range(times):
+            action()
+        return (cpu_s(cluster) - began) / times
+
     cluster.sql("CREATE DATABASE words")
-    url, texts = cluster.url("words"), Texts()
+    url, texts, messages = cluster.url("words"), Texts(), threads * MESSAGES
     said = ThreadMessage(role=MessageRole.user, content=[ContentBlock.of_text(texts.one())])
     with PostgresStore(url, create=True) as store:
         processes = [PROCESSES.Process(target=say_all, args=(url, threads, offset)) for offset in range(2)]
@@ -282,35 +301,35 @@ def words(cluster: Cluster, threads: int, report: Report) -> None:
         for process in processes:
             process.join()
         settle(cluster, "words")
-        catalogue = store.catalogue()
-        before = typical(lambda: store.append_message("thread_0000000", said))
-        catalogue.refresh(words=False)
+        appended = partial(store.append_message, "thread_0000000", said)
+        cpu(appended, 500)  # Connects, and has the statements prepared.
+        before = cpu(appended, 500)
         with PostgresStore(url) as other:
             reading = other.catalogue(keeps_words=False)
             reading.refresh(words=False)
-            spent = seconds(lambda: reading.search(parsed(texts.words[-1], CREATED_AT)))
-        report.row(f"a search that reads {threads * MESSAGES:,} messages", f"{spent:.1f} s")
-        spent = seconds(lambda: catalogue.refresh(words=True))
-        report.row("making their words", f"{spent:.1f} s")
+            spent = cpu(lambda: reading.search(parsed(texts.words[-1], CREATED_AT)))
+        report.row(f"a search that reads {messages:,} messages", f"{spent:.1f} s")
+        catalogue = store.catalogue()
+        catalogue.refresh(words=False)
+        spent = cpu(lambda: catalogue.refresh(words=True))
+        report.row("making their words", f"{spent:.1f} s {spent / messages * 1e6:.0f} us")
         ((size, of_messages),) = cluster.sql(_SIZES, database="words")
         report.row("room of the words", f"{int(str(size)) / int(str(of_messages)):.2f} x", "the messages")
         settle(cluster, "words")
-        after = typical(lambda: store.append_message("thread_0000000", said))
-        ratio = after / before
-        report.row("append: without words", f"{ratio:.2f} x", "< 1.1 x", is_met=ratio < 1.1)
+        ratio = cpu(appended, 500) / before
+        report.row("an append: without words", f"{ratio:.2f} x", "< 1.1 x", is_met=ratio < 1.1)
         catalogue.refresh(words=True)
         known._FRESH_S = float("inf")  # From here on as in a mount, for less than a second.
         for what, text in queries(texts).items():
             query = parsed(text, CREATED_AT)
             found = catalogue.search(query)
             number = f"{len(found.hits) + found.hits_left_out:,}{' or more' if found.is_bounded else ''}"
-            spent = typical(partial(catalogue.search, query, with_hits=False), 9)
+            spent = cpu(partial(catalogue.search, query, with_hits=False), 9)
             name = f"links of {what} ({number} hits)"
             report.row(name, f"{spent * 1e3:.1f} ms", "< 100 ms", is_met=spent < 0.1)
-            with_hits = typical(partial(catalogue.search, query), 9)
-            ranked = typical(partial(catalogue.search, query, with_hits=False, by_relevance=True), 9)
-            value = f"{with_hits * 1e3:.0f}; {ranked * 1e3:.0f} ms"
-            report.row("  with hits and snippets; by relevance", value)
+            spent = cpu(partial(catalogue.search, query, with_hits=False, by_relevance=True), 9)
+            report.row("  by relevance", f"{spent * 1e3:.1f} ms", "< 100 ms", is_met=spent < 0.1)
+            report.row("  with snippets", f"{cpu(partial(catalogue.search, query), 5) * 1e3:.1f} ms")
 
 
 def main() -> int:

@@ -144,6 +144,8 @@ class Filling:
                 if session.execute("SELECT pg_try_advisory_lock(%s)", [LOCK]) == [(True,)]:
                     session.execute(_SETTINGS)
                     _fill(session, self._go_on, progress, anew=anew)
+                    # Or the next one might come before the server notices that the session has ended.
+                    session.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
                     return True
         except (psycopg.Error, _Closed) as error:
             log.debug("words are made later: %s", error)

@@ -60,10 +60,6 @@ def can_be_asked_for(query: Query) -> bool:
     )
 
 
-def all_of(terms: Iterable[Term]) -> str:
-    return " & ".join(map(row, terms))
-
-
 def any_of(terms: Iterable[Term]) -> str:
     return " | ".join(map(row, terms))
 

@@ -16,7 +16,7 @@ from store.catalogue.queries import Query, Term
 from store.catalogue.searching import RANKED
 from store.catalogue.values import Hit, Kind
 from store.postgres.database import Database
-from store.postgres.lexemes import all_of, any_of, row
+from store.postgres.lexemes import any_of, row
 
 # Hits in messages that are not long, and all of long ones. The condition that is the same for all rows keeps
 # the server from reading the other branch at all.
@@ -110,17 +110,15 @@ def threads_with(database: Database, terms: Sequence[Term], among: Collection[st
 
 
 def _statement(query: Query, conditions: str, by_relevance: bool, most: int) -> str:
-    every, without = _tsquery(all_of(query.terms)), _tsquery(any_of(query.without))
-    of_parts = (*query.terms, *query.without)
-    where = f"AND words @@ {every}" if query.terms else ""
-    where_part = f"AND words @@ {_tsquery(any_of(of_parts))}" if query.terms else ""
+    every = (*query.terms, *query.without)
+    wanted = " & ".join([*map(row, query.terms), *(f"!{row(term)}" for term in query.without)])
+    where = f"AND words @@ {_tsquery(wanted)}" if every else ""
+    where_part = f"AND words @@ {_tsquery(any_of(every))}" if query.terms else ""
     having = [f"bool_or(words @@ {_tsquery(row(term))})" for term in query.terms]
-    if query.without:
-        where += f" AND NOT words @@ {without}"
-        having.append(f"NOT bool_or(words @@ {without})")
+    having += [f"NOT bool_or(words @@ {_tsquery(row(term))})" for term in query.without]
     is_ranked = by_relevance and query.terms
     return _FOUND.format(
-        rank=f"ts_rank(words, {every})" if is_ranked else 0,
+        rank=f"ts_rank(words, {_tsquery(' & '.join(map(row, query.terms)))})" if is_ranked else 0,
         rank_of_part=f"ts_rank(words, {_tsquery(any_of(query.terms))})" if is_ranked else 0,
         where=where + conditions,
         where_part=where_part + conditions,

@@ -156,9 +156,13 @@ class Changes:
 
 @pytest.fixture
 def pair(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> list[Store]:
-    """Two programs, whose answers are never old."""
+    """Two programs, whose answers are never old, and to which a little is much."""
     monkeypatch.setattr("store.disk.known._FRESH_S", 0.0)
     monkeypatch.setattr("store.postgres.known._FRESH_S", 0.0)
+    for name, little in (("known.TOGETHER", 3), ("catalogue.TOGETHER", 3)):
+        monkeypatch.setattr(f"store.postgres.{name}", little)
+    for name, little in (("_PIECE_BYTES", 300), ("_PIECE_THREADS", 3), ("_STATEMENT_BYTES", 30)):
+        monkeypatch.setattr(f"store.postgres.filling.{name}", little)
     return [make_store(), make_store()]
 
 
