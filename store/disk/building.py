@@ -6,7 +6,8 @@ lowest priority, but while somebody waits for the lists: a byte on its standard 
 its end, the one who has started it is gone or wants no more, and it ends at once, which no catalogue minds.
 
 The priority of a thread is its own, and can only be lowered. So there is another one, which goes on with the
-lists when somebody waits.
+lists when somebody waits. (What is imported first, a fifth of a second, has the normal one: that could not be
+handed over.)
 """
 
 from __future__ import annotations

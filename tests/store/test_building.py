@@ -274,4 +274,4 @@ def test_two_mounts_of_a_store_show_what_is_in_it(stores: dict[int, Path], tmp_p
             with_honey3 = sum(number % 7 == 3 for number in range(IN_A_MOUNT))
             assert len(os.listdir(mount.path("search", "honey3"))) == with_honey3 + 1
         wait_until(lambda: not builder_of(one.process.pid) and not builder_of(two.process.pid))
-    assert " WARNING " not in one.log.read_text() + two.log.read_text()
+    assert "catalogue" not in one.log.read_text() + two.log.read_text()
