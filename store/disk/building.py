@@ -67,7 +67,7 @@ def _build(root: str, is_awaited: threading.Event, hurrying: ThreadPoolExecutor,
         if not place.begins_building(opened.directory):
             return IS_BUILT
         taking = Cataloguing(store, Tables(opened.connection, has_words=with_words), _skipping())
-        lists = _telling(_persistently(lambda: taking.compare_these(taking.differing())))
+        lists = _telling(_persistently(lambda: taking.compare_these(taking.differing()[0])))
         if any(is_awaited.is_set() for _ in lists):
             hurrying.submit(_finish, lists).result()
         print(LISTS, flush=True)

@@ -142,8 +142,11 @@ class Cataloguing:
     tables: Tables
     skip: Callable[[str, StorageFailed], None] | None = None
 
-    def differing(self, begin: Callable[[str], None] = lambda _: None) -> list[str]:
-        """The threads that came, went or may have changed. *begin* is called before one is looked at."""
+    def differing(self, begin: Callable[[str], None] = lambda _: None) -> tuple[list[str], dict[str, None]]:
+        """The threads that came, went or may have changed; and all that are in the store.
+
+        *begin* is called before one is looked at.
+        """
         here = {*self.tables.thread_ids()}
         for thread_id in here:
             begin(thread_id)
@@ -153,7 +156,7 @@ class Cataloguing:
         there = dict.fromkeys(self.source.list_thread_ids())
         gone = [thread_id for thread_id in here if thread_id not in there]
         new = [thread_id for thread_id in there if thread_id not in here]
-        return [*dict.fromkeys([*gone, *changed, *new])]
+        return [*dict.fromkeys([*gone, *changed, *new])], there
 
     def _look_for_others(self, here: set[str]) -> None:
         """Has the disk asked for what may be threads that are not *here*."""

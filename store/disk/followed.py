@@ -24,7 +24,6 @@ from store.catalogue.tables import Busy
 from store.changes import Announcer, Change, Part
 from store.disk.list_times import ListTimes
 from store.disk.run_lists import RunLists
-from store.disk.thread_times import thread_times
 from store.disk.unseen import Reported
 from store.disk.watch_budget import WatchBudget
 from store.disk.watching import DiskWatch
@@ -283,14 +282,11 @@ class Followed:
             # Compared after they are followed, so that no change is missed.
             found = self.run_lists().of_threads(followed) if followed else {}
             for thread_id in before:
-                runs = found.get(thread_id)
-                if runs is not None and self._follow_runs(thread_id, runs, before[thread_id]):
-                    if self.reported_of(thread_id) is Reported.ALL and (
-                        times := thread_times(self._source.root, thread_id, runs)
-                    ):
-                        self.remember_times(thread_id, times, changes_heard)
+                there = found.get(thread_id)
+                if there and self._follow_runs(thread_id, there.statuses, before[thread_id]):
+                    self.remember_times(thread_id, there.times, changes_heard)
                 else:
-                    self._leave(thread_id, before[thread_id], is_gone=thread_id in found and runs is None)
+                    self._leave(thread_id, before[thread_id], is_gone=thread_id in found and there is None)
         except BaseException:
             with self._noting:
                 for thread_id in before.keys() - self._runs.keys():
@@ -325,7 +321,7 @@ class Followed:
         self._budget.forget_runs(thread_id, runs)
         is_there = os.path.isdir(f"{self._source.root}/{thread_id}")
         # A directory that is left may become a thread.
-        self._budget.forget_thread(thread_id, but_its_list=is_gone and is_there)
+        self._budget.forget_thread(thread_id, but_itself=is_gone and is_there)
         with self._noting:
             self._partly.discard(thread_id)
             (self._beyond.add if is_there and not is_gone else self._beyond.discard)(thread_id)
@@ -337,8 +333,8 @@ class Followed:
         freed = 0
         threads = iter([thread_id for thread_id, runs in self._runs.items() if runs])
         while some := [*islice(threads, _AT_ONCE)]:
-            for thread_id, runs in self.run_lists().of_threads(some).items():
-                statuses = runs or {}
+            for thread_id, there in self.run_lists().of_threads(some).items():
+                statuses = there.statuses if there else {}
                 ended = [run_id for run_id in self._runs[thread_id] if _has_ended(statuses.get(run_id))]
                 if ended:
                     freed += len(ended)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator
+from typing import NamedTuple
 
-from store.api import StatusOfRun
+from store.api import StatusOfRun, Times
 from store.catalogue.tables import Tables
+from store.disk import signatures
 from store.disk.known import Known
 from store.disk.signatures import run_of
 from store.models import RunStatus
 from store.waiting import waits
+
+
+class RunsOfThread(NamedTuple):
+    """The status of each run, ``None`` for one that is in no list; and the thread's times."""
+
+    statuses: dict[str, str | None]
+    times: Times
 
 
 class RunLists:
@@ -47,28 +56,34 @@ class RunLists:
         ask = self.known.beside_lists if compared else self.known.use
         return ask(lambda tables: tables.newest_first())
 
-    def of_threads(self, thread_ids: Collection[str]) -> dict[str, dict[str, str | None] | None]:
-        """The status of each run of some threads, which are compared now; ``None`` for a run that is in no
-        list, and for a thread that is gone. Threads that cannot be read are not in it.
+    def of_threads(self, thread_ids: Collection[str]) -> dict[str, RunsOfThread | None]:
+        """The runs of some threads, which are compared now; ``None`` for a thread that is gone.
+
+        Threads that cannot be read are not in it.
 
         Raises:
             Busy: another process is writing.
+            StorageFailed: the store cannot be read.
         """
 
-        def statuses(tables: Tables, thread_id: str) -> dict[str, str | None] | None:
-            if not tables.has_thread(thread_id):
-                return None
-            run_ids = filter(None, map(run_of, tables.signatures(thread_id)))
-            return {**dict.fromkeys(run_ids), **tables.statuses_in(thread_id)}
-
-        def work(tables: Tables) -> dict[str, dict[str, str | None] | None]:
+        def work(tables: Tables) -> dict[str, RunsOfThread | None]:
             for _ in self.known.taking(tables).compare_these(thread_ids):
                 pass
             left_out = self.known.unread()
-            return {one: statuses(tables, one) for one in thread_ids if one not in left_out}
+            return {one: _runs_of(tables, one) for one in thread_ids if one not in left_out}
 
         waits()
         return self.known.use(work)
+
+
+def _runs_of(tables: Tables, thread_id: str) -> RunsOfThread | None:
+    seen = tables.signatures(thread_id)
+    if not seen:
+        return None
+    statuses: dict[str, str | None] = dict.fromkeys(filter(None, map(run_of, seen)))
+    statuses.update(tables.statuses_in(thread_id))
+    modified_ns = signatures.modified_ns(seen.values())
+    return RunsOfThread(statuses, Times(modified_ns, max(one.changed_ns for one in seen.values())))
 
 
 def _has_no_ended(statuses: Collection[RunStatus]) -> bool:

@@ -43,6 +43,8 @@ class Unseen:
         # not even that a thread comes is told.
         self.unreported: set[str] | None = None
         self.but_ended: set[str] = set()
+        # The threads that were there then: a directory may become a thread untold.
+        self.listed: dict[str, None] = {}
         # When all these were last looked at: for any answer, and for one without runs that have ended.
         self.looked_at_s = {False: float("-inf"), True: float("-inf")}
         # How often that came to count no longer, and how often anything may have changed.
@@ -102,16 +104,20 @@ class Look:
         # What was told of threads, and of each, before they were looked at.
         self._reports_threads = unseen.store.reports_threads
         self._reported: dict[str, Reported] = {}
+        self._listed: dict[str, None] = {}
 
     def differing(self, taking: Cataloguing) -> list[str]:
         """The threads that differ from what is known, of those that nobody has told of."""
         if not self._is_due:
             return []
         if self._unreported is None:
-            return taking.differing(self.begin)
-        for thread_id in self._unreported:
+            differing, self._listed = taking.differing(self.begin)
+            return differing
+        self._listed = dict.fromkeys(taking.source.list_thread_ids())
+        to_look_at = self._unreported | (self._listed.keys() ^ self._unseen.listed.keys())
+        for thread_id in to_look_at:
             self.begin(thread_id)
-        return taking.differing_among(self._unreported)
+        return taking.differing_among(to_look_at)
 
     def begin(self, thread_id: str) -> None:
         """To be called before a thread is compared."""
@@ -130,6 +136,8 @@ class Look:
                     unseen.looked_at_s[False] = self._began_s
             if self._losses != unseen.losses:
                 return
+            if self._is_due:
+                unseen.listed = self._listed
             if unseen.unreported is None:
                 if not self._is_due or not self._reports_threads:
                     return

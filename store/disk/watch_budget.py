@@ -43,11 +43,12 @@ class WatchBudget:
         self.forget_runs(thread_id, [run_id])
         return False
 
-    def forget_thread(self, thread_id: str, *, but_its_list: bool) -> None:
-        document, list_of_runs = _keys(thread_id)
-        self._watch.forget(document)
-        if not but_its_list:
-            self._watch.forget(list_of_runs)
+    def forget_thread(self, thread_id: str, *, but_itself: bool) -> None:
+        """*but_itself*: its directory is followed still, for its document."""
+        itself, list_of_runs = _keys(thread_id)
+        self._watch.forget(list_of_runs)
+        if not but_itself:
+            self._watch.forget(itself)
 
     def forget_runs(self, thread_id: str, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:

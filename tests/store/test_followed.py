@@ -441,3 +441,12 @@ def test_the_time_of_a_list_is_when_its_change_was_heard_of_and_not_when_it_is_a
         heard_ns = time.time_ns()
         time.sleep(0.01)
         assert before_ns < store.list_changed_ns(RunStatus.queued) <= heard_ns
+
+
+@pytest.mark.usefixtures("followed")
+def test_a_directory_that_is_a_thread_no_longer_and_then_again_shows_so(store: ThreadStore) -> None:
+    document, aside = store.thread_dir("T5") / "meta.json", store.thread_dir("T5") / "aside"
+    for source, target in ((document, aside), (aside, document)):
+        assert shown(store) == on_disk(store)
+        source.rename(target)
+        wait_for(lambda: shown(store) == on_disk(store))
