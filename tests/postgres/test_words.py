@@ -22,7 +22,7 @@ from tests.postgres.proxy import Proxy
 from tests.store.conftest import make_thread, message
 
 NOW_S = 1_796_000_000
-_PLAN = "EXPLAIN SELECT FROM threadfs.words WHERE part = 0 AND words @@ '''honey'''::tsquery"
+_PLAN = "EXPLAIN SELECT FROM threadfs.words WHERE part = 0 AND words @@ '''w31x1'''::tsquery"
 
 
 @pytest.fixture(autouse=True)
@@ -278,13 +278,14 @@ def test_more_words_in_a_row_than_the_parts_of_a_message_overlap_are_found(open_
 # ── Roles, versions, failures ───────────────────────────────────────────────────────────────────────────
 
 
-def test_the_words_are_looked_for_by_their_index(open_store: OpenStore, cluster: Cluster) -> None:
-    store = open_store()
-    make_thread(store)
-    store.append_lines("T", [documents.line(message(f"{number} bees")) for number in range(3000)])
-    store.catalogue().refresh(words=True)
-    cluster.sql("ANALYZE threadfs.words", database="contract")
-    assert "words_of_messages" in str(cluster.sql(_PLAN, database="contract"))
+def test_the_words_are_looked_for_by_their_index(cluster: Cluster, new_database: str) -> None:
+    with PostgresStore(cluster.url(new_database), create=True) as store:
+        make_thread(store)
+        said = (" ".join(f"w{number * 31 % 997}x{place}" for place in range(40)) for number in range(2000))
+        store.append_lines("T", [documents.line(message(text)) for text in said])
+        store.catalogue().refresh(words=True)
+    cluster.sql("VACUUM ANALYZE threadfs.words", database=new_database)
+    assert "words_of_messages" in str(cluster.sql(_PLAN, database=new_database))
 
 
 @pytest.mark.parametrize("may_read", [False, True])
