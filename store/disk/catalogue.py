@@ -71,7 +71,7 @@ class DiskCatalogue(ReadingCatalogue):
             self._known.take_over_words(progress)
 
     def unread(self) -> frozenset[str]:
-        return self._known.unread()
+        return frozenset(self._known.left_out())
 
     def rebuild(self) -> None:
         waits()

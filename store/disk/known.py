@@ -99,6 +99,11 @@ class Known:
     def taking(self, tables: Tables) -> Cataloguing:
         return Cataloguing(self.source, tables, self.skip)
 
+    def left_out(self) -> set[str]:
+        """The threads that could not be read."""
+        with self._noting:
+            return {*self._unreadable}
+
     def skip(self, thread_id: str, error: StorageFailed) -> None:
         """Tells, once, of a thread that cannot be read, and is not in any answer. Raises if they are many."""
         with self._noting:
@@ -108,11 +113,6 @@ class Known:
             raise error
         if is_new:
             log.warning("%s: it is left out where things are found", printable(str(error)))
-
-    def unread(self) -> frozenset[str]:
-        """The threads that could not be read, of which it says nothing, or what was so before."""
-        with self._noting:
-            return frozenset(self._unreadable)
 
     # ── Changes ──────────────────────────────────────────────────────────────────────────────────────
 
