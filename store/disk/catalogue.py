@@ -61,6 +61,9 @@ class DiskCatalogue(ReadingCatalogue):
 
         return self._known.use(work)
 
+    def unread(self) -> frozenset[str]:
+        return frozenset(self._known.left_out())
+
     def messages(self) -> int:
         waits()
         return self._known.use(lambda tables: tables.messages() if tables.has_words else 0)
@@ -69,9 +72,6 @@ class DiskCatalogue(ReadingCatalogue):
         self._ask(lambda _: None, progress)
         if words:
             self._known.take_over_words(progress)
-
-    def unread(self) -> frozenset[str]:
-        return frozenset(self._known.left_out())
 
     def rebuild(self) -> None:
         waits()

@@ -99,15 +99,15 @@ class PostgresCatalogue(ReadingCatalogue):
             threads = self._tables.counts().threads
         return Statistics(threads, threads, 0)
 
+    def unread(self) -> frozenset[str]:
+        return frozenset()
+
     def messages(self) -> int:
         ((number,),) = self._database.read(_MESSAGES)
         return int(number)
 
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:
         self._ask(lambda _: None, progress)
-
-    def unread(self) -> frozenset[str]:
-        return frozenset()
 
     def rebuild(self) -> None:
         with self._turns:
