@@ -137,16 +137,16 @@ class Catalogue(Protocol):
         """What is known by now: this waits for nothing that is not known yet."""
         ...
 
+    def unread(self) -> frozenset[str]:
+        """The threads that could not be read: it says nothing of them, or what was so before."""
+        ...
+
     def messages(self) -> int:
         """How many messages there are, but perhaps those of threads whose words are not here yet."""
         ...
 
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:
         """Takes over all that has changed, with the *words*, as the next answer would."""
-        ...
-
-    def unread(self) -> frozenset[str]:
-        """The threads that could not be read: it says nothing of them, or what was so before."""
         ...
 
     def build_ahead(self) -> None:

@@ -47,6 +47,9 @@ class DiskCatalogue(IndexedCatalogue):
 
         return self.known.use(work)
 
+    def unread(self) -> frozenset[str]:
+        return self.known.unread()
+
     def messages(self) -> int:
         waits()
         return self.known.use(lambda tables: tables.messages() if tables.has_words else 0)
@@ -55,9 +58,6 @@ class DiskCatalogue(IndexedCatalogue):
         self._ask(lambda _: None, progress)
         if words:
             self.known.take_over_words(progress)
-
-    def unread(self) -> frozenset[str]:
-        return self.known.unread()
 
     def build_ahead(self) -> None:
         self.known.build_ahead()

@@ -92,6 +92,9 @@ class PostgresCatalogue(IndexedCatalogue):
         waits()
         return Statistics(*self._known.counts(), 0)
 
+    def unread(self) -> frozenset[str]:
+        return frozenset()
+
     def messages(self) -> int:
         ((number,),) = self._database.read(_MESSAGES)
         return int(number)
@@ -102,9 +105,6 @@ class PostgresCatalogue(IndexedCatalogue):
             if self._filling.fill(progress, anew=self._is_anew):
                 self._is_anew = False
             self._known.look_again()
-
-    def unread(self) -> frozenset[str]:
-        return frozenset()
 
     def build_ahead(self) -> None:
         """Nothing: words are made in the database once somebody searches, and what is in memory is little."""
