@@ -28,8 +28,10 @@ log = logging.getLogger("threadfs")
 _STUCK_S: Final = 10.0
 # How long the end of the process is waited for, when nobody wants it any more.
 _ENDS_S: Final = 1.0
-# Where the packages of this program are, which the process is to find whatever it is started from.
-_PACKAGES: Final = os.fspath(Path(__file__).parents[2])
+# Where the packages of this program are. Python looks there by itself where they are installed, after its own
+# library, which nothing there may hide.
+_PACKAGES: Final = Path(__file__).parents[2]
+_INSTALLED: Final = ("site-packages", "dist-packages")
 
 
 class Builder:
@@ -154,7 +156,11 @@ class Builder:
 
 def _started(root: str, kind: str) -> subprocess.Popen[bytes]:
     """Raises OSError."""
-    before = os.environ.get("PYTHONPATH")
+    environment = dict(os.environ)
+    if _PACKAGES.name not in _INSTALLED:
+        before = os.environ.get("PYTHONPATH")
+        paths = [os.fspath(_PACKAGES), *([before] if before else [])]
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "store.disk.building", root, kind],
         bufsize=0,
@@ -162,7 +168,7 @@ def _started(root: str, kind: str) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd="/",
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([_PACKAGES, *([before] if before else [])])},
+        env=environment,
         start_new_session=True,  # A signal from the terminal is for the one who has started it.
     )
 

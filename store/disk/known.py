@@ -19,6 +19,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from store.api import LogReader, StatusOfRun
@@ -54,6 +55,8 @@ _ROUNDS: Final = 3
 _CLEANS_S: Final = 3600.0
 _DEAD_S: Final = 86400.0
 _MAX_DEAD: Final = 4
+# How long it is waited for until the file is closed.
+_CLOSES_S: Final = 0.5
 # If more threads than these differ, a process of its own takes them over, where one may be started.
 _MANY: Final = 300
 # If more threads than these cannot be read, it is the disk.
@@ -114,7 +117,14 @@ class Known:
         if self._builder:
             self._builder.close()
         self._deletions.close()
-        with self._turns:
+        # SQLite syncs when it closes a file, and a mount ends within seconds whatever the disk does. One that
+        # was not closed is whole nevertheless.
+        closing = threading.Thread(target=self._end, name="close", daemon=True)
+        closing.start()
+        closing.join(_CLOSES_S)
+
+    def _end(self) -> None:
+        with self._turns, suppress(sqlite3.Error):
             self._close()
 
     def taking(self, tables: Tables) -> Cataloguing:

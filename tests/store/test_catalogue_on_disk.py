@@ -333,6 +333,23 @@ def test_who_changes_the_store_does_not_wait_for_its_catalogue(plain: Plain) -> 
     assert len(catalogue.search(parsed("honey", NOW_S)).hits) == 1
 
 
+def test_who_closes_the_store_does_not_wait_for_its_catalogue(plain: Plain) -> None:
+    catalogue = plain.store.catalogue()
+    assert isinstance(catalogue, DiskCatalogue)
+    is_asked, ends = threading.Event(), threading.Event()
+
+    def work(_: Tables) -> None:
+        is_asked.set()
+        ends.wait()
+
+    asking = threading.Thread(target=catalogue.known.use, args=(work,))
+    asking.start()
+    is_asked.wait()
+    plain.store.close()  # Returns.
+    ends.set()
+    asking.join()
+
+
 def test_lists_do_not_wait_until_all_words_are_taken_over(
     plain: Plain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
