@@ -53,6 +53,9 @@ no program in the mount may be started
 .B nowords
 keep nothing of what searches find out of the store; each of them reads all messages
 .TP
+.B noshim
+the kernel keeps no listings, as where threadfs was installed without a C compiler
+.TP
 .B log=FILE
 where to log
 """

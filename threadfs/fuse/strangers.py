@@ -25,7 +25,7 @@ class Strangers:
     """All who are neither the user who mounted, nor the owner that is shown, nor root."""
 
     def __init__(self, ownership: Ownership) -> None:
-        self._known = {0, os.getuid(), ownership.uid}
+        self.known = frozenset((0, os.getuid(), ownership.uid))
         self._turn = trio.Lock()
         self._waiting = 0
 
@@ -34,7 +34,20 @@ class Strangers:
 
         Entering it raises Refused when too many other users search at once.
         """
-        return self._one_turn() if node.searches and uid not in self._known else _NO_TURN
+        return self.turn_of(uid not in self.known, node)
+
+    def turn_of(self, is_stranger: bool, node: Node) -> AbstractAsyncContextManager[None]:
+        """As `turn`, for a user of whom is known whether it is one of these."""
+        return self._one_turn() if node.searches and is_stranger else _NO_TURN
+
+    def handle(self, inode_number: int, uid: int) -> int:
+        """The handle for a directory that *uid* opens: all that a READDIR brings along."""
+        return inode_number << 1 | (uid not in self.known)
+
+    @staticmethod
+    def of_handle(handle: int) -> tuple[int, bool]:
+        """The number of the inode, and whether a stranger has opened it."""
+        return handle >> 1, bool(handle & 1)
 
     @asynccontextmanager
     async def _one_turn(self) -> AsyncIterator[None]:

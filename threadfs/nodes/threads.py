@@ -162,6 +162,9 @@ class ThreadDirectory(CanonicalDirectory):
             "runs": RunsDirectory(self.tree, self.thread_id),
         }
 
+    def names_when_whole(self) -> Iterable[str]:
+        return self._table()
+
     def named_child(self, name: str) -> Node:
         return _named(self._table(), name)
 
@@ -300,6 +303,9 @@ class RunDirectory(CanonicalDirectory):
             "cancel": CancelFile(self.tree, self.thread_id, self.run_id),
             "steps": StepsDirectory(self.tree, self.thread_id, self.run_id),
         }
+
+    def names_when_whole(self) -> Iterable[str]:
+        return self._table()
 
     @property
     def _tools(self) -> ToolsDirectory:
