@@ -20,6 +20,7 @@ import pyfuse3
 
 from store import Change, DocumentKey, Part, RunStatus, StoreError
 from store.changes import change_of
+from threadfs.fuse import shim
 from threadfs.fuse.following import Following
 from threadfs.fuse.forgetting import Forgetting
 from threadfs.fuse.inodes import Inode, Inodes
@@ -270,6 +271,8 @@ class KernelCache:
 
     def _invalidate(self, inode: Inode, *, attributes_only: bool) -> None:
         loses_listing = inode.lose_entry() and self.keeps_listings
+        if loses_listing:
+            shim.forget_end(inode.number)
         if not inode.kernel_has_attributes and not inode.readers and not loses_listing:
             return  # The kernel holds nothing of it.
         inode.kernel_has_attributes = False

@@ -99,6 +99,12 @@ class Listing:
         """The index of the first name behind *cookie*."""
         return bisect_right(self.cookies, cookie)
 
+    def is_told(self) -> None:
+        """A reader has got all of it: what is made anew for the next one is given back."""
+        self.known = None
+        if not self.is_current:
+            self.nodes = []
+
     # ── What the kernel may keep ────────────────────────────────────────────────────────────────────
 
     @property

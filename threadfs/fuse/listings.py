@@ -76,8 +76,9 @@ class Listings:
         if cookie == 0 or listing is None:
             listing = await self._begun(inode, directory, by_stranger=by_stranger)
         start = listing.after(cookie)
-        if cookie and start < len(listing.names) <= _SHORT_LIST and not listing.is_current:
-            listing = await self._looked_into(inode, directory, by_stranger=by_stranger)
+        is_old = cookie and not listing.is_current and len(listing.names) <= _SHORT_LIST
+        while start < len(listing.names) and (is_old or not listing.nodes):  # Others may have been told all.
+            listing, is_old = await self._looked_into(inode, directory, by_stranger=by_stranger), False
             start = listing.after(cookie)
         if self._times_wanted != listing.times_wanted:
             listing.gives_attributes = True
@@ -86,13 +87,16 @@ class Listings:
                 if dot > cookie and not pyfuse3.readdir_reply(token, name, self._answers.dot(number), dot):
                     return
         if start < len(listing.names):
-            await self._tell(listing, start, token)
+            await self._tell(inode, listing, start, token)
         else:
-            listing.known = None
+            listing.is_told()
             if cookie >= DOTS[-1] and not listing.may_be_kept:
                 shim.keep_no_listing()
 
-    async def _tell(self, listing: Listing, start: int, token: pyfuse3.ReaddirToken) -> None:
+    async def _tell(
+        self, directory: Inode, listing: Listing, start: int, token: pyfuse3.ReaddirToken
+    ) -> None:
+        nodes = listing.nodes
         known: dict[Node, Attributes | None] | None = None
         if listing.gives_attributes:
             known = await listing.know_from(start, self._answers.attributes_are_costly)
@@ -102,20 +106,26 @@ class Listings:
         is_long = len(listing.names) > _SHORT_LIST
         listing.told_s = time.monotonic()
         for index in range(start, len(listing.names)):
-            node = listing.nodes[index]
+            node = nodes[index]
             if known is not None and node not in known:
                 return  # The kernel asks for more.
             inode = self._inodes.of(node)
             entry = inode.entry
             if entry is None:
                 entry = self._answers.listed(inode, known, names_timeout_s)
-                if inode.readers or (is_long and not self._answers.lasts(inode)):
+                if is_long and not self._answers.lasts(inode):
                     listing.is_lasting = False
+            if inode.readers:  # When it changes, it gets another number.
+                listing.is_lasting = False
             inode.kernel_has_attributes = True
             if not pyfuse3.readdir_reply(token, listing.names[index], entry, listing.cookies[index]):
                 self._inodes.release(inode)
                 return
             inode.lookups += 1
+        shim.tell_end(directory.number, listing.cookies[-1], is_kept=listing.may_be_kept)
+        if not listing.may_be_kept:  # By now.
+            shim.forget_end(directory.number)
+        listing.is_told()
 
     async def _begun(self, inode: Inode, directory: Directory, *, by_stranger: bool) -> Listing:
         """What the directory holds now."""

@@ -8,7 +8,8 @@
    hands on nothing but that, so it gets one here.
 
    The kernel keeps a listing when READDIRPLUS at its end gets no byte. One byte, which is too short for an entry, ends
-   the listing as well, and the kernel does not keep it: so are those answered that may change without a report.
+   the listing as well, and the kernel does not keep it: so are those answered that may change without a report. The end
+   that follows the last entries is answered here, without Python, which is half of the requests of a walk.
 
    OPEN for reading only gets "noflush": the kernel sends no FLUSH when such a file is closed. */
 
@@ -30,6 +31,13 @@ unsigned int threadfs_shim_known_users[KNOWN_USERS];
 int threadfs_shim_keeps_no_listing = 0;
 /* Read there: whether the kernel has agreed. */
 int threadfs_shim_is_in_effect = 0;
+/* Set there: after which cookie a listing ends whose last entry was just told, and whether it may be kept. A directory
+   has its place by its number; 0 is none. */
+#define ENDS 64
+struct {
+    uint64_t inode;
+    int64_t cookie, is_kept;
+} threadfs_shim_ends[ENDS];
 
 typedef struct fuse_session *session_new(struct fuse_args *, const struct fuse_lowlevel_ops *, size_t, void *);
 typedef struct fuse_session *session_new_versioned(struct fuse_args *, const struct fuse_lowlevel_ops *, size_t, void *,
@@ -38,6 +46,8 @@ typedef int reply_open(fuse_req_t, const struct fuse_file_info *);
 typedef int reply_buf(fuse_req_t, const char *, size_t);
 
 static struct fuse_lowlevel_ops pyfuse3s;
+static reply_open *libfuse_reply_open;
+static reply_buf *libfuse_reply_buf;
 
 static void init_(void *data, struct fuse_conn_info *connection)
 {
@@ -66,8 +76,14 @@ static uint64_t handle_of(fuse_ino_t inode, uid_t user)
 
 static void readdirplus_(fuse_req_t request, fuse_ino_t inode, size_t size, off_t offset, struct fuse_file_info *file)
 {
-    if (threadfs_shim_is_in_effect)
+    if (threadfs_shim_is_in_effect) {
+        if (threadfs_shim_ends[inode % ENDS].inode == inode && threadfs_shim_ends[inode % ENDS].cookie == offset) {
+            threadfs_shim_ends[inode % ENDS].inode = 0;
+            libfuse_reply_buf(request, "", threadfs_shim_ends[inode % ENDS].is_kept ? 0 : 1);
+            return;
+        }
         file->fh = handle_of(inode, fuse_req_ctx(request)->uid);
+    }
     pyfuse3s.readdirplus(request, inode, size, offset, file);
 }
 
@@ -91,14 +107,22 @@ static void *libfuses(const char *name, const char *version, const void *caller)
     return function;
 }
 
-/* The operations to pass on to *function* of libfuse. */
-static const struct fuse_lowlevel_ops *with_ours(const void *function, const struct fuse_lowlevel_ops *given, size_t size,
+static void find_replies(const void *caller)
+{
+    libfuse_reply_open = libfuses("fuse_reply_open", "FUSE_3.0", caller);
+    libfuse_reply_buf = libfuses("fuse_reply_buf", "FUSE_3.0", caller);
+}
+
+/* The operations that *caller* gets to pass on to *function* of libfuse. */
+static const struct fuse_lowlevel_ops *with_ours(const void *caller, const void *function,
+                                                 const struct fuse_lowlevel_ops *given, size_t size,
                                                  struct fuse_lowlevel_ops *ours)
 {
     const size_t needed = offsetof(struct fuse_lowlevel_ops, readdirplus) + sizeof(given->readdirplus);
 
+    find_replies(caller);
     /* What this file was compiled for is the libfuse that it is linked to. */
-    if (!threadfs_shim_is_on || strcmp(library_of(function), library_of(fuse_session_mount)) || size < needed ||
+    if (!threadfs_shim_is_on || !libfuse_reply_open || !libfuse_reply_buf || strcmp(library_of(function), library_of(fuse_session_mount)) || size < needed ||
         size > sizeof(*ours) || !given->init || !given->opendir || !given->readdirplus)
         return given;
     memcpy(&pyfuse3s, given, size);
@@ -116,10 +140,11 @@ session_new shim_session_new __asm__("fuse_session_new");
 struct fuse_session *shim_session_new(struct fuse_args *arguments, const struct fuse_lowlevel_ops *operations,
                                       size_t size, void *data)
 {
-    session_new *call = libfuses("fuse_session_new", "FUSE_3.0", __builtin_return_address(0));
+    const void *caller = __builtin_return_address(0);
+    session_new *call = libfuses("fuse_session_new", "FUSE_3.0", caller);
     struct fuse_lowlevel_ops ours;
 
-    return call ? call(arguments, with_ours(call, operations, size, &ours), size, data) : NULL;
+    return call ? call(arguments, with_ours(caller, call, operations, size, &ours), size, data) : NULL;
 }
 
 /* What the headers of libfuse 3.17 and later call. */
@@ -129,37 +154,34 @@ struct fuse_session *shim_session_new_versioned(struct fuse_args *arguments,
                                                 const struct fuse_lowlevel_ops *operations, size_t size, void *version,
                                                 void *data)
 {
-    session_new_versioned *call = libfuses("fuse_session_new_versioned", NULL, __builtin_return_address(0));
+    const void *caller = __builtin_return_address(0);
+    session_new_versioned *call = libfuses("fuse_session_new_versioned", NULL, caller);
     struct fuse_lowlevel_ops ours;
 
-    return call ? call(arguments, with_ours(call, operations, size, &ours), size, version, data) : NULL;
+    return call ? call(arguments, with_ours(caller, call, operations, size, &ours), size, version, data) : NULL;
 }
 
 reply_open shim_reply_open __asm__("fuse_reply_open");
 
 int shim_reply_open(fuse_req_t request, const struct fuse_file_info *file)
 {
-    static reply_open *call;
-    struct fuse_file_info changed;
+    struct fuse_file_info changed = *file;
 
-    if (call == NULL && (call = libfuses("fuse_reply_open", "FUSE_3.0", __builtin_return_address(0))) == NULL)
+    if (libfuse_reply_open == NULL)
         return fuse_reply_err(request, EIO);
-    if (!threadfs_shim_is_in_effect || (file->flags & O_ACCMODE) != O_RDONLY)
-        return call(request, file);
-    changed = *file;
-    changed.noflush = 1;
-    return call(request, &changed);
+    if (threadfs_shim_is_in_effect && (file->flags & O_ACCMODE) == O_RDONLY)
+        changed.noflush = 1;
+    return libfuse_reply_open(request, &changed);
 }
 
 reply_buf shim_reply_buf __asm__("fuse_reply_buf");
 
 int shim_reply_buf(fuse_req_t request, const char *bytes, size_t size)
 {
-    static reply_buf *call;
     const int is_not_kept = size == 0 && threadfs_shim_keeps_no_listing;
 
-    if (call == NULL && (call = libfuses("fuse_reply_buf", "FUSE_3.0", __builtin_return_address(0))) == NULL)
+    if (libfuse_reply_buf == NULL)
         return fuse_reply_err(request, EIO);
     threadfs_shim_keeps_no_listing = 0;
-    return is_not_kept ? call(request, "", 1) : call(request, bytes, size);
+    return is_not_kept ? libfuse_reply_buf(request, "", 1) : libfuse_reply_buf(request, bytes, size);
 }

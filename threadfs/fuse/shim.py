@@ -19,6 +19,11 @@ from typing import Final
 log = logging.getLogger("threadfs")
 
 _KNOWN_USERS: Final = 3
+_ENDS: Final = 64
+
+
+class _End(ctypes.Structure):
+    _fields_ = (("inode", ctypes.c_uint64), ("cookie", ctypes.c_int64), ("is_kept", ctypes.c_int64))
 
 
 class _Library:
@@ -29,6 +34,7 @@ class _Library:
         self.is_on = ctypes.c_int.in_dll(library, "threadfs_shim_is_on")
         self.is_in_effect = ctypes.c_int.in_dll(library, "threadfs_shim_is_in_effect")
         self.keeps_no_listing = ctypes.c_int.in_dll(library, "threadfs_shim_keeps_no_listing")
+        self.ends = (_End * _ENDS).in_dll(library, "threadfs_shim_ends")
         self.known_users = (ctypes.c_uint * _KNOWN_USERS).in_dll(library, "threadfs_shim_known_users")
 
 
@@ -68,3 +74,23 @@ def keep_no_listing() -> None:
     """The kernel shall not keep the listing whose end is the next answer, in the same step of the loop."""
     if _library is not None:
         _library.keeps_no_listing.value = 1
+
+
+def tell_end(inode_number: int, cookie: int, *, is_kept: bool) -> None:
+    """A listing that was just told ends after *cookie*: the next READDIR there is answered without us.
+
+    *is_kept* says whether the kernel may keep it, unless `forget_end` is called before.
+    """
+    if _library is not None:
+        end = _library.ends[inode_number % _ENDS]
+        end.inode = 0
+        end.cookie, end.is_kept = cookie, is_kept
+        end.inode = inode_number
+
+
+def forget_end(inode_number: int) -> None:
+    """A name may have come or gone: the listing, if its end was told, is not to be kept."""
+    if _library is not None:
+        end = _library.ends[inode_number % _ENDS]
+        if end.inode == inode_number:
+            end.is_kept = 0

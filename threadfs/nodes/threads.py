@@ -320,9 +320,9 @@ class RunDirectory(CanonicalDirectory):
             raise NoSuchName(TOOLS)
 
     def stored_entries(self) -> Iterable[tuple[str, Node]]:
-        self.store.document_info(self.key)
+        calls = awaited_calls(self.store, self.key)  # Raises NotFound.
         yield from self._table().items()
-        if awaited_calls(self.store, self.key):
+        if calls:
             yield TOOLS, self._tools
 
 
