@@ -53,6 +53,9 @@ no program in the mount may be started
 .B nowords
 keep no words of messages; each search reads all of them
 .TP
+.B noshim
+the kernel keeps no listings, as where threadfs was installed without a C compiler
+.TP
 .B log=FILE
 where to log
 """

@@ -51,7 +51,7 @@ class Strangers:
     """All who are neither the user who mounted, nor the owner that is shown, nor root."""
 
     def __init__(self, ownership: Ownership) -> None:
-        self._known = {0, os.getuid(), ownership.uid}
+        self.known = frozenset((0, os.getuid(), ownership.uid))
         self._own = _Turns(_OWN, _MAX_OWN, f"{_MAX_OWN} searches wait already")
         self._others = _Turns(1, _MAX_STRANGERS, "other users search already: they get one search at a time")
 
@@ -60,6 +60,19 @@ class Strangers:
 
         Entering it raises Refused when too many search at once.
         """
+        return self.turn_of(uid not in self.known, node)
+
+    def turn_of(self, is_stranger: bool, node: Node) -> AbstractAsyncContextManager[None]:
+        """As `turn`, for a user of whom is known whether it is one of these."""
         if not node.searches:
             return _NO_TURN
-        return (self._own if uid in self._known else self._others).one()
+        return (self._others if is_stranger else self._own).one()
+
+    def handle(self, inode_number: int, uid: int) -> int:
+        """The handle for a directory that *uid* opens: all that a READDIR brings along."""
+        return inode_number << 1 | (uid not in self.known)
+
+    @staticmethod
+    def of_handle(handle: int) -> tuple[int, bool]:
+        """The number of the inode, and whether a stranger has opened it."""
+        return handle >> 1, bool(handle & 1)

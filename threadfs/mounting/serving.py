@@ -16,15 +16,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-import pyfuse3
 import trio
 
 from store import Store, StoreError
 from store.printing import printable
-from threadfs.fuse import memory
+from threadfs.fuse import memory, session
 from threadfs.fuse.operations import Operations
 from threadfs.fuse.ownership import Ownership
-from threadfs.fuse.strangers import PLACES
 from threadfs.mounting import life_line, unmounting
 from threadfs.mounting.mount_table import on_top
 from threadfs.mounting.place import MountFailed, clear_dead
@@ -49,21 +47,14 @@ class Settings:
     no_exec: bool = False
     # No words of messages are kept for later searches.
     no_words: bool = False
+    # Without the answers that pyfuse3 cannot give (`fuse.shim`).
+    no_shim: bool = False
     ownership: Ownership = field(default_factory=Ownership)
-
-
-class _FileSystemName(str):
-    """A mount option with a path: any bytes, where pyfuse3 would encode ASCII."""
-
-    __slots__ = ()
-
-    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        return os.fsencode(str(self))
 
 
 def _options(location: str, settings: Settings) -> set[str]:
     source = location.replace("\\", "\\\\").replace(",", "\\,")
-    options = {_FileSystemName(f"fsname={source}"), "subtype=threadfs", "nosuid", "nodev"}
+    options = {session.FileSystemName(f"fsname={source}"), "subtype=threadfs", "nosuid", "nodev"}
     if settings.read_only:
         options.add("ro")
     if settings.allow_other:
@@ -89,7 +80,7 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
         store.catalogue(keeps_words=False)  # Before anybody asks.
     operations = Operations(root_of(store), settings.ownership)
     operations.tree.journal.options["nowords"] = int(settings.no_words)
-    _init(operations, mountpoint, _options(store.location, settings))
+    _mount(operations, mountpoint, _options(store.location, settings), with_shim=not settings.no_shim)
     log.info("mounted %s on %s", store.location, mountpoint)
     clean = False
     try:
@@ -108,7 +99,7 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
         operations.kernel_cache.close()
         store.close()
         # After a clean end the mount is gone already; after an error it must not stay behind dead.
-        pyfuse3.close(unmount=not clean)
+        session.close(unmount=not clean)
     # libfuse takes an aborted connection for an unmount, but the mount is still there, dead.
     clear_dead(mountpoint)
     log.info("unmounted %s", mountpoint)
@@ -141,8 +132,8 @@ def _ready(operations: Operations, mountpoint: str, on_mounted: Callable[[str], 
     on_mounted(operations.kernel_cache.following.lack)
 
 
-def _init(operations: Operations, mountpoint: str, options: set[str]) -> None:
-    """`pyfuse3.init`, with the reason of a failure, which libfuse and fusermount3 only print to stderr."""
+def _mount(operations: Operations, mountpoint: str, options: set[str], *, with_shim: bool) -> None:
+    """Mounts, with the reason of a failure, which libfuse and fusermount3 only print to stderr."""
     # A pipe and not a file: mounting must work on a full disk.
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
@@ -150,7 +141,7 @@ def _init(operations: Operations, mountpoint: str, options: set[str]) -> None:
     stderr = os.dup(2)
     os.dup2(writing, 2)
     try:
-        pyfuse3.init(operations, mountpoint, options)
+        session.mount(operations, mountpoint, options, with_shim=with_shim)
     except RuntimeError:
         output = b""
         with suppress(BlockingIOError):  # Nothing was printed.
@@ -172,7 +163,7 @@ async def _main(operations: Operations, mountpoint: str, on_mounted: Callable[[]
             on_mounted()
             nursery.start_soon(_build_catalogue, operations.tree.store)
             try:
-                await pyfuse3.main(max_tasks=PLACES)
+                await session.answer()
             except BaseExceptionGroup as errors:
                 if errors.split(_is_gone)[1] is not None:
                     raise
