@@ -190,9 +190,9 @@ def test_what_was_created_since_is_told_though_little_is_remembered(
 ) -> None:
     store.create_thread(Thread(id="U"))
     listener.tells(("thread.created", "U"))
-    monkeypatch.setattr(known, "_MAX_THREADS", 0)
-    store.patch_document(DocumentKey("U"), {"metadata": {"title": "x"}})
-    listener.tells(("thread.updated", "U"))
+    monkeypatch.setattr(known, "_MAX_THREADS", 1)
+    store.create_thread(Thread(id="V"))
+    listener.tells(("thread.created", "V"))
     written = store.append_message("U", message("x"))
     listener.tells(("message.created", "U", written.id))
 
