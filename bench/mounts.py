@@ -113,8 +113,9 @@ def _unmount(root: Path, outside: int) -> None:
 
 
 @contextmanager
-def threadfs(store: Path, root: Path) -> Iterator[Mount]:
-    with _served([sys.executable, "-m", "threadfs.cli", "-f", str(store), str(root)], root) as mount:
+def threadfs(store: Path, root: Path, *options: str) -> Iterator[Mount]:
+    command = [sys.executable, "-m", "threadfs.cli", "-f", *options, str(store), str(root)]
+    with _served(command, root) as mount:
         yield mount
 
 

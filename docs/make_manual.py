@@ -51,7 +51,10 @@ the same for files and for directories alone; they win over
 no program in the mount may be started
 .TP
 .B nowords
-keep nothing of what searches find out of the store; each of them reads all messages
+keep no words of messages; each search reads all of them
+.TP
+.B noshim
+the kernel keeps no listings, as where threadfs was installed without a C compiler
 .TP
 .B log=FILE
 where to log

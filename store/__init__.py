@@ -1,51 +1,56 @@
 """A store of assistant conversations: persistence and validation, and nothing of FUSE.
 
 `ThreadStore` keeps a directory; ``store.api.Store`` says what any store offers.
+
+What is named here is imported when it is first asked for. The models take longer than a shell may take to
+complete a word, and not every module of this package needs them.
 """
 
-from store.api import DocumentKey, Info, RunContents, Store, Times
-from store.changes import Change, Part, Watch
-from store.disk import ThreadStore
-from store.errors import (
-    AlreadyExists,
-    Damaged,
-    Foreign,
-    InvalidDocument,
-    InvalidName,
-    InvalidQuery,
-    ModifiedSince,
-    NotEmpty,
-    NotFound,
-    OutputIsSet,
-    RunInProgress,
-    RunInTerminalState,
-    RunLost,
-    RunNotFound,
-    RunStepInTerminalState,
-    RunStepNotFound,
-    RunWaits,
-    StatusChanged,
-    StorageFailed,
-    StoreError,
-    ThreadNotFound,
-    ToolCallNotFound,
-    Unreachable,
-)
-from store.models import (
-    ContentBlock,
-    MessageCreationStepDetails,
-    MessageRole,
-    Run,
-    RunError,
-    RunStatus,
-    RunStep,
-    RunStepStatus,
-    RunStepType,
-    TextContent,
-    Thread,
-    ThreadMessage,
-)
-from store.waiting import WouldWait, without_waiting
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from store.api import DocumentKey, Info, RunContents, Store, Times
+    from store.changes import Change, Part, Watch
+    from store.disk.thread_store import ThreadStore
+    from store.errors import (
+        AlreadyExists,
+        Damaged,
+        Foreign,
+        InvalidDocument,
+        InvalidName,
+        InvalidQuery,
+        ModifiedSince,
+        NotEmpty,
+        NotFound,
+        OutputIsSet,
+        RunInProgress,
+        RunInTerminalState,
+        RunLost,
+        RunNotFound,
+        RunStepInTerminalState,
+        RunStepNotFound,
+        RunWaits,
+        StatusChanged,
+        StorageFailed,
+        StoreError,
+        ThreadNotFound,
+        ToolCallNotFound,
+        Unreachable,
+    )
+    from store.models import (
+        ContentBlock,
+        MessageCreationStepDetails,
+        MessageRole,
+        Run,
+        RunError,
+        RunStatus,
+        RunStep,
+        RunStepStatus,
+        RunStepType,
+        TextContent,
+        Thread,
+        ThreadMessage,
+    )
+    from store.waiting import WouldWait, without_waiting
 
 __all__ = [
     "AlreadyExists",
@@ -95,3 +100,19 @@ __all__ = [
     "WouldWait",
     "without_waiting",
 ]
+
+# Where it is, those first that import little.
+_MODULES = ("errors", "waiting", "changes", "api", "models", "disk.thread_store")
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        from importlib import import_module
+
+        if name in __all__:
+            for module in _MODULES:
+                found = vars(import_module(f"store.{module}"))
+                if name in found:
+                    globals()[name] = found[name]
+                    return found[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -113,6 +113,10 @@ class Store(Working, Protocol):
         """Raises Foreign unless it surely is a thread or run and, if not *with_foreign*, holds only that."""
         ...
 
+    def has_place(self, key: DocumentKey) -> bool:
+        """Whether a thread or run has a place of its own, also without a document: it may be being made."""
+        ...
+
     def check_writable(self, thread_id: str) -> None:
         """Raises StorageFailed when it is known beforehand that a change would be refused."""
         ...
@@ -220,10 +224,10 @@ class Store(Working, Protocol):
         """Whether each change of anything in the thread is reported to all watches."""
         ...
 
-    def catalogue(self, *, is_kept: bool = True) -> Catalogue:
+    def catalogue(self, *, keeps_words: bool = True) -> Catalogue:
         """What is in the store, by titles, days and words: one for all who ask, closed with the store.
 
-        The first call says whether anything of it *is_kept* on this machine's disk, for later ones.
+        The first call says whether it *keeps_words* of messages, on this machine's disk, for later searches.
         """
         ...
 

@@ -52,7 +52,12 @@ def _run(arguments: Sequence[str] | None) -> int:
         # Scripts often call this, and it needs no parser.
         print(f"threadfs {__version__}")
         return 0
+    if given[:1] == ["--complete"]:
+        from threadfs.commands.completing import complete
+
+        return complete(given[1:])
     from threadfs.commands.parser import command_parser, mount_parser
+    from threadfs.commands.progress import complain_of_warnings
 
     if arguments is None and isinstance(sys.stdout, io.TextIOWrapper):
         # Paths are bytes in any encoding: print them as they were given.
@@ -68,6 +73,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     else:
         # Options may stand between the files or threads of a command, too.
         options = command_parser(command).parse_intermixed_args(given)
+    complain_of_warnings()
     status: int = module_of(command).run(options)
     return status
 

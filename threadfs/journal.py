@@ -28,6 +28,8 @@ class Journal:
         self.counters: Counter[str] = Counter()
         # More lines of ``stats``: numbers of things that exist now.
         self.gauges: Callable[[], dict[str, int]] = dict
+        # And of options of the mount that no other program can see: 1 for one that was given.
+        self.options: dict[str, int] = {}
         self._errors: deque[bytes] = deque(maxlen=MAX_ERRORS)
         self._cancelled: set[tuple[str, str]] = set()
 
@@ -68,6 +70,6 @@ class Journal:
         names = ("operations", "refusals", "commits", "cache_hits", "read_bytes", "written_bytes")
         counted = {**self.counters, "commits": self._commits()}
         lines = [f"{name} {counted.get(name, 0)}" for name in names]
-        lines += [f"{name} {value}" for name, value in {**self.gauges(), **more}.items()]
+        lines += [f"{name} {value}" for name, value in {**self.options, **self.gauges(), **more}.items()]
         lines.append(f"uptime_seconds {int(time.monotonic() - self._started_s)}")
         return ("\n".join(lines) + "\n").encode()

@@ -17,5 +17,6 @@ a database of SQLite, and answers.
     describing   what a thread and a run say of themselves
     finding      queries over threads that are read, and what is shown of hits
     reading      a catalogue that knows no words, and reads the logs for them
+    candidates   what is to be looked at by who deletes or ends what is old
     turns        a lock that goes to who has waited longest
 """

@@ -54,13 +54,15 @@ class Results:
     """What a query finds.
 
     *hits*, the newest first, and the number of further ones; *links*, the threads of all hits, that with the
-    newest hit first, and the number of further ones.
+    newest hit first, and the number of further ones. *is_bounded*: there are so many that only the newest
+    were looked at and counted.
     """
 
     hits: list[Found]
     links: list[Link]
     hits_left_out: int
     links_left_out: int
+    is_bounded: bool = False
 
 
 class Listed(NamedTuple):
@@ -135,12 +137,24 @@ class Catalogue(Protocol):
         """What is known by now: this waits for nothing that is not known yet."""
         ...
 
+    def unread(self) -> frozenset[str]:
+        """The threads that could not be read: it says nothing of them, or what was so before."""
+        ...
+
     def messages(self) -> int:
         """How many messages there are, but perhaps those of threads whose words are not here yet."""
         ...
 
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:
         """Takes over all that has changed, with the *words*, as the next answer would."""
+        ...
+
+    def build_ahead(self) -> None:
+        """From now on, what is much to take over is taken over in the background, beginning now.
+
+        For a program that has other things to do meanwhile. What is not there yet when somebody asks is
+        waited for, or read as it is.
+        """
         ...
 
     def rebuild(self) -> None:

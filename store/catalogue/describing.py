@@ -28,7 +28,7 @@ def summary_of(
     found = thread.metadata.get("title") if isinstance(thread.metadata, dict) else None
     title = found if isinstance(found, str) and found.strip() else ""
     # A title may have no character that can be in a name.
-    is_named = bool(name_of("", _encodable(title), ""))
+    is_named = title[:1].isalnum() or bool(name_of("", _encodable(title), ""))
     said_first = "" if is_named else next((m.text for m in messages() if m.role is MessageRole.user), "")
     line = _line_of(title, document) if title else 1
     return ThreadSummary(
@@ -52,9 +52,12 @@ def _encodable(text: str) -> str:
 
 def _line_of(title: str, document: bytes) -> int:
     """The line of a document where its title stands: 1 in one that is all in one line."""
-    for number, line in enumerate(document.decode().split("\n"), 1):
-        if line.lstrip().startswith('"title"') and _is_title(line, title):
-            return number
+    at = -1
+    while (at := document.find(b'"title"', at + 1)) >= 0:
+        begin = document.rfind(b"\n", 0, at) + 1
+        line, _, _ = document[begin:].partition(b"\n")
+        if not document[begin:at].strip() and _is_title(line.decode(), title):
+            return document.count(b"\n", 0, begin) + 1
     return 1
 
 

@@ -28,6 +28,8 @@ class Counts(NamedTuple):
 class Lists:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
+        # Within a change, which no other process makes meanwhile: the numbers of threads that were asked for.
+        self._numbers: dict[str, int] | None = None
 
     def has_thread(self, thread_id: str) -> bool:
         return self._find(thread_id) is not None
@@ -69,6 +71,14 @@ class Lists:
         """What threads are called, whatever others are called; nothing of those that are not here."""
         found = self.connection.execute(
             "SELECT id, name FROM threads WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps([*thread_ids]),),
+        )
+        return dict(found.fetchall())
+
+    def titles_of(self, thread_ids: Iterable[str]) -> dict[str, str]:
+        """As `titles_of_all`, of some threads; nothing of those that are not here."""
+        found = self.connection.execute(
+            "SELECT id, title FROM threads WHERE id IN (SELECT value FROM json_each(?))",
             (json.dumps([*thread_ids]),),
         )
         return dict(found.fetchall())
@@ -137,6 +147,9 @@ class Lists:
         )
         return list(map(Listed._make, found))
 
+    def number_of_threads(self) -> int:
+        return int(self.connection.execute("SELECT count(*) FROM threads").fetchone()[0])
+
     def counts(self) -> Counts:
         threads, texts = self.connection.execute(
             "SELECT count(*), (SELECT count(*) FROM texts) FROM threads"
@@ -156,11 +169,19 @@ class Lists:
         return int(found.fetchone()[0])
 
     def _find(self, thread_id: str) -> int | None:
+        if self._numbers is not None and thread_id in self._numbers:
+            return self._numbers[thread_id]
         found = self.connection.execute("SELECT number FROM threads WHERE id = ?", (thread_id,)).fetchone()
-        return found[0] if found else None
+        if found is None:
+            return None
+        if self._numbers is not None:
+            self._numbers[thread_id] = found[0]
+        return int(found[0])
 
     def _number(self, thread_id: str) -> int:
-        return int(self._thread(thread_id, "number"))
+        if (number := self._find(thread_id)) is None:
+            raise ThreadNotFound(thread_id)
+        return number
 
     def _thread(self, thread_id: str, column: str) -> str | int:
         found = self.connection.execute(f"SELECT {column} FROM threads WHERE id = ?", (thread_id,)).fetchone()

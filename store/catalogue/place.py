@@ -2,8 +2,10 @@
 
     $XDG_CACHE_HOME/threadfs/<identity>/catalogue.sqlite        with -wal and -shm, which SQLite has beside it
                                        /opening                 locked while a catalogue is opened or made
+                                       /building                locked by the process that builds it
 
-The identity is a hash of what makes a store this one: its path, inode and time of birth. Each part from
+The identity is a hash of what makes a store this one: its path, inode and time of birth; a catalogue without
+words has another one, so that no words can come into it. Each part from
 ``threadfs`` on has to be ours, and writable by nobody else, or there is no such file. A catalogue that is
 not whole, not ours or of another version is deleted, and made anew. Each that is open holds a shared lock
 on its directory, so that `remove_unseen` deletes none that is used.
@@ -20,10 +22,10 @@ import sqlite3
 import stat
 import struct
 import time
-from collections.abc import Mapping
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from store.catalogue import schema
@@ -32,6 +34,7 @@ from store.disk.filesystems import is_local
 _OURS: Final = "threadfs"
 _FILE: Final = "catalogue.sqlite"
 _LOCK: Final = "opening"
+_BUILDING: Final = "building"
 _BESIDE: Final = ("-wal", "-shm", "-journal")
 _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -75,6 +78,14 @@ class Opened:
         return sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, check_same_thread=False)
 
 
+class _Kind(NamedTuple):
+    """Of which store a catalogue is, and its tables."""
+
+    identity: dict[str, str | int]
+    expected: schema.Definitions
+    with_words: bool
+
+
 def base(environ: Mapping[str, str]) -> str:
     """Where caches are. Raises NoPlace."""
     if os.path.isabs(given := environ.get("XDG_CACHE_HOME", "")):
@@ -87,13 +98,14 @@ def base(environ: Mapping[str, str]) -> str:
     raise NoPlace("there is neither HOME nor XDG_CACHE_HOME")
 
 
-def identity_of(store: str) -> dict[str, str | int]:
-    """What makes the store at a path this one. Raises OSError.
+def identity_of(store: str, *, with_words: bool = True) -> dict[str, str | int]:
+    """What makes the store at a path, and its catalogue with or without words, this one. Raises OSError.
 
     The number of its device is no part of it: btrfs and others have another one after each boot.
     """
     path = os.path.realpath(store)
-    return {"path": path, "inode": os.stat(path).st_ino, "birth_ns": _birth_ns(path)}
+    kind: dict[str, str | int] = {} if with_words else {"words": "none"}
+    return {"path": path, "inode": os.stat(path).st_ino, "birth_ns": _birth_ns(path), **kind}
 
 
 def _birth_ns(path: str) -> int:
@@ -106,17 +118,17 @@ def _birth_ns(path: str) -> int:
     return int(seconds) * 1_000_000_000 + int(nanoseconds) if mask & _STATX_BTIME else 0
 
 
-def open_catalogue(caches: str, identity: dict[str, str | int]) -> Opened:
+def open_catalogue(caches: str, identity: dict[str, str | int], *, with_words: bool = True) -> Opened:
     """The catalogue of the store with an *identity*, made if there is none that can be used.
 
     Raises:
-        NoPlace: no file can be there, or the disk is full or fails, or this SQLite has no FTS5.
+        NoPlace: no file can be there, or the disk is full or fails, or this SQLite has no FTS5 for the words.
     """
     try:
-        expected = schema.definitions()
+        kind = _Kind(identity, schema.definitions(with_words=with_words), with_words)
         for _ in range(_ATTEMPTS):
             with suppress(FileNotFoundError):  # Its directory was just deleted, as it had not been seen.
-                return _opened(_private_directory(caches, identity), identity, expected)
+                return _opened(_private_directory(caches, identity), kind)
     except sqlite3.Error as error:
         raise NoPlace(str(error)) from None
     except OSError as error:
@@ -124,7 +136,7 @@ def open_catalogue(caches: str, identity: dict[str, str | int]) -> Opened:
     raise NoPlace(f"others keep deleting what is in {caches}")
 
 
-def _opened(directory: int, identity: dict[str, str | int], expected: schema.Definitions) -> Opened:
+def _opened(directory: int, kind: _Kind) -> Opened:
     """Takes over an open directory, also when it fails."""
     try:
         fcntl.flock(directory, fcntl.LOCK_SH)
@@ -133,10 +145,10 @@ def _opened(directory: int, identity: dict[str, str | int], expected: schema.Def
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
-                return Opened(_connected(directory, identity, expected), directory, None)
+                return Opened(_connected(directory, kind), directory, None)
             except schema.NotOurs as error:
                 delete(directory)
-                return Opened(_connected(directory, identity, expected), directory, str(error))
+                return Opened(_connected(directory, kind), directory, str(error))
         finally:
             os.close(lock)
     except BaseException as error:
@@ -146,30 +158,56 @@ def _opened(directory: int, identity: dict[str, str | int], expected: schema.Def
         raise
 
 
-def _connected(
-    directory: int, identity: dict[str, str | int], expected: schema.Definitions
-) -> sqlite3.Connection:
+def _connected(directory: int, kind: _Kind) -> sqlite3.Connection:
     """Raises schema.NotOurs."""
-    # Made here, as SQLite would make it with other permissions; what it has beside it gets the same ones.
-    os.close(_private_file(directory, _FILE))
-    for end in _BESIDE:
+    # Made here, as SQLite would make it with other permissions; what it has beside it gets the same ones. One
+    # that is there is not opened: closing it would end the locks of this process's other connections to it.
+    with suppress(FileExistsError):
+        os.close(os.open(_FILE, _FILE_FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory))
+    for end in ("", *_BESIDE):
         with suppress(FileNotFoundError):
-            _check_private(os.stat(_FILE + end, dir_fd=directory, follow_symlinks=False), _FILE + end)
+            _check_file(os.stat(_FILE + end, dir_fd=directory, follow_symlinks=False), _FILE + end)
     # SQLite opens by paths alone; nobody else can put another directory at this one.
     path = os.path.join(os.readlink(f"/proc/self/fd/{directory}"), _FILE)
     connection = sqlite3.connect(path, check_same_thread=False)
     try:
         schema.prepare(connection)
         if schema.is_empty(connection):
-            schema.create(connection, identity)
+            schema.create(connection, kind.identity, with_words=kind.with_words)
         else:
-            schema.check(connection, identity, expected)
+            schema.check(connection, kind.identity, kind.expected)
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
             raise schema.NotOurs(f"it is damaged: {error}") from None
         raise
     return connection
+
+
+def open_to_read(caches: str, identity: dict[str, str | int]) -> sqlite3.Connection | None:
+    """A catalogue as it is, perhaps behind or damaged; nothing is made, taken over or locked for long.
+    ``None`` if it is of another version.
+
+    Raises:
+        NoPlace, OSError, sqlite3.Error: there is none that can be read.
+    """
+    path = caches
+    for name in (_OURS, digest_of(identity), _FILE):
+        path = os.path.join(path, name)
+        _check_private(os.lstat(path), path)
+    for special in "%?#":
+        path = path.replace(special, f"%{ord(special):x}")
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute(f"PRAGMA busy_timeout = {schema.BUSY_MS}")
+        if schema.is_of_this_version(connection):
+            return connection
+    except BaseException:
+        connection.close()
+        raise
+    connection.close()
+    return None
 
 
 def age_s(directory: int) -> float:
@@ -182,6 +220,37 @@ def delete(directory: int) -> None:
     for end in ("", *_BESIDE):
         with suppress(FileNotFoundError):
             os.unlink(_FILE + end, dir_fd=directory)
+
+
+def begins_building(directory: int) -> bool:
+    """Whether this process builds the catalogue in an open directory from now on, until it ends, and no other
+    does. Raises NoPlace, OSError."""
+    lock = _private_file(directory, _BUILDING)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return False
+    return True
+
+
+def wait_for_builder(directory: int) -> None:
+    """Returns when no process builds the catalogue in an open directory. Raises NoPlace, OSError."""
+    lock = _private_file(directory, _BUILDING)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def directory_of(caches: str, identity: dict[str, str | int]) -> Iterator[int]:
+    """The directory of a catalogue, open. Raises NoPlace, OSError."""
+    directory = _private_directory(caches, identity)
+    try:
+        yield directory
+    finally:
+        os.close(directory)
 
 
 def _private_directory(caches: str, identity: dict[str, str | int]) -> int:
@@ -222,14 +291,17 @@ def _private_file(directory: int, name: str) -> int:
     """A file in a directory, open, made if it is missing. Raises NoPlace, OSError."""
     opened = os.open(name, _FILE_FLAGS | os.O_CREAT | os.O_NONBLOCK, 0o600, dir_fd=directory)
     try:
-        status = os.fstat(opened)
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-            raise NoPlace(f"{name} is no file of its own")
-        _check_private(status, name)
+        _check_file(os.fstat(opened), name)
     except BaseException:
         os.close(opened)
         raise
     return opened
+
+
+def _check_file(status: os.stat_result, name: str) -> None:
+    _check_private(status, name)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        raise NoPlace(f"{name} is no file of its own")
 
 
 def _check_private(status: os.stat_result, name: str) -> None:
@@ -259,8 +331,9 @@ def _remove_if_unseen(above: int, name: str) -> None:
         if time.time() - os.fstat(directory).st_mtime < _UNSEEN_S:
             return
         delete(directory)
-        with suppress(FileNotFoundError):
-            os.unlink(_LOCK, dir_fd=directory)
+        for lock in (_LOCK, _BUILDING):
+            with suppress(FileNotFoundError):
+                os.unlink(lock, dir_fd=directory)
         os.rmdir(name, dir_fd=above)
     finally:
         os.close(directory)

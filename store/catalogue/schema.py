@@ -101,7 +101,7 @@ def create(
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for table in (*_TABLES, *([_WORDS] if with_words else [])):
+        for table in _tables(with_words=with_words):
             connection.execute(table)
         connection.executemany("INSERT INTO identity VALUES (?, ?)", identity.items())
         connection.execute(f"PRAGMA application_id = {_APPLICATION}")
@@ -123,6 +123,12 @@ def in_memory() -> sqlite3.Connection:
 
 def is_empty(connection: sqlite3.Connection) -> bool:
     return _number(connection, "SELECT count(*) FROM sqlite_master") == 0
+
+
+def is_of_this_version(connection: sqlite3.Connection) -> bool:
+    """Whether it says that it is a catalogue of this version."""
+    found = _number(connection, "PRAGMA application_id"), _number(connection, "PRAGMA user_version")
+    return found == (_APPLICATION, VERSION)
 
 
 def check(connection: sqlite3.Connection, identity: dict[str, str | int], expected: Definitions) -> None:
@@ -150,18 +156,22 @@ def is_busy(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
+def _tables(*, with_words: bool) -> tuple[str, ...]:
+    return (*_TABLES, _WORDS) if with_words else _TABLES
+
+
 def _number(connection: sqlite3.Connection, query: str) -> int:
     return int(connection.execute(query).fetchone()[0])
 
 
-def definitions() -> Definitions:
-    """What this SQLite makes of our tables, with those that FTS5 adds.
+def definitions(*, with_words: bool = True) -> Definitions:
+    """What this SQLite makes of our tables, with those that FTS5 adds for the words.
 
     Raises:
         sqlite3.OperationalError: it has no FTS5.
     """
     with closing(sqlite3.connect(":memory:")) as connection:
-        for table in (*_TABLES, _WORDS):
+        for table in _tables(with_words=with_words):
             connection.execute(table)
         return _definitions_in(connection)
 

@@ -7,6 +7,7 @@ their numbers cost least.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ class Tables(Lists):
     def __init__(self, connection: sqlite3.Connection, *, has_words: bool = True) -> None:
         super().__init__(connection)
         self.has_words = has_words
+        # Within a change, which no other process makes meanwhile: the number after the last one of each day.
+        self._following: dict[int, int] | None = None
         # How often runs were put here or removed by this process.
         self._runs_written = 0
 
@@ -60,6 +63,7 @@ class Tables(Lists):
         """Raises Busy, and sqlite3.Error when the disk fails or is full; nothing has changed then."""
         try:
             self.connection.execute("BEGIN IMMEDIATE")
+            self._numbers, self._following = {}, {}
             yield
             self.connection.execute("COMMIT")
         except BaseException as error:
@@ -68,6 +72,8 @@ class Tables(Lists):
             if isinstance(error, sqlite3.Error) and schema.is_busy(error):
                 raise Busy from None
             raise
+        finally:
+            self._numbers = self._following = None
 
     # Threads.
     def put_thread(self, thread: ThreadSummary) -> None:
@@ -81,6 +87,8 @@ class Tables(Lists):
                 (*values, thread.id),
             ).lastrowid
             assert number is not None
+            if self._numbers is not None:
+                self._numbers[thread.id] = number
         else:
             if self._has_title(number, thread):
                 self.connection.execute(
@@ -107,6 +115,8 @@ class Tables(Lists):
         self.connection.execute("DELETE FROM runs WHERE thread = ?", (number,))
         self.connection.execute("DELETE FROM signatures WHERE thread = ?", (number,))
         self.connection.execute("DELETE FROM threads WHERE number = ?", (number,))
+        if self._numbers is not None:
+            del self._numbers[thread_id]
 
     def set_changed(self, thread_id: str, changed_ns: int) -> None:
         self.connection.execute("UPDATE threads SET changed_ns = ? WHERE id = ?", (changed_ns, thread_id))
@@ -138,10 +148,39 @@ class Tables(Lists):
         """
         self._remove_messages(self._number(thread_id), texts)
 
+    def remove_words_after(self, thread_id: str, line: int, texts: Iterable[MessageText], log: bytes) -> None:
+        """Takes the words of a thread's messages after a *line* out: *texts*, as they were added.
+
+        *log* is what is known of the log up to there. The texts count as dead, as the bytes of their words
+        may be in the file until it is made anew.
+
+        Raises:
+            ThreadNotFound: there is no such thread here.
+        """
+        after = (self._number(thread_id), Kind.TITLE, line)
+        where = "thread = ? AND kind != ? AND line > ?"
+        said = {text.line: text.text for text in texts}
+        found = self.connection.execute(f"SELECT number, line FROM texts WHERE {where}", after).fetchall()
+        self._remove_words([(number, said[at]) for number, at in found if at in said])
+        self.connection.execute(f"UPDATE texts SET thread = 0 WHERE {where}", after)
+        self.connection.execute(
+            "UPDATE threads SET log = ?, log_changed_ns = NULL WHERE number = ?", (log, after[0])
+        )
+
     def log(self, thread_id: str) -> bytes | None:
         """What was known of the log when its messages were added; ``None``: they are not here yet."""
         found = self.connection.execute("SELECT log FROM threads WHERE id = ?", (thread_id,)).fetchone()
         return found[0] if found else None
+
+    def logs(self, thread_ids: Iterable[str]) -> dict[str, tuple[int, int, int]]:
+        """The ctime, size and inode of the logs whose words are here, of some threads; without those that had
+        changed so shortly before that they may be others."""
+        found = self.connection.execute(
+            "SELECT id, log_changed_ns, log_size_bytes, log_inode FROM threads"
+            " WHERE log_changed_ns IS NOT NULL AND id IN (SELECT value FROM json_each(?))",
+            (json.dumps([*thread_ids]),),
+        )
+        return {thread_id: (changed_ns, size, inode) for thread_id, changed_ns, size, inode in found}
 
     def threads_behind(self, log_path: str) -> list[str]:
         """Those whose log may not be the one whose words are here, by its signature under *log_path*.
@@ -219,21 +258,24 @@ class Tables(Lists):
     def _add_texts(self, thread: int, texts: Iterable[MessageText]) -> None:
         if not self.has_words:
             return
-        following: dict[int, int] = {}
+        following = {} if self._following is None else self._following
         rows, words = [], []
         for text in texts:
-            first = schema.first_number(text.created_at)
-            if first not in following:
-                following[first] = self._following_number(first)
-            if following[first] == schema.after_day(first):
-                # A day that is full goes on in the next one, where its hits are only nearly in their order.
-                following[first] = self._following_number(schema.after_day(first))
-            number = following[first]
-            following[first] += 1
+            number = self._next_number(schema.first_number(text.created_at), following)
             rows.append((number, thread, text.kind, text.line, text.created_at))
             words.append((number, folded(text.text)))
         self.connection.executemany("INSERT INTO texts VALUES (?, ?, ?, ?, ?)", rows)
         self.connection.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", words)
+
+    def _next_number(self, first: int, following: dict[int, int]) -> int:
+        """A number for a text of a day that begins with the *first* one."""
+        if first not in following:
+            following[first] = self._following_number(first)
+        if following[first] == schema.after_day(first):
+            # A day that is full goes on in the next one, where its hits are only nearly in their order.
+            return self._next_number(schema.after_day(first), following)
+        following[first] += 1
+        return following[first] - 1
 
     def _following_number(self, first: int) -> int:
         """The number after the last one of a day, also of texts that are gone: their words are there."""
@@ -277,13 +319,15 @@ class Tables(Lists):
             "UPDATE threads SET log = NULL, log_changed_ns = NULL WHERE number = ?", (thread,)
         )
 
+    def _remove_words(self, numbered: Iterable[tuple[int, str]]) -> None:
+        if self.has_words:
+            self.connection.executemany(
+                "INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)",
+                [(number, folded(text)) for number, text in numbered],
+            )
+
     def _remove_texts(self, numbered: Sequence[tuple[int, str]]) -> None:
-        if not self.has_words:
-            return
-        self.connection.executemany(
-            "INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)",
-            [(number, folded(text)) for number, text in numbered],
-        )
+        self._remove_words(numbered)
         self.connection.executemany(
             "DELETE FROM texts WHERE number = ?", [(number,) for number, _ in numbered]
         )

@@ -6,45 +6,32 @@ other is read. What is shown of a hit is read, too: no hit is shown that is not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from functools import partial
-from heapq import merge
-from itertools import islice
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Collection
+from typing import TypeVar
 
 from store.api import LogReader
 from store.catalogue import searching
 from store.catalogue.api import Progress, Results, Statistics
-from store.catalogue.finding import Described, by_time, of_query, results
+from store.catalogue.finding import Described, Wanted
+from store.catalogue.indexed import Indexed, IndexedCatalogue
 from store.catalogue.queries import Query
-from store.catalogue.reading import ReadingCatalogue
 from store.catalogue.tables import Tables
 from store.catalogue.values import Hit
 from store.disk.describing import described
 from store.disk.known import Known, Reporting
 from store.disk.run_lists import RunLists
+from store.disk.signatures import is_log
 from store.errors import StorageFailed, ThreadNotFound
 from store.waiting import waits
 
 T = TypeVar("T")
 
 
-class _Indexed(NamedTuple):
-    """What the words say: the first *hits*, the *newest* one of each thread, what these are called, and how
-    many hits and threads there are; beside the threads that are *behind*, of which it says nothing."""
-
-    hits: list[Hit]
-    newest: list[Hit]
-    names: dict[str, str]
-    totals: tuple[int, int]
-    behind: set[str]
-
-
-class DiskCatalogue(ReadingCatalogue):
+class DiskCatalogue(IndexedCatalogue):
     """See `store.catalogue.api.Catalogue`."""
 
-    def __init__(self, source: Reporting, *, is_kept: bool = True) -> None:
-        self.known = Known(source, is_kept=is_kept)
+    def __init__(self, source: Reporting, *, keeps_words: bool = True) -> None:
+        self.known = Known(source, keeps_words=keeps_words)
         self.run_lists = RunLists(self.known)
         self._source = source
 
@@ -60,6 +47,9 @@ class DiskCatalogue(ReadingCatalogue):
 
         return self.known.use(work)
 
+    def unread(self) -> frozenset[str]:
+        return self.known.unread()
+
     def messages(self) -> int:
         waits()
         return self.known.use(lambda tables: tables.messages() if tables.has_words else 0)
@@ -69,6 +59,9 @@ class DiskCatalogue(ReadingCatalogue):
         if words:
             self.known.take_over_words(progress)
 
+    def build_ahead(self) -> None:
+        self.known.build_ahead()
+
     def rebuild(self) -> None:
         waits()
         self.known.rebuild()
@@ -77,35 +70,18 @@ class DiskCatalogue(ReadingCatalogue):
         self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
     ) -> Results:
         just_read = self.known.take_over_words()
-        wanted = of_query(query)
-        read = _Read(partial(self._read_hits, wanted=wanted))
-        while True:
-            found = self.known.beside_lists(
-                self._indexed(query, limit, by_relevance, read.hits.keys(), just_read)
-            )
-            if found is None:
-                return super().search(query, limit, by_relevance=by_relevance, with_hits=with_hits)
-            read.add(found.behind)
-            both = [*read.all(), *found.hits] if by_relevance else merge(read.all(), found.hits, key=by_time)
-            shown = list(islice(both, limit)) if with_hits else []
-            newest = list(islice(merge(read.newest(), found.newest, key=by_time), limit))
-            texts = self._texts(shown)
-            there = {hit for hit, text in texts.items() if wanted.is_in(hit, text)}
-            # What the words say and no log has: the log has just changed, or the catalogue is damaged.
-            ahead = {hit.thread_id for hit in shown if hit not in there} - read.hits.keys()
-            if not ahead:
-                hits, threads = len(read.all()) + found.totals[0], len(read.newest()) + found.totals[1]
-                left_out = max(0, hits - limit), max(0, threads - limit)
-                still = [(hit, texts[hit]) for hit in shown if hit in there]
-                return results(still, newest, {**found.names, **read.names}, left_out, wanted.show)
-            read.add(ahead)
+
+        def look(but: Collection[str]) -> Indexed | None:
+            return self.known.beside_lists(self._indexed(query, limit, by_relevance, but, just_read))
+
+        return self._search(look, query, limit, by_relevance=by_relevance, with_hits=with_hits)
 
     def _indexed(
         self, query: Query, limit: int, by_relevance: bool, but: Collection[str], just_read: set[str]
-    ) -> Callable[[Tables], _Indexed | None]:
+    ) -> Callable[[Tables], Indexed | None]:
         """``None`` from tables without words."""
 
-        def work(tables: Tables) -> _Indexed | None:
+        def work(tables: Tables) -> Indexed | None:
             if not tables.has_words:
                 return None
             with tables.reading():
@@ -124,9 +100,11 @@ class DiskCatalogue(ReadingCatalogue):
                 if by_relevance:
                     first = searching.relevant(tables.connection, query, limit, without)
                 names = tables.thread_names(newest)
+                logs = tables.logs(newest)
             if query.thread_ids:
                 behind &= {*query.thread_ids}
-            return _Indexed(first, list(newest.values()), names, totals, behind)
+            changed = {one for one, log in logs.items() if not is_log(self._source.root, one, *log)}
+            return Indexed(first, list(newest.values()), names, totals, behind, changed)
 
         return work
 
@@ -149,22 +127,8 @@ class DiskCatalogue(ReadingCatalogue):
             self.known.skip(thread_id, error)
             raise ThreadNotFound(thread_id) from None
 
-
-class _Read:
-    """Threads that are read beside the words: the hits in each, newest first, and what it is called."""
-
-    def __init__(self, read: Callable[[list[str], dict[str, str]], list[Hit]]) -> None:
-        self._read = read
-        self.hits: dict[str, list[Hit]] = {}
-        self.names: dict[str, str] = {}
-
-    def add(self, thread_ids: Iterable[str]) -> None:
-        for thread_id in thread_ids:
-            if thread_id not in self.hits:
-                self.hits[thread_id] = sorted(self._read([thread_id], self.names), key=by_time)
-
-    def all(self) -> list[Hit]:
-        return sorted((hit for hits in self.hits.values() for hit in hits), key=by_time)
-
-    def newest(self) -> list[Hit]:
-        return sorted((hits[0] for hits in self.hits.values() if hits), key=by_time)
+    def _read_ahead(self, thread_ids: Collection[str], names: dict[str, str], wanted: Wanted) -> list[Hit]:
+        """Where its title is known, and by this and its log, most have no hit at all."""
+        titles = self.known.use(lambda tables: tables.titles_of({*thread_ids} - self.known.pending.keys()))
+        unknown = [thread_id for thread_id in thread_ids if thread_id not in titles]
+        return self._read_hits([*unknown, *self._candidates(titles, wanted)], names, wanted)

@@ -9,6 +9,7 @@ catalogue never says what was read before something that it said already.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ from store.catalogue.values import MessageText, RunSummary, Signature, ThreadSum
 from store.disk import describing, signatures
 from store.disk.describing import Documents
 from store.disk.layout import LOG, META
-from store.disk.log_states import LogState, goes_on
+from store.disk.log_states import LogState, goes_on, pieces_taken_over
+from store.disk.looking_ahead import looking_ahead
 from store.errors import Damaged, NotFound, StorageFailed, ThreadNotFound
 from store.lines import iter_lines
 
@@ -32,6 +34,8 @@ _TOGETHER: Final = 200
 _FEW: Final = 8
 # So many lines of one log.
 _LINES_AT_ONCE: Final = 100
+# How much of a log is read ahead.
+_AHEAD_BYTES: Final = 1 << 17
 # How often a thread is compared again that others take over meanwhile.
 _ATTEMPTS: Final = 100
 
@@ -69,7 +73,8 @@ class _Parts:
     weight: int = 1
 
     def take(self, tables: Tables) -> bool:
-        if tables.signatures(self.thread_id) != self.known:
+        is_new = not self.known and not tables.has_thread(self.thread_id)
+        if not is_new and tables.signatures(self.thread_id) != self.known:
             return False
         if self.summary is not None:
             tables.put_thread(self.summary)
@@ -137,20 +142,32 @@ class Cataloguing:
     tables: Tables
     skip: Callable[[str, StorageFailed], None] | None = None
 
-    def differing(
-        self, there: Mapping[str, None], begin: Callable[[str], None] = lambda _: None
-    ) -> list[str]:
-        """The threads that came, went or may have changed, where those *there* are all that are in the store.
+    def differing(self, begin: Callable[[str], None] = lambda _: None) -> tuple[list[str], dict[str, None]]:
+        """The threads that came, went or may have changed; and all that are in the store.
 
         *begin* is called before one is looked at.
         """
         here = {*self.tables.thread_ids()}
-        new = [thread_id for thread_id in there if thread_id not in here]
-        gone = [thread_id for thread_id in here if thread_id not in there]
-        to_look_at = {thread_id for thread_id in here if thread_id in there}
-        for thread_id in to_look_at:
+        for thread_id in here:
             begin(thread_id)
-        return [*gone, *self._changed(to_look_at, len(here)), *new]
+        # The list comes last: it looks into each directory, and the disk has been asked for these by then.
+        changed = [*self._changed({*here}, len(here))]
+        self._look_for_others(here)
+        there = dict.fromkeys(self.source.list_thread_ids())
+        gone = [thread_id for thread_id in here if thread_id not in there]
+        new = [thread_id for thread_id in there if thread_id not in here]
+        return [*dict.fromkeys([*gone, *changed, *new])], there
+
+    def _look_for_others(self, here: set[str]) -> None:
+        """Has the disk asked for what may be threads that are not *here*."""
+
+        def look(name: str) -> None:
+            with suppress(OSError):
+                os.lstat(f"{self.source.root}/{name}/{META}")
+
+        with suppress(OSError):  # Who lists the threads is told.
+            for name in looking_ahead({*os.listdir(self.source.root)} - here, look):
+                look(name)
 
     def differing_among(self, thread_ids: Collection[str]) -> list[str]:
         """As `differing`, of some threads alone."""
@@ -158,22 +175,26 @@ class Cataloguing:
 
     def _changed(self, thread_ids: set[str], of: int) -> Iterator[str]:
         """Those of some threads, *of* so many in the catalogue, that do not look as they did."""
+        root = self.source.root
         if len(thread_ids) * _FEW < of:
-            for thread_id in thread_ids:
+            for thread_id in looking_ahead(thread_ids, lambda one: signatures.look(root, one, {})):
                 known = self.tables.signatures(thread_id)
-                if _is_changed(known, signatures.look(self.source.root, thread_id, known)):
+                if _is_changed(known, signatures.look(root, thread_id, known)):
                     yield thread_id
             return
-        for thread_id, known_of_it in self.tables.all_signatures():
-            if thread_id in thread_ids:
-                thread_ids.remove(thread_id)
-                if not signatures.is_same(self.source.root, thread_id, known_of_it):
-                    yield thread_id
+        known_of_these = (one for one in self.tables.all_signatures() if one[0] in thread_ids)
+        for thread_id, known_of_it in looking_ahead(
+            known_of_these, lambda one: signatures.is_same(root, *one)
+        ):
+            thread_ids.remove(thread_id)
+            if not signatures.is_same(root, thread_id, known_of_it):
+                yield thread_id
         yield from thread_ids  # Of these nothing is known.
 
     def compare_these(self, thread_ids: Iterable[str]) -> Iterator[int]:
         """Takes over titles, times and runs; yields now and then how many threads more are done."""
-        return self._take_together(thread_ids, self._compared, self.compare)
+        ahead = looking_ahead(thread_ids, lambda one: describing.described(self.source, one))
+        return self._take_together(ahead, self._compared, self.compare)
 
     def behind(self) -> list[str]:
         """The threads in the catalogue whose words may not be there, or not all, or be others."""
@@ -181,7 +202,7 @@ class Cataloguing:
 
     def index_these(self, thread_ids: Iterable[str]) -> Iterator[int]:
         """As `compare_these`, the words of threads that are in the catalogue."""
-        return self._take_together(thread_ids, self._next_lines, self.index)
+        return self._take_together(looking_ahead(thread_ids, self._look_at_log), self._next_lines, self.index)
 
     def compare(self, thread_id: str) -> bool:
         """Takes over a thread's title, times and runs; whether there was anything that may have changed."""
@@ -192,6 +213,21 @@ class Cataloguing:
         while taken := self._take_one(thread_id, self._next_lines):
             if taken.state.is_whole:
                 break
+
+    def forget(self, thread_id: str, log: LogReader) -> None:
+        """Takes a thread out that was deleted, with the words of its messages, as its *log* still has them.
+
+        Words of a log that is not the one that was taken over, or is very long, stay, and are dead.
+        """
+        before = self.tables.log(thread_id)
+        for known, lines in pieces_taken_over(log, before, _LINES_AT_ONCE) if before is not None else ():
+            messages = [text for number, line in lines if (text := text_of(line, number, thread_id))]
+            with self.tables.changing():
+                if self.tables.log(thread_id) != before:
+                    return  # Another thread of this id has come.
+                before = known.as_bytes()
+                self.tables.remove_words_after(thread_id, known.lines, messages, before)
+        self.compare(thread_id)
 
     def _take_one(self, thread_id: str, read: Callable[[str], _T | None]) -> _T | None:
         for _ in range(_ATTEMPTS):
@@ -247,7 +283,7 @@ class Cataloguing:
     # Documents and lists.
     def _compared(self, thread_id: str) -> _Parts | _Gone | None:
         """``None``: nothing has changed."""
-        known = self.tables.signatures(thread_id)
+        known = self.tables.signatures(thread_id) if self.tables.has_thread(thread_id) else {}
         seen = signatures.look(self.source.root, thread_id, known)
         if seen is None:
             return self._gone(thread_id, known) if known else None
@@ -275,6 +311,10 @@ class Cataloguing:
         return _Gone(thread_id, known)
 
     # Words.
+    def _look_at_log(self, thread_id: str) -> None:
+        with closing(self.source.open_log(thread_id)) as log:
+            log.read(0, _AHEAD_BYTES)
+
     def _next_lines(self, thread_id: str) -> _Lines | None:
         """``None``: there are none that may be new, or there is no such thread."""
         before = self.tables.log(thread_id)

@@ -203,7 +203,9 @@ class Followed:
     # ── Setting it up ───────────────────────────────────────────────────────────────────────────────
 
     def _set_up(self) -> None:
-        self._closing.wait(_SETTLES_S)  # Who asks at once is answered first.
+        # Who asks at once is answered first, and what a process of its own reads is not read here.
+        while not self._closing.wait(_SETTLES_S) and self.run_lists().known.is_being_built:
+            pass
         while not self._closing.is_set():
             try:
                 is_complete = self.catch_up(_SLICE_S)

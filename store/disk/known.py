@@ -5,6 +5,9 @@ compared by its signatures before an answer, at most once a second, but for what
 
 Another process may be writing when something is to be taken over. That is not waited for: threads that
 differ stay pending, and are read as they are until they have been taken over.
+
+A program that has other things to do has a process of its own take over what is much (`builder`). Lists wait
+for that; a search reads the threads whose words are not there yet.
 """
 
 from __future__ import annotations
@@ -16,9 +19,10 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Protocol, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from store.api import StatusOfRun
+from store.api import LogReader, StatusOfRun
 from store.catalogue import place, schema
 from store.catalogue.api import Progress
 from store.catalogue.place import NoPlace, Opened
@@ -26,11 +30,15 @@ from store.catalogue.tables import Busy, Tables
 from store.catalogue.turns import Turns
 from store.changes import Announcer
 from store.disk.cataloguing import Cataloguing, Source
+from store.disk.deletions import Deletions
 from store.disk.unseen import Reporting as ReportingThreads
 from store.disk.unseen import Unseen
 from store.errors import StorageFailed
 from store.printing import printable
 from store.waiting import waits
+
+if TYPE_CHECKING:
+    from store.disk.builder import Builder
 
 log = logging.getLogger("threadfs")
 
@@ -47,6 +55,10 @@ _ROUNDS: Final = 3
 _CLEANS_S: Final = 3600.0
 _DEAD_S: Final = 86400.0
 _MAX_DEAD: Final = 4
+# How long it is waited for until the file is closed.
+_CLOSES_S: Final = 0.5
+# If more threads than these differ, a process of its own takes them over, where one may be started.
+_MANY: Final = 300
 # If more threads than these cannot be read, it is the disk.
 _MAX_UNREADABLE: Final = 100
 # After so many failures in one answer there is no file any more.
@@ -57,23 +69,30 @@ class Reporting(Source, ReportingThreads, Protocol):
     """The store that is catalogued, and that tells of changes."""
 
     announcer: Announcer
+    on_deleted: Callable[[str, LogReader], None] | None
 
     def hear(self) -> None: ...
     def scan(self, thread_id: str) -> Iterator[StatusOfRun]: ...
 
 
-class Known:
-    """Where no file can be, or none is to be kept, it is in memory, without the words."""
+class _Many(Exception):
+    """A process of its own is to take over what differs."""
 
-    def __init__(self, source: Reporting, *, is_kept: bool) -> None:
+
+class Known:
+    """Where no file can be, it is in memory, without the words."""
+
+    def __init__(self, source: Reporting, *, keeps_words: bool) -> None:
         self.source = source
+        self._keeps_words = keeps_words
+        self._builder: Builder | None = None
         # Held while the tables are used, which one thread at a time may do.
         self._turns = Turns()
         self._opened: Opened | None = None
         self._tables: Tables | None = None
         # How often there were other tables.
         self.openings = 0
-        self._is_in_memory = not is_kept
+        self._is_in_memory = False
         # Threads that differ from what is in the tables, and could not be taken over yet.
         self.pending: dict[str, None] = {}
         # The threads whose words are behind, and what the tables were then.
@@ -87,21 +106,34 @@ class Known:
         self._skipping = threading.Lock()
         self._unreadable: set[str] = set()
         self._unseen = Unseen(source)
+        self._deletions = Deletions(self._forget)
+        source.on_deleted = self._deletions.add
         # Before the kernel forgets what it knew, and asks anew.
         source.announcer.subscribe_first(self._unseen.changed)
 
     def close(self) -> None:
         self.source.announcer.unsubscribe(self._unseen.changed)
-        with self._turns:
+        self.source.on_deleted = None
+        if self._builder:
+            self._builder.close()
+        self._deletions.close()
+        # SQLite syncs when it closes a file, and a mount ends within seconds whatever the disk does. One that
+        # was not closed is whole nevertheless.
+        closing = threading.Thread(target=self._end, name="close", daemon=True)
+        closing.start()
+        closing.join(_CLOSES_S)
+
+    def _end(self) -> None:
+        with self._turns, suppress(sqlite3.Error):
             self._close()
 
     def taking(self, tables: Tables) -> Cataloguing:
         return Cataloguing(self.source, tables, self.skip)
 
-    def left_out(self) -> set[str]:
-        """The threads that could not be read."""
+    def unread(self) -> frozenset[str]:
+        """The threads that could not be read, of which it says nothing, or what was so before."""
         with self._skipping:
-            return {*self._unreadable}
+            return frozenset(self._unreadable)
 
     def skip(self, thread_id: str, error: StorageFailed) -> None:
         """Tells, once, of a thread that cannot be read, and is not in any answer. Raises if they are many."""
@@ -123,24 +155,34 @@ class Known:
         """Has all compared before the next answer of which not everything is told."""
         self._unseen.expire()
 
-    def _compare(self, tables: Tables, progress: Progress | None, *, without_ended: bool) -> None:
-        """Takes over the titles, times and runs of all threads that may have changed."""
+    def _compare(
+        self, tables: Tables, progress: Progress | None, *, without_ended: bool, has_waited: bool
+    ) -> None:
+        """Takes over the titles, times and runs of all threads that may have changed.
+
+        Raises:
+            _Many: there are more than this process should, unless it *has_waited* for another one.
+        """
         look = self._unseen.look(_FRESH_S, without_ended=without_ended)
         self.pending.update(look.noted)
         taking = self.taking(tables)
-        self.pending.update(dict.fromkeys(look.differing(taking)))
+        differing = look.differing(taking)
+        if not has_waited and self._is_for_builder(len(differing) + len(self.pending)):
+            raise _Many
+        self.pending.update(dict.fromkeys(differing))
         for thread_id in self.pending:
             look.begin(thread_id)
         if time.monotonic() < self._busy_until_s:
             return  # They are pending, and it is due again.
         try:
+            self._deletions.forget(taking.forget)
             _run(taking.compare_these([*self.pending]), len(self.pending), progress)
         except Busy:
             self._busy_until_s = time.monotonic() + _PAUSE_S
             return
         gone = [thread_id for thread_id in self.pending if not tables.has_thread(thread_id)]
         self.pending.clear()
-        look.end(gone, self.left_out())
+        look.end(gone, self.unread())
 
     def take_over_words(self, progress: Progress | None = None) -> set[str]:
         """Takes over the words of all threads, as far as no other process writes; of which it just did."""
@@ -152,6 +194,9 @@ class Known:
                 thread_id for thread_id in self.beside_lists(self.behind) if thread_id not in taken_over
             ]
             if not behind:
+                break
+            if self._builder and self._is_for_builder(len(behind)):
+                self._builder.start()
                 break
             try:
                 self._index(behind, progress)
@@ -187,6 +232,10 @@ class Known:
             if progress:
                 progress(done, len(thread_ids))
 
+    def _forget(self) -> None:
+        """Takes out what was deleted here. Raises Busy, StorageFailed."""
+        self.use(lambda tables: self._deletions.forget(self.taking(tables).forget))
+
     # ── Questions ────────────────────────────────────────────────────────────────────────────────────
 
     def lists(self, work: Callable[[Tables], T], progress: Progress | None = None) -> T:
@@ -217,12 +266,20 @@ class Known:
         """
         waits()
         self.source.hear()
+        has_waited = False
 
         def compared(tables: Tables) -> T:
-            self._compare(tables, progress, without_ended=without_ended)
+            self._compare(tables, progress, without_ended=without_ended, has_waited=has_waited)
             return work(tables)
 
-        return self.use(compared)
+        while True:
+            try:
+                return self.use(compared)
+            except _Many:
+                assert self._builder is not None
+                self._builder.start()
+                self._builder.wait_for_lists()
+                has_waited = True
 
     def use(self, work: Callable[[Tables], T]) -> T:
         """The result of *work* with the tables as they are. Tables that fail are made anew.
@@ -240,6 +297,36 @@ class Known:
                         raise StorageFailed(errno.EIO, "the catalogue", str(error)) from None
                     failures += 1
                     self._put_away(error, failures)
+
+    # ── A process of its own ─────────────────────────────────────────────────────────────────────────
+
+    def build_ahead(self) -> None:
+        """See `store.catalogue.api.Catalogue`."""
+        from store.disk.builder import Builder  # It needs subprocess, which no command does.
+
+        self._builder = Builder(self.source.root, keeps_words=self._keeps_words)
+        self._builder.start(self._lacks_many)
+
+    @property
+    def is_being_built(self) -> bool:
+        """Whether a process of its own is at the titles, times and runs."""
+        return self._builder is not None and not self._builder.has_lists
+
+    def _lacks_many(self) -> bool:
+        """Whether so many threads, or the words of so many, are not known, without a look at any."""
+
+        def work(tables: Tables) -> int:
+            with os.scandir(self.source.root) as entries:
+                there = sum(1 for entry in entries if not entry.name.startswith("."))
+            return max(there - tables.number_of_threads(), len(self.behind(tables)))
+
+        return self._is_for_builder(self.use(work))
+
+    def _is_for_builder(self, number: int) -> bool:
+        """Whether a process of its own should take over so many threads."""
+        if self._builder is None or self._is_in_memory or not self._builder.is_of_use:
+            return False
+        return number > _MANY
 
     # ── The file ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -266,14 +353,15 @@ class Known:
             if not self._is_in_memory:
                 try:
                     caches = place.base(os.environ)
-                    self._opened = place.open_catalogue(caches, place.identity_of(self.source.root))
+                    identity = place.identity_of(self.source.root, with_words=self._keeps_words)
+                    self._opened = place.open_catalogue(caches, identity, with_words=self._keeps_words)
                     place.remove_unseen(caches)
                 except (NoPlace, OSError) as error:
                     log.info("the catalogue is in memory: %s", printable(str(error)))
                     self._is_in_memory = True
             if self._opened and self._opened.why_new:
                 log.warning("the catalogue is made anew: %s", printable(self._opened.why_new))
-            has_words = self._opened is not None
+            has_words = self._opened is not None and self._keeps_words
             connection = self._opened.connection if self._opened else schema.in_memory()
             self._tables = Tables(connection, has_words=has_words)
             self.openings += 1
@@ -297,7 +385,8 @@ class Known:
 
     def _put_away(self, error: sqlite3.Error, failures: int) -> None:
         """After the first failure it is checked when it is opened, then it is deleted, then in memory."""
-        log.warning("the catalogue has failed: %s", printable(str(error)))
+        if failures == 1:  # Most often, the others are for the same reason.
+            log.warning("the catalogue has failed: %s", printable(str(error)))
         if failures > 1 and self._opened and not schema.is_busy(error):
             place.delete(self._opened.directory)
         self._is_in_memory = failures >= _MAX_FAILURES

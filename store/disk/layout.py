@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from store import names
-from store.api import DocumentKey
 from store.errors import NotFound, RunNotFound, RunStepNotFound, ThreadNotFound
+from store.names import DocumentKey
 
 META, LOG, RUNS, STATUS, STEPS = "meta.json", "messages.jsonl", "runs", "status.json", "steps"
 

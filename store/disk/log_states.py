@@ -15,6 +15,8 @@ from store.lines import iter_lines
 # So much of a log that has grown is read, which takes about a millisecond, to see that nothing else changed.
 _READ_BYTES: Final = 1 << 20
 _DIGEST_BYTES: Final = 16
+# No more of a log is held in memory.
+_IN_MEMORY_BYTES: Final = 64 << 20
 
 
 class LogState(NamedTuple):
@@ -64,6 +66,28 @@ def goes_on(log: LogReader, known: LogState, seen: Signature) -> bool:
     for line, end in islice(iter_lines(log.read), known.lines):
         state = state.after(line, end)
     return (state.size_bytes, state.digest) == (known.size_bytes, known.digest)
+
+
+def pieces_taken_over(
+    log: LogReader, taken_over: bytes, lines_of_piece: int
+) -> list[tuple[LogState, list[tuple[int, bytes]]]]:
+    """The lines of a log that were *taken_over*, with their numbers, in pieces, the last one first.
+
+    Each piece comes with what was known before it. Nothing if these are not the lines that the log begins
+    with, or if they are very long.
+    """
+    known, state = LogState.of(taken_over), LogState()
+    if known.size_bytes > _IN_MEMORY_BYTES:
+        return []
+    pieces = []
+    lines = islice(iter_lines(log.read), known.lines)
+    while following := [*islice(lines, lines_of_piece)]:
+        before, numbered = state, []
+        for line, end in following:
+            state = state.after(line, end)
+            numbered.append((state.lines, line))
+        pieces.append((before, numbered))
+    return pieces[::-1] if (state.size_bytes, state.digest) == (known.size_bytes, known.digest) else []
 
 
 def _digest(data: bytes) -> str:

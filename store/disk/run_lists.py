@@ -29,7 +29,7 @@ class RunLists:
         """Each run in one of *statuses* at this moment. Raises StorageFailed."""
 
         def work(tables: Tables) -> tuple[list[tuple[str, str, str]], set[str]]:
-            return [*tables.runs(statuses)], {*self.known.pending, *self.known.left_out()}
+            return [*tables.runs(statuses)], {*self.known.pending, *self.known.unread()}
 
         found, read = self.known.beside_lists(work, without_ended=_has_no_ended(statuses))
         for thread_id, run_id, status in found:
@@ -45,7 +45,7 @@ class RunLists:
         """
 
         def work(tables: Tables) -> Hashable:
-            is_known = not self.known.pending and not self.known.left_out()
+            is_known = not self.known.pending and not self.known.unread()
             return (self.known.openings, *tables.version_of_runs()) if is_known else None
 
         return self.known.beside_lists(work, without_ended=_has_no_ended([status]))
@@ -69,7 +69,7 @@ class RunLists:
         def work(tables: Tables) -> dict[str, RunsOfThread | None]:
             for _ in self.known.taking(tables).compare_these(thread_ids):
                 pass
-            left_out = self.known.left_out()
+            left_out = self.known.unread()
             return {one: _runs_of(tables, one) for one in thread_ids if one not in left_out}
 
         waits()

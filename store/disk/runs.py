@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 
@@ -118,20 +118,24 @@ class Runs(Steps):
         for thread_id in self._listing.ids((), META):
             yield from (found for found in self.scan(thread_id) if found[2] in statuses)
 
-    def scan(self, thread_id: str) -> Iterator[StatusOfRun]:
-        """(thread, run, status) of each run of the thread that can be read."""
+    def scan(self, thread_id: str, run_ids: Iterable[str] | None = None) -> Iterator[StatusOfRun]:
+        """(thread, run, status) of each run of the thread, or of some of its runs, that can be read."""
         with suppress(StoreError):
-            for run_id in self.list_run_ids(thread_id):
+            for run_id in self.list_run_ids(thread_id) if run_ids is None else run_ids:
                 with suppress(StoreError):
                     yield thread_id, run_id, self.status_of(thread_id, run_id)
 
     def status_of(self, thread_id: str, run_id: str) -> RunStatus:
         return self.get_run(thread_id, run_id).status
 
+    def _unended_runs(self, latest_ns: int) -> Iterator[StatusOfRun]:
+        """The runs that have not ended, and may not have changed after *latest_ns*."""
+        return self.runs_by_status([status for status in RunStatus if not status.is_terminal])
+
     def stale_runs(self, older_than_s: float) -> Iterator[StatusOfRun]:
         """The runs that have not ended, with a status unchanged for *older_than_s* seconds."""
         latest_ns = time.time_ns() - int(older_than_s * 1e9)
-        for found in self.runs_by_status([status for status in RunStatus if not status.is_terminal]):
+        for found in self._unended_runs(latest_ns):
             with suppress(NotFound, Damaged):
                 if self.document_info(DocumentKey(found[0], found[1])).modified_ns <= latest_ns:
                     yield found

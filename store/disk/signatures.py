@@ -41,20 +41,19 @@ def look(root: str, thread_id: str, known: Mapping[str, Signature]) -> dict[str,
     """
     waits()
     path = f"{root}/{thread_id}"
+    now_ns = time.time_ns()
     with storage_errors(thread_id):
         # No link is followed: each directory is looked at by itself before anything in it is.
-        if _signature(path, stat.S_IFDIR) == ABSENT or (document := _signature(f"{path}/{META}")) == ABSENT:
+        if _signature(path, now_ns, stat.S_IFDIR) == ABSENT:
             return None
-        found = {
-            META: document,
-            LOG: _signature(f"{path}/{LOG}"),
-            RUNS: _signature(f"{path}/{RUNS}", stat.S_IFDIR),
-        }
-        for run_id in _run_ids(path, found, known):
+        if (document := _signature(f"{path}/{META}", now_ns)) == ABSENT:
+            return None
+        runs = _signature(f"{path}/{RUNS}", now_ns, stat.S_IFDIR)
+        found = {META: document, LOG: _signature(f"{path}/{LOG}", now_ns), RUNS: runs}
+        for run_id in _run_ids(path, runs, known, now_ns):
             run = f"{RUNS}/{run_id}"
-            if _signature(f"{path}/{run}", stat.S_IFDIR) != ABSENT:
-                found[f"{run}/{STATUS}"] = _signature(f"{path}/{run}/{STATUS}")
-                found[f"{run}/{STEPS}"] = _signature(f"{path}/{run}/{STEPS}", stat.S_IFDIR)
+            found[f"{run}/{STATUS}"] = _signature(f"{path}/{run}/{STATUS}", now_ns)
+            found[f"{run}/{STEPS}"] = _signature(f"{path}/{run}/{STEPS}", now_ns, stat.S_IFDIR)
     return found
 
 
@@ -77,11 +76,20 @@ def is_same(root: str, thread_id: str, known: Iterable[Seen]) -> bool:
     return True
 
 
+def is_log(root: str, thread_id: str, changed_ns: int, size_bytes: int, inode: int) -> bool:
+    """Whether the log of a thread still is the one that has this ctime, size and inode."""
+    try:
+        status = os.lstat(f"{root}/{thread_id}/{LOG}")
+    except OSError as error:
+        return error.errno in MISSING and (changed_ns, size_bytes, inode) == ABSENT[:3]
+    return (status.st_ctime_ns, status.st_size, status.st_ino) == (changed_ns, size_bytes, inode)
+
+
 def look_at_log(root: str, thread_id: str) -> Signature:
     """Raises StorageFailed."""
     waits()
     with storage_errors(thread_id):
-        return _signature(f"{root}/{thread_id}/{LOG}")
+        return _signature(f"{root}/{thread_id}/{LOG}", time.time_ns())
 
 
 def differs(known: Signature | None, seen: Signature) -> bool:
@@ -100,19 +108,21 @@ def modified_ns(seen: Iterable[Signature]) -> int:
     return max(signature.modified_ns for signature in seen)
 
 
-def _run_ids(path: str, found: Mapping[str, Signature], known: Mapping[str, Signature]) -> list[str]:
-    if found[RUNS] == ABSENT:
+def _run_ids(path: str, runs: Signature, known: Mapping[str, Signature], now_ns: int) -> list[str]:
+    """The runs that are directories."""
+    if runs == ABSENT:
         return []
-    if not differs(known.get(RUNS), found[RUNS]):
-        return [run_id for place in known if (run_id := run_of(place)) is not None]
+    if not differs(known.get(RUNS), runs):
+        ids = [run_id for place in known if (run_id := run_of(place)) is not None]
+        return [one for one in ids if _signature(f"{path}/{RUNS}/{one}", now_ns, stat.S_IFDIR) != ABSENT]
     with os.scandir(f"{path}/{RUNS}") as entries:
         return [e.name for e in entries if names.is_id(e.name) and e.is_dir(follow_symlinks=False)]
 
 
-def _signature(path: str, kind: int = stat.S_IFREG) -> Signature:
-    now_ns = time.time_ns()
+def _signature(path: str, now_ns: int, kind: int = stat.S_IFREG) -> Signature:
+    """*now_ns*: the time, or some time before; what has just changed is not settled."""
     try:
-        status = os.stat(path, follow_symlinks=False)
+        status = os.lstat(path)
     except OSError as error:
         if error.errno in MISSING:
             return ABSENT

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from store import names
+from store.api import StatusOfRun
 from store.changes import Change, Watch
 from store.disk import filesystems, leftovers
 from store.disk.layout import RUNS, STEPS, Parts
@@ -94,6 +95,16 @@ class ThreadStore(Workers):
     def steps_dir(self, thread_id: str, run_id: str) -> Path:
         return self.run_dir(thread_id, run_id) / STEPS
 
+    def _unended_runs(self, latest_ns: int) -> Iterator[StatusOfRun]:
+        """As the catalogue says, which compares all threads and reads few."""
+        from store.catalogue.candidates import runs_not_changed_since  # As for `catalogue`.
+
+        unended = [status for status in RunStatus if not status.is_terminal]
+        for thread_id, run_ids in runs_not_changed_since(self, unended, latest_ns).items():
+            for found in self.scan(thread_id, run_ids):
+                if found[2] in unended:
+                    yield found
+
     # ── Changes ──────────────────────────────────────────────────────────────────────────────────────
 
     def watch(self, on_change: Callable[[Change], None]) -> Watch:
@@ -145,19 +156,19 @@ class ThreadStore(Workers):
             elif self._watches is not None:
                 self._watches.catch_up()
 
-    def catalogue(self, *, is_kept: bool = True) -> Catalogue:
+    def catalogue(self, *, keeps_words: bool = True) -> Catalogue:
         """What is in the store, by titles, days and words. It is closed with the store.
 
-        The first call says whether anything of it *is_kept* on the disk: without, each search reads the logs.
+        The first call says whether it *keeps_words* of messages; without, each search reads the logs.
         """
-        return self._disk_catalogue(is_kept=is_kept)
+        return self._disk_catalogue(keeps_words=keeps_words)
 
-    def _disk_catalogue(self, *, is_kept: bool = True) -> DiskCatalogue:
+    def _disk_catalogue(self, *, keeps_words: bool = True) -> DiskCatalogue:
         from store.disk.catalogue import DiskCatalogue  # It needs SQLite, which most programs do not.
 
         with self._cataloguing:
             if self._catalogue is None:
-                self._catalogue = DiskCatalogue(self, is_kept=is_kept)
+                self._catalogue = DiskCatalogue(self, keeps_words=keeps_words)
             return self._catalogue
 
     def index_runs(self) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from store import documents, names
-from store.api import DocumentKey, RunContents, Times
+from store.api import DocumentKey, LogReader, RunContents, Times
 from store.changes import Change, Part
-from store.disk import foreign, paths, thread_times, trees
+from store.disk import foreign, layout, paths, thread_times, trees
 from store.disk.extending import Addition
 from store.disk.importing import contents_of_thread
 from store.disk.layout import LOG, META, RUNS, STATUS, STEPS, Parts
@@ -18,11 +19,14 @@ from store.disk.messages import Messages
 from store.disk.open_threads import locked_thread
 from store.disk.paths import opened, storage_errors
 from store.disk.runs import Runs
-from store.errors import ModifiedSince, NotEmpty, StorageFailed, ThreadNotFound
+from store.errors import ModifiedSince, NotEmpty, StorageFailed, StoreError, ThreadNotFound
 from store.models import Thread
 
 
 class Threads(Runs, Messages):
+    # Gets each thread that was deleted, and its log, to read it once more and to close it.
+    on_deleted: Callable[[str, LogReader], None] | None = None
+
     def create_thread(self, thread: Thread) -> Thread:
         """Makes a thread with no messages and no runs.
 
@@ -108,6 +112,11 @@ class Threads(Runs, Messages):
     def list_thread_ids(self) -> list[str]:
         """The ids of all threads, in no order."""
         return self._listing.ids((), META)
+
+    def has_place(self, key: DocumentKey) -> bool:
+        """Whether a thread or run has a directory, also without a document: it may be being made."""
+        with opened(self.root, *layout.place(key)[0]) as directory:
+            return directory is not None
 
     def check_writable(self, thread_id: str) -> None:
         """Raises StorageFailed when the disk is read-only, or this user may not write the thread."""
@@ -198,8 +207,25 @@ class Threads(Runs, Messages):
                 raise ModifiedSince(thread_id)
             foreign.check(root, thread_id, key, with_foreign=with_foreign, with_damaged=with_damaged)
             check_again = None if with_foreign else partial(foreign.check_contents, key=key)
-            trees.delete(self._calls, root, thread_id, thread_id, check_again)
+            with self._handing_over_log(thread_id):
+                trees.delete(self._calls, root, thread_id, thread_id, check_again)
             self.open_threads.forget(thread)
             self._listing.forget((thread_id,))
             self._echoes.forget(thread_id, META)
             changes.append(Change(Part.THREADS, thread_id))
+
+    @contextmanager
+    def _handing_over_log(self, thread_id: str) -> Iterator[None]:
+        """While a thread is deleted, which must not fail for this."""
+        heir, log = self.on_deleted, None
+        if heir is not None:
+            with suppress(StoreError):
+                log = self.open_log(thread_id)
+        try:
+            yield
+        except BaseException:
+            if log is not None:
+                log.close()
+            raise
+        if heir is not None and log is not None:
+            heir(thread_id, log)

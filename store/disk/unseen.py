@@ -110,9 +110,10 @@ class Look:
         """The threads that differ from what is known, of those that nobody has told of."""
         if not self._is_due:
             return []
-        self._listed = dict.fromkeys(taking.source.list_thread_ids())
         if self._unreported is None:
-            return taking.differing(self._listed, self.begin)
+            differing, self._listed = taking.differing(self.begin)
+            return differing
+        self._listed = dict.fromkeys(taking.source.list_thread_ids())
         to_look_at = self._unreported | (self._listed.keys() ^ self._unseen.listed.keys())
         for thread_id in to_look_at:
             self.begin(thread_id)

@@ -1,103 +1,99 @@
-"""The catalogue of a store in a database: titles, times and runs in memory, and no words.
-
-What has changed is found by the versions of rows, in one statement each for threads and runs: at once for
-what the store reports, for everything else at most once a second. A search reads all messages.
+"""The catalogue of a store in a database: searches in the words of its messages, which are in the database
+too, and in the messages that have no words yet. Titles, times and runs are in memory.
 """
 
 from __future__ import annotations
 
-import threading
-import time
+import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from heapq import merge
+from itertools import islice
+from typing import Any, Final, TypeVar
 
-from store.api import DocumentKey, LogReader
-from store.catalogue import schema
-from store.catalogue.api import Progress, Statistics
-from store.catalogue.describing import summary_of, summary_of_run
-from store.catalogue.finding import Described, Wanted, texts_of
-from store.catalogue.reading import ReadingCatalogue
+from store.api import LogReader
+from store.catalogue import searching
+from store.catalogue.api import Progress, Results, Statistics
+from store.catalogue.describing import summary_of
+from store.catalogue.finding import Described, Wanted, by_time, text_of, texts_of
+from store.catalogue.indexed import Indexed, IndexedCatalogue
+from store.catalogue.queries import Query
 from store.catalogue.tables import Tables
-from store.catalogue.turns import Turns
-from store.catalogue.values import Hit, RunSummary
-from store.changes import Change, Part
-from store.errors import Damaged, NotFound
-from store.models import Run, ThreadMessage
+from store.catalogue.values import Hit, Kind
+from store.postgres import word_hits
 from store.postgres.database import Database
-from store.postgres.tables import parsed
+from store.postgres.filling import Filling
+from store.postgres.known import DOCUMENTS, OF_THESE, TOGETHER, Known, Messages, batches, run_of
+from store.postgres.lexemes import can_be_asked_for
 from store.waiting import waits
 
 T = TypeVar("T")
 
-# How old an answer may be, of what nobody reports.
-_FRESH_S: Final = 1.0
-# Of documents, and of threads that are searched, so many at once, and no more bytes of messages than these
-# unless one thread alone has more.
-_TOGETHER: Final = 200
+# Of threads that are searched no more bytes of messages at once, unless one thread alone has more.
 _TOGETHER_BYTES: Final = 1 << 20
 
-_THREADS: Final = """
-    SELECT thread_id, version, log_id, log_bytes, greatest(threads.modified_ns,
-        CASE WHEN log_bytes > 0 THEN log_modified_ns END, runs_modified_ns, of_runs.modified_ns)
-    FROM threads LEFT JOIN (
-        SELECT thread_id, max(greatest(modified_ns, steps_modified_ns)) AS modified_ns FROM runs
-        GROUP BY thread_id
-    ) AS of_runs USING (thread_id)
-"""
-_RUNS: Final = "SELECT thread_id, run_id, version, modified_ns FROM runs"
-_OF_THESE: Final = " WHERE thread_id = ANY(%s)"
-_DOCUMENTS: Final = f"SELECT thread_id, document, modified_ns FROM threads {_OF_THESE}"
-_RUN_DOCUMENTS: Final = """
-    SELECT thread_id, run_id, document, modified_ns FROM runs
-    WHERE (thread_id, run_id) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
-"""
-_RUNS_OF: Final = f"SELECT thread_id, run_id, document, modified_ns FROM runs {_OF_THESE}"
+_RUNS_OF: Final = f"SELECT thread_id, run_id, document, modified_ns FROM runs {OF_THESE}"
 _LINES: Final = """
     SELECT thread_id, line FROM threads JOIN messages USING (thread_id, log_id)
     WHERE thread_id = ANY(%s) ORDER BY thread_id, start
 """
+_NUMBERED_LINES: Final = """
+    WITH numbered AS (
+        SELECT thread_id, log_id, start, row_number() OVER (PARTITION BY thread_id ORDER BY start) AS number
+        FROM threads JOIN messages USING (thread_id, log_id) WHERE thread_id = ANY(%(threads)s::text[])
+    )
+    SELECT thread_id, number, line
+    FROM unnest(%(threads)s::text[], %(numbers)s::bigint[]) AS wanted (thread_id, number)
+        JOIN numbered USING (thread_id, number) JOIN messages USING (thread_id, log_id, start)
+"""
 _MESSAGES: Final = "SELECT count(*) FROM threads JOIN messages USING (thread_id, log_id)"
 
 
-class Messages(Protocol):
-    """The store that is catalogued."""
+# What a query says of threads; of each it may also say what is not to be.
+_OF_THREADS: Final = ("titles", "models", "statuses", "thread_ids")
+_NOTHING: Final = Query()
+# What it says of messages, when it says nothing of them.
+_NOTHING_OF_MESSAGES: Final[dict[str, Any]] = {
+    name: getattr(_NOTHING, name) for name in ("terms", "without", "kinds", "not_kinds", "from_s", "until_s")
+}
 
-    def iter_messages(self, thread_id: str) -> Iterator[ThreadMessage]: ...
-    def open_log(self, thread_id: str) -> LogReader: ...
+
+@dataclass(frozen=True, slots=True)
+class _ByTitles:
+    """What is known without the words of messages: the hits in titles, the *first* ones by relevance, what
+    their threads are called, *among* which threads messages are to be found, if not all, *but* which, and
+    which are *behind*."""
+
+    titles: list[Hit]
+    first: list[Hit]
+    names: dict[str, str]
+    among: set[str] | None
+    but: set[str]
+    behind: set[str]
 
 
-class PostgresCatalogue(ReadingCatalogue):
-    """See `store.catalogue.api.Catalogue`."""
+class PostgresCatalogue(IndexedCatalogue):
+    """See `store.catalogue.api.Catalogue`. Without *uses_words* none are made or looked at."""
 
-    def __init__(self, database: Database, store: Messages) -> None:
+    def __init__(self, database: Database, store: Messages, *, uses_words: bool = True) -> None:
         self._database = database
         self._store = store
-        # Held while what follows is used.
-        self._turns = Turns()
-        self._tables = Tables(schema.in_memory(), has_words=False)
-        # Of each thread and run that is in the tables, what it was when it was taken over.
-        self._threads: dict[str, tuple[int, int, int]] = {}
-        self._runs: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
-        self._looked_at_s = float("-inf")
-        # Guards what was reported since, for no longer than noting takes.
-        self._noting = threading.Lock()
-        self._noted: set[str] = set()
-        self._has_lost = False
-        database.announcer.subscribe_first(self._changed)
+        self._known = Known(database, store, uses_words=uses_words)
+        self._filling = Filling(database.connections)
+        self._is_anew = False
 
     def close(self) -> None:
-        self._database.announcer.unsubscribe(self._changed)
-        with self._turns:
-            self._tables.connection.close()
+        self._filling.close()
+        self._known.close()
 
     def statistics(self) -> Statistics:
         waits()
-        with self._turns:
-            threads = self._tables.counts().threads
-        return Statistics(threads, threads, 0)
+        return Statistics(*self._known.counts(), 0)
+
+    def unread(self) -> frozenset[str]:
+        return frozenset()
 
     def messages(self) -> int:
         ((number,),) = self._database.read(_MESSAGES)
@@ -105,102 +101,107 @@ class PostgresCatalogue(ReadingCatalogue):
 
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:
         self._ask(lambda _: None, progress)
+        if words and self._known.may_make_words and (self._known.behind or self._is_anew):
+            if self._filling.fill(progress, anew=self._is_anew):
+                self._is_anew = False
+            self._known.look_again()
+
+    def build_ahead(self) -> None:
+        """Nothing: words are made in the database once somebody searches, and what is in memory is little."""
 
     def rebuild(self) -> None:
-        with self._turns:
-            self._tables.connection.close()
-            self._tables = Tables(schema.in_memory(), has_words=False)
-            self._threads.clear()
-            self._runs.clear()
-            self._looked_at_s = float("-inf")
+        self._known.forget()
+        self._is_anew = True
 
-    # ── Changes ──────────────────────────────────────────────────────────────────────────────────────
+    # ── Searching ────────────────────────────────────────────────────────────────────────────────────
 
-    def _changed(self, change: Change) -> None:
-        if change.part not in (Part.ANSWER, Part.WORKERS):
-            with self._noting:
-                self._has_lost |= change.part is Part.EVERYTHING
-                self._noted.add(change.thread_id)
+    def search(
+        self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
+    ) -> Results:
+        look = partial(self._indexed, query, limit, by_relevance)
+        found = self._search(look, query, limit, by_relevance=by_relevance, with_hits=with_hits)
+        if self._known.may_make_words and self._known.behind:
+            self._filling.start()
+        return found
 
-    def _ask(self, work: Callable[[Tables], T], progress: Progress | None = None) -> T:
-        waits()
-        with self._turns:
-            began_s = time.monotonic()
-            with self._noting:
-                noted, self._noted = self._noted, set()
-                has_lost, self._has_lost = self._has_lost, False
-            try:
-                if has_lost or began_s - self._looked_at_s >= _FRESH_S:
-                    self._take_over(None, progress)
-                    self._looked_at_s = began_s
-                elif noted:
-                    self._take_over([*noted], progress)
-            except BaseException:
-                self._looked_at_s = float("-inf")
-                raise
-            return work(self._tables)
+    def _indexed(self, query: Query, limit: int, by_relevance: bool, but: Collection[str]) -> Indexed | None:
+        if not can_be_asked_for(query):
+            return None
+        known = self._ask(partial(self._by_titles, query, limit, but, by_relevance))
+        if known is None:
+            return None
+        if not query.is_about_messages:
+            return self._threads_alone(query, known)
+        titled = {hit.thread_id for hit in known.titles}
+        found = word_hits.find(
+            self._database,
+            query,
+            limit,
+            by_relevance=by_relevance,
+            among=known.among,
+            but=known.behind.union(known.but, but),
+            titled=titled,
+        )
+        # A thread that came just now is not known yet.
+        is_ranked = by_relevance and query.terms
+        names = known.names | self._known.names({hit.thread_id for hit in (*found.hits, *found.newest)})
+        hits = [hit for hit in found.hits if hit.thread_id in names]
+        newest: dict[str, Hit] = {}
+        for hit in merge(known.titles, found.newest, key=by_time):
+            if hit.thread_id in names:
+                newest.setdefault(hit.thread_id, hit)
+        return Indexed(
+            [*known.first, *hits] if is_ranked else list(merge(known.titles, hits, key=by_time)),
+            [*newest.values()],
+            names,
+            (len(known.titles) + found.messages, len(titled) + found.threads - found.titled),
+            known.behind,
+            is_bounded=found.is_bounded or len(known.titles) > searching.RANKED,
+        )
 
-    def _take_over(self, noted: list[str] | None, progress: Progress | None) -> None:
-        """What has changed in some threads, or in all."""
-        where, row = ("", []) if noted is None else (_OF_THESE, [noted])
-        found = {row[0]: row[1:] for row in self._database.read(_THREADS + where, row)}
-        runs: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
-        for thread_id, run_id, *stamp in self._database.read(_RUNS + where, row):
-            runs[thread_id][run_id] = tuple(stamp)
-        known = [*self._threads] if noted is None else noted
-        changed = [one for one, (*stamp, _) in found.items() if self._threads.get(one) != tuple(stamp)]
-        for done, some in _batches(changed):
-            self._take_over_threads(some, found)
-            if progress:
-                progress(done, len(changed))
-        gone = [thread_id for thread_id in known if thread_id not in found]
-        with self._tables.changing():
-            for thread_id in gone:
-                self._tables.remove_thread(thread_id)
-                self._threads.pop(thread_id, None)
-                self._runs.pop(thread_id, None)
-            for thread_id, (*_, changed_ns) in found.items():
-                self._tables.set_changed(thread_id, changed_ns)
-        self._take_over_runs({one: runs.get(one, {}) for one in found if one in self._threads})
+    def _by_titles(
+        self, query: Query, limit: int, but: Collection[str], by_relevance: bool, tables: Tables
+    ) -> _ByTitles | None:
+        if not self._known.has_words:
+            return None
+        behind = {*self._known.behind}
+        without = behind.union(but)
+        connection = tables.connection
+        among, excluded = None, set()
+        if query.is_about_messages and query.is_about_threads:
+            among = _threads_of(connection, replace(query, **_NOTHING_OF_MESSAGES), without)
+        elif query.is_about_messages:
+            # Mostly few of all threads.
+            for name in _OF_THREADS:
+                for value in getattr(query, f"not_{name}"):
+                    wanted: dict[str, Any] = {name: (value,)}
+                    excluded |= _threads_of(connection, replace(_NOTHING, **wanted), without)
+        most = searching.RANKED + 1 if query.is_about_messages else None
+        titles = list(islice(searching.hits(connection, query, without), most))
+        first = searching.relevant(connection, query, limit, without) if by_relevance else []
+        if query.thread_ids:
+            behind &= {*query.thread_ids}
+        names = tables.thread_names({hit.thread_id for hit in titles})
+        return _ByTitles(titles, first, names, among, excluded, behind)
 
-    def _take_over_threads(self, thread_ids: Sequence[str], found: dict[str, Any]) -> None:
-        rows = self._database.read(_DOCUMENTS, [list(thread_ids)])
-        summaries = [
-            summary_of(one, document, partial(self._messages, one), modified_ns, found[one][-1])
-            for one, document, modified_ns in rows
-        ]
-        with self._tables.changing():
-            for summary in summaries:
-                self._tables.put_thread(summary)
-                self._threads[summary.id] = tuple(found[summary.id][:-1])
-
-    def _take_over_runs(self, found: dict[str, dict[str, tuple[int, int]]]) -> None:
-        changed = [
-            (thread_id, run_id)
-            for thread_id, runs in found.items()
-            for run_id, stamp in runs.items()
-            if self._runs[thread_id].get(run_id) != stamp
-        ]
-        gone = [
-            (thread_id, run_id)
-            for thread_id, runs in found.items()
-            for run_id in self._runs[thread_id].keys() - runs.keys()
-        ]
-        for _, some in _batches(changed):
-            rows = self._database.read(_RUN_DOCUMENTS, [list(ids) for ids in zip(*some, strict=True)])
-            with self._tables.changing():
-                for thread_id, run_id, document, modified_ns in rows:
-                    if run := _run(thread_id, run_id, document, modified_ns):
-                        self._tables.put_run(thread_id, run)
-                    else:
-                        self._tables.remove_run(thread_id, run_id)
-                    self._runs[thread_id][run_id] = found[thread_id][run_id]
-        with self._tables.changing():
-            for thread_id, run_id in gone:
-                self._tables.remove_run(thread_id, run_id)
-                del self._runs[thread_id][run_id]
+    def _threads_alone(self, query: Query, known: _ByTitles) -> Indexed:
+        hits = known.titles
+        if query.without:
+            without = word_hits.threads_with(self._database, query.without, [hit.thread_id for hit in hits])
+            hits = [hit for hit in hits if hit.thread_id not in without]
+        return Indexed(hits, hits, known.names, (len(hits), len(hits)), known.behind)
 
     # ── What is read ─────────────────────────────────────────────────────────────────────────────────
+
+    def _ask(self, work: Callable[[Tables], T], progress: Progress | None = None) -> T:
+        return self._known.ask(work, progress)
+
+    def _read_ahead(self, thread_ids: Collection[str], names: dict[str, str], wanted: Wanted) -> list[Hit]:
+        likely: Iterable[str] = thread_ids
+        if len(thread_ids) > TOGETHER:
+            titles = self._ask(Tables.titles_of_all)
+            likely = self._candidates({one: titles[one] for one in thread_ids if one in titles}, wanted)
+        return self._read_hits(likely, names, wanted)
 
     def _described(self, thread_id: str) -> Described | None:
         return next(iter(self._describe([thread_id])), None)
@@ -209,19 +210,15 @@ class PostgresCatalogue(ReadingCatalogue):
         ids = list(thread_ids)
         runs = defaultdict(list)
         for thread_id, *row in self._database.read(_RUNS_OF, [ids]):
-            if run := _run(thread_id, *row):
+            if run := run_of(thread_id, *row):
                 runs[thread_id].append(run)
         return [
             Described(
-                summary_of(one, document, partial(self._messages, one), modified_ns, modified_ns),
+                summary_of(one, document, partial(self._known.messages, one), modified_ns, modified_ns),
                 runs[one],
             )
-            for one, document, modified_ns in self._database.read(_DOCUMENTS, [ids])
+            for one, document, modified_ns in self._database.read(DOCUMENTS, [ids])
         ]
-
-    def _messages(self, thread_id: str) -> Iterator[ThreadMessage]:
-        with suppress(NotFound):
-            yield from self._store.iter_messages(thread_id)
 
     def _open_log(self, thread_id: str) -> LogReader:
         return self._store.open_log(thread_id)
@@ -257,8 +254,8 @@ class PostgresCatalogue(ReadingCatalogue):
         some: list[str] = []
         size_bytes = 0
         for thread_id in thread_ids:
-            log_bytes = self._threads.get(thread_id, (0, 0, 0))[2]
-            if some and (len(some) == _TOGETHER or size_bytes + log_bytes > _TOGETHER_BYTES):
+            log_bytes = self._known.log_bytes(thread_id)
+            if some and (len(some) == TOGETHER or size_bytes + log_bytes > _TOGETHER_BYTES):
                 yield some
                 some, size_bytes = [], 0
             some.append(thread_id)
@@ -266,17 +263,27 @@ class PostgresCatalogue(ReadingCatalogue):
         if some:
             yield some
 
+    def _texts(self, hits: Iterable[Hit]) -> dict[Hit, str]:
+        titles: dict[str, Hit] = {}
+        messages: dict[tuple[str, int], Hit] = {}
+        for hit in hits:
+            if hit.kind is Kind.TITLE:
+                titles[hit.thread_id] = hit
+            else:
+                messages[hit.thread_id, hit.line] = hit
+        found: dict[Hit, str] = {}
+        for _, thread_ids in batches([*titles]):
+            found |= {titles[one.thread.id]: one.title.text for one in self._describe(thread_ids)}
+        for _, places in batches([*messages]):
+            row = dict(zip(("threads", "numbers"), map(list, zip(*places, strict=True)), strict=True))
+            for thread_id, number, line in self._database.read(_NUMBERED_LINES, row):
+                hit = messages[thread_id, number]
+                text = text_of(line.removesuffix(b"\n"), number, thread_id)
+                if text and text.created_at == hit.created_at:
+                    found[hit] = text.text
+        return found
 
-def _run(thread_id: str, run_id: str, document: bytes, modified_ns: int) -> RunSummary | None:
-    """``None`` for one whose document is damaged."""
-    try:
-        return summary_of_run(parsed(DocumentKey(thread_id, run_id), document, Run), modified_ns)
-    except Damaged:
-        return None
 
-
-def _batches(items: Sequence[T]) -> Iterator[tuple[int, Sequence[T]]]:
-    """So many items at once, and how many there were by then."""
-    for begin in range(0, len(items), _TOGETHER):
-        some = items[begin : begin + _TOGETHER]
-        yield begin + len(some), some
+def _threads_of(connection: sqlite3.Connection, query: Query, but: Collection[str]) -> set[str]:
+    """Those that a query finds which says nothing of messages."""
+    return {hit.thread_id for hit in searching.hits(connection, query, but)}

@@ -41,11 +41,13 @@ SCHEMA = "threadfs"
 #   turn, the sessions that wait for them and would not notice that their client is gone.
 # - A commit is answered when it is on disk: `off` would answer before. A server that waits for its replicas
 #   still does.
+# - No statement here runs as long as compiling it would take, which a search of a large table seems worth.
 _SET_UP = f"""
     SELECT set_config('search_path', '{SCHEMA}', false),
         set_config('statement_timeout', %(answer_ms)s, false),
         set_config('idle_in_transaction_session_timeout', %(idle_ms)s, false),
         set_config('lock_timeout', %(lock_ms)s, false),
+        set_config('jit', 'off', false),
         (SELECT set_config(name, '1s', false)
             FROM pg_settings WHERE name = 'client_connection_check_interval'),
         (SELECT set_config(name, 'on', false)

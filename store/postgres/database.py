@@ -66,7 +66,13 @@ class Database:
         self.sender = secrets.token_hex(8)
         self._limits = limits
         self.lists = ListTimes()
-        self.announcer = Announcer(first=self.lists.changed)
+        # Told of all changes that are heard of, also of those that are not announced, before all others.
+        self.hearing: list[Callable[[Change], None]] = [self.lists.changed]
+        self.announcer = Announcer(first=self._heard)
+
+    def _heard(self, change: Change) -> None:
+        for hears in self.hearing:
+            hears(change)
 
     def read(self, query: str, parameters: Parameters = ()) -> Rows:
         """The rows that one statement reads: one moment of the database.

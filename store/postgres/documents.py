@@ -8,7 +8,7 @@ from typing import TypeVar
 from store import documents, transitions
 from store.api import DocumentKey, Info
 from store.changes import Part, change_of
-from store.errors import InvalidDocument
+from store.errors import InvalidDocument, NotFound
 from store.models import Document
 from store.postgres.database import Database, Transaction
 from store.postgres.leftovers import Leftovers
@@ -58,6 +58,14 @@ class Documents(Updates):
             raise not_found(key)
         document, modified_ns, version, changed_ns = found[0]
         return document, Info(len(document), modified_ns, (version,), changed_ns, version)
+
+    def has_place(self, key: DocumentKey) -> bool:
+        """Whether there is such a thread or run: here none is without a document."""
+        try:
+            self.document_info(key)
+        except NotFound:
+            return False
+        return True
 
     def check_ours(self, key: DocumentKey, *, with_foreign: bool = False) -> None:
         """That a thread or run is one as its document says. The tables hold nothing else.

@@ -77,13 +77,17 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps, Workers):
         """
         return self._database.lists.threads_ns if status is None else self._database.lists.runs_ns
 
-    def catalogue(self, *, is_kept: bool = True) -> Catalogue:
-        """What is in the store, by titles, days and words. It is closed with the store; nothing is kept."""
+    def catalogue(self, *, keeps_words: bool = True) -> Catalogue:
+        """What is in the store, by titles, days and words. It is closed with the store.
+
+        The first call says whether it *keeps_words* of messages, in the database: without, each search reads
+        all messages.
+        """
         from store.postgres.catalogue import PostgresCatalogue  # It needs SQLite, which few programs do.
 
         with self._cataloguing:
             if self._catalogue is None:
-                self._catalogue = PostgresCatalogue(self._database, self)
+                self._catalogue = PostgresCatalogue(self._database, self, uses_words=keeps_words)
             return self._catalogue
 
     def space(self) -> os.statvfs_result:

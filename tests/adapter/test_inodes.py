@@ -10,7 +10,8 @@ import pytest
 from store import Run, Thread, ThreadStore
 from tests.nodes.driving import Programs
 from threadfs.fuse import inodes as inodes_module
-from threadfs.fuse.inodes import Entries, Inode, Inodes
+from threadfs.fuse.inodes import Inode, Inodes
+from threadfs.fuse.listing import Listing
 from threadfs.nodes.base import Reader, is_readable
 from threadfs.nodes.root import Root, root_of
 
@@ -173,23 +174,29 @@ def inode(inodes: Inodes, root: Root) -> Inode:
     return held(inodes, root, STATUS)
 
 
+def root_directory(inode: Inode) -> Root:
+    return root_of(inode.node.store)
+
+
 def test_what_was_read_before_a_change_is_not_remembered_after_it(inode: Inode) -> None:
-    entry, listing, reader = pyfuse3.EntryAttributes(), Entries([], [], []), reader_of(inode)
+    entry, reader = pyfuse3.EntryAttributes(), reader_of(inode)
+    inode.listing = Listing(root_directory(inode), None)
     changes_seen = inode.changes_seen
     inode.lose_reader()
     assert not inode.remember_entry(entry, changes_seen)
-    inode.remember_listing(listing, changes_seen)
+    inode.remember_listing(inode.listing, changes_seen)
     inode.remember_reader(reader, changes_seen)
-    assert (inode.entry, inode.listing, inode.latest_reader) == (None, None, None)
+    assert (inode.entry, inode.listing.is_current, inode.latest_reader) == (None, False, None)
 
 
 def test_what_was_read_since_the_last_change_is_remembered(inode: Inode) -> None:
-    entry, listing, reader = pyfuse3.EntryAttributes(), Entries([], [], []), reader_of(inode)
+    entry, reader = pyfuse3.EntryAttributes(), reader_of(inode)
+    inode.listing = Listing(root_directory(inode), None)
     inode.lose_reader()
     assert inode.remember_entry(entry, inode.changes_seen)
-    inode.remember_listing(listing, inode.changes_seen)
+    inode.remember_listing(inode.listing, inode.changes_seen)
     inode.remember_reader(reader, inode.changes_seen)
-    assert (inode.entry, inode.listing, inode.latest_reader) == (entry, listing, reader)
+    assert (inode.entry, inode.listing.is_current, inode.latest_reader) == (entry, True, reader)
 
 
 def test_a_change_takes_the_reader_of_the_version_before(inode: Inode) -> None:

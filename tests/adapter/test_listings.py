@@ -9,6 +9,7 @@ import pytest
 
 from store import Thread, ThreadStore
 from tests.adapter.kernel import Caller, Kernel, kernel_on
+from threadfs.fuse import listing, shim
 
 COUNT = 12
 
@@ -75,3 +76,66 @@ def test_a_directory_is_listed_with_itself_and_the_one_above(kernel: Kernel) -> 
     entries = kernel.entries(opened(kernel))
     assert [name for name, _, _ in entries[:2]] == [b".", b".."]
     assert entries[0][1][0] == kernel.number("threads")
+
+
+# ── What the kernel may keep ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def ends_not_kept(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """An item for each end of a listing that the kernel was told not to keep."""
+    told: list[None] = []
+    kernel.operations.kernel_cache.keeps_listings = True
+    monkeypatch.setattr(shim, "keep_no_listing", lambda: told.append(None))
+    return told
+
+
+def walked(kernel: Kernel, path: str) -> int:
+    """Lists a directory to its end; returns its number."""
+    number = kernel.number(path)
+    handle = kernel.call(kernel.operations.opendir, number, Caller())
+    last = 0
+    while entries := kernel.entries(handle, last):
+        last = entries[-1][2]
+    return number
+
+
+def test_a_listing_is_kept_where_each_name_is_reported(kernel: Kernel, ends_not_kept: list[None]) -> None:
+    for path in ("threads", "transcripts", "threads/thread 1", "threads/thread 1/runs"):
+        walked(kernel, path)
+    assert not ends_not_kept
+
+
+def test_a_listing_is_not_kept_where_names_may_change_without_a_report(
+    kernel: Kernel, ends_not_kept: list[None]
+) -> None:
+    paths = ("drafts", "by-title", "search", "runs", "runs/queued")
+    for path in paths:
+        walked(kernel, path)
+    assert len(ends_not_kept) == len(paths)
+
+
+def test_a_listing_is_not_kept_when_a_name_has_come_since_it_began(
+    kernel: Kernel, ends_not_kept: list[None]
+) -> None:
+    handle = opened(kernel)
+    (*_, (_, _, last)) = kernel.entries(handle)
+    kernel.call(kernel.operations.mkdir, kernel.number("threads"), b"a new one", 0o755, Caller())
+    while entries := kernel.entries(handle, last):
+        last = entries[-1][2]
+    assert len(ends_not_kept) == 1
+
+
+def test_after_a_change_none_is_kept_until_what_was_told_before_has_arrived_and_is_dropped(
+    kernel: Kernel, ends_not_kept: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = walked(kernel, "threads")
+    kernel.call(kernel.operations.mkdir, number, b"a new one", 0o755, Caller())
+    assert (number, False) in kernel.forgotten
+    walked(kernel, "threads")
+    assert len(ends_not_kept) == 1
+    kernel.forgotten.clear()
+    monkeypatch.setattr(listing, "_TAKEN_S", 0)
+    walked(kernel, "threads")
+    assert kernel.forgotten == [(number, False)]
+    assert len(ends_not_kept) == 1

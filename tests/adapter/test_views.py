@@ -100,6 +100,25 @@ def test_while_a_search_waits_all_else_is_answered(kernel: Kernel, gate: Gate, o
     trio.run(requests)
 
 
+def test_whoever_mounted_searches_a_few_times_at_once(kernel: Kernel, gate: Gate) -> None:
+    numbers = [kernel.number(f"search/x{number}") for number in range(20)]
+    operations: Any = kernel.operations
+
+    async def requests() -> None:
+        async with trio.open_nursery() as nursery:
+            for number in numbers:
+                nursery.start_soon(operations.getattr, number, Caller())
+            await until(lambda: gate.waiting == 4)
+            nursery.start_soon(operations.getattr, numbers[0], STRANGER)
+            for _ in range(9):
+                await operations.lookup(pyfuse3.ROOT_INODE, b"threads", Caller())
+            gate.is_open.set()
+
+    trio.run(requests)
+    assert gate.most_waiting <= 4 + 1
+    assert gate.searches >= 20
+
+
 def test_other_users_search_one_after_the_other_and_nobody_else_waits_for_them(
     kernel: Kernel, gate: Gate
 ) -> None:

@@ -290,6 +290,7 @@ def test_a_mount_that_is_read_only_already_is_said_to_be(desk: Path) -> None:
     [
         ("--allow-other", "with --allow-other"),
         ("-onoexec", "noexec"),
+        ("-onowords", "nowords"),
         ("-oro", "read-only"),
         ("-ouid=65534,umask=027", "with this owner and these masks"),
     ],

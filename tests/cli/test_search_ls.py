@@ -13,8 +13,11 @@ import pytest
 
 from store import DocumentKey, MessageRole, Run, RunStatus, Thread, ThreadMessage, ThreadStore
 from store.models import ContentBlock
-from tests.cli.conftest import OSLO, command, fails, succeeds, threadfs
-from tests.mount.conftest import Mount
+from tests import forking
+from tests.cli.conftest import ENDS_S, OSLO, ROOT, command, fails, succeeds, threadfs
+from tests.mount.conftest import Mount, stop
+from threadfs.commands import mounted_search
+from threadfs.commands.widths import width
 
 DAY_S = 86400
 
@@ -90,6 +93,15 @@ def test_what_is_no_query_is_refused_in_a_line(store: ThreadStore, words: list[s
     fails(threadfs("search", store.root, *words), 2, why)
 
 
+@pytest.mark.parametrize("words", [r"fetch_\w+", "a.*z", "[xyz]+", "^ants", "ants$", "ants|wasps", r"f\("])
+def test_who_takes_words_for_a_regular_expression_is_told_how_to_search_for_one(
+    store: ThreadStore, words: str
+) -> None:
+    make_threads(store)
+    fails(threadfs("search", store.root, words), 1, "for a regular expression: --grep")
+    assert threadfs("search", store.root, "--grep", words.replace("wasps", "ANTS")).stderr == ""
+
+
 def test_hits_as_json(store: ThreadStore) -> None:
     make_threads(store)
     assert json.loads(succeeds(threadfs("search", store.root, "--json", "honey 2"))) == {
@@ -138,17 +150,22 @@ def test_words_are_kept_between_searches_and_forgotten_when_asked_for(store: Thr
     assert succeeds(threadfs("search", store.root, "--rebuild", "honey")).count("\n") == 3
 
 
-def test_nothing_is_kept_when_that_is_asked_for(store: ThreadStore) -> None:
+def test_no_words_are_kept_when_that_is_asked_for(store: ThreadStore) -> None:
     make_threads(store)
     caches = Path(os.environ["XDG_CACHE_HOME"], "threadfs")
     before = {*caches.glob("*")}
     assert succeeds(threadfs("search", store.root, "--no-words", "honey")).count("\n") == 3
-    assert {*caches.glob("*")} == before
+    (made,) = {*caches.glob("*")} - before
+    assert not any(b"honey" in path.read_bytes() for path in made.iterdir())
+
+
+# More than a mount has in its file: so none is asked.
+WITHOUT_A_MOUNT = ("-n", "1001")
 
 
 def test_a_mount_and_its_store_say_the_same(mounted: Mount, household: Path) -> None:
     found = succeeds(threadfs("search", mounted.root, "oslo"))
-    assert found == succeeds(threadfs("search", household, "oslo"))
+    assert found == succeeds(threadfs("search", household, "oslo", *WITHOUT_A_MOUNT))
     place, line = found.split(":")[:2]
     assert "Oslo" in (mounted.root / place).read_text().splitlines()[int(line) - 1]
     (mounted.root / "threads" / OSLO / "say").write_text("And now for zebras")
@@ -156,6 +173,40 @@ def test_a_mount_and_its_store_say_the_same(mounted: Mount, household: Path) -> 
     assert sorted(column(succeeds(threadfs("ls", mounted.root)))) == sorted(
         column(succeeds(threadfs("ls", household)))
     )
+
+
+def test_a_search_beside_a_mount_is_what_the_mount_finds(mounted: Mount, household: Path) -> None:
+    for text in ("oslo", '"in Oslo"', "role:user kids", "status:failed", "zebra"):
+        shown = mounted_search.asked(os.fspath(household), text)
+        assert shown == mounted_search.asked(os.fspath(mounted.root), text)
+        assert shown is not None
+        beside = threadfs("search", household, text, "-n", "2")
+        without = threadfs("search", household, text, *WITHOUT_A_MOUNT)
+        assert "".join(f"{line}\n" for line in shown.lines) == without.stdout
+        assert beside.stdout.splitlines() == without.stdout.splitlines()[:2]
+        assert beside.returncode == without.returncode
+
+
+def test_a_search_beside_a_mount_tells_of_the_hits_that_it_leaves_out(
+    mounted: Mount, household: Path
+) -> None:
+    message = {"role": "user", "content": [{"type": "text", "text": {"value": "zebra"}}]}
+    with (mounted.root / "threads" / OSLO / "messages.jsonl").open("a") as log:
+        log.write(f"{json.dumps(message)}\n" * 1005)
+    found = threadfs("search", household, "zebra")
+    assert found.stdout.count("\n") == 1000
+    assert found.stderr == "threadfs: 5 further hits are left out: -n N shows more\n"
+
+
+@pytest.mark.parametrize("text", ['"odd', ".hidden", "src/main.py", "bee" * 100, ""])
+def test_what_a_mount_cannot_be_asked_is_found_without_it(mounted: Mount, household: Path, text: str) -> None:
+    assert mounted_search.asked(os.fspath(household), text) is None
+
+
+def test_where_nothing_is_mounted_nothing_is_asked(mounted: Mount, household: Path) -> None:
+    assert mounted_search.asked(os.fspath(household), "oslo")
+    stop(mounted)
+    assert mounted_search.asked(os.fspath(household), "oslo") is None
 
 
 # ── ls ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -241,6 +292,38 @@ def test_a_terminal_gets_a_table_that_fits(store: ThreadStore) -> None:
     assert [line.split()[:2] for line in shown] == [["ID", "STATUS"], ["t1", "queued"]]
     assert [len(line) <= 60 for line in shown] == [True, True]
     assert shown[1].endswith("…")
+
+
+def test_the_columns_of_a_table_are_in_line_whatever_the_script(store: ThreadStore) -> None:
+    for thread_id, title in (("東京", "旅行 " * 40), ("oslo", "e\u0301t\u0301 " * 60), ("t1", "plain " * 40)):
+        store.create_thread(Thread(id=thread_id, metadata={"title": title}))
+        store.create_run(thread_id, Run(id="r"))
+    reading, terminal = pty.openpty()
+    subprocess.run(
+        command("ls", store.root), stdout=terminal, check=True, env={**os.environ, "COLUMNS": "60"}
+    )
+    os.close(terminal)
+    shown = os.read(reading, 65536).decode().splitlines()
+    os.close(reading)
+    assert len({width(line[: line.index("  queued")]) for line in shown[1:]}) == 1
+    assert [59 <= width(line) <= 60 for line in shown[1:]] == [True] * 3
+
+
+@pytest.mark.parametrize("words", ["", "...", '""'])
+def test_a_title_without_a_word_is_refused(store: ThreadStore, words: str) -> None:
+    make_threads(store)
+    fails(threadfs("ls", store.root, "--title", words), 2, "no word in --title")
+
+
+@pytest.mark.parametrize("words", [["ls"], ["search", "honey"]], ids=["ls", "search"])
+def test_a_full_disk_of_the_cache_is_said_in_a_line_and_all_is_found(
+    store: ThreadStore, words: list[str]
+) -> None:
+    make_threads(store)
+    arguments = ["tests.cli.full_cache", words[0], store.root, *words[1:]]
+    ended = forking.run(arguments, cwd=ROOT, environment=os.environ, given=b"", timeout_s=ENDS_S)
+    assert (ended.returncode, ended.stdout.count(b"\n")) == (0, 3)
+    assert ended.stderr == b"threadfs: the catalogue has failed: database or disk is full\n"
 
 
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ WRONG = [
     ["ask", "store"],
     ["follow", "store"],
     ["next", "store", "thread"],
-    ["wait", "store", "thread"],
+    ["wait", "store"],
     ["prune", "store"],
     ["prune", "store", "--older-than"],
     ["prune", "store", "--older-than", "soon"],
@@ -245,9 +245,9 @@ def test_a_url_is_no_mount_point(tmp_path: Path, words: str, scheme: str) -> Non
     assert os.listdir(tmp_path) == ["store"]
 
 
-@pytest.mark.parametrize("words", [["T"], ["T", "R", "R"], ["T@R@S", "R", "x"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["T", "R", "R"], ["T@R@S", "R", "x"]], ids=" ".join)
 def test_which_run_to_wait_for_is_given_in_two_words_or_in_one(tmp_path: Path, words: list[str]) -> None:
-    fails(threadfs("wait", tmp_path, *words), 2, "Give THREAD RUN, or RUN@THREAD")
+    fails(threadfs("wait", tmp_path, *words), 2, "Give THREAD RUN, RUN@THREAD or RUN")
 
 
 @pytest.mark.parametrize("scheme", ["postgresql+asyncpg", "mysql", "http", "file", "POSTGRESQL"])
@@ -380,7 +380,7 @@ def _read_until(terminal: int, words: str) -> None:
 def test_a_completion_script_describes_each_command_in_a_line() -> None:
     script = succeeds(threadfs("--print-completion", "fish"))
     assert all(line in script for line in COMMANDS.values())
-    assert max(map(len, script.splitlines())) < 250
+    assert max(map(len, script.splitlines())) < 300
 
 
 @pytest.mark.parametrize("shell", [name for name in SHELLS if shutil.which(name)])

@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyfuse3
 import pytest
 import trio
 
 from store import ThreadStore
 from tests.cli.conftest import threadfs
 from tests.mount.conftest import EXAMPLES, Mount, start, stop
+from threadfs.fuse import session
 from threadfs.fuse.operations import Operations
 from threadfs.mounting import serving
 from threadfs.nodes.root import root_of
@@ -158,7 +158,7 @@ def test_serving_ends_when_the_kernel_says_that_the_connection_has(
         async with trio.open_nursery():
             raise OSError(code, "fuse_session_receive_buf failed")
 
-    monkeypatch.setattr(pyfuse3, "main", main)
+    monkeypatch.setattr(session, "answer", main)
     store = ThreadStore(tmp_path)
     trio.run(serving._main, Operations(root_of(store)), "/nowhere", lambda: None)
 

@@ -160,7 +160,9 @@ def test_a_server_that_goes_away_ends_a_command_and_is_not_taken_for_damage(
     for number in range(3):
         store.create_thread(Thread(id=f"T{number}"))
         store.create_run(f"T{number}", Run(id="R"))
-        store.set_document_modified(DocumentKey(f"T{number}", "R"), LONG_AGO_NS)
+        for key in (DocumentKey(f"T{number}", "R"), DocumentKey(f"T{number}")):
+            store.set_document_modified(key, LONG_AGO_NS)
+        store.set_thread_modified(f"T{number}", LONG_AGO_NS)
     proxy.cut_at(asked, pass_it_on=False, refuse=True)
     # Here and not in a process of its own, which would wait for the usual time.
     monkeypatch.setattr("store.postgres.PostgresStore", lambda url, **_: open_store(url, IMPATIENT))

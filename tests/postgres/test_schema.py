@@ -7,6 +7,7 @@ import time
 import pytest
 
 from store import DocumentKey, RunStatus, StorageFailed, StoreError, Thread
+from store.catalogue.queries import parsed
 from store.postgres import PostgresStore, schema
 from tests.postgres.cluster import Cluster
 from tests.postgres.conftest import OpenStore
@@ -212,9 +213,11 @@ def test_a_store_that_is_partitioned_in_place_keeps_its_rows_and_works_on(
         partitions = cluster.sql(
             "SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r'", database=new_database
         )
-        assert len(partitions) == 6 * 4
+        assert len(partitions) == 8 * 4
         store.append_message("T", message("after"))
         assert texts(store) == ["before", "after"]
+        store.catalogue().refresh(words=True)
+        assert [hit.line for hit in store.catalogue().search(parsed("after", 0)).hits] == [2]
         store.update_run_status("T", "R", RunStatus.completed)
         assert list(store.runs_by_status([RunStatus.completed])) == [("T", "R", RunStatus.completed)]
         for number in range(20):
@@ -223,3 +226,4 @@ def test_a_store_that_is_partitioned_in_place_keeps_its_rows_and_works_on(
         store.delete_thread("T")
         with pytest.raises(StoreError):
             store.get_step("T", "R", "S")
+        assert cluster.sql("SELECT count(*) FROM threadfs.words", database=new_database) == [(0,)]

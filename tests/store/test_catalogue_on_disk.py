@@ -333,6 +333,23 @@ def test_who_changes_the_store_does_not_wait_for_its_catalogue(plain: Plain) -> 
     assert len(catalogue.search(parsed("honey", NOW_S)).hits) == 1
 
 
+def test_who_closes_the_store_does_not_wait_for_its_catalogue(plain: Plain) -> None:
+    catalogue = plain.store.catalogue()
+    assert isinstance(catalogue, DiskCatalogue)
+    is_asked, ends = threading.Event(), threading.Event()
+
+    def work(_: Tables) -> None:
+        is_asked.set()
+        ends.wait()
+
+    asking = threading.Thread(target=catalogue.known.use, args=(work,))
+    asking.start()
+    is_asked.wait()
+    plain.store.close()  # Returns.
+    ends.set()
+    asking.join()
+
+
 def test_lists_do_not_wait_until_all_words_are_taken_over(
     plain: Plain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -416,6 +433,32 @@ def test_the_size_of_a_catalogue_and_the_threads_without_their_words_are_told(
     assert catalogue.statistics().size_bytes > 0
 
 
+@pytest.mark.parametrize("change", ["in place", "another file", "no file"])
+def test_a_link_goes_by_no_log_that_has_changed_since_all_were_compared(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setattr("store.disk.signatures._SETTLES_NS", -1)
+    for number in range(3):
+        thread(plain, f"thread_{number}")
+        plain.say(f"thread_{number}", "honey")
+    catalogue, query = plain.store.catalogue(), parsed("honey", NOW_S)
+    assert len(catalogue.search(query, with_hits=False).links) == 3
+    # From now on nothing is compared, and nothing is told of this.
+    monkeypatch.setattr(known, "_FRESH_S", 3600.0)
+    log = plain.root / "thread_1" / "messages.jsonl"
+    said = log.read_text().replace("honey", "wasps")
+    if change == "another file":
+        log.with_name("new").write_text(said)
+        log.with_name("new").rename(log)
+    elif change == "in place":
+        log.write_text(said)
+    else:
+        log.unlink()
+    found = catalogue.search(query, with_hits=False)
+    assert sorted(link.thread_id for link in found.links) == ["thread_0", "thread_2"]
+    assert found.links_left_out == 0
+
+
 def test_a_run_has_the_status_that_it_was_just_given(plain: Plain) -> None:
     thread(plain, title="Bees")
     run_id = plain.store.create_run("thread_1", Run(model="m")).id
@@ -423,6 +466,65 @@ def test_a_run_has_the_status_that_it_was_just_given(plain: Plain) -> None:
     assert [(one.run_id, one.status, one.model) for one in catalogue.runs()] == [(run_id, "queued", "m")]
     plain.store.force_update_run_status("thread_1", run_id, RunStatus.failed)
     assert [(one.run_id, one.name, one.status) for one in catalogue.threads()] == [(None, "Bees", "failed")]
+
+
+@contextmanager
+def looked_into(caches: Path) -> Iterator[Callable[[], tuple[set[str], int]]]:
+    """What is in the file, without asking the catalogue: all words, and the number of threads."""
+    (path,) = caches.glob("threadfs/*/catalogue.sqlite")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE VIRTUAL TABLE temp.seen USING fts5vocab (main, words, row)")
+
+        def look() -> tuple[set[str], int]:
+            connection.execute("INSERT INTO words (words) VALUES ('integrity-check')")
+            connection.rollback()
+            words = {word for (word,) in connection.execute("SELECT term FROM temp.seen")}
+            return words, connection.execute("SELECT count(*) FROM threads").fetchone()[0]
+
+        yield look
+
+
+def test_words_of_a_thread_that_is_deleted_here_are_taken_out_though_nobody_asks(
+    plain: Plain, caches: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.disk.cataloguing._LINES_AT_ONCE", 2)
+    for thread_id in ("thread_1", "thread_2"):
+        thread(plain, thread_id)
+    plain.say("thread_1", "honey")
+    for word in ("quagga", "dodo", "honey", "moa", "auk"):
+        plain.say("thread_2", word)
+    plain.store.catalogue().refresh(words=True)
+    with looked_into(caches) as look:
+        assert look() == ({"honey", "quagga", "dodo", "moa", "auk"}, 2)
+        with another_process_writes(caches):
+            plain.store.delete_thread("thread_2")  # Returns.
+        wait_until(lambda: look() == ({"honey"}, 1))
+    check(plain, plain.store.catalogue())
+
+
+def test_words_of_a_thread_that_is_deleted_last_of_all_are_taken_out(plain: Plain, caches: Path) -> None:
+    thread(plain)
+    plain.say("thread_1", "quagga")
+    plain.store.catalogue().refresh(words=True)
+    plain.store.delete_thread("thread_1")
+    plain.store.close()
+    with looked_into(caches) as look:
+        assert look() == (set(), 0)
+
+
+def test_words_of_a_log_that_was_changed_before_it_was_deleted_spoil_no_others(
+    plain: Plain, caches: Path
+) -> None:
+    for thread_id in ("thread_1", "thread_2"):
+        thread(plain, thread_id)
+        plain.say(thread_id, "honey")
+    plain.store.catalogue().refresh(words=True)
+    log = plain.root / "thread_2" / "messages.jsonl"
+    log.write_bytes(log.read_bytes().replace(b"honey", b"wasps"))
+    plain.store.delete_thread("thread_2")
+    with looked_into(caches) as look:
+        wait_until(lambda: look() == ({"honey"}, 1))
+    check(plain, plain.store.catalogue())
 
 
 def test_words_of_what_was_deleted_are_gone_from_the_file_when_it_is_a_day_old(
@@ -445,9 +547,9 @@ def test_words_of_what_was_deleted_are_gone_from_the_file_when_it_is_a_day_old(
     assert found == [True, False]
 
 
-@pytest.mark.parametrize("is_kept", [True, False])
+@pytest.mark.parametrize("keeps_words", [True, False])
 def test_a_thread_that_cannot_be_read_is_told_of_and_hides_no_other(
-    plain: Plain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_kept: bool
+    plain: Plain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, keeps_words: bool
 ) -> None:
     def look(root: str, thread_id: str, known: Any, look: Any = signatures.look) -> Any:
         if thread_id == "thread_1":
@@ -458,7 +560,7 @@ def test_a_thread_that_cannot_be_read_is_told_of_and_hides_no_other(
         thread(plain, f"thread_{number}", title=f"Bees {number}")
         plain.say(f"thread_{number}", "honey")
     monkeypatch.setattr(signatures, "look", look)
-    catalogue = plain.store.catalogue(is_kept=is_kept)
+    catalogue = plain.store.catalogue(keeps_words=keeps_words)
     for _ in range(2):
         assert called(catalogue.titles()) == [("Bees 0", "thread_0"), ("Bees 2", "thread_2")]
         hits = catalogue.search(parsed("honey", NOW_S)).hits

@@ -20,6 +20,7 @@ COMMANDS = {
     "work": "answer queued runs through an endpoint for chat completions",
     "ask": "ask in a thread, and print the answer as it comes",
     "follow": "print a transcript as it grows",
+    "events": "print what happens in a store, as JSON Lines",
     "next": "wait for a queued run, and claim it",
     "wait": "wait until a run has ended",
     "search": "find messages and titles by their words",

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from threadfs.commands import UsedWrongly, progress
-from threadfs.commands.places import add_store
+from threadfs.commands.places import add_store, completes_threads
 
 if TYPE_CHECKING:
     from store import Run, Store
@@ -33,7 +33,8 @@ _CLAIMS_S = 0.5
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_store(parser)
-    parser.add_argument("thread", metavar="THREAD", help="an existing thread")
+    thread = parser.add_argument("thread", metavar="THREAD", help="an existing thread")
+    completes_threads(thread)
     parser.add_argument("text", metavar="TEXT", nargs="?", help="what is asked (default: stdin)")
     parser.add_argument(
         "--model", metavar="NAME", help="the model that is asked (default: the thread's, else the worker's)"

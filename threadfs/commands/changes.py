@@ -63,6 +63,11 @@ class Changes:
         """As `follow`, for each run of each thread."""
         self._are_reported &= self._store.follow_all_runs(self._watch)
 
+    @property
+    def are_reported(self) -> bool:
+        """Whether all that was followed since the last `wait` will be reported, whoever changes it."""
+        return self._are_reported
+
     def wait(self, at_most_s: float | None = None) -> None:
         """Returns at the next change since the last call, or when it is time to look again.
 

@@ -23,7 +23,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 from threadfs.commands import CommandFailed, UsedWrongly, progress
-from threadfs.commands.places import add_store
+from threadfs.commands.places import add_store, completes_threads
 
 if TYPE_CHECKING:
     from store import Store, StoreError
@@ -43,7 +43,8 @@ _Lines: TypeAlias = Callable[[str], Iterable[bytes]]
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_store(parser)
-    parser.add_argument("threads", metavar="THREAD", nargs="*", help="only these (default: all)")
+    threads = parser.add_argument("threads", metavar="THREAD", nargs="*", help="only these (default: all)")
+    completes_threads(threads)
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument(
         "--strict",

@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from threadfs.commands.places import add_store
+from threadfs.commands.places import add_store, completes_threads
 
 if TYPE_CHECKING:
     from store import Store
@@ -25,7 +25,7 @@ _CHUNK_BYTES = 1 << 16
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_store(parser)
-    parser.add_argument("thread", metavar="THREAD")
+    completes_threads(parser.add_argument("thread", metavar="THREAD"))
 
 
 def run(options: argparse.Namespace) -> int:

@@ -2,8 +2,7 @@
 of its newest run; its age is how long it has not changed. A run is called RUN@THREAD, as in `runs/` of a
 mount, and has the title of its thread.
 
-Statuses are queued, in_progress, requires_action, cancelling, completed, cancelled, failed, expired and
-incomplete. In a pipe there is a tab between two columns, the id is the first and the title the last one.
+In a pipe there is a tab between two columns, the id is the first and the title the last one.
 """
 
 from __future__ import annotations
@@ -14,10 +13,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from threadfs.commands import progress
+from threadfs.commands import UsedWrongly, progress
 from threadfs.commands.ages import add_older_than, age_s, shown_age
 from threadfs.commands.places import add_store
 from threadfs.commands.search import number
+from threadfs.commands.statuses import add_status
+from threadfs.commands.widths import cut, padded, width
 
 if TYPE_CHECKING:
     from store.catalogue.api import Listed
@@ -31,30 +32,18 @@ examples:
   threadfs ls ~/assistants --runs --status queued in_progress --older-than 1h
   threadfs ls ~/mnt --older-than 1y -0 | xargs -0 threadfs export ~/mnt > old.jsonl"""
 
-_STATUSES = (
-    *("queued", "in_progress", "requires_action", "cancelling", "completed"),
-    *("cancelled", "failed", "expired", "incomplete"),
-)
 _SORTS = ("changed", "created", "title")
 # On a terminal, a title is cut to what is left of a line, but not to less than this.
 _TITLE_COLUMNS = 20
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    # STORE comes first, since --status takes all words after it.
     parser.usage = (
         "%(prog)s STORE [--status STATUS ...] [--older-than AGE] [--newer-than AGE]\n"
         "                   [--title WORDS] [--model MODEL] [--runs] [--sort ORDER] [-n N] [--json | -0]"
     )
     add_store(parser)
-    parser.add_argument(
-        "--status",
-        metavar="STATUS",
-        nargs="+",
-        action="extend",
-        choices=_STATUSES,
-        help="only in one of these statuses",
-    )
+    add_status(parser, "only in one of these statuses")
     what = "only what has not changed for so long: a number and s, m, h, d, w or y, like 30d"
     add_older_than(parser, what, is_required=False)
     parser.add_argument(
@@ -83,6 +72,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from threadfs.stores import open_store
 
+    now_ns = time.time_ns()
+    is_wanted = _filter(options, now_ns)
     store = open_store(options.store)
     try:
         catalogue = store.catalogue()
@@ -91,8 +82,7 @@ def run(options: argparse.Namespace) -> int:
         found = catalogue.runs() if options.runs else catalogue.threads()
     finally:
         store.close()
-    now_ns = time.time_ns()
-    listed = sorted(filter(_filter(options, now_ns), found), key=_order(options.sort))[: options.limit]
+    listed = sorted(filter(is_wanted, found), key=_order(options.sort))[: options.limit]
     if options.ids:
         sys.stdout.write("".join(f"{_id(one)}\0" for one in listed))
     elif options.json:
@@ -107,11 +97,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _filter(options: argparse.Namespace, now_ns: int) -> Filter:
+    """Raises UsedWrongly."""
     from store.catalogue.folding import folded
     from store.catalogue.matching import holds
     from store.catalogue.queries import terms_of
 
-    terms = terms_of(options.title or "")
+    terms = [] if options.title is None else terms_of(options.title)
+    if options.title is not None and not terms:
+        raise UsedWrongly(f"there is no word in --title {options.title!r}; see threadfs ls --help")
     older_s, newer_s = options.older_than_s, options.newer_than_s
 
     def is_wanted(one: Listed) -> bool:
@@ -164,9 +157,8 @@ def _print_table(listed: Sequence[Listed], now_ns: int) -> None:
     for one in listed:
         rows.append((_id(one), one.status, shown_age(_age_s(one, now_ns)), one.model, one.name))
     shown = [[progress.printed(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    widths = [max(map(width, column)) for column in zip(*shown, strict=True)]
     room = max(_TITLE_COLUMNS, shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * len(widths[:-1]))
     for *cells, title in shown:
-        columns = [cell.ljust(width) for cell, width in zip(cells, widths, strict=False)]
-        cut = title if len(title) <= room else title[: room - 1] + "…"
-        progress.say("  ".join([*columns, cut]))
+        columns = [padded(cell, room_of_it) for cell, room_of_it in zip(cells, widths, strict=False)]
+        progress.say("  ".join([*columns, cut(title, room)]))

@@ -57,8 +57,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=_mount_options,
-        help="options as in /etc/fstab: ro, allow_other, noexec, nowords, log=FILE; the owner and the "
-        "permissions to show: uid=, gid=, umask=, fmask=, dmask=; generic ones are accepted",
+        help="options as in /etc/fstab: ro, allow_other, noexec, nowords, noshim, log=FILE; the owner and "
+        "the permissions to show: uid=, gid=, umask=, fmask=, dmask=; generic ones are accepted",
     )
     add_create(options)
     # Options that mount(8) may pass to a helper.
@@ -83,7 +83,7 @@ def _mount_options(text: str) -> dict[str, str]:
         name, _, value = option.partition("=")
         if option in _OF_MOUNT:
             found[_BY_MOUNT] = ""
-        if option in ("ro", "allow_other", "noexec", "nowords") or (name == "log" and value):
+        if option in ("ro", "allow_other", "noexec", "nowords", "noshim") or (name == "log" and value):
             found[name] = value
         elif ownership.is_option(name):
             found[name] = value
@@ -111,6 +111,7 @@ def run(options: argparse.Namespace) -> int:
         allow_other=options.allow_other or "allow_other" in mount_options,
         no_exec="noexec" in mount_options,
         no_words="nowords" in mount_options,
+        no_shim="noshim" in mount_options,
         ownership=ownership.ownership_of(mount_options),
     )
     if not options.create and (mistake := mistyped(options.store)):
@@ -204,9 +205,16 @@ def _missing_settings(there: Mount, settings: Settings) -> str:
         ("read-only", settings.read_only, "ro" in there.options),
         ("with --allow-other", settings.allow_other, "allow_other" in there.shared),
         ("noexec", settings.no_exec, "noexec" in there.options),
+        ("nowords", settings.no_words, settings.no_words and _has_option(there, "nowords")),
         ("with this owner and these masks", *_owners(there, settings.ownership)),
     ]
     return ", nor ".join(words for words, is_requested, is_set in requested if is_requested and not is_set)
+
+
+def _has_option(there: Mount, name: str) -> bool:
+    """Whether it was mounted with an option that is in no table of mounts: the mount itself says so."""
+    with open(f"{there.mountpoint}/.threadfs/stats", encoding="utf-8") as stats:
+        return f"{name} 1\n" in stats
 
 
 def _owners(there: Mount, requested: ownership.Ownership) -> tuple[bool, bool]:

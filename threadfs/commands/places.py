@@ -28,11 +28,21 @@ DIRECTORY = {
     "fish": "(__fish_complete_directories)",
     "tcsh": "d",
 }
+# Threads or runs, as `completing` finds them. (tcsh can be told nothing of the other words.)
+_OFFERED = {"bash": "_threadfs_offer", "fish": "(_threadfs_offer)"}
 
 
 def completes(action: argparse.Action, candidates: Mapping[str, str]) -> None:
     """Lets shells offer *candidates* for an argument."""
     action.complete = candidates  # type: ignore[attr-defined]
+
+
+def completes_threads(action: argparse.Action) -> None:
+    completes(action, {**_OFFERED, "zsh": "{_threadfs_offer thread}"})
+
+
+def completes_runs(action: argparse.Action) -> None:
+    completes(action, {**_OFFERED, "zsh": "{_threadfs_offer run}"})
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:

@@ -84,6 +84,17 @@ def complain(line: str) -> None:
     _write(complaint(line), sys.stderr)
 
 
+def complain_of_warnings() -> None:
+    """Has what is logged as a warning, by a command that has no log, said as `complain` does."""
+    import logging
+
+    class Complaints(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            complain(record.getMessage())
+
+    logging.lastResort = Complaints(logging.WARNING)
+
+
 def complaint(line: str) -> str:
     """A reason as a line for stderr: with our name, or for the journal with the priority of an error."""
     shown = printed(line)

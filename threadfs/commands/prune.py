@@ -13,18 +13,17 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
-from threadfs.commands import progress
+from threadfs.commands import UsedWrongly, progress
 from threadfs.commands.ages import add_older_than
 from threadfs.commands.places import add_store
+from threadfs.commands.statuses import add_status
 
 if TYPE_CHECKING:
     from store import Store
-
-# All statuses that are not in progress.
-_STATUSES = ("queued", "completed", "cancelled", "failed", "expired", "incomplete")
+    from store.catalogue.candidates import Candidates
 
 EXAMPLES = """\
 examples:
@@ -33,18 +32,10 @@ examples:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    # STORE comes first, since --status takes all words after it.
     parser.usage = "%(prog)s STORE --older-than AGE [--status STATUS ...] [--foreign] [--dry-run]"
     add_store(parser)
     add_older_than(parser, "how long it has not changed: a number and s, m, h, d, w or y, like 30d")
-    parser.add_argument(
-        "--status",
-        metavar="STATUS",
-        nargs="+",
-        action="extend",
-        choices=_STATUSES,
-        help=f"delete runs in these statuses, not threads ({', '.join(_STATUSES)})",
-    )
+    add_status(parser, "delete runs in one of these statuses, not threads")
     parser.add_argument(
         "--foreign",
         action="store_true",
@@ -54,12 +45,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from store import RunStatus
     from threadfs.stores import open_store
 
-    prune = _Prune(open_store(options.store), options)
-    thread_ids = sorted(prune.store.list_thread_ids())
-    for thread_id in progress.tracked(thread_ids, "thread", len(thread_ids)):
-        prune.look_at(thread_id)
+    for status in options.status or ():
+        if RunStatus(status).is_in_progress:
+            raise UsedWrongly(f"no run that is {status} is deleted: expire it; see threadfs prune --help")
+    with closing(open_store(options.store)) as store:
+        prune = _Prune(store, options)
+        candidates = prune.candidates()
+        for thread_id, run_ids in progress.tracked(candidates.items(), "thread", len(candidates)):
+            prune.look_at(thread_id, run_ids)
     return 1 if prune.has_failed else 0
 
 
@@ -72,11 +68,21 @@ class _Prune:
         self._options = options
         self._latest_ns = time.time_ns() - options.older_than_s * 1_000_000_000
 
-    def look_at(self, thread_id: str) -> None:
+    def candidates(self) -> Candidates:
+        from store.catalogue.candidates import runs_not_changed_since, threads_not_changed_since
+
+        with progress.counting("thread") as tell:
+            if statuses := self._options.status:
+                return runs_not_changed_since(self.store, statuses, self._latest_ns, tell)
+            return dict.fromkeys(threads_not_changed_since(self.store, self._latest_ns, tell))
+
+    def look_at(self, thread_id: str, run_ids: list[str] | None) -> None:
+        """Deletes the thread or, with --status, these of its runs, if that is what is to be deleted."""
         from store import StoreError, Unreachable
 
         try:
-            for name in self._runs(thread_id) if self._options.status else self._thread(thread_id):
+            names = self._runs(thread_id, run_ids) if self._options.status else self._thread(thread_id)
+            for name in names:
                 progress.say(name)
         except Unreachable:
             raise  # Nothing else could be deleted either.
@@ -114,12 +120,12 @@ class _Prune:
                 return
             yield thread_id
 
-    def _runs(self, thread_id: str) -> Iterator[str]:
+    def _runs(self, thread_id: str, run_ids: list[str] | None) -> Iterator[str]:
         from store import Damaged, DocumentKey, Foreign, NotFound, RunInProgress
 
         store, foreign = self.store, self._options.foreign
         with suppress(NotFound):
-            for run_id in sorted(store.list_run_ids(thread_id)):
+            for run_id in sorted(store.list_run_ids(thread_id) if run_ids is None else run_ids):
                 key = DocumentKey(thread_id, run_id)
                 # The status of a damaged run is unknown.
                 with suppress(NotFound, Damaged, RunInProgress):

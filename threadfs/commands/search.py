@@ -6,7 +6,7 @@ title:word, model:m, status:failed, thread:id, before:2026-11-28, after:7d, on:D
 come after --, or within one argument.
 
 The first search of a store reads all of it. Later ones read what has changed since: the words are kept in
-the directory for caches.
+the directory for caches, or in the database.
 
 Exit status: 0 when something is found, 1 when nothing is, 2 when WORDS are no query.
 """
@@ -34,6 +34,8 @@ examples:
 
 _SORTS = ("newest", "relevance")
 _LIMIT = 1000
+# What regular expressions have, and words most often not.
+_LIKE_A_PATTERN = re.compile(r"\\[A-Za-z().\[]|\.[*+]|\[[^]]+\]|\(\?|\w\|\w|^\^|\$$")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,9 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="WORDS are a regular expression, as Python has them; all logs are read",
     )
-    parser.add_argument(
-        "--no-words", action="store_true", help="keep and use nothing of it: all logs are read"
-    )
+    parser.add_argument("--no-words", action="store_true", help="keep and use no words: all logs are read")
     parser.add_argument(
         "--rebuild", action="store_true", help="forget the words that are kept, and read all anew"
     )
@@ -67,17 +67,29 @@ def number(text: str) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    from threadfs.stores import open_store
-
     if not options.words and not options.rebuild:
         raise UsedWrongly("search for what? Give WORDS after STORE")
     text = " ".join(options.words)
     limit = _LIMIT if options.limit is None else options.limit
+    is_plain = not (options.grep or options.rebuild or options.no_words or options.json)
+    if is_plain and limit <= _LIMIT and options.sort == "newest":
+        from threadfs.commands import mounted_search
+
+        if (shown := mounted_search.asked(options.store, text)) is not None:
+            for line in shown.lines[:limit]:
+                progress.say(line)
+            return _ended(options, bool(shown.lines[:limit]), shown.left_out, is_bounded=shown.is_bounded)
+    return _search(options, text, limit)
+
+
+def _search(options: argparse.Namespace, text: str, limit: int) -> int:
+    from threadfs.stores import open_store
+
     pattern = _pattern(text) if options.grep else None
     query = None if pattern or not text else _query(text)
     store = open_store(options.store)
     try:
-        catalogue = store.catalogue(is_kept=not options.no_words)
+        catalogue = store.catalogue(keeps_words=not options.no_words)
         if options.rebuild:
             catalogue.rebuild()
         with progress.counting("thread") as tell:
@@ -92,9 +104,17 @@ def run(options: argparse.Namespace) -> int:
         store.close()
     for hit in found.hits:
         _print(hit, as_json=options.json)
-    if found.hits_left_out and options.limit is None:
-        progress.complain(f"{found.hits_left_out:,} further hits are left out: -n N shows more")
-    return 0 if found.hits else 1
+    return _ended(options, bool(found.hits), found.hits_left_out, is_bounded=found.is_bounded)
+
+
+def _ended(options: argparse.Namespace, has_found: bool, left_out: int, *, is_bounded: bool) -> int:
+    """The exit status, with a word about what is not shown."""
+    if left_out and options.limit is None:
+        least = "at least " if is_bounded else ""
+        progress.complain(f"{least}{left_out:,} further hits are left out: -n N shows more")
+    if not has_found and not options.grep and _LIKE_A_PATTERN.search(" ".join(options.words)):
+        progress.complain("nothing is found by these words; for a regular expression: --grep")
+    return 0 if has_found else 1
 
 
 def _pattern(text: str) -> re.Pattern[str]:

@@ -1,5 +1,5 @@
 """Wait until a run has ended, and write its status to stdout. RUN@THREAD is its name in `runs/` of a mount,
-and in the output of `prune` and `expire`.
+and in the output of `prune`, `expire` and `ls --runs`. RUN alone is enough where one thread has such a run.
 
 Exit status: 0 when it is completed, 1 when it has ended otherwise or does not exist (any more).
 """
@@ -10,36 +10,43 @@ import argparse
 from typing import TYPE_CHECKING
 
 from threadfs.commands import CommandFailed
-from threadfs.commands.places import add_store
+from threadfs.commands.places import add_store, completes_runs
 
 if TYPE_CHECKING:
-    from store import Run
+    from store import Run, Store
 
 EXAMPLES = """\
 examples:
   threadfs wait ~/assistants thread_1 run_1 && echo done
-  threadfs wait ~/mnt run_1@thread_1"""
+  threadfs wait ~/mnt run_1@thread_1
+  threadfs wait ~/mnt run_1"""
+
+# So many of the threads that have the same run are named.
+_MOST_NAMED = 3
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "%(prog)s STORE THREAD RUN\n       %(prog)s STORE RUN@THREAD"
+    parser.usage = "%(prog)s STORE THREAD RUN\n       %(prog)s STORE RUN[@THREAD]"
     add_store(parser)
-    parser.add_argument("run", metavar="THREAD RUN", nargs="+", action=_OneRun, help="or RUN@THREAD")
+    which = "or RUN@THREAD, or RUN"
+    run = parser.add_argument("run", metavar="THREAD RUN", nargs="+", action=_OneRun, help=which)
+    completes_runs(run)
 
 
 class _OneRun(argparse.Action):
-    """``options.thread`` and ``options.run``, given as two words or in one."""
+    """``options.thread``, which may be ``None``, and ``options.run``, given as two words or in one."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, options: argparse.Namespace, words: object, *_: object
     ) -> None:
         assert isinstance(words, list)
-        if len(words) == 1 and "@" in words[0]:
-            options.run, _, options.thread = words[0].partition("@")
+        if len(words) == 1:
+            options.run, mark, thread = words[0].partition("@")
+            options.thread = thread if mark else None
         elif len(words) == 2:
             options.thread, options.run = words
         else:
-            parser.error("which run? Give THREAD RUN, or RUN@THREAD")
+            parser.error("which run? Give THREAD RUN, RUN@THREAD or RUN")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -47,16 +54,29 @@ def run(options: argparse.Namespace) -> int:
     from threadfs.commands.changes import Changes, of_thread
     from threadfs.stores import open_store
 
-    store = open_store(options.store)
-    with Changes(store, of_thread(options.thread)) as changes:
+    store, run_id = open_store(options.store), options.run
+    thread_id = _thread_of(store, run_id) if options.thread is None else options.thread
+    with Changes(store, of_thread(thread_id)) as changes:
         while True:
-            changes.follow(DocumentKey(options.thread, options.run), DocumentKey(options.thread, ""))
-            found = store.get_run(options.thread, options.run)
+            changes.follow(DocumentKey(thread_id, run_id), DocumentKey(thread_id, ""))
+            found = store.get_run(thread_id, run_id)
             if found.status.is_terminal:
                 break
             changes.wait()
     print(found.status)
     return exit_status(found)
+
+
+def _thread_of(store: Store, run_id: str) -> str:
+    """The id of the thread that has a run. Raises CommandFailed when none has it, or several have."""
+    thread_ids = sorted(one.thread_id for one in store.catalogue().runs() if one.run_id == run_id)
+    if len(thread_ids) == 1:
+        return thread_ids[0]
+    if not thread_ids:
+        raise CommandFailed(f"no thread has a run {run_id!r}")
+    names = [f"{run_id}@{thread_id}" for thread_id in thread_ids[:_MOST_NAMED]]
+    names += ["…"] if len(thread_ids) > _MOST_NAMED else []
+    raise CommandFailed(f"{len(thread_ids)} threads have a run {run_id!r}: give one of {', '.join(names)}")
 
 
 def exit_status(ended: Run) -> int:

@@ -18,6 +18,10 @@ takes them away. A stale size is worse than no size: it cuts the file short.
 have opened two versions under one number read bytes of both. Files that are written, and files that grow,
 are opened with ``direct_io``, which has no pages.
 
+*Listing.* The names in a directory, once read, in its pages. With the `shim` the kernel keeps one until it is
+told to forget it, the directory has another mtime, or memory is short; then it opens no directories, and a
+READDIR says nothing of who reads. Each entry has a *cookie*, after which a reader goes on.
+
 *Handle.* What OPEN gives, and READ, WRITE, FLUSH and RELEASE name. FLUSH comes at each close of each
 descriptor and does not say whose it is; RELEASE comes once, when no descriptor is left, and nobody waits
 for it.
@@ -44,14 +48,20 @@ A name or attribute may be remembered for long where the store reports each chan
 | module | what is in it |
 | --- | --- |
 | `operations`, `handling` | a request: find the node, call it, answer; what all handlers share |
-| `answers`, `listings` | what the kernel is told of an inode, and of the entries of a directory |
+| `answers` | what the kernel is told of an inode |
+| `listings`, `listing` | what it is told of the entries of a directory, in which order; what it may keep |
+| `session`, `shim` | the connection to the kernel, and answers on it that pyfuse3 cannot give (``shim.c``) |
 | `inodes` | numbers and lookup counts |
 | `open_files`, `openers` | what is open, by which process, and committing what was written |
 | `retried_opens` | the opens that were answered ESTALE and come again |
 | `asking` | calling a node in place, or in a thread |
 | `kernel_cache` | a `Change` of the store: what the kernel has to forget |
 | `following`, `forgetting`, `detached` | what the store reports; having the kernel forget; threads for that |
-| `strangers` | the turns of other users who search |
+| `strangers` | the turns of those who search: a few of whoever mounted, one of all other users |
 | `ownership`, `errnos`, `memory` | owner and modes as shown; errors of the store as errno; unused memory |
 
 Sources: ``fs/fuse/dir.c``, ``inode.c`` and ``file.c`` of Linux; ``fuse_lowlevel.h`` of libfuse."""
+
+from threadfs.fuse import shim
+
+shim.load()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
 
 import pyfuse3
@@ -12,7 +13,6 @@ from store.waiting import is_refused
 from threadfs.fuse.asking import in_thread, run_inline_or_in_thread
 from threadfs.fuse.inodes import Inode, Inodes
 from threadfs.fuse.kernel_cache import WATCHED_S, KernelCache
-from threadfs.fuse.listing import Listing
 from threadfs.fuse.ownership import Ownership
 from threadfs.nodes.base import Attributes, BytesReader, Node, Readable, Reader, is_readable
 
@@ -171,8 +171,18 @@ class Answers:
         inode = self._inodes.existing(node)
         return not (inode and inode.entry) and not self._kernel_cache.covers(node)
 
-    def listed(self, inode: Inode, listing: Listing) -> pyfuse3.EntryAttributes:
-        """The entry for a listing, which must cost little: the kernel asks when it needs more."""
+    def listed(
+        self,
+        inode: Inode,
+        known: Mapping[Node, Attributes | None] | None,
+        name_timeout_s: float | None,
+    ) -> pyfuse3.EntryAttributes:
+        """The entry for a listing, which must cost little: the kernel asks when it needs more.
+
+        Args:
+            known: attributes that a program wants; without, they are left out where they cost something.
+            name_timeout_s: for how long the name may be remembered, if the node does not tell.
+        """
         node = inode.node
         if inode.readers:
             # A later size would cut their pages. A lookup of the name asks again.
@@ -182,14 +192,18 @@ class Answers:
             of_readers = self._made(inode, shown)
             of_readers.entry_timeout = of_readers.attr_timeout = 0
             return of_readers
-        if listing.known and (known := listing.known.get(node)):
-            return self._made(inode, known)
-        if node.has_cheap_attributes or listing.gives_attributes:
+        if known and (attributes := known.get(node)):
+            return self._made(inode, attributes)
+        if node.has_cheap_attributes or known is not None:
             with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
                 if entry := self.at_hand(inode):
                     return entry
         inode.listed_without_attributes = True
-        return self._without_attributes(inode, listing.names_timeout_s)
+        return self._without_attributes(inode, name_timeout_s)
+
+    def lasts(self, inode: Inode) -> bool:
+        """Whether to list it again tells no attributes that the kernel has forgotten by itself."""
+        return is_rendered(inode.node) or self._kernel_cache.covers(inode.node)
 
     def dot(self, number: int) -> pyfuse3.EntryAttributes:
         """The entry for the directory itself in its listing, and for the one above."""

@@ -20,7 +20,7 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
     """Runs *function*, which may wait for a disk, in a thread; no other request is delayed.
 
     The way there and back takes two thirds of what it takes by `trio.to_thread`, which names the thread,
-    copies contexts, and counts. (A limit is not needed: pyfuse3 has at most 99 requests in hand.)
+    copies contexts, and counts. (A limit is not needed: there are so many places for requests, and no more.)
     """
     token, task = trio.lowlevel.current_trio_token(), trio.lowlevel.current_task()
 

@@ -79,7 +79,7 @@ class Forgetting:
 
         if self._is_closed:
             return
-        if inode.readers and not attributes_only and self._caller is not None:
+        if not attributes_only and self._caller is not None and (inode.readers or inode.listing):
             self._caller.call(invalidate)  # It may wait for a page that is being read.
         else:
             invalidate()

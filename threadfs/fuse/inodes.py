@@ -15,21 +15,11 @@ from dataclasses import dataclass, field
 
 import pyfuse3
 
+from threadfs.fuse.listing import Listing
 from threadfs.nodes.base import Node, Reader
 
 # Of how many directories, and of how many files, the numbers are remembered.
 _MAX_DIRECTORIES, _MAX_FILES = 10_000, 1_000
-
-
-@dataclass(slots=True)
-class Entries:
-    """Of a directory: the names, what they lead to, and the inodes of those that have been looked up."""
-
-    names: list[bytes]
-    nodes: list[Node]
-    inodes: list[Inode | None]
-    # How long the kernel may remember the names; without, each node tells.
-    names_timeout_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -47,10 +37,10 @@ class Inode:
     latest_reader: Reader | None = None
     # Whether its node has no other number by now.
     owns_node: bool = True
-    # Its entry and, if it is a directory, its listing, while they are known to be right; whether the kernel
-    # may hold its attributes; how many changes have taken these, and the reader, away.
+    # Its entry, while it is known to be right; if it is a directory, its listing; whether the kernel may hold
+    # its attributes; how many changes have taken these, and the reader, away.
     entry: pyfuse3.EntryAttributes | None = None
-    listing: Entries | None = None
+    listing: Listing | None = None
     kernel_has_attributes: bool = False
     changes_seen: int = 0
     # The version of the attributes that the kernel got, and that of the pages that it may hold.
@@ -75,15 +65,25 @@ class Inode:
         self.entry = None
         return False
 
-    def remember_listing(self, listing: Entries, changes_seen: int) -> None:
-        self.listing = listing
+    def remember_listing(self, listing: Listing, changes_seen: int) -> None:
+        listing.is_current = listing.was_current = True
         if self.changes_seen != changes_seen:
-            self.listing = None
+            listing.is_current = False
 
     def remember_reader(self, reader: Reader, changes_seen: int) -> None:
         self.latest_reader = reader
         if self.changes_seen != changes_seen:
             self.latest_reader = None
+
+    def lose_entry(self) -> bool:
+        """Counted first, as below. Returns whether the kernel may have kept a listing."""
+        self.changes_seen += 1
+        self.entry = None
+        listing = self.listing
+        if listing is None or not listing.is_current:
+            return False
+        listing.is_current = False
+        return listing.told_s > 0
 
     def lose_reader(self) -> None:
         """Counted first: a reader of before the change that is kept meanwhile is taken away then."""

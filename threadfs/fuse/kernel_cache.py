@@ -20,6 +20,7 @@ import pyfuse3
 
 from store import Change, DocumentKey, Part, RunStatus, StoreError
 from store.changes import change_of
+from threadfs.fuse import shim
 from threadfs.fuse.following import Following
 from threadfs.fuse.forgetting import Forgetting
 from threadfs.fuse.inodes import Inode, Inodes
@@ -55,6 +56,8 @@ class KernelCache:
         self._inodes = inodes
         self.following = Following(tree.store, self.changed)
         self._polls: defaultdict[int, dict[int, pyfuse3.PollHandle]] = defaultdict(dict)
+        # Whether the kernel keeps listings (`shim`).
+        self.keeps_listings = False
         self._forgetting = Forgetting()
         self.names_are_forgotten = self._forgetting.names_are_forgotten
         self.forget_name = self._forgetting.forget_name
@@ -89,7 +92,8 @@ class KernelCache:
 
     def covers_names_in(self, directory: Directory) -> bool:
         """Whether each name that comes or goes is going to be reported."""
-        return directory.scope in self.following.covered
+        scope = directory.names_scope
+        return directory.names_are_fixed or (scope is not None and scope in self.following.covered)
 
     def entry_timeout_s(self, node: Node) -> float:
         life = node.life
@@ -110,8 +114,12 @@ class KernelCache:
         return UNWATCHED_S if node.life is Life.REPORTED else 0
 
     def stats(self) -> dict[str, int]:
-        """What the kernel holds, and of the threads and runs in that, which a watch follows and which not."""
-        return {"inodes": len(self._inodes), **self.following.stats()}
+        """What the kernel holds, whether it keeps listings, and what of all that a watch follows."""
+        return {
+            "inodes": len(self._inodes),
+            "shim": int(self.keeps_listings),
+            **self.following.stats(),
+        }
 
     # ── Changes ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -184,8 +192,12 @@ class KernelCache:
 
     def _asks_for(self, change: Change) -> bool:
         """Whether to look up if a name has gone: not on a server, for each thread and run that comes."""
-        is_listed = change.part in (Part.THREADS, Part.RUNS) and not self._tree.store.is_remote
-        return not change.is_own and (is_listed or change.part is Part.STEPS)
+        if change.is_own:
+            return False
+        if change.part is Part.STEPS and change.run_id is not None:
+            steps = StepsDirectory(self._tree, change.thread_id, change.run_id)
+            return self._inodes.existing(steps) is not None
+        return change.part in (Part.THREADS, Part.RUNS) and not self._tree.store.is_remote
 
     def noticed(self, document: DocumentFile) -> None:
         """Somebody has seen that *document* is another one than the kernel knows."""
@@ -257,13 +269,22 @@ class KernelCache:
     def forget_attributes(self, inode: Inode) -> None:
         self._invalidate(inode, attributes_only=True)
 
+    def forget_listing(self, inode: Inode) -> None:
+        """The kernel forgets the listing of a directory. It may wait: not to be called by the loop."""
+        self._forgetting.forget_inode(inode, attributes_only=False)
+
     def _invalidate(self, inode: Inode, *, attributes_only: bool) -> None:
-        inode.changes_seen += 1
-        inode.entry = inode.listing = None
-        if not inode.kernel_has_attributes and not inode.readers:
+        loses_listing = inode.lose_entry() and self.keeps_listings
+        if loses_listing:
+            shim.forget_end(inode.number)
+        if not inode.kernel_has_attributes and not inode.readers and not loses_listing:
             return  # The kernel holds nothing of it.
         inode.kernel_has_attributes = False
-        self._forgetting.forget_inode(inode, attributes_only=attributes_only)
+        is_file = not isinstance(inode.node, Directory)
+        # The pages of a directory are its listing.
+        self._forgetting.forget_inode(
+            inode, attributes_only=attributes_only if is_file else not loses_listing
+        )
 
     # ── Names ───────────────────────────────────────────────────────────────────────────────────────
 

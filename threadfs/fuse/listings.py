@@ -1,4 +1,11 @@
-"""What a listing tells.
+"""What a listing tells, and whether the kernel may keep it.
+
+A directory is listed by its inode number, not by a handle, as the kernel opens none where the `shim` is in
+effect. There the kernel keeps those listings that `KernelCache` has it forget when a name comes or goes; for
+the others it asks each time (`shim.keep_no_listing`).
+
+Entries that the kernel gets just before a change may arrive just after it has forgotten the listing. So after
+a change no listing is kept until these have arrived and been dropped.
 
 pyfuse3 answers each READDIR as READDIRPLUS, with the attributes of each entry. Where they cost system calls
 a listing leaves them out until a program wants them: `ls -l` asks for the attributes of an entry that was
@@ -9,25 +16,30 @@ have them at once.
 from __future__ import annotations
 
 import stat
+import time
+from contextlib import suppress
 
 import pyfuse3
+import trio
 
+from store import WouldWait, without_waiting
+from threadfs.fuse import shim
 from threadfs.fuse.answers import Answers
-from threadfs.fuse.asking import in_thread, run_inline_or_in_thread
+from threadfs.fuse.asking import in_thread
 from threadfs.fuse.inodes import Inode, Inodes
 from threadfs.fuse.kernel_cache import WATCHED_S, KernelCache
-from threadfs.fuse.listing import Listing, entries_of
+from threadfs.fuse.listing import DOTS, Listing
 from threadfs.fuse.strangers import Strangers
-from threadfs.nodes.base import Directory
+from threadfs.nodes.base import Attributes, Directory, Node
 
 _SHORT_LIST = 100
 # For how many listings it counts that a program wanted the attributes of files.
 _LISTINGS_WITH_ATTRIBUTES = 16
+# The number of the directory above, which nobody believes, as libfuse says it.
+_UNKNOWN_NUMBER = 0xFFFFFFFF
 
 
 class Listings:
-    """The open directories, by their handles."""
-
     def __init__(
         self, inodes: Inodes, answers: Answers, kernel_cache: KernelCache, strangers: Strangers
     ) -> None:
@@ -35,22 +47,12 @@ class Listings:
         self._answers = answers
         self._kernel_cache = kernel_cache
         self._strangers = strangers
-        self._open: dict[int, Listing] = {}
-        self._last_handle = 0
-        # How often a program wanted attributes that a listing had left out, and how many directories were
-        # opened since these were the attributes of a file.
+        # Held while a thread looks into a directory: two at once would give one cookie twice.
+        self._looking: dict[int, trio.Lock] = {}
+        # How often a program wanted attributes that a listing had left out, and how many listings have begun
+        # since these were the attributes of a file.
         self._times_wanted = 0
         self._listings_since = _LISTINGS_WITH_ATTRIBUTES
-
-    async def open(self, inode: Inode, directory: Directory, uid: int) -> int:
-        """The handle of what the directory holds now, for the user *uid*."""
-        listing = await self._begun(inode, directory, uid)
-        self._last_handle += 1
-        self._open[self._last_handle] = listing
-        return self._last_handle
-
-    def close(self, handle: int) -> None:
-        self._open.pop(handle, None)
 
     def attributes_wanted(self, inode: Inode) -> None:
         """The kernel asks for the attributes of *inode*."""
@@ -60,49 +62,110 @@ class Listings:
             if inode.node.kind == stat.S_IFREG:  # A walk through a tree always asks for those of directories.
                 self._listings_since = 0
 
-    async def _begun(self, inode: Inode, directory: Directory, uid: int) -> Listing:
-        """What the directory holds now."""
-        entries = inode.listing
-        if entries is None or not directory.lists_store:
-            await self._answers.hold(inode)
-            changes_seen = inode.changes_seen
-            if directory.is_slow:
-                async with self._strangers.turn(uid, directory):
-                    entries = await in_thread(entries_of, directory)
-            else:
-                entries = await run_inline_or_in_thread(directory, entries_of, directory)
-            if directory.lists_store and self._kernel_cache.covers_names_in(directory):
-                entries.names_timeout_s = WATCHED_S
-                inode.remember_listing(entries, changes_seen)
-        # A walk through a tree wants of the next short listing what it wanted of the last ones.
-        is_short = len(entries.names) <= _SHORT_LIST
-        gives_attributes = is_short and self._listings_since < _LISTINGS_WITH_ATTRIBUTES
-        self._listings_since += 1
-        return Listing(inode, directory, uid, entries, self._times_wanted, gives_attributes=gives_attributes)
-
-    async def reply(self, handle: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        """Fills the answer to a READDIR that goes on after the entry *start_id*."""
-        listing = self._open[handle]
-        if start_id == 0 and listing.is_begun:  # rewinddir(3)
-            listing = self._open[handle] = await self._begun(listing.inode, listing.directory, listing.uid)
-        listing.is_begun = True
+    async def reply(
+        self,
+        inode: Inode,
+        directory: Directory,
+        cookie: int,
+        token: pyfuse3.ReaddirToken,
+        *,
+        by_stranger: bool,
+    ) -> None:
+        """Fills the answer to a READDIR that goes on after *cookie*, or begins with 0."""
+        listing = inode.listing
+        if cookie == 0 or listing is None:
+            listing = await self._begun(inode, directory, by_stranger=by_stranger)
+        start = listing.after(cookie)
+        is_old = cookie and not listing.is_current and len(listing.names) <= _SHORT_LIST
+        while start < len(listing.names) and (is_old or not listing.nodes):  # Others may have been told all.
+            listing, is_old = await self._looked_into(inode, directory, by_stranger=by_stranger), False
+            start = listing.after(cookie)
         if self._times_wanted != listing.times_wanted:
             listing.gives_attributes = True
-        if start_id < len(listing.dots):
-            for position, (name, number) in enumerate(listing.dots[start_id:], start_id + 1):
-                if not pyfuse3.readdir_reply(token, name, self._answers.dot(number), position):
+        if cookie < DOTS[-1]:
+            for dot, name, number in zip(DOTS, (b".", b".."), (inode.number, _UNKNOWN_NUMBER), strict=True):
+                if dot > cookie and not pyfuse3.readdir_reply(token, name, self._answers.dot(number), dot):
                     return
-        names, nodes, inodes = listing.names, listing.nodes, listing.inodes
-        start = max(0, start_id - len(listing.dots))
-        for index in range(start, await listing.prepared_to(start, self._answers.attributes_are_costly)):
-            inode = inodes[index]
-            if inode is None or not inode.owns_node:
-                inode = inodes[index] = self._inodes.of(nodes[index])
+        if start < len(listing.names):
+            await self._tell(inode, listing, start, token)
+        else:
+            listing.is_told()
+            if cookie >= DOTS[-1] and not listing.may_be_kept:
+                shim.keep_no_listing()
+
+    async def _tell(
+        self, directory: Inode, listing: Listing, start: int, token: pyfuse3.ReaddirToken
+    ) -> None:
+        nodes = listing.nodes
+        known: dict[Node, Attributes | None] | None = None
+        if listing.gives_attributes:
+            known = await listing.know_from(start, self._answers.attributes_are_costly)
+        names_timeout_s = None
+        if listing.was_current:  # Names may have gone since.
+            names_timeout_s = WATCHED_S if listing.is_current else 0
+        is_long = len(listing.names) > _SHORT_LIST
+        listing.told_s = time.monotonic()
+        for index in range(start, len(listing.names)):
+            node = nodes[index]
+            if known is not None and node not in known:
+                return  # The kernel asks for more.
+            inode = self._inodes.of(node)
             entry = inode.entry
             if entry is None:
-                entry = self._answers.listed(inode, listing)
+                entry = self._answers.listed(inode, known, names_timeout_s)
+                if is_long and not self._answers.lasts(inode):
+                    listing.is_lasting = False
+            if inode.readers:  # When it changes, it gets another number.
+                listing.is_lasting = False
             inode.kernel_has_attributes = True
-            if not pyfuse3.readdir_reply(token, names[index], entry, len(listing.dots) + index + 1):
+            if not pyfuse3.readdir_reply(token, listing.names[index], entry, listing.cookies[index]):
                 self._inodes.release(inode)
                 return
             inode.lookups += 1
+        shim.tell_end(directory.number, listing.cookies[-1], is_kept=listing.may_be_kept)
+        if not listing.may_be_kept:  # By now.
+            shim.forget_end(directory.number)
+        listing.is_told()
+
+    async def _begun(self, inode: Inode, directory: Directory, *, by_stranger: bool) -> Listing:
+        """What the directory holds now."""
+        listing = inode.listing
+        if listing is None or not listing.is_current or not directory.lists_store:
+            listing = await self._looked_into(inode, directory, by_stranger=by_stranger)
+        is_kept = self._kernel_cache.keeps_listings and listing.is_current
+        if is_kept and listing.kernel_has_other and listing.is_settled:
+            await in_thread(self._kernel_cache.forget_listing, inode)
+            listing.kernel_dropped_other()
+        # A walk through a tree wants of the next short listing what it wanted of the last ones.
+        is_short = len(listing.names) <= _SHORT_LIST
+        listing.gives_attributes = is_short and self._listings_since < _LISTINGS_WITH_ATTRIBUTES
+        listing.times_wanted = self._times_wanted
+        listing.is_lasting = True
+        self._listings_since += 1
+        return listing
+
+    async def _looked_into(self, inode: Inode, directory: Directory, *, by_stranger: bool) -> Listing:
+        await self._answers.hold(inode)
+        if inode.number not in self._looking and not directory.is_slow and not directory.store.is_remote:
+            changes_seen = inode.changes_seen
+            with suppress(WouldWait), without_waiting():
+                return self._found(inode, directory, Listing(directory, inode.listing), changes_seen)
+        asked_s = time.monotonic()
+        lock = self._looking.setdefault(inode.number, trio.Lock())
+        try:
+            async with self._strangers.turn_of(by_stranger, directory), lock:
+                listing = inode.listing
+                if listing is not None and listing.began_s >= asked_s:
+                    return listing  # Somebody has looked meanwhile.
+                changes_seen = inode.changes_seen
+                listing = await in_thread(Listing, directory, inode.listing)
+                return self._found(inode, directory, listing, changes_seen)
+        finally:
+            if not lock.locked() and not lock.statistics().tasks_waiting:
+                self._looking.pop(inode.number, None)
+
+    def _found(self, inode: Inode, directory: Directory, listing: Listing, changes_seen: int) -> Listing:
+        inode.listing = listing
+        if self._kernel_cache.covers_names_in(directory):
+            inode.remember_listing(listing, changes_seen)
+        return listing

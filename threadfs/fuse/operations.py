@@ -17,7 +17,8 @@ from typing import Any
 import pyfuse3
 
 from store import InvalidDocument, InvalidName, NotFound, StoreError, WouldWait, without_waiting
-from threadfs.fuse import memory
+from threadfs.events.teller import Teller
+from threadfs.fuse import memory, shim
 from threadfs.fuse.answers import Answers
 from threadfs.fuse.asking import in_thread, run_inline_or_in_thread
 from threadfs.fuse.handling import handler
@@ -55,10 +56,15 @@ class Operations(pyfuse3.Operations):
         self.strangers = Strangers(self.ownership)
         self.listings = Listings(self.inodes, self.answers, self.kernel_cache, self.strangers)
         self.files = OpenFiles(self.tree, self.inodes, self.kernel_cache)
+        self.teller = Teller(self.tree.store, self.tree.events)
         # How many requests are being answered, how many of these may change the store, and whether those that
         # come are refused.
         self.in_hand = self.changes_in_hand = 0
         self.is_ending = False
+
+    def init(self) -> None:
+        """The kernel has said what it can do."""
+        self.kernel_cache.keeps_listings = shim.is_in_effect()
 
     # ── Helpers ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -68,7 +74,7 @@ class Operations(pyfuse3.Operations):
         if operation == "statfs":
             return "."
         if operation == "readdir":
-            return "(a listing)"
+            return self.inodes[self.strangers.of_handle(first)[0]].node.path
         if operation in ("read", "write", "flush", "fsync", "_commit_at_last_close"):
             return self.files[first].inode.node.path
         if operation in ("rename", "link"):
@@ -294,14 +300,18 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        return await self.listings.open(self.inodes[inode], self._directory(inode), ctx.uid)
+        """Asked only where the `shim` is not in effect, which makes the same handle."""
+        self._directory(inode)
+        return self.strangers.handle(inode, ctx.uid)
 
     @handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        await self.listings.reply(fh, start_id, token)
+        number, by_stranger = self.strangers.of_handle(fh)
+        directory = self._directory(number)
+        await self.listings.reply(self.inodes[number], directory, start_id, token, by_stranger=by_stranger)
 
     async def releasedir(self, fh: int) -> None:
-        self.listings.close(fh)
+        """Nothing is open."""
 
     # ── Files ───────────────────────────────────────────────────────────────────────────────────────
 

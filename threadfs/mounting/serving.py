@@ -16,12 +16,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-import pyfuse3
 import trio
 
-from store import Store
+from store import Store, StoreError
 from store.printing import printable
-from threadfs.fuse import memory
+from threadfs.fuse import memory, session
 from threadfs.fuse.operations import Operations
 from threadfs.fuse.ownership import Ownership
 from threadfs.mounting import life_line, unmounting
@@ -46,23 +45,16 @@ class Settings:
     read_only: bool = False
     allow_other: bool = False
     no_exec: bool = False
-    # Nothing that a search finds out of the store is kept.
+    # No words of messages are kept for later searches.
     no_words: bool = False
+    # Without the answers that pyfuse3 cannot give (`fuse.shim`).
+    no_shim: bool = False
     ownership: Ownership = field(default_factory=Ownership)
-
-
-class _FileSystemName(str):
-    """A mount option with a path: any bytes, where pyfuse3 would encode ASCII."""
-
-    __slots__ = ()
-
-    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        return os.fsencode(str(self))
 
 
 def _options(location: str, settings: Settings) -> set[str]:
     source = location.replace("\\", "\\\\").replace(",", "\\,")
-    options = {_FileSystemName(f"fsname={source}"), "subtype=threadfs", "nosuid", "nodev"}
+    options = {session.FileSystemName(f"fsname={source}"), "subtype=threadfs", "nosuid", "nodev"}
     if settings.read_only:
         options.add("ro")
     if settings.allow_other:
@@ -85,14 +77,16 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
     """
     _settle()
     if settings.no_words:
-        store.catalogue(is_kept=False)
+        store.catalogue(keeps_words=False)  # Before anybody asks.
     operations = Operations(root_of(store), settings.ownership)
-    _init(operations, mountpoint, _options(store.location, settings))
+    operations.tree.journal.options["nowords"] = int(settings.no_words)
+    _mount(operations, mountpoint, _options(store.location, settings), with_shim=not settings.no_shim)
     log.info("mounted %s on %s", store.location, mountpoint)
     clean = False
     try:
         _favour_the_loop()
         operations.kernel_cache.start()
+        operations.teller.start()
         store.index_runs()
         if mounted := on_top(mountpoint):
             operations.files.device = mounted.device
@@ -101,10 +95,11 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
         clean = True
     finally:
         unmounting.tell_systemd("STOPPING=1")
+        operations.teller.close()
         operations.kernel_cache.close()
         store.close()
         # After a clean end the mount is gone already; after an error it must not stay behind dead.
-        pyfuse3.close(unmount=not clean)
+        session.close(unmount=not clean)
     # libfuse takes an aborted connection for an unmount, but the mount is still there, dead.
     clear_dead(mountpoint)
     log.info("unmounted %s", mountpoint)
@@ -137,8 +132,8 @@ def _ready(operations: Operations, mountpoint: str, on_mounted: Callable[[str], 
     on_mounted(operations.kernel_cache.following.lack)
 
 
-def _init(operations: Operations, mountpoint: str, options: set[str]) -> None:
-    """`pyfuse3.init`, with the reason of a failure, which libfuse and fusermount3 only print to stderr."""
+def _mount(operations: Operations, mountpoint: str, options: set[str], *, with_shim: bool) -> None:
+    """Mounts, with the reason of a failure, which libfuse and fusermount3 only print to stderr."""
     # A pipe and not a file: mounting must work on a full disk.
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
@@ -146,7 +141,7 @@ def _init(operations: Operations, mountpoint: str, options: set[str]) -> None:
     stderr = os.dup(2)
     os.dup2(writing, 2)
     try:
-        pyfuse3.init(operations, mountpoint, options)
+        session.mount(operations, mountpoint, options, with_shim=with_shim)
     except RuntimeError:
         output = b""
         with suppress(BlockingIOError):  # Nothing was printed.
@@ -166,13 +161,24 @@ async def _main(operations: Operations, mountpoint: str, on_mounted: Callable[[]
             nursery.start_soon(life_line.keep_lines)
             nursery.start_soon(operations.kernel_cache.following.keep_trying)
             on_mounted()
+            nursery.start_soon(_build_catalogue, operations.tree.store)
             try:
-                await pyfuse3.main()
+                await session.answer()
             except BaseExceptionGroup as errors:
                 if errors.split(_is_gone)[1] is not None:
                     raise
                 log.info("the kernel has ended the connection")
             nursery.cancel_scope.cancel()
+
+
+async def _build_catalogue(store: Store) -> None:
+    """Begins to find out what is in the store, before anybody asks."""
+
+    def begin() -> None:
+        with suppress(StoreError):  # Who asks is told.
+            store.catalogue().build_ahead()
+
+    await trio.to_thread.run_sync(begin, abandon_on_cancel=True)
 
 
 def _is_gone(error: BaseException) -> bool:

@@ -15,10 +15,10 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 
-import pyfuse3
 import sdnotify  # type: ignore[import-untyped]
 import trio
 
+from threadfs.fuse import session
 from threadfs.fuse.operations import Operations
 from threadfs.mounting.mount_table import mounts, on_top
 
@@ -79,7 +79,7 @@ async def unmount_when_asked(signals: AsyncIterator[int], operations: Operations
         while operations.in_hand:
             await trio.sleep(_LOOKS_S)
         await operations.kernel_cache.end()
-        pyfuse3.terminate()
+        session.end()
         nursery.cancel_scope.cancel()
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 from store import DocumentKey, NotFound, RunStatus, Store, Times
+from threadfs.events.kept import KeptLines
 from threadfs.journal import Journal
 from threadfs.nodes.finding import Finding
 from threadfs.nodes.lives import Life
@@ -82,6 +83,8 @@ class Tree:
     journal: Journal
     scratch: Scratch[Any]
     finding: Finding
+    # What happened in the store, as lines.
+    events: KeptLines = field(default_factory=KeptLines)
     # A cache: when a thread or run was created, in nanoseconds since 1970, and the version of the document
     # with that time.
     creation_times: dict[DocumentKey, tuple[object, int]] = field(default_factory=dict)
@@ -172,10 +175,25 @@ class Directory(Node):
     def times(self) -> Times:
         return Times(self.tree.journal.started_ns, self.tree.journal.started_ns)
 
+    # Whether it has the same names for as long as the mount lives.
+    names_are_fixed: ClassVar[bool] = False
+
     @property
     def lists_store(self) -> bool:
         """Whether its entries are now exactly those in the store."""
         return False
+
+    def names_when_whole(self) -> Iterable[str]:
+        """The names that belong in it, in their order, hidden ones too; none where they vary."""
+        return ()
+
+    @property
+    def names_scope(self) -> DocumentKey | None:
+        """The scope that a `Watch` has to follow to hear of each name that comes or goes.
+
+        ``None`` if there is no single one.
+        """
+        return self.scope if self.lists_store else None
 
     def lookup(self, name: str) -> Node:
         """The child of this name. Raises NoSuchName, or a NotFound of the store."""
@@ -245,6 +263,7 @@ class FixedDirectory(PathNode, Directory):
     """A directory that always has the same children: one table."""
 
     life = Life.MOUNT
+    names_are_fixed: ClassVar[bool] = True
 
     def children(self) -> dict[str, Node]:
         raise NotImplementedError

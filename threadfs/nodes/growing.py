@@ -20,7 +20,16 @@ from weakref import WeakValueDictionary
 
 from store import DocumentKey, NotFound, Store, names
 from store.waiting import waits
-from threadfs.nodes.base import Attributes, ListDirectory, Node, NoSuchName, PathNode, Reader, regular
+from threadfs.nodes.base import (
+    ALL_THREADS,
+    Attributes,
+    ListDirectory,
+    Node,
+    NoSuchName,
+    PathNode,
+    Reader,
+    regular,
+)
 from threadfs.nodes.lives import Life
 
 _SUFFIX = ".md"
@@ -158,6 +167,10 @@ class ThreadTexts(ListDirectory):
     @property
     def path(self) -> str:
         return self.name
+
+    @property
+    def names_scope(self) -> DocumentKey:
+        return ALL_THREADS
 
     def lookup(self, name: str) -> Node:
         thread_id = name.removesuffix(_SUFFIX)

@@ -154,8 +154,10 @@ class Scratch(Generic[NodeT]):
             return back_s is not None
 
     def is_unused(self, directory: str) -> bool:
-        """Whether *directory* has no scratch files and no staged removals."""
-        return directory not in self._files and not self._staged.get(directory)
+        """Whether *directory* has no scratch files, staged removals or appearing documents."""
+        if directory in self._files or self._staged.get(directory):
+            return False
+        return not self._appearing or all(parent != directory for parent, _ in list(self._appearing))
 
     def unstage_below(self, directory: str) -> None:
         """Shows all names in *directory* and below again, as after a failed removal."""

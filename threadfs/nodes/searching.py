@@ -155,7 +155,8 @@ class QueryDirectory(ViewDirectory):
         lines = [_line_of(hit) for hit in results.hits]
         if results.hits_left_out:
             threads = f", and {results.links_left_out} threads" if results.links_left_out else ""
-            lines.append(f"… {results.hits_left_out} older hits are left out{threads}\n")
+            least = "at least " if results.is_bounded else ""
+            lines.append(f"… {least}{results.hits_left_out} older hits are left out{threads}\n")
         newest_s = results.hits[0].created_at if results.hits else self.started_s
         return "".join(lines).encode(errors="replace"), time_of(newest_s, ((line, "") for line in lines))
 

@@ -1,4 +1,4 @@
-"""``.threadfs/``: version, counters, metrics, the last refusals, the workers of the store."""
+"""``.threadfs/``: version, counters, metrics, the last refusals and events, the workers of the store."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from store.printing import printable
 from store.waiting import waits
 from threadfs import __version__
 from threadfs.nodes.base import Attributes, BytesReader, FixedDirectory, Node, PathNode, Reader, regular
+from threadfs.nodes.events import EventsFile
 from threadfs.nodes.lives import Life
 from threadfs.nodes.metrics import measured, metrics
 
@@ -29,6 +30,7 @@ class ServiceDirectory(FixedDirectory):
             "version": TextFile(self.tree, ".threadfs/version", self._version),
             "stats": AskedText(self.tree, ".threadfs/stats", self._stats, time.time_ns),
             "errors": TextFile(self.tree, ".threadfs/errors", journal.errors, lambda: journal.changed_ns),
+            "events": EventsFile(self.tree, self.tree.events.beginning),
             "metrics": AskedText(self.tree, ".threadfs/metrics", self._metrics, time.time_ns),
             "workers": AskedText(self.tree, ".threadfs/workers", self._workers, time.time_ns),
         }
@@ -37,9 +39,9 @@ class ServiceDirectory(FixedDirectory):
         return f"threadfs {__version__}\nstore {printable(self.store.location)}\n".encode(errors="replace")
 
     def _stats(self) -> bytes:
-        known: dict[str, int] = {}
+        known = {"events": self.tree.events.count}
         if (found := self.tree.finding.counted()) is not None:
-            known = {
+            known |= {
                 "catalogue_threads": found.threads,
                 "catalogue_words_behind": found.words_behind,
                 "catalogue_bytes": found.size_bytes,

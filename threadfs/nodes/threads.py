@@ -162,6 +162,9 @@ class ThreadDirectory(CanonicalDirectory):
             "runs": RunsDirectory(self.tree, self.thread_id),
         }
 
+    def names_when_whole(self) -> Iterable[str]:
+        return self._table()
+
     def named_child(self, name: str) -> Node:
         return _named(self._table(), name)
 
@@ -301,6 +304,9 @@ class RunDirectory(CanonicalDirectory):
             "steps": StepsDirectory(self.tree, self.thread_id, self.run_id),
         }
 
+    def names_when_whole(self) -> Iterable[str]:
+        return self._table()
+
     @property
     def _tools(self) -> ToolsDirectory:
         return ToolsDirectory(self.tree, self.thread_id, self.run_id)
@@ -314,9 +320,9 @@ class RunDirectory(CanonicalDirectory):
             raise NoSuchName(TOOLS)
 
     def stored_entries(self) -> Iterable[tuple[str, Node]]:
-        self.store.document_info(self.key)
+        calls = awaited_calls(self.store, self.key)  # Raises NotFound.
         yield from self._table().items()
-        if awaited_calls(self.store, self.key):
+        if calls:
             yield TOOLS, self._tools
 
 

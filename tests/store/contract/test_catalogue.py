@@ -173,7 +173,7 @@ def test_what_another_program_changes_is_known_when_all_is_looked_at(
     make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("store.disk.known._FRESH_S", 0.0)
-    monkeypatch.setattr("store.postgres.catalogue._FRESH_S", 0.0)
+    monkeypatch.setattr("store.postgres.known._FRESH_S", 0.0)
     store, other = make_store(), make_store()
     thread(other, "t1", "Bees")
     assert [one.name for one in store.catalogue().titles()] == ["Bees"]

@@ -22,7 +22,9 @@ from store import (
 )
 from tests.store.conftest import (
     IN_PROGRESS,
+    RUN,
     TERMINAL,
+    THREAD,
     MakeStore,
     make_run,
     make_step,
@@ -189,3 +191,11 @@ def test_a_thread_that_is_deleted_may_have_been_said_to_hold_more(store: Store) 
     store.delete_run("T", "R", with_foreign=True, with_damaged=True)
     store.delete_thread("T", with_foreign=True, with_damaged=True)
     assert store.list_thread_ids() == []
+
+
+def test_a_thread_or_run_that_is_there_has_a_place(store: Store) -> None:
+    make_run(store)
+    assert store.has_place(THREAD)
+    assert store.has_place(RUN)
+    assert not store.has_place(DocumentKey("none"))
+    assert not store.has_place(DocumentKey("T", "none"))

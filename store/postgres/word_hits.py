@@ -1,0 +1,158 @@
+"""Hits of a query among the words of messages, in the database.
+
+PostgreSQL finds the rows of a rare word by its index, and those of a frequent one by going back in time;
+asked for the newest ones it takes the wrong way for many a query, and then reads everything. So it is first
+asked for any hits, but not for more than are counted, and only if there are more for the newest ones. For a
+long message all of its parts are looked at together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from store.catalogue.queries import Query, Term
+from store.catalogue.searching import RANKED
+from store.catalogue.values import Hit, Kind
+from store.postgres.database import Database
+from store.postgres.lexemes import any_of, row
+
+# Hits in messages that are not long, and all of long ones. The condition that is the same for all rows keeps
+# the server from reading the other branch at all.
+_FOUND: Final = """
+    WITH any_hits AS MATERIALIZED (
+        SELECT thread_id, line, kind, created_at, {rank} AS rank FROM words WHERE part = 0 {where}
+        LIMIT {limit}
+    ), found AS MATERIALIZED (
+        SELECT * FROM any_hits WHERE (SELECT count(*) FROM any_hits) < {limit}
+        UNION ALL
+        SELECT * FROM (
+            SELECT thread_id, line, kind, created_at, {rank} FROM words WHERE part = 0 {where}
+            ORDER BY created_at DESC, thread_id, line DESC LIMIT {limit}
+        ) AS newest WHERE (SELECT count(*) FROM any_hits) >= {limit}
+        UNION ALL
+        SELECT thread_id, line, min(kind), min(created_at), max({rank_of_part}) FROM words
+            WHERE part > 0 {where_part} GROUP BY thread_id, line {having}
+    ), of_threads AS MATERIALIZED (
+        SELECT thread_id, max(created_at) AS created_at FROM found GROUP BY thread_id
+    )
+    SELECT 0, '', (SELECT count(*) FROM found), count(*),
+        count(*) FILTER (WHERE thread_id = ANY(%(titled)s::text[])) FROM of_threads
+    UNION ALL
+    (SELECT 1, thread_id, line, kind, created_at FROM found
+        ORDER BY rank DESC, created_at DESC, thread_id, line DESC LIMIT %(limit)s)
+    UNION ALL
+    (SELECT 2, thread_id, 0, 0, created_at FROM of_threads
+        ORDER BY created_at DESC, thread_id LIMIT %(limit)s)
+"""
+_THREADS_WITH: Final = """
+    SELECT thread_id FROM words WHERE part = 0 AND words @@ {any} AND thread_id = ANY(%(among)s::text[])
+    UNION
+    SELECT thread_id FROM words WHERE part > 0 AND words @@ {any} AND thread_id = ANY(%(among)s::text[])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class WordHits:
+    """The first *hits*, and the time of the *newest* one of each thread, as many as were asked for; how many
+    *messages* and *threads* there are, and how many of the *titled* threads that were named.
+
+    *is_bounded*: there are more hits than are counted, of which these are the newest.
+    """
+
+    hits: list[Hit]
+    newest: list[Hit]
+    messages: int
+    threads: int
+    titled: int
+    is_bounded: bool
+
+
+def find(
+    database: Database,
+    query: Query,
+    limit: int,
+    *,
+    by_relevance: bool,
+    among: Collection[str] | None,
+    but: Collection[str],
+    titled: Collection[str],
+) -> WordHits:
+    """Of messages; what the query asks for threads is not looked at.
+
+    Args:
+        query: one of which the words say all: see `lexemes.can_be_asked_for`.
+        among: the threads of which messages count, if not all, *but* these.
+        titled: threads to count among those with a hit.
+    """
+    most = max(RANKED, limit)
+    conditions, values = _filters(query, among, but)
+    values |= {"limit": limit, "titled": [*titled]}
+    hits: list[Hit] = []
+    newest: list[Hit] = []
+    messages = threads = titled_threads = 0
+    for which, thread_id, *numbers in database.read(
+        _statement(query, conditions, by_relevance, most + 1), values
+    ):
+        if not which:
+            messages, threads, titled_threads = numbers
+        else:
+            line, kind, created_at = numbers
+            (hits if which == 1 else newest).append(Hit(thread_id, Kind(kind), line, created_at))
+    return WordHits(hits, newest, messages, threads, titled_threads, messages > most)
+
+
+def threads_with(database: Database, terms: Sequence[Term], among: Collection[str]) -> set[str]:
+    """Those of some threads that have a message with one of these terms."""
+    statement = _THREADS_WITH.format(any=_tsquery(any_of(terms)))
+    return {thread_id for (thread_id,) in database.read(statement, {"among": [*among]})}
+
+
+def _statement(query: Query, conditions: str, by_relevance: bool, most: int) -> str:
+    every = (*query.terms, *query.without)
+    wanted = " & ".join([*map(row, query.terms), *(f"!{row(term)}" for term in query.without)])
+    where = f"AND words @@ {_tsquery(wanted)}" if every else ""
+    where_part = f"AND words @@ {_tsquery(any_of(every))}" if query.terms else ""
+    having = [f"bool_or(words @@ {_tsquery(row(term))})" for term in query.terms]
+    having += [f"NOT bool_or(words @@ {_tsquery(row(term))})" for term in query.without]
+    is_ranked = by_relevance and query.terms
+    return _FOUND.format(
+        rank=f"ts_rank(words, {_tsquery(' & '.join(map(row, query.terms)))})" if is_ranked else 0,
+        rank_of_part=f"ts_rank(words, {_tsquery(any_of(query.terms))})" if is_ranked else 0,
+        where=where + conditions,
+        where_part=where_part + conditions,
+        having=f"HAVING {' AND '.join(having)}" if having else "",
+        limit=most,
+    )
+
+
+def _tsquery(text: str) -> str:
+    """In the statement, and no parameter of it: the server plans each by the frequency of its words. There is
+    nothing in words that has to be escaped."""
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'::tsquery"
+
+
+def _filters(query: Query, among: Collection[str] | None, but: Collection[str]) -> tuple[str, dict[str, Any]]:
+    conditions = []
+    values: dict[str, Any] = {}
+
+    def add(condition: str, name: str, value: object) -> None:
+        conditions.append(condition)
+        values[name] = value
+
+    if query.from_s is not None:
+        add("created_at >= %(from_s)s", "from_s", query.from_s)
+    if query.until_s is not None:
+        add("created_at < %(until_s)s", "until_s", query.until_s)
+    if query.kinds:
+        kinds = {*query.kinds}
+        add("kind = ANY(%(kinds)s::smallint[])", "kinds", [*kinds] if len(kinds) == 1 else [])
+    if query.not_kinds:
+        add("kind <> ALL(%(not_kinds)s::smallint[])", "not_kinds", [*query.not_kinds])
+    if among is not None:
+        add("thread_id = ANY(%(among)s::text[])", "among", [*among])
+    if but:
+        add("thread_id <> ALL(%(but)s::text[])", "but", [*but])
+    return "".join(f" AND {condition}" for condition in conditions), values

@@ -1,0 +1,81 @@
+"""What the shim saves: the kernel keeps listings, and sends no FLUSH for what was only read."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from store import Run, Thread, ThreadStore
+from tests.mount.conftest import Mount, checked_mount, wait_until
+
+
+@pytest.fixture(scope="module")
+def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
+    with checked_mount(tmp_path_factory.mktemp("shim")) as mounted:
+        yield mounted
+
+
+def stats(mount: Mount) -> dict[str, int]:
+    lines = mount.path(".threadfs", "stats").read_text().splitlines()
+    return {name: int(value) for name, value in (line.split() for line in lines)}
+
+
+def requests(mount: Mount, action: Callable[[], object]) -> int:
+    """How many requests *action* causes."""
+    before = stats(mount)["operations"]
+    looks = stats(mount)["operations"] - before
+    before = stats(mount)["operations"]
+    action()
+    return stats(mount)["operations"] - before - looks
+
+
+def walk(mount: Mount) -> None:
+    subprocess.run(["ls", "-lR", mount.path("threads")], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_it_is_in_effect(mount: Mount) -> None:
+    assert stats(mount)["shim"] == 1
+
+
+def test_it_is_not_in_effect_where_it_is_switched_off(tmp_path: Path) -> None:
+    with checked_mount(tmp_path, "-o", "noshim") as mounted:
+        assert stats(mounted)["shim"] == 0
+        walk(mounted)
+        assert requests(mounted, lambda: walk(mounted)) > 0
+
+
+def test_a_walk_sends_no_request_after_two_others(mount: Mount) -> None:
+    for _ in range(2):  # The second one asks for the times of directories that the first one has read.
+        walk(mount)
+    assert requests(mount, lambda: walk(mount)) == 0
+
+
+def test_reading_a_document_again_is_open_and_release_alone(mount: Mount) -> None:
+    status = mount.run("queued") / "status"
+    for _ in range(2):
+        status.read_bytes()
+    assert requests(mount, lambda: [status.read_bytes() for _ in range(10)]) <= 20
+
+
+def test_a_walk_after_a_change_lists_what_has_changed_and_nothing_else(mount: Mount) -> None:
+    store = ThreadStore(mount.store)
+    store.create_thread(Thread(id="quiet"))
+    store.create_thread(Thread(id="busy"))
+    wait_until(lambda: {"quiet", "busy"} <= set(os.listdir(mount.path("threads"))))
+    for _ in range(3):
+        walk(mount)
+    looks = requests(mount, lambda: os.listdir(mount.path("threads", "quiet", "runs")))
+    store.create_run("busy", Run(id="R"))
+    wait_until(lambda: os.listdir(mount.path("threads", "busy", "runs")) == ["R"])
+    assert looks == requests(mount, lambda: os.listdir(mount.path("threads", "quiet", "runs"))) == 0
+
+
+def test_what_a_view_lists_is_asked_for_each_time(mount: Mount) -> None:
+    titles = mount.path("by-title")
+    for _ in range(2):
+        os.listdir(titles)
+    assert requests(mount, lambda: os.listdir(titles)) > 0
