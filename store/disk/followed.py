@@ -38,7 +38,7 @@ _PAUSE_S: Final = 0.01
 # Once all is followed, changes are collected for so long.
 _SETTLES_S: Final = 0.25
 # How long it is waited for until nothing is set up any more.
-_CLOSES_S: Final = 0.5
+_CLOSES_S: Final = 0.1
 # As many threads are compared at once, and runs that have ended forgotten.
 _AT_ONCE: Final = 20
 _FREED_AT_ONCE: Final = 500

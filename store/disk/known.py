@@ -56,7 +56,7 @@ _CLEANS_S: Final = 3600.0
 _DEAD_S: Final = 86400.0
 _MAX_DEAD: Final = 4
 # How long it is waited for until the file is closed.
-_CLOSES_S: Final = 0.5
+_CLOSES_S: Final = 0.1
 # If more threads than these differ, a process of its own takes them over, where one may be started.
 _MANY: Final = 300
 # If more threads than these cannot be read, it is the disk.

@@ -108,7 +108,8 @@ def _end_anyway(operations: Operations, device: str) -> None:
     time.sleep(_ENDS_S - _MOMENTS * _MOMENT_S)
     while operations.changes_in_hand and _waits_for_disk() and time.monotonic() < began_s + _DISK_ENDS_S:
         time.sleep(_LONGER_S)
-    log.warning("what is under way takes too long: it is cut, and was not acknowledged")
+    if operations.in_hand:  # If not, only closing takes long, as a disk does not answer.
+        log.warning("what is under way takes too long: it is cut, and was not acknowledged")
     # One of our threads may wait in the kernel for a lock of a caller that waits for our answer.
     with suppress(OSError), open(f"/sys/fs/fuse/connections/{device[2:]}/abort", "w") as abort:
         abort.write("1")
