@@ -57,8 +57,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=_mount_options,
-        help="options as in /etc/fstab: ro, allow_other, noexec, nowords, log=FILE; the owner and the "
-        "permissions to show: uid=, gid=, umask=, fmask=, dmask=; generic ones are accepted",
+        help="options as in /etc/fstab: ro, allow_other, noexec, nowords, wake (inotify hears of changes by "
+        "others), log=FILE; the owner and the permissions to show: uid=, gid=, umask=, fmask=, dmask=; "
+        "generic ones are accepted",
     )
     add_create(options)
     # Options that mount(8) may pass to a helper.
@@ -83,7 +84,9 @@ def _mount_options(text: str) -> dict[str, str]:
         name, _, value = option.partition("=")
         if option in _OF_MOUNT:
             found[_BY_MOUNT] = ""
-        if option in ("ro", "allow_other", "noexec", "nowords") or (name == "log" and value):
+        if option in ("ro", "allow_other", "noexec", "nowords", "wake", "nowake") or (
+            name == "log" and value
+        ):
             found[name] = value
         elif ownership.is_option(name):
             found[name] = value
@@ -101,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
     from threadfs.commands import background, logs, progress
     from threadfs.commands.local_endpoints import how_to_get_answers
     from threadfs.mounting.place import MountFailed, check_apart, clear_dead, place_lock
-    from threadfs.mounting.serving import Settings
+    from threadfs.mounting.serving import WAKES, Settings
 
     mount_options: dict[str, str] = {}
     for some in options.mount_options:
@@ -111,6 +114,7 @@ def run(options: argparse.Namespace) -> int:
         allow_other=options.allow_other or "allow_other" in mount_options,
         no_exec="noexec" in mount_options,
         no_words="nowords" in mount_options,
+        wakes="nowake" not in mount_options and (WAKES or "wake" in mount_options),
         ownership=ownership.ownership_of(mount_options),
     )
     if not options.create and (mistake := mistyped(options.store)):

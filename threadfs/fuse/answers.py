@@ -191,6 +191,14 @@ class Answers:
         inode.listed_without_attributes = True
         return self._without_attributes(inode, listing.names_timeout_s)
 
+    def counted(self, inode: Inode) -> pyfuse3.EntryAttributes:
+        """The entry for a lookup, counted, of what need not be there: the store is not asked."""
+        inode.lookups += 1
+        shown = _shown_by(inode.readers[0]) if inode.readers else None
+        entry = self._without_attributes(inode, 0) if shown is None else self._made(inode, shown)
+        entry.entry_timeout = entry.attr_timeout = 0
+        return entry
+
     def dot(self, number: int) -> pyfuse3.EntryAttributes:
         """The entry for the directory itself in its listing, and for the one above."""
         entry = self._bare[stat.S_IFDIR]
