@@ -61,6 +61,8 @@ class KernelCache:
         self.keeps_listings = False
         self._forgetting = Forgetting()
         self.names_are_forgotten = self._forgetting.names_are_forgotten
+        self.wait_for_names = self._forgetting.wait_for_names
+        self.name_is_right = self._forgetting.is_right
         self.forget_name = self._forgetting.forget_name
 
     def start(self) -> None:
