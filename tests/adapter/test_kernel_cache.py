@@ -10,7 +10,7 @@ from contextlib import closing
 import pyfuse3
 import pytest
 
-from store import Run, RunStatus, Store, ThreadStore
+from store import Run, RunStatus, Store, Thread, ThreadStore
 from store.disk import followed, known, paths
 from tests.adapter.kernel import Caller, Kernel
 from tests.mount.conftest import wait_until
@@ -211,6 +211,17 @@ def test_a_thread_made_here_keeps_its_name_whatever_the_watch_says_of_it(kernel:
     kernel.call(kernel.operations.mkdir, threads, b"new", 0o755, Caller())
     other = ThreadStore(kernel.operations.tree.store.location)
     other.create_run("T", Run(id="later"))  # By the time this is heard of, so is the thread.
+    wait_until(lambda: kernel.operations.inodes[number].changes_seen > 0)
+    assert (threads, b"new") not in kernel.forgotten_names
+
+
+def test_a_thread_that_is_found_before_it_is_heard_of_keeps_its_name(
+    kernel: Kernel, other: ThreadStore
+) -> None:
+    threads, number = kernel.number("threads"), kernel.number("threads/T/runs")
+    other.create_thread(Thread(id="new"))
+    kernel.number("threads/new")  # A program works in it from now on.
+    other.create_run("T", Run(id="later"))
     wait_until(lambda: kernel.operations.inodes[number].changes_seen > 0)
     assert (threads, b"new") not in kernel.forgotten_names
 

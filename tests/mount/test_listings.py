@@ -239,7 +239,7 @@ def test_lists_show_what_the_store_holds_whoever_changes_it(
 ) -> None:
     chance = random.Random(seed)
     walkers = [Walker(mount, path) for path in ("threads", "runs/queued", "runs/completed") * 2]
-    for number in range(60):
+    for number in range(40):
         change_something(chance, mount, other, f"{seed}-{number}")
         now = stored(other)
         for walker in walkers:
@@ -249,7 +249,7 @@ def test_lists_show_what_the_store_holds_whoever_changes_it(
             shown(mount)
         if chance.random() < 0.2:
             wait_until(lambda: shown(mount) == stored(other))
-        if number == 30:
+        if number == 20:
             with suppress(PermissionError):  # Unless it is root that tests.
                 _DROP_CACHES.write_text("2")
     wait_until(lambda: shown(mount) == stored(other))

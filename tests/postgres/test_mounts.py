@@ -18,6 +18,7 @@ import pytest
 
 from tests import forking
 from tests.mount.conftest import wait_until
+from tests.mount.watcher import watching
 from tests.postgres.cluster import Cluster
 from tests.postgres.proxy import Proxy
 
@@ -40,18 +41,20 @@ class Host:
         return self.path("threads", thread_id, "messages.jsonl").read_bytes().count(b"\n")
 
 
-MountOn = Callable[[str, str], Host]
+MountOn = Callable[..., Host]
 
 
 @pytest.fixture
 def mount_on(tmp_path: Path) -> Iterator[MountOn]:
-    """Mounts a URL as the host of a name."""
+    """Mounts a URL as the host of a name, with options."""
     hosts: list[Host] = []
 
-    def another(name: str, url: str) -> Host:
+    def another(name: str, url: str, *options: str) -> Host:
         root, log = tmp_path / name, tmp_path / f"{name}.log"
         log.touch()
-        host = Host(root, log, forking.Process(["threadfs.cli", "-f", "--log", str(log), url, str(root)]))
+        host = Host(
+            root, log, forking.Process(["threadfs.cli", "-f", "--log", str(log), *options, url, str(root)])
+        )
         hosts.append(host)
         wait_until(lambda: host.process.poll() is not None or os.path.ismount(root))
         assert host.process.poll() is None, log.read_text()
@@ -107,6 +110,26 @@ def test_what_one_host_writes_the_other_shows_within_a_second(here: Host, there:
     here.path("threads", "T", "runs", "R", "cancel").write_text("x")
     within_a_second(lambda: '"cancelled"' in status.read_text())
     within_a_second(lambda: os.listdir(there.path("runs", "cancelled")) == ["R@T"])
+
+
+def test_who_watches_on_one_host_is_told_what_the_other_does(here: Host, mount_on: MountOn, url: str) -> None:
+    there = mount_on("waking", url, "-o", "wake")
+    here.path("threads", "idea").mkdir()
+    within_a_second(there.path("threads", "idea").is_dir)
+    with watching(there.root) as watcher:
+        watcher.watch_all()
+        here.path("threads", "next").mkdir()
+        watcher.waits_for("CREATE", "threads/next")
+        here.path("threads", "idea", "say").write_text("hi")
+        watcher.waits_for("CLOSE_WRITE", "threads/idea/messages.jsonl")
+        here.path("threads", "idea", "runs", "R").mkdir()
+        watcher.waits_for("CREATE", "runs/queued/R@idea")
+        here.path("threads", "idea", "runs", "R", "status").write_text("completed")
+        watcher.waits_for("MOVED_TO", "runs/completed/R@idea")
+        here.path("threads", "next").rmdir()
+        watcher.waits_for("DELETE", "threads/next")
+    told = there.path(".threadfs", "events").read_text()
+    assert '"run.completed","thread_id":"idea","run_id":"R"' in told
 
 
 def test_threads_are_found_by_title_day_and_words_on_both_hosts(here: Host, there: Host) -> None:

@@ -36,6 +36,7 @@ _GENERIC = (
 # mount(8) and its helper always pass on some of these. (A person gives --read-only instead.)
 _OF_MOUNT = ("rw", "ro", "dev", "suid")
 _BY_MOUNT = "mount(8)"
+_SWITCHES = ("ro", "allow_other", "noexec", "nowords", "noshim", "wake", "nowake")
 _GENERIC_PREFIXES = ("x-", "X-", "comment=", "user=", "fsname=", "subtype=")
 
 
@@ -57,8 +58,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=_mount_options,
-        help="options as in /etc/fstab: ro, allow_other, noexec, nowords, noshim, log=FILE; the owner and "
-        "the permissions to show: uid=, gid=, umask=, fmask=, dmask=; generic ones are accepted",
+        help="options as in /etc/fstab: ro, allow_other, noexec, nowords, noshim, wake (inotify hears of "
+        "changes by others), log=FILE; the owner and the permissions to show: uid=, gid=, umask=, fmask=, "
+        "dmask=; generic ones are accepted",
     )
     add_create(options)
     # Options that mount(8) may pass to a helper.
@@ -83,7 +85,7 @@ def _mount_options(text: str) -> dict[str, str]:
         name, _, value = option.partition("=")
         if option in _OF_MOUNT:
             found[_BY_MOUNT] = ""
-        if option in ("ro", "allow_other", "noexec", "nowords", "noshim") or (name == "log" and value):
+        if option in _SWITCHES or (name == "log" and value):
             found[name] = value
         elif ownership.is_option(name):
             found[name] = value
@@ -101,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
     from threadfs.commands import background, logs, progress
     from threadfs.commands.local_endpoints import how_to_get_answers
     from threadfs.mounting.place import MountFailed, check_apart, clear_dead, place_lock
-    from threadfs.mounting.serving import Settings
+    from threadfs.mounting.serving import WAKES, Settings
 
     mount_options: dict[str, str] = {}
     for some in options.mount_options:
@@ -112,6 +114,7 @@ def run(options: argparse.Namespace) -> int:
         no_exec="noexec" in mount_options,
         no_words="nowords" in mount_options,
         no_shim="noshim" in mount_options,
+        wakes="nowake" not in mount_options and (WAKES or "wake" in mount_options),
         ownership=ownership.ownership_of(mount_options),
     )
     if not options.create and (mistake := mistyped(options.store)):

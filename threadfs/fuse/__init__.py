@@ -57,6 +57,7 @@ A name or attribute may be remembered for long where the store reports each chan
 | `asking` | calling a node in place, or in a thread |
 | `kernel_cache` | a `Change` of the store: what the kernel has to forget |
 | `following`, `forgetting`, `detached` | what the store reports; having the kernel forget; threads for that |
+| `waking/` | the calls by which who watches with inotify hears of changes by others |
 | `strangers` | the turns of those who search: a few of whoever mounted, one of all other users |
 | `ownership`, `errnos`, `memory` | owner and modes as shown; errors of the store as errno; unused memory |
 

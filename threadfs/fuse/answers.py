@@ -205,6 +205,14 @@ class Answers:
         """Whether to list it again tells no attributes that the kernel has forgotten by itself."""
         return is_rendered(inode.node) or self._kernel_cache.covers(inode.node)
 
+    def counted(self, inode: Inode) -> pyfuse3.EntryAttributes:
+        """The entry for a lookup, counted, of what need not be there: the store is not asked."""
+        inode.lookups += 1
+        shown = _shown_by(inode.readers[0]) if inode.readers else None
+        entry = self._without_attributes(inode, 0) if shown is None else self._made(inode, shown)
+        entry.entry_timeout = entry.attr_timeout = 0
+        return entry
+
     def dot(self, number: int) -> pyfuse3.EntryAttributes:
         """The entry for the directory itself in its listing, and for the one above."""
         entry = self._bare[stat.S_IFDIR]

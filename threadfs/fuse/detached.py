@@ -30,12 +30,15 @@ _STANDARD = 3
 _CLOSES_S = 1.0
 
 
-def start(name: str, work: Callable[[], None]) -> threading.Thread:
-    """Calls *work*, which uses no files, in a detached thread."""
+def start(name: str, work: Callable[[], None], *, keeps_connection: bool = True) -> threading.Thread:
+    """Calls *work*, which uses no files of others, in a detached thread.
+
+    Without the connection, it makes calls that others answer, and tells the kernel nothing itself.
+    """
 
     def detached() -> None:
         try:
-            _detach()
+            _detach(keeps_connection=keeps_connection)
         except OSError as error:
             log.info("%s: its thread shares the connection: %s", name, error.strerror)
         work()
@@ -56,7 +59,7 @@ def _connection() -> int | None:
     return None
 
 
-def _detach() -> None:
+def _detach(*, keeps_connection: bool) -> None:
     connection = _connection()
     if connection is None:
         return
@@ -65,6 +68,9 @@ def _detach() -> None:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     # From here on the numbers mean something in this thread alone. libfuse knows the connection by its own.
+    if not keeps_connection:
+        _close_all_but(-1)
+        return
     try:
         clone = os.open(_FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -73,19 +79,23 @@ def _detach() -> None:
         finally:
             os.close(clone)
     finally:
-        for entry in os.listdir("/proc/thread-self/fd"):
-            if int(entry) >= _STANDARD and int(entry) != connection:
-                with suppress(OSError):  # The one that read the listing.
-                    os.close(int(entry))
+        _close_all_but(connection)
+
+
+def _close_all_but(connection: int) -> None:
+    for entry in os.listdir("/proc/thread-self/fd"):
+        if int(entry) >= _STANDARD and int(entry) != connection:
+            with suppress(OSError):  # The one that read the listing.
+                os.close(int(entry))
 
 
 class Caller:
     """A detached thread that makes calls for other threads, which wait for the result."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, keeps_connection: bool = True) -> None:
         self._calls: SimpleQueue[tuple[Callable[[], None], threading.Event] | None] = SimpleQueue()
         self._is_closed = False
-        self.thread = start(name, self._work)
+        self.thread = start(name, self._work, keeps_connection=keeps_connection)
 
     def call(self, function: Callable[[], None]) -> None:
         """Returns when *function*, which raises nothing, has returned, or when no call is made any more."""

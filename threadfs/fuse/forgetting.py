@@ -30,8 +30,10 @@ _ENDS_S, _LOOKS_S = 1.0, 0.005
 
 class Forgetting:
     def __init__(self) -> None:
-        # A heap of when to forget which name in which directory; without a name, what the inode is.
-        self._names: list[tuple[float, int, bytes]] = []
+        # A heap of when to forget, since when, which name in which directory; without a name, the inode.
+        self._names: list[tuple[float, float, int, bytes]] = []
+        # When a name was found to be right, since when there was nothing to forget.
+        self._right: dict[tuple[int, bytes], float] = {}
         self._wakeup = threading.Condition()
         self._is_forgetting = False
         self._is_closed = False
@@ -73,8 +75,9 @@ class Forgetting:
                 pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.number), attributes_only)
             except OSError:
                 # It has forgotten it by itself, or does not know it yet: what tells of it may be under way.
+                now_s = time.monotonic()
                 with self._wakeup:
-                    heapq.heappush(self._names, (time.monotonic() + _AGAIN_S, inode.number, b""))
+                    heapq.heappush(self._names, (now_s + _AGAIN_S, now_s, inode.number, b""))
                     self._wakeup.notify()
 
         if self._is_closed:
@@ -91,8 +94,30 @@ class Forgetting:
         now_s = time.monotonic()
         with self._wakeup:
             for due_s in (now_s, now_s + _AGAIN_S):
-                heapq.heappush(self._names, (due_s, parent.number, name))
+                heapq.heappush(self._names, (due_s, now_s, parent.number, name))
             self._wakeup.notify()
+
+    def is_right(self, parent: Inode, name: bytes) -> None:
+        """The kernel holds the lock of *parent* and has just been told what *name* is: that stays.
+
+        No earlier lookup is under way, which would be remembered only now. Programs may work there already,
+        and would lose their path.
+        """
+        with self._wakeup:
+            if self._names:
+                self._right[parent.number, name] = time.monotonic()
+
+    def wait_for_names(self) -> None:
+        """As `names_are_forgotten`, for a thread."""
+        since_s = time.monotonic()
+        while not self._are_forgotten(since_s) and time.monotonic() < since_s + _PATIENCE_S:
+            time.sleep(_LOOKS_S)
+
+    def _are_forgotten(self, since_s: float) -> bool:
+        """Whether all names that were due by then are forgotten, or nothing is forgotten any more."""
+        with self._wakeup:
+            are_forgotten = not self._is_forgetting and (not self._names or self._names[0][0] > since_s)
+            return are_forgotten or self._is_closed
 
     async def names_are_forgotten(self) -> None:
         """Returns when the names are forgotten, or soon. For requests that hold no directory's lock.
@@ -101,10 +126,8 @@ class Forgetting:
         """
         since_s, pause_s = time.monotonic(), 50e-6
         while time.monotonic() < since_s + _PATIENCE_S:
-            with self._wakeup:
-                are_forgotten = not self._is_forgetting and (not self._names or self._names[0][0] > since_s)
-                if are_forgotten or self._is_closed:
-                    return
+            if self._are_forgotten(since_s):
+                return
             # The thread that forgets them has no descriptors by which it could wake this one.
             await trio.sleep(pause_s)
             pause_s *= 2
@@ -117,7 +140,12 @@ class Forgetting:
                 if wait_s > 0:
                     self._wakeup.wait(wait_s if self._names else None)
                     continue
-                _, parent, name = heapq.heappop(self._names)
+                _, since_s, parent, name = heapq.heappop(self._names)
+                is_right = self._right.get((parent, name), 0.0) > since_s
+                if not self._names:
+                    self._right.clear()
+                if is_right:
+                    continue
                 self._is_forgetting = True
                 self._wakeup.release()
                 # The kernel may have forgotten it, or the directory, by itself.

@@ -20,6 +20,7 @@ import pyfuse3
 
 from store import Change, DocumentKey, Part, RunStatus, StoreError
 from store.changes import change_of
+from store.waiting import is_refused
 from threadfs.fuse import shim
 from threadfs.fuse.following import Following
 from threadfs.fuse.forgetting import Forgetting
@@ -36,7 +37,7 @@ from threadfs.nodes.threads import (
     ThreadDirectory,
     ThreadsDirectory,
 )
-from threadfs.nodes.tools import TOOLS, ToolsDirectory
+from threadfs.nodes.tools import TOOLS, ToolsDirectory, awaited_calls
 
 log = logging.getLogger("threadfs")
 
@@ -60,6 +61,8 @@ class KernelCache:
         self.keeps_listings = False
         self._forgetting = Forgetting()
         self.names_are_forgotten = self._forgetting.names_are_forgotten
+        self.wait_for_names = self._forgetting.wait_for_names
+        self.name_is_right = self._forgetting.is_right
         self.forget_name = self._forgetting.forget_name
 
     def start(self) -> None:
@@ -176,8 +179,8 @@ class KernelCache:
                 self._forget_file(StepFile(tree, change.key))
             elif change.part is Part.DOCUMENT:
                 self._forget_file(StatusFile(tree, change.key))
-                if self._inodes.existing(ToolsDirectory(tree, thread_id, change.run_id)) is not None:
-                    self._forget_name(run, TOOLS)  # It may wait for tools no longer.
+                if self._may_wait_no_longer(ToolsDirectory(tree, thread_id, change.run_id)):
+                    self._forget_name(run, TOOLS)
             return
         for directory in stale:
             self._forget_inode(directory, attributes_only=True)
@@ -190,6 +193,14 @@ class KernelCache:
             # A log without messages has the time of the document.
             self._forget_inode(LogFile(tree, thread_id), attributes_only=True)
 
+    def _may_wait_no_longer(self, tools: ToolsDirectory) -> bool:
+        """Whether the kernel holds it, and its run may not wait for tools (any more)."""
+        if self._inodes.existing(tools) is None:
+            return False
+        with suppress(StoreError):
+            return is_refused() or not awaited_calls(self._tree.store, tools.run)
+        return True
+
     def _asks_for(self, change: Change) -> bool:
         """Whether to look up if a name has gone: not on a server, for each thread and run that comes."""
         if change.is_own:
@@ -197,7 +208,17 @@ class KernelCache:
         if change.part is Part.STEPS and change.run_id is not None:
             steps = StepsDirectory(self._tree, change.thread_id, change.run_id)
             return self._inodes.existing(steps) is not None
-        return change.part in (Part.THREADS, Part.RUNS) and not self._tree.store.is_remote
+        if change.part not in (Part.THREADS, Part.RUNS):
+            return False
+        return not self._tree.store.is_remote or self._inodes.existing(self._directory(change)) is not None
+
+    def _directory(self, change: Change) -> Directory:
+        """The directory of a thread or run that has come or gone, or of a list of runs that has changed."""
+        if change.run_id is not None:
+            return RunDirectory(self._tree, change.thread_id, change.run_id)
+        if change.part is Part.RUNS:
+            return RunsDirectory(self._tree, change.thread_id)
+        return ThreadDirectory(self._tree, change.thread_id)
 
     def noticed(self, document: DocumentFile) -> None:
         """Somebody has seen that *document* is another one than the kernel knows."""
@@ -213,18 +234,24 @@ class KernelCache:
     def _forget_name_or_contents(
         self, change: Change, parent: Directory, directory: ThreadDirectory | RunDirectory, *, has_gone: bool
     ) -> None:
-        """A thread or run may be another one than before, with all that is in it.
+        """A thread or run has gone, or may be another one than before, with all that is in it.
 
-        Where it was made or deleted here, the kernel knows its name from the answer to that. Forgetting the
-        name would take the directory from under the programs that work in it: getcwd(3) fails then, and a
-        shell that starts there complains.
+        The name of one that is there is left alone, as is that of one that was deleted here: the kernel knows
+        of it. Forgetting a name takes the directory from under the programs that work in it: getcwd(3) fails
+        then, and a shell that starts there complains.
         """
-        if not change.is_own and (has_gone or self._inodes.existing(directory) is not None):
-            self._forget_name(parent, directory.path.rpartition("/")[2])
-            # What was to be removed was that of the one before.
-            self._tree.scratch.unstage_below(directory.path)
         run_id = directory.run_id if isinstance(directory, RunDirectory) else None
-        self._forget_all(self._inodes.within(directory.thread_id, run_id))
+        inodes = self._inodes.within(directory.thread_id, run_id)
+        if change.is_own:
+            self._forget_all(inodes)
+            return
+        # What was to be removed was that of the one before.
+        self._tree.scratch.unstage_below(directory.path)
+        if has_gone:
+            self._forget_name(parent, directory.path.rpartition("/")[2])
+            self._forget_all(inodes)
+        else:
+            self._forget_list(inodes)
 
     def detach(self, inode: Inode) -> None:
         """Leaves the number to the readers of the version that they opened; the name gets another one."""
@@ -236,8 +263,11 @@ class KernelCache:
         """A list of runs or steps may be another one, in all that is in it; some names may have gone."""
         self._forget_all(inodes)
         for inode in inodes:
-            if isinstance(inode.node, (RunDirectory, StepFile)) and self._version(inode.node.key) is None:
-                self._forget_name_of(inode.node)
+            node = inode.node
+            if isinstance(node, (RunDirectory, StepFile)) and self._version(node.key) is None:
+                self._forget_name_of(node)
+            elif isinstance(node, ToolsDirectory) and self._may_wait_no_longer(node):
+                self._forget_name(RunDirectory(self._tree, node.thread_id, node.run_id), TOOLS)
 
     def _forget_all(self, inodes: list[Inode]) -> None:
         for inode in inodes:

@@ -28,6 +28,8 @@ from threadfs.fuse.listings import Listings
 from threadfs.fuse.open_files import OpenFiles
 from threadfs.fuse.ownership import Ownership
 from threadfs.fuse.strangers import Strangers
+from threadfs.fuse.waking.announced import HANDLE
+from threadfs.fuse.waking.waker import Waker
 from threadfs.nodes.base import BytesReader, Directory, Linked, Node, NoSuchName, Refused, Writer
 from threadfs.nodes.documents import DocumentFile
 from threadfs.nodes.root import Root
@@ -56,6 +58,9 @@ class Operations(pyfuse3.Operations):
         self.strangers = Strangers(self.ownership)
         self.listings = Listings(self.inodes, self.answers, self.kernel_cache, self.strangers)
         self.files = OpenFiles(self.tree, self.inodes, self.kernel_cache)
+        self.waker = Waker(
+            self.tree, self.inodes, self.answers, self.kernel_cache, (root.transcripts, root.answers)
+        )
         self.teller = Teller(self.tree.store, self.tree.events)
         # How many requests are being answered, how many of these may change the store, and whether those that
         # come are refused.
@@ -82,6 +87,13 @@ class Operations(pyfuse3.Operations):
         path = self.inodes[arguments[0]].node.path
         names = [os.fsdecode(argument) for argument in arguments[1:] if isinstance(argument, bytes)]
         return os.path.normpath(os.path.join(path, names[0])) if names else path
+
+    def paths_of(self, operation: str, arguments: Sequence[Any]) -> dict[str, bool]:
+        """The paths at which an operation may change something; whether there is something afterwards."""
+        path = self.subject(operation, arguments)
+        if operation == "rename":
+            return {self.subject("unlink", arguments): False, path: True}
+        return {path: operation not in ("unlink", "rmdir")}
 
     def _directory(self, number: int) -> Directory:
         node = self.inodes[number].node
@@ -397,6 +409,8 @@ class Operations(pyfuse3.Operations):
 
     async def release(self, fh: int) -> None:
         """No descriptor is left. Nobody waits for this, so an error is in ``.threadfs/errors`` alone."""
+        if fh == HANDLE:
+            return
         file = self.files[fh]
         if file.writer is not None and file.has_uncommitted and not file.is_judged:
             with suppress(pyfuse3.FUSEError):

@@ -34,6 +34,8 @@ log = logging.getLogger("threadfs")
 _GONE = (errno.ECONNABORTED, errno.ENODEV)
 # How long a thread that computes may keep others waiting. Python's 5 ms are longer than most requests take.
 _SWITCH_S = 50e-6
+# Whether watchers are woken unless an option says otherwise.
+WAKES = False
 # Nodes and inodes are in no cycles; a full collection of 100,000 of them would stop everything for long.
 _GARBAGE = (20_000, 50, 1_000)
 
@@ -49,6 +51,9 @@ class Settings:
     no_words: bool = False
     # Without the answers that pyfuse3 cannot give (`fuse.shim`).
     no_shim: bool = False
+    # Programs that watch the mount hear of changes by others. (The kernel refuses the calls on one that is
+    # read-only.)
+    wakes: bool = WAKES
     ownership: Ownership = field(default_factory=Ownership)
 
 
@@ -91,10 +96,13 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
         if mounted := on_top(mountpoint):
             operations.files.device = mounted.device
         life_line.hold(mountpoint)
+        if settings.wakes and not settings.read_only:
+            operations.waker.start(mountpoint)
         trio.run(_main, operations, mountpoint, lambda: _ready(operations, mountpoint, on_mounted))
         clean = True
     finally:
         unmounting.tell_systemd("STOPPING=1")
+        operations.waker.close()
         operations.teller.close()
         operations.kernel_cache.close()
         store.close()

@@ -78,6 +78,7 @@ async def unmount_when_asked(signals: AsyncIterator[int], operations: Operations
         operations.is_ending = True
         while operations.in_hand:
             await trio.sleep(_LOOKS_S)
+        await operations.waker.end()
         await operations.kernel_cache.end()
         session.end()
         nursery.cancel_scope.cancel()

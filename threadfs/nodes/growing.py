@@ -182,6 +182,11 @@ class ThreadTexts(ListDirectory):
         for thread_id in self.store.list_thread_ids():
             yield thread_id + _SUFFIX, self._text(thread_id, self.editions.known(thread_id))
 
+    def text(self, name: str) -> ThreadText:
+        """The text of a name, as far as it is known without looking at the thread."""
+        thread_id = name.removesuffix(_SUFFIX)
+        return self._text(thread_id, self.editions.known(thread_id))
+
     def _text(self, thread_id: str, edition: int) -> ThreadText:
         return ThreadText(self.tree, self.name, self.editions, thread_id, edition)
 

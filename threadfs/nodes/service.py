@@ -39,7 +39,8 @@ class ServiceDirectory(FixedDirectory):
         return f"threadfs {__version__}\nstore {printable(self.store.location)}\n".encode(errors="replace")
 
     def _stats(self) -> bytes:
-        known = {"events": self.tree.events.count}
+        counters = self.tree.journal.counters
+        known = {"events": self.tree.events.count, "wakeups": counters["wakeups"]}
         if (found := self.tree.finding.counted()) is not None:
             known |= {
                 "catalogue_threads": found.threads,

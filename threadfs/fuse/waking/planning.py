@@ -1,0 +1,284 @@
+"""Which calls a subject needs: whether a name came or went, and from which status to which a run moved.
+
+What nobody can watch needs none: a program that watches a directory, or anything in it, has the kernel hold
+that directory.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Final, NamedTuple, TypeAlias, TypeVar
+
+from store import NotFound, RunStatus, Store, StoreError
+from store.api import StatusOfRun
+from threadfs.fuse.inodes import Inodes
+from threadfs.fuse.waking.calls import Call, Make, Modify, Move, Remove, Touch
+from threadfs.fuse.waking.subjects import File, Link, Log, Name, Names, Subject, Time
+from threadfs.nodes.base import Directory, Node, NoSuchName, Tree
+from threadfs.nodes.growing import ThreadTexts
+from threadfs.nodes.runs_by_status import RunLink, StatusDirectory
+from threadfs.nodes.threads import (
+    RunDirectory,
+    RunsDirectory,
+    StepsDirectory,
+    ThreadDirectory,
+    ThreadsDirectory,
+)
+
+# Of how many names it is remembered what was told last.
+_MAX_KNOWN: Final = 20_000
+
+
+class Written(NamedTuple):
+    """A version of a document or log that a program has written here; ``None``: it is not known."""
+
+    version: object
+
+
+# Whether a name is there, as a program has made or removed it here; the status to which one has moved a run.
+Told: TypeAlias = bool | RunStatus | Written
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class _Last(OrderedDict[K, V]):
+    """What was set last of each; the oldest are forgotten."""
+
+    def __setitem__(self, key: K, value: V) -> None:
+        super().__setitem__(key, value)
+        self.move_to_end(key)
+        if len(self) > _MAX_KNOWN:
+            self.popitem(last=False)
+
+
+class Planning:
+    """One thread at a time. *make* makes a call, and returns 0 or the errno."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        inodes: Inodes,
+        make: Callable[[Call], int],
+        forget_name: Callable[[Directory, str], None],
+    ) -> None:
+        self._tree = tree
+        self._inodes = inodes
+        self._make = make
+        self._forget_name = forget_name
+        # Whether a name is there, by its path, as it was told last.
+        self._is_there: _Last[str, bool] = _Last()
+        self._versions: _Last[str, object] = _Last()
+        # The status of runs as it was told last.
+        self._statuses: _Last[tuple[str, str], RunStatus] = _Last()
+
+    @property
+    def _store(self) -> Store:
+        return self._tree.store
+
+    def learn(self, runs: Iterable[StatusOfRun]) -> None:
+        """Notes which status runs had before, to know where they move from."""
+        for thread_id, run_id, status in runs:
+            if (thread_id, run_id) not in self._statuses:
+                self._statuses[thread_id, run_id] = status
+
+    def written(self, subject: File | Log) -> Written:
+        """What a program has written here just now; also called by other threads."""
+        with suppress(StoreError):
+            if not self._store.is_remote:  # Which hears nothing of own changes from others.
+                return Written(self._version(subject))
+        return Written(None)
+
+    def _version(self, subject: File | Log) -> object:
+        """``None`` for what is no document and no log. Raises StoreError."""
+        if isinstance(subject, Log):
+            return self._store.log_info(subject.directory.thread_id).version
+        return subject.key and self._store.document_info(subject.key).version
+
+    def note(self, subject: Subject, told: Told) -> None:
+        """Who watches has heard of it from the kernel."""
+        match subject, told:
+            case ((File() | Log()), Written(version)):
+                self._versions[subject.path] = version
+                if isinstance(subject, Log):
+                    for text in subject.texts:
+                        self._file(text)
+            case Name(), bool(is_there):
+                self._is_there[subject.path] = is_there
+            case Link(thread_id, run_id), RunStatus():
+                self._statuses[thread_id, run_id] = told
+
+    def wake(self, subject: Subject) -> None:
+        """Makes the calls."""
+        match subject:
+            case File(key=None):
+                self._file(subject)
+            case File():
+                if self._is_another(subject):
+                    self._file(subject)
+            case Log(directory, texts):
+                # Programs open a log for writing to lock its thread, and write nothing: that is no change.
+                if self._is_another(subject):
+                    for file in (File(directory, "messages.jsonl"), *texts):
+                        self._file(file)
+            case Name():
+                self._name(subject)
+            case Time(directory) if self._is_held(directory):
+                self._make(Touch(subject.path))
+            case Link():
+                self._link(subject)
+            case Names(directory):
+                self._names(directory)
+
+    def _is_held(self, node: Node) -> bool:
+        inode = self._inodes.existing(node)
+        return inode is not None and inode.lookups > 0
+
+    # ── Files ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _file(self, file: File) -> None:
+        if not self._is_held(file.directory):
+            return
+        before = self._inodes.existing(_child(file.directory, file.name))
+        self._make(Modify(file.path))
+        # Looked up for that, it may have become another one. Who watches the one before would sleep for good.
+        after = self._inodes.existing(_child(file.directory, file.name))
+        if before is not None and before is not after and before.lookups > 0:
+            self._forget_name(file.directory, file.name)
+            self._make(Touch(file.path, before))
+
+    def _is_another(self, subject: File | Log) -> bool:
+        """Whether it is another version than the one that was told last."""
+        try:
+            version = self._version(subject)
+        except StoreError:
+            return False  # It has gone.
+        is_another = self._versions.get(subject.path) != version
+        self._versions[subject.path] = version
+        return is_another
+
+    # ── Names ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _name(self, name: Name) -> None:
+        try:
+            node = name.directory.lookup(name.name)
+        except (NoSuchName, NotFound):
+            self._has_gone(name)
+            return
+        except StoreError:
+            return
+        was_there = self._is_there.get(name.path)
+        self._is_there[name.path] = True
+        if was_there or not self._is_held(name.directory):
+            return
+        if self._make(Make(name.path, node)) == errno.EEXIST:
+            self._make(Touch(name.path))  # Somebody has found it before it was told.
+
+    def _has_gone(self, name: Name) -> None:
+        was_there = self._is_there.get(name.path)
+        self._is_there[name.path] = False
+        if was_there is False or not self._is_held(name.directory):
+            return
+        node = _child(name.directory, name.name)
+        children = self._children(node)
+        above = {one.path: one for one in (*children, node) if isinstance(one, Directory)}
+        for child in children:
+            self._make(Remove(child.path, child, name, above))
+        self._make(Remove(name.path, node, name))
+
+    def _children(self, node: Node) -> list[Node]:
+        """All that the kernel holds in a thread or run, the deepest first."""
+        if isinstance(node, ThreadDirectory):
+            inodes = self._inodes.within(node.thread_id)
+        elif isinstance(node, RunDirectory):
+            inodes = self._inodes.within(node.thread_id, node.run_id)
+        else:
+            return []
+        found = [inode.node for inode in inodes if inode.lookups > 0 and inode.node != node]
+        return sorted(found, key=lambda child: child.path.count("/"), reverse=True)
+
+    def _names(self, directory: RunsDirectory | StepsDirectory) -> None:
+        found: Iterable[str] = ()
+        thread_id = directory.thread_id
+        if isinstance(directory, StepsDirectory):
+            try:
+                found = self._store.list_step_ids(thread_id, directory.run_id)
+            except StoreError:
+                return
+            held = [
+                inode.node.path.rpartition("/")[2]
+                for inode in self._inodes.within(thread_id, directory.run_id)
+            ]
+            names = dict.fromkeys([f"{step_id}.json" for step_id in found])
+            for step in [*names, *(name for name in held if name.endswith(".json") and name not in names)]:
+                self._name(Name(directory, step))
+            return
+        try:
+            found = self._store.list_run_ids(thread_id)
+        except NotFound:
+            found = ()
+        except StoreError:
+            return
+        known = [run_id for of_thread, run_id in self._statuses if of_thread == thread_id]
+        for run_id in dict.fromkeys([*found, *known]):
+            self._name(Name(directory, run_id))
+            self._link(Link(thread_id, run_id))
+
+    # ── Links ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _link(self, link: Link) -> None:
+        run = link.thread_id, link.run_id
+        try:
+            after = self._store.get_run(*run).status
+        except NotFound:
+            after = None
+        except StoreError:
+            return
+        before = self._statuses.pop(run, None) or self._status_held(link, after)
+        if after is not None:
+            self._statuses[run] = after
+        if before is after:
+            return
+        old = None if before is None else self._run_link(link, before)
+        new = None if after is None else self._run_link(link, after)
+        if old and new:
+            if self._make(Move(old.path, old, new.path, new)) == errno.EEXIST:
+                self._make(Remove(old.path, old, _name_of(old)))
+                self._make(Touch(new.path))
+        elif old:
+            self._make(Remove(old.path, old, _name_of(old)))
+        elif new and self._make(Make(new.path, new)) == errno.EEXIST:
+            self._make(Touch(new.path))
+
+    def _run_link(self, link: Link, status: RunStatus) -> RunLink | None:
+        """``None`` where nobody can watch."""
+        if self._is_held(StatusDirectory(self._tree, status)):
+            return RunLink(self._tree, link.thread_id, link.run_id, status)
+        return None
+
+    def _status_held(self, link: Link, but: RunStatus | None) -> RunStatus | None:
+        """The status in whose directory the kernel has seen the run."""
+        for status in RunStatus:
+            if status is not but and self._is_held(RunLink(self._tree, link.thread_id, link.run_id, status)):
+                return status
+        return None
+
+
+def _name_of(link: RunLink) -> Name:
+    return Name(StatusDirectory(link.tree, link.status), f"{link.run_id}@{link.thread_id}")
+
+
+def _child(directory: Directory, name: str) -> Node:
+    """The node of a name, also of one that has gone."""
+    match directory:
+        case ThreadsDirectory(tree=tree):
+            return ThreadDirectory(tree, name)
+        case RunsDirectory():
+            return directory.child(name)
+        case ThreadTexts():
+            return directory.text(name)
+        case ThreadDirectory() | RunDirectory() | StepsDirectory():
+            return directory.named_child(name)
+    raise NoSuchName(name)

@@ -1,0 +1,280 @@
+"""Collects changes for a moment, waits until the kernel has forgotten what it knew, and makes the calls.
+
+Two threads: one plans and asks the store. The other one makes the calls, in a table of descriptors of its own
+without the connection (`detached`): if the process is killed in the middle of a call, nothing keeps the
+connection open, the call fails, and the locks that it holds in the kernel are released.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from store import Change, RunStatus, StoreError
+from store.api import StatusOfRun
+from threadfs.fuse import detached
+from threadfs.fuse.answers import Answers
+from threadfs.fuse.inodes import Inodes
+from threadfs.fuse.kernel_cache import KernelCache
+from threadfs.fuse.waking.announced import Announced
+from threadfs.fuse.waking.calls import Call
+from threadfs.fuse.waking.place import open_root
+from threadfs.fuse.waking.planning import Planning, Told
+from threadfs.fuse.waking.subjects import File, Link, Log, Subject, subjects_of
+from threadfs.nodes.base import Directory, Tree
+from threadfs.nodes.growing import ThreadTexts
+
+log = logging.getLogger("threadfs")
+
+# How long changes are collected; what changes twice in that time is told once.
+_COLLECTS_S: Final = 0.02
+_NOT_ENDED: Final = tuple(status for status in RunStatus if not status.is_terminal)
+# After so many calls others get their turn, for so long: at most 2,000 calls a second.
+_BURST: Final = 10
+_PAUSE_S: Final = 0.005
+# As in `fuse.forgetting`.
+_ENDS_S: Final = 1.0
+_LOOKS_S: Final = 0.005
+
+
+class Waker:
+    def __init__(
+        self,
+        tree: Tree,
+        inodes: Inodes,
+        answers: Answers,
+        kernel_cache: KernelCache,
+        texts: Sequence[ThreadTexts],
+    ) -> None:
+        self._tree = tree
+        self._kernel_cache = kernel_cache
+        self._inodes = inodes
+        self._texts = texts
+        self.announced = Announced(inodes, answers, kernel_cache.name_is_right)
+        self._planning = Planning(tree, inodes, self._make, self._forget_name)
+        self._mountpoint = ""
+        # Guards the two below. What may have changed, and what of that has been told by the kernel.
+        self._wakeup = threading.Condition()
+        self._pending: dict[tuple[Subject, Told | None], None] = {}
+        self._is_closed = False
+        self._requested: dict[str, bool] = {}
+        # The runs that have not ended, once they are known; and the threads that changed until then, of which
+        # it is not known whether that is a status of before.
+        self._learnt: list[StatusOfRun] | None = None
+        self._changed_meanwhile: set[str] | None = set()
+        self._caller: detached.Caller | None = None
+        self._planner: threading.Thread | None = None
+        # The root of the mount while calls are made, a descriptor of the thread that makes them.
+        self._root: int | None = None
+        self._made = 0
+        self.is_on = False
+
+    def start(self, mountpoint: str) -> None:
+        """To be called once the mount stands."""
+        self._mountpoint = mountpoint
+        self._caller = detached.Caller("wake", keeps_connection=False)
+        self._planner = threading.Thread(target=self._work, name="plan wake-ups", daemon=True)
+        self._planner.start()
+
+    def close(self) -> None:
+        """Makes no further call. To be called once nothing is answered, before the store is closed."""
+        self._stop()
+        if self._planner is not None:
+            self._planner.join(_ENDS_S)
+
+    def _stop(self) -> None:
+        with self._wakeup:
+            self._is_closed = True
+            self._wakeup.notify_all()
+        if self.is_on:
+            self._tree.store.announcer.unsubscribe(self._changed)
+        if self._caller is not None:
+            self._caller.close()
+
+    async def end(self) -> None:
+        """Makes no further call; returns when the one that is being made has been answered, or soon."""
+        self._stop()
+        deadline_s = time.monotonic() + _ENDS_S
+        while self._caller and self._caller.thread.is_alive() and time.monotonic() < deadline_s:
+            await trio.sleep(_LOOKS_S)
+
+    # ── Changes ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def begins(self, paths: Mapping[str, bool]) -> None:
+        """A program asks for a change at these paths; whether there is something afterwards.
+
+        If it is made, who watches there hears of it from the kernel.
+        """
+        self._requested.update(paths)
+
+    def has_ended(self, paths: Mapping[str, bool]) -> None:
+        for path in paths:
+            self._requested.pop(path, None)
+
+    def _told(self, subject: Subject) -> Told | None:
+        """What who watches hears anyway of an own change, which is being made by a request."""
+        if isinstance(subject, Link):
+            for status in RunStatus:
+                if self._requested.get(f"runs/{status}/{subject.run_id}@{subject.thread_id}"):
+                    return status
+            return None
+        is_there = self._requested.get(subject.path)
+        if is_there is not None and isinstance(subject, (File, Log)):
+            return self._planning.written(subject)
+        return is_there
+
+    def _changed(self, change: Change) -> None:
+        """Called after the kernel was told to forget what it knows."""
+        found = {
+            (subject, self._told(subject) if change.is_own else None): None
+            for subject in subjects_of(self._tree, self._texts, change)
+        }
+        with self._wakeup:
+            self._pending |= found
+            if self._changed_meanwhile is not None:
+                self._changed_meanwhile.add(change.thread_id)
+            self._wakeup.notify_all()
+
+    # ── The thread ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _work(self) -> None:
+        if not self._recognised():
+            if not self._is_closed:
+                log.info(
+                    "nowake: the mount does not see its own calls: who watches hears of no other's changes"
+                )
+            return
+        self.is_on = True
+        self._tree.store.announcer.subscribe(self._changed)
+        # By the first change the runs are known to the store, most often; but this may take long.
+        learning = threading.Thread(target=self._learn, name="learn statuses", daemon=True)
+        while self._collected():
+            if not learning.ident:
+                learning.start()
+            try:
+                self._take_over()
+                self._wake_all()
+            except StoreError:
+                continue
+            except Exception:
+                if self._is_closed:  # Perhaps with the store.
+                    return
+                log.exception("what has changed could not be told to those who watch")
+
+    def _learn(self) -> None:
+        with suppress(StoreError):
+            self._learnt = list(self._tree.store.runs_by_status(_NOT_ENDED))
+
+    def _take_over(self) -> None:
+        """Notes from which status runs move, once that is known."""
+        with self._wakeup:
+            learnt, changed = self._learnt, self._changed_meanwhile
+            if learnt is None or changed is None:
+                return
+            self._changed_meanwhile = self._learnt = None
+        self._planning.learn(run for run in learnt if run[0] not in changed)
+
+    def _collected(self) -> bool:
+        """Returns when something has changed, and a moment has passed; False when the mount ends."""
+        with self._wakeup:
+            while not self._pending and not self._is_closed:
+                self._wakeup.wait()
+            ends_s = time.monotonic() + _COLLECTS_S
+            while not self._is_closed and (rest_s := ends_s - time.monotonic()) > 0:
+                self._wakeup.wait(rest_s)
+            return not self._is_closed
+
+    def _wake_all(self) -> None:
+        self._kernel_cache.wait_for_names()
+        with self._wakeup:
+            subjects, self._pending = self._pending, {}
+        for subject, told in subjects:
+            if told is not None:
+                self._planning.note(subject, told)
+        try:
+            for subject in dict.fromkeys(subject for subject, told in subjects if told is None):
+                if self._is_closed:
+                    return
+                if subject.path in self._requested:
+                    # An own change that is not announced yet, by what others report of it: what was told then
+                    # is known afterwards.
+                    with self._wakeup:
+                        self._pending[subject, None] = None
+                else:
+                    self._planning.wake(subject)
+        finally:
+            self._leave()
+
+    def _forget_name(self, directory: Directory, name: str) -> None:
+        if (inode := self._inodes.existing(directory)) is not None:
+            self._kernel_cache.forget_name(inode, os.fsencode(name))
+            self._kernel_cache.wait_for_names()
+
+    # ── Calls ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _recognised(self) -> bool:
+        """Whether what is mounted at the mount point is this mount, and its requests are known to be ours."""
+        is_ours = self._called(None) == 0
+        self._leave()
+        return is_ours
+
+    def _make(self, call: Call) -> int:
+        """Makes a call: 0, or the errno."""
+        self._made += 1
+        if not self._made % _BURST:
+            self._leave()
+            time.sleep(_PAUSE_S)
+        return self._called(call)
+
+    def _called(self, call: Call | None) -> int:
+        """Makes a call in the mount, if what is mounted there is ours."""
+        result = [errno.ENOTCONN]
+
+        def enter() -> None:
+            try:
+                root = self._entered()
+                if root is not None and call is not None:
+                    self.announced.call = call
+                    call.make(root)
+                    self._tree.journal.counters["wakeups"] += 1
+                result[0] = 0 if root is not None else errno.ENOTCONN
+            except OSError as error:
+                result[0] = error.errno or errno.EIO
+            finally:
+                self.announced.call = None
+
+        if self._caller is not None and not self._is_closed:
+            self._caller.call(enter)
+        return result[0]
+
+    def _entered(self) -> int | None:
+        """The root of the mount, which stays open for some calls; ``None`` if something else is there now.
+
+        Raises OSError.
+        """
+        if self._root is None:
+            self._root = open_root(self._mountpoint)
+            self.announced.thread_id = threading.get_native_id()
+            self.announced.is_recognised = False
+            with suppress(FileNotFoundError):
+                os.stat(self.announced.probe, dir_fd=self._root)
+        return self._root if self.announced.is_recognised else None
+
+    def _leave(self) -> None:
+        """Closes the root, which would keep the mount."""
+
+        def leave() -> None:
+            if self._root is not None:
+                os.close(self._root)
+                self._root = None
+
+        if self._caller is not None and not self._is_closed:  # A thread that ends closes it.
+            self._caller.call(leave)
