@@ -21,7 +21,7 @@ from store import Run, RunStatus, Thread, ThreadStore
 from store.catalogue import place
 from store.disk import offers
 from tests.cli.conftest import ENDS_S, ROOT, RUNNING, succeeds, threadfs
-from tests.mount.conftest import Mount
+from tests.mount.conftest import Mount, wait_until
 from threadfs.commands.completing import typed_in, typed_on
 
 # To a shell with a command line: to show its words instead.
@@ -117,8 +117,9 @@ def test_runs_are_offered_with_status_and_title_those_that_go_on_first(store: Th
 
 
 def test_a_mount_point_stands_for_its_store(mounted: Mount, household: Path) -> None:
-    assert f"{RUNNING[0]}\tElectricity bill" in offered("ask", mounted.root, "")
-    assert offered("ask", mounted.root, "") == offered("ask", household, "")
+    wait_until(lambda: f"{RUNNING[0]}\tElectricity bill" in offered("ask", mounted.root, ""))
+    # The mount takes over one title after the other.
+    wait_until(lambda: offered("ask", mounted.root, "") == offered("ask", household, ""))
     thread_id, run_id = RUNNING
     assert offered("wait", mounted.root, f"{run_id}@")[0].startswith(f"{run_id}@{thread_id}\tin_progress")
 

@@ -112,14 +112,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _follow_all(store: Store, changes: Changes, thread_id: str | None) -> None:
     """Has everything reported from now on, as far as it is not yet."""
-    from store import DocumentKey, NotFound, RunStatus
+    from store import DocumentKey, NotFound
 
     if thread_id is None:
         changes.follow(DocumentKey(""))
         changes.follow_all_runs()
-        # Whoever asks for them completes what the store knows of all runs, and follows.
-        for _ in store.runs_by_status([status for status in RunStatus if not status.is_terminal]):
-            pass
     for each_id in store.list_thread_ids() if thread_id is None else [thread_id]:
         if not store.reports_all_of(each_id):
             _follow(changes, DocumentKey(each_id))
@@ -163,6 +160,8 @@ class _Printer:
 
     def __init__(self) -> None:
         self._earlier: set[tuple[object, ...]] = set()
+        # When what happened earlier had been read.
+        self._read_ns = 0
 
     def write(self, events: Iterable[Event], began_ns: int | None = None) -> None:
         """With *began_ns*, those of before that time, and of its second perhaps."""
@@ -172,9 +171,13 @@ class _Printer:
                 self._earlier.add(what)
             elif began_ns is None and what in self._earlier:
                 self._earlier.discard(what)
-                continue
+                if event.status is None or event.time_ns <= self._read_ns:
+                    continue
+                event = event._replace(name=f"{event.name.partition('.')[0]}.updated")
             if sys.stdout is not None:
                 sys.stdout.buffer.write(event.line())
+        if began_ns is not None:
+            self._read_ns = time.time_ns()
 
     @staticmethod
     def flush() -> None:
