@@ -190,20 +190,19 @@ class Known:
         for _ in range(_ROUNDS):
             if time.monotonic() < self._busy_until_s:
                 break
-            behind = [
-                thread_id for thread_id in self.beside_lists(self.behind) if thread_id not in taken_over
-            ]
+            opening, found = self.beside_lists(lambda tables: (self.openings, self.behind(tables)))
+            behind = [thread_id for thread_id in found if thread_id not in taken_over]
             if not behind:
                 break
             if self._builder and self._is_for_builder(len(behind)):
                 self._builder.start()
                 break
             try:
-                self._index(behind, progress)
+                if self._index(behind, opening, progress):
+                    taken_over.update(behind)
             except Busy:
                 self._busy_until_s = time.monotonic() + _PAUSE_S
                 break
-            taken_over.update(behind)
         return taken_over
 
     def behind(self, tables: Tables) -> list[str]:
@@ -217,12 +216,17 @@ class Known:
             self._behind_as_of, self._behind = as_of, self.taking(tables).behind()
         return self._behind
 
-    def _index(self, thread_ids: list[str], progress: Progress | None) -> None:
-        """One slice after the other, so that who has another question need not wait for all."""
+    def _index(self, thread_ids: list[str], opening: int, progress: Progress | None) -> bool:
+        """One slice after the other, so that who has another question need not wait for all.
+
+        False if there are other tables meanwhile, since these have failed: of theirs nothing was taken over.
+        """
         steps: list[Iterator[int]] = []
         done = 0
 
         def step(tables: Tables) -> int | None:
+            if self.openings != opening:
+                return None
             if not steps:
                 steps.append(self.taking(tables).index_these(thread_ids))
             return next(steps[0], None)
@@ -231,6 +235,7 @@ class Known:
             done += more
             if progress:
                 progress(done, len(thread_ids))
+        return self.openings == opening
 
     def _forget(self) -> None:
         """Takes out what was deleted here. Raises Busy, StorageFailed."""

@@ -261,6 +261,23 @@ def test_a_catalogue_on_a_full_disk_goes_on_in_memory(plain: Plain, monkeypatch:
     assert catalogue.statistics().size_bytes == 0
 
 
+def test_a_catalogue_that_fails_while_it_takes_words_over_hides_no_hit(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread(plain, title="")
+    plain.say("thread_1", "honey")
+    failures = [sqlite3.OperationalError("disk I/O error")]
+
+    def add_messages(*given: Any, add: Any = Tables.add_messages) -> None:
+        if failures:
+            raise failures.pop()
+        add(*given)
+
+    monkeypatch.setattr(Tables, "add_messages", add_messages)
+    assert len(plain.store.catalogue().search(parsed("honey", NOW_S)).hits) == 1
+    assert not failures
+
+
 @pytest.mark.parametrize("why", ["no_home", "a_file", "others_may_write"])
 def test_where_no_file_can_be_it_is_in_memory_and_reads_the_logs(
     plain: Plain, caches: Path, monkeypatch: pytest.MonkeyPatch, why: str
