@@ -92,7 +92,7 @@ class Known:
         self._tables: Tables | None = None
         # How often there were other tables.
         self.openings = 0
-        self._is_in_memory = False
+        self._is_in_memory = self._is_closed = False
         # Threads that differ from what is in the tables, and could not be taken over yet.
         self.pending: dict[str, None] = {}
         # The threads whose words are behind, and what the tables were then.
@@ -125,6 +125,7 @@ class Known:
 
     def _end(self) -> None:
         with self._turns, suppress(sqlite3.Error):
+            self._is_closed = True
             self._close()
 
     def taking(self, tables: Tables) -> Cataloguing:
@@ -291,6 +292,7 @@ class Known:
 
         Raises:
             Busy: *work* does.
+            StorageFailed: it is closed, or there can be no tables.
         """
         with self._turns:
             failures = 0
@@ -354,6 +356,8 @@ class Known:
             self._close()
 
     def _open(self) -> Tables:
+        if self._is_closed:  # What is under way in the background would open the file again.
+            raise StorageFailed(errno.EBADF, "the catalogue", "the store is closed")
         if self._tables is None:
             if not self._is_in_memory:
                 try:

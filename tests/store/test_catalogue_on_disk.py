@@ -23,6 +23,7 @@ from store.catalogue.tables import Tables
 from store.disk import known, signatures
 from store.disk.catalogue import DiskCatalogue
 from store.errors import Ambiguous, StorageFailed
+from tests.conftest import open_files
 from tests.mount.conftest import wait_until
 from tests.store.catalogue.conftest import NOW_S, called
 from tests.store.plain_reading import QUERIES, Changes, Plain, thread
@@ -365,6 +366,16 @@ def test_who_closes_the_store_does_not_wait_for_its_catalogue(plain: Plain) -> N
     plain.store.close()  # Returns.
     ends.set()
     asking.join()
+
+
+def test_a_catalogue_that_was_closed_opens_nothing_again(plain: Plain, caches: Path) -> None:
+    catalogue = plain.store.catalogue()
+    catalogue.titles()
+    assert any(file.startswith(f"{caches}/") for file in open_files())
+    plain.store.close()
+    with pytest.raises(StorageFailed):
+        catalogue.titles()
+    assert not any(file.startswith(f"{caches}/") for file in open_files())
 
 
 def test_lists_do_not_wait_until_all_words_are_taken_over(
