@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from store.api import LogReader, StatusOfRun
 from store.catalogue import place, schema
@@ -77,6 +77,17 @@ class Reporting(Source, ReportingThreads, Protocol):
 
 class _Many(Exception):
     """A process of its own is to take over what differs."""
+
+
+class TakenOver(NamedTuple):
+    """The threads whose words were just taken over into the tables of that *opening*."""
+
+    opening: int = 0
+    thread_ids: frozenset[str] = frozenset()
+
+    def in_tables(self, opening: int) -> frozenset[str]:
+        """Other tables have none of it."""
+        return self.thread_ids if opening == self.opening else frozenset()
 
 
 class Known:
@@ -185,14 +196,14 @@ class Known:
         self.pending.clear()
         look.end(gone, self.unread())
 
-    def take_over_words(self, progress: Progress | None = None) -> set[str]:
+    def take_over_words(self, progress: Progress | None = None) -> TakenOver:
         """Takes over the words of all threads, as far as no other process writes; of which it just did."""
-        taken_over: set[str] = set()
+        taken_over = TakenOver()
         for _ in range(_ROUNDS):
             if time.monotonic() < self._busy_until_s:
                 break
             opening, found = self.beside_lists(lambda tables: (self.openings, self.behind(tables)))
-            behind = [thread_id for thread_id in found if thread_id not in taken_over]
+            behind = [thread_id for thread_id in found if thread_id not in taken_over.in_tables(opening)]
             if not behind:
                 break
             if self._builder and self._is_for_builder(len(behind)):
@@ -200,7 +211,7 @@ class Known:
                 break
             try:
                 if self._index(behind, opening, progress):
-                    taken_over.update(behind)
+                    taken_over = TakenOver(opening, taken_over.in_tables(opening).union(behind))
             except Busy:
                 self._busy_until_s = time.monotonic() + _PAUSE_S
                 break
@@ -325,7 +336,7 @@ class Known:
         def work(tables: Tables) -> int:
             with os.scandir(self.source.root) as entries:
                 there = sum(1 for entry in entries if not entry.name.startswith("."))
-            return max(there - tables.number_of_threads(), len(self.behind(tables)))
+            return max(there - tables.count(), len(self.behind(tables)))
 
         return self._is_for_builder(self.use(work))
 

@@ -279,6 +279,24 @@ def test_a_catalogue_that_fails_while_it_takes_words_over_hides_no_hit(
     assert not failures
 
 
+def test_a_catalogue_that_is_made_anew_in_the_middle_of_a_search_hides_no_hit(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread(plain, title="")
+    plain.say("thread_1", "honey")
+    catalogue = plain.store.catalogue()
+    assert isinstance(catalogue, DiskCatalogue)
+    take_over = catalogue.known.take_over_words
+
+    def take_over_and_lose() -> object:
+        taken_over = take_over()
+        catalogue.rebuild()
+        return taken_over
+
+    monkeypatch.setattr(catalogue.known, "take_over_words", take_over_and_lose)
+    assert len(catalogue.search(parsed("honey", NOW_S)).hits) == 1
+
+
 @pytest.mark.parametrize("why", ["no_home", "a_file", "others_may_write"])
 def test_where_no_file_can_be_it_is_in_memory_and_reads_the_logs(
     plain: Plain, caches: Path, monkeypatch: pytest.MonkeyPatch, why: str
