@@ -26,7 +26,7 @@ class Teller:
         self._lines = lines
         self._telling = Telling(store, self._follow)
         self._heard: SimpleQueue[Heard | None] = SimpleQueue()
-        # On a disk somebody has to follow what has just come, before the index of runs does.
+        # On a disk somebody has to follow what has just come, before the store follows it by itself.
         self._watch: Watch | None = None
         self._new: OrderedDict[DocumentKey, None] = OrderedDict()
         self._is_closed = False
