@@ -15,9 +15,9 @@ is a STORE that is given with a directory that is there (./new, not new), or wit
           (default: ~/.local/share/threadfs, a store of your own that starts with one small conversation)
   MNT     where they appear as files (default: ~/threadfs, or ~/threads where ~/threadfs is this checkout)
 
-./mount.sh COMMAND ... is threadfs COMMAND ...: list, umount, work, ask, follow, next, wait, fsck, export, import, prune,
-expire. (unmount is umount, and ./mount.sh mount ... is ./mount.sh ...) Options go to threadfs, for example --read-only, --create,
---log FILE, --allow-other, --foreground, -o OPTS, --version.
+./mount.sh COMMAND ... is threadfs COMMAND ...: list, umount, work, ask, follow, events, next, wait, search, ls, fsck, export,
+import, prune, expire. (unmount is umount, and ./mount.sh mount ... is ./mount.sh ...) Options go to threadfs, for example
+--read-only, --create, --log FILE, --allow-other, --foreground, -o OPTS, --version.
 
   ./mount.sh
   ./mount.sh --read-only examples/household /tmp/household
@@ -52,7 +52,8 @@ make_own_store() {
 }
 
 case ${1-} in
-    list | umount | unmount | work | ask | follow | next | wait | fsck | export | import | prune | expire) # a store of that name is ./list
+    list | umount | unmount | work | ask | follow | events | next | wait | search | ls | fsck | export | import | prune | expire)
+        # A store of that name is ./list.
         "$root/scripts/setup" run
         exec "$root/.venv/bin/threadfs" "$@"
         ;;

@@ -147,9 +147,6 @@ class Lists:
         )
         return list(map(Listed._make, found))
 
-    def number_of_threads(self) -> int:
-        return int(self.connection.execute("SELECT count(*) FROM threads").fetchone()[0])
-
     def counts(self) -> Counts:
         threads, texts = self.connection.execute(
             "SELECT count(*), (SELECT count(*) FROM texts) FROM threads"

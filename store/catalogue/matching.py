@@ -1,6 +1,6 @@
 """Whether a text holds what a query asks for, and the piece of it that shows it: for texts that are at hand.
 
-A log that is not in the index yet is searched with this. So is what is shown of a hit: no catalogue keeps
+A log whose words are not known yet is searched with this. So is what is shown of a hit: no catalogue keeps
 texts.
 """
 

@@ -20,6 +20,7 @@ from typing import Final
 from store.catalogue import place
 from store.catalogue.place import NoPlace
 from store.disk.building import IS_BUILT, LISTS, STEP, WORDS
+from store.errors import StorageFailed
 from store.printing import printable
 
 log = logging.getLogger("threadfs")
@@ -98,9 +99,10 @@ class Builder:
                     self._tell_lists()  # Whoever waits does not wait for a process of others.
                     self._wait_for_others()
                 self._has_failed = status != 0
-        except (OSError, NoPlace) as error:
+        except (OSError, NoPlace, StorageFailed) as error:
             self._has_failed = True
-            log.warning("no process can build the catalogue: %s", printable(str(error)))
+            if not self._is_closed:
+                log.warning("no process can build the catalogue: %s", printable(str(error)))
         finally:
             self._tell_lists()
             with self._changed:

@@ -18,7 +18,7 @@ from store.catalogue.queries import Query
 from store.catalogue.tables import Tables
 from store.catalogue.values import Hit
 from store.disk.describing import described
-from store.disk.known import Known, Reporting
+from store.disk.known import Known, Reporting, TakenOver
 from store.disk.run_lists import RunLists
 from store.disk.signatures import is_log
 from store.errors import StorageFailed, ThreadNotFound
@@ -77,7 +77,7 @@ class DiskCatalogue(IndexedCatalogue):
         return self._search(look, query, limit, by_relevance=by_relevance, with_hits=with_hits)
 
     def _indexed(
-        self, query: Query, limit: int, by_relevance: bool, but: Collection[str], just_read: set[str]
+        self, query: Query, limit: int, by_relevance: bool, but: Collection[str], just_read: TakenOver
     ) -> Callable[[Tables], Indexed | None]:
         """``None`` from tables without words."""
 
@@ -86,7 +86,8 @@ class DiskCatalogue(IndexedCatalogue):
                 return None
             with tables.reading():
                 # One whose words were taken over soon after it changed seems to be behind, too.
-                behind = {*self.known.behind(tables)} - just_read | {*self.known.pending}
+                read = just_read.in_tables(self.known.openings)
+                behind = {*self.known.behind(tables)} - read | {*self.known.pending}
                 without = behind.union(but)
                 totals = searching.number_of(tables.connection, query, without)
                 first: list[Hit] = []

@@ -86,6 +86,8 @@ class Watches:
         with self._lock:
             if self._inotify is not None:
                 return None
+            if not self._watches:  # Whoever asks has left meanwhile, and would not close it.
+                return OSError(errno.EBADF, os.strerror(errno.EBADF))
             try:
                 with contextlib.ExitStack() as taken:
                     device = os.stat(self._root).st_dev

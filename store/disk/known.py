@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from store.api import LogReader, StatusOfRun
 from store.catalogue import place, schema
@@ -79,6 +79,17 @@ class _Many(Exception):
     """A process of its own is to take over what differs."""
 
 
+class TakenOver(NamedTuple):
+    """The threads whose words were just taken over into the tables of that *opening*."""
+
+    opening: int = 0
+    thread_ids: frozenset[str] = frozenset()
+
+    def in_tables(self, opening: int) -> frozenset[str]:
+        """Other tables have none of it."""
+        return self.thread_ids if opening == self.opening else frozenset()
+
+
 class Known:
     """Where no file can be, it is in memory, without the words."""
 
@@ -92,7 +103,7 @@ class Known:
         self._tables: Tables | None = None
         # How often there were other tables.
         self.openings = 0
-        self._is_in_memory = False
+        self._is_in_memory = self._is_closed = False
         # Threads that differ from what is in the tables, and could not be taken over yet.
         self.pending: dict[str, None] = {}
         # The threads whose words are behind, and what the tables were then.
@@ -125,6 +136,7 @@ class Known:
 
     def _end(self) -> None:
         with self._turns, suppress(sqlite3.Error):
+            self._is_closed = True
             self._close()
 
     def taking(self, tables: Tables) -> Cataloguing:
@@ -184,26 +196,25 @@ class Known:
         self.pending.clear()
         look.end(gone, self.unread())
 
-    def take_over_words(self, progress: Progress | None = None) -> set[str]:
+    def take_over_words(self, progress: Progress | None = None) -> TakenOver:
         """Takes over the words of all threads, as far as no other process writes; of which it just did."""
-        taken_over: set[str] = set()
+        taken_over = TakenOver()
         for _ in range(_ROUNDS):
             if time.monotonic() < self._busy_until_s:
                 break
-            behind = [
-                thread_id for thread_id in self.beside_lists(self.behind) if thread_id not in taken_over
-            ]
+            opening, found = self.beside_lists(lambda tables: (self.openings, self.behind(tables)))
+            behind = [thread_id for thread_id in found if thread_id not in taken_over.in_tables(opening)]
             if not behind:
                 break
             if self._builder and self._is_for_builder(len(behind)):
                 self._builder.start()
                 break
             try:
-                self._index(behind, progress)
+                if self._index(behind, opening, progress):
+                    taken_over = TakenOver(opening, taken_over.in_tables(opening).union(behind))
             except Busy:
                 self._busy_until_s = time.monotonic() + _PAUSE_S
                 break
-            taken_over.update(behind)
         return taken_over
 
     def behind(self, tables: Tables) -> list[str]:
@@ -217,12 +228,17 @@ class Known:
             self._behind_as_of, self._behind = as_of, self.taking(tables).behind()
         return self._behind
 
-    def _index(self, thread_ids: list[str], progress: Progress | None) -> None:
-        """One slice after the other, so that who has another question need not wait for all."""
+    def _index(self, thread_ids: list[str], opening: int, progress: Progress | None) -> bool:
+        """One slice after the other, so that who has another question need not wait for all.
+
+        False if there are other tables meanwhile, since these have failed: of theirs nothing was taken over.
+        """
         steps: list[Iterator[int]] = []
         done = 0
 
         def step(tables: Tables) -> int | None:
+            if self.openings != opening:
+                return None
             if not steps:
                 steps.append(self.taking(tables).index_these(thread_ids))
             return next(steps[0], None)
@@ -231,6 +247,7 @@ class Known:
             done += more
             if progress:
                 progress(done, len(thread_ids))
+        return self.openings == opening
 
     def _forget(self) -> None:
         """Takes out what was deleted here. Raises Busy, StorageFailed."""
@@ -286,6 +303,7 @@ class Known:
 
         Raises:
             Busy: *work* does.
+            StorageFailed: it is closed, or there can be no tables.
         """
         with self._turns:
             failures = 0
@@ -318,7 +336,7 @@ class Known:
         def work(tables: Tables) -> int:
             with os.scandir(self.source.root) as entries:
                 there = sum(1 for entry in entries if not entry.name.startswith("."))
-            return max(there - tables.number_of_threads(), len(self.behind(tables)))
+            return max(there - tables.count(), len(self.behind(tables)))
 
         return self._is_for_builder(self.use(work))
 
@@ -349,6 +367,8 @@ class Known:
             self._close()
 
     def _open(self) -> Tables:
+        if self._is_closed:  # What is under way in the background would open the file again.
+            raise StorageFailed(errno.EBADF, "the catalogue", "the store is closed")
         if self._tables is None:
             if not self._is_in_memory:
                 try:

@@ -49,7 +49,7 @@ class Runs(Steps):
     def list_run_ids(self, thread_id: str) -> list[str]:
         """The ids of the thread's runs, in no order. Raises ThreadNotFound."""
         parts = (names.checked(thread_id), RUNS)
-        if self._followed is not None and (known := self._followed.run_ids(thread_id)) is not None:
+        if (followed := self._followed) and (known := followed.run_ids(thread_id)) is not None:
             return known
         return self._while_there(DocumentKey(thread_id), lambda: self._listing.ids(parts, STATUS))
 
@@ -103,11 +103,11 @@ class Runs(Steps):
 
     def runs_by_status(self, statuses: Collection[RunStatus] = tuple(RunStatus)) -> Iterator[StatusOfRun]:
         """(thread, run, status) of every run that can be read and is in one of *statuses*."""
-        if self._followed is None:
+        if (followed := self._followed) is None:
             yield from self._scan_all(statuses)
             return
         try:
-            found = [*self._followed.run_lists().runs(statuses)]
+            found = [*followed.run_lists.runs(statuses)]
         except StorageFailed:  # Some threads cannot be read, or the disk cannot, which raises it again.
             found = [*self._scan_all(statuses)]
         if len(statuses) == 1:

@@ -134,25 +134,25 @@ class ThreadStore(Workers):
     def follow_all_runs(self, watch: Watch) -> bool:
         """See `store.api.Store.follow_all_runs`. What the store follows is reported to all watches."""
         self.index_runs()
-        return self._followed is not None and self._followed.follows_all_runs()
+        return (followed := self._followed) is not None and followed.follows_all_runs()
 
     def reports_all_of(self, thread_id: str) -> bool:
-        return self._followed is not None and self._followed.reported_of(thread_id) is Reported.ALL
+        return self.reported_of(thread_id) is Reported.ALL
 
     @property
     def reports_threads(self) -> bool:
         """Whether each thread that others make or delete is reported to all watches."""
-        return self._followed is not None and self._followed.reports_threads
+        return (followed := self._followed) is not None and followed.reports_threads
 
     def reported_of(self, thread_id: str) -> Reported:
         """What is reported to all watches of what others change in a thread."""
-        return Reported.NOTHING if self._followed is None else self._followed.reported_of(thread_id)
+        return Reported.NOTHING if (followed := self._followed) is None else followed.reported_of(thread_id)
 
     def hear(self) -> None:
         """Returns when all have been told what others have changed so far, in what is followed."""
         with suppress(StorageFailed):  # Who asks for what cannot be read is told so.
-            if self._followed is not None:
-                self._followed.hear()
+            if (followed := self._followed) is not None:
+                followed.hear()
             elif self._watches is not None:
                 self._watches.catch_up()
 
@@ -187,13 +187,13 @@ class ThreadStore(Workers):
         """
         waits()
         with suppress(StorageFailed):  # A listing raises it.
-            if self._followed is None:
+            if (followed := self._followed) is None:
                 self._lists.look(status, self)
             elif status is not None:
-                self._look_at_runs(status, self._followed.run_lists().version(status))
+                self._look_at_runs(status, followed.run_lists.version(status))
             else:
-                self._followed.hear()
-                if not self._followed.reports_threads:
+                followed.hear()
+                if not followed.reports_threads:
                     self._lists.compare(None, self.list_thread_ids())
         return self._lists.of(status)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.cli.conftest import command, fails, threadfs
 from tests.events.conftest import Told, shown
 from tests.mount.conftest import ANSWERS_S, Mount, wait_until
 from tests.store.conftest import message
+from threadfs.commands.events import _of_mount
+from threadfs.events.event import Event
 
 
 @pytest.fixture
@@ -193,3 +196,12 @@ def test_a_run_that_ends_in_the_moment_of_its_beginning_is_told_once(
         store.patch_document(DocumentKey("T", "R"), {"metadata": {"a": "b"}})
         wait_until(lambda: ("run.updated", "T", "R", "cancelled") in running.told())
         assert len([event for event in running.told() if event[0] == "run.cancelled"]) == 1
+
+
+def test_events_that_a_mount_drops_while_they_are_read_are_left_out(tmp_path: Path) -> None:
+    events = tmp_path / ".threadfs/events"
+    events.parent.mkdir()
+    kept = Event(1_000_000_000, "thread.created", "T")
+    events.write_bytes(b'\n\n{"time":"2026-\n' + kept.line())
+    options = Namespace(store=tmp_path, since_ns=0, thread=None)
+    assert list(_of_mount(options)) == [kept]

@@ -17,6 +17,7 @@ import trio
 from store import ThreadStore
 from tests.cli.conftest import threadfs
 from tests.mount.conftest import EXAMPLES, Mount, start, stop
+from threadfs.commands import COMMANDS
 from threadfs.fuse import session
 from threadfs.fuse.operations import Operations
 from threadfs.mounting import serving
@@ -222,6 +223,7 @@ def make_checkout(root: Path, program: str) -> None:
         ("umount --force mnt", "umount --force mnt"),
         ("ask mnt idea Hello", "ask mnt idea Hello"),
         ("work mnt --endpoint URL", "work mnt --endpoint URL"),
+        *[(f"{command} mnt word", f"{command} mnt word") for command in COMMANDS],
         ("unmuont mnt", "unmuont ./mnt"),
         ("--create new mnt", "--create new ./mnt"),
         ("./new mnt", "./new ./mnt"),

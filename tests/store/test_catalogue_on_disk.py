@@ -23,6 +23,7 @@ from store.catalogue.tables import Tables
 from store.disk import known, signatures
 from store.disk.catalogue import DiskCatalogue
 from store.errors import Ambiguous, StorageFailed
+from tests.conftest import open_files
 from tests.mount.conftest import wait_until
 from tests.store.catalogue.conftest import NOW_S, called
 from tests.store.plain_reading import QUERIES, Changes, Plain, thread
@@ -261,6 +262,41 @@ def test_a_catalogue_on_a_full_disk_goes_on_in_memory(plain: Plain, monkeypatch:
     assert catalogue.statistics().size_bytes == 0
 
 
+def test_a_catalogue_that_fails_while_it_takes_words_over_hides_no_hit(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread(plain, title="")
+    plain.say("thread_1", "honey")
+    failures = [sqlite3.OperationalError("disk I/O error")]
+
+    def add_messages(*given: Any, add: Any = Tables.add_messages) -> None:
+        if failures:
+            raise failures.pop()
+        add(*given)
+
+    monkeypatch.setattr(Tables, "add_messages", add_messages)
+    assert len(plain.store.catalogue().search(parsed("honey", NOW_S)).hits) == 1
+    assert not failures
+
+
+def test_a_catalogue_that_is_made_anew_in_the_middle_of_a_search_hides_no_hit(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread(plain, title="")
+    plain.say("thread_1", "honey")
+    catalogue = plain.store.catalogue()
+    assert isinstance(catalogue, DiskCatalogue)
+    take_over = catalogue.known.take_over_words
+
+    def take_over_and_lose() -> object:
+        taken_over = take_over()
+        catalogue.rebuild()
+        return taken_over
+
+    monkeypatch.setattr(catalogue.known, "take_over_words", take_over_and_lose)
+    assert len(catalogue.search(parsed("honey", NOW_S)).hits) == 1
+
+
 @pytest.mark.parametrize("why", ["no_home", "a_file", "others_may_write"])
 def test_where_no_file_can_be_it_is_in_memory_and_reads_the_logs(
     plain: Plain, caches: Path, monkeypatch: pytest.MonkeyPatch, why: str
@@ -348,6 +384,16 @@ def test_who_closes_the_store_does_not_wait_for_its_catalogue(plain: Plain) -> N
     plain.store.close()  # Returns.
     ends.set()
     asking.join()
+
+
+def test_a_catalogue_that_was_closed_opens_nothing_again(plain: Plain, caches: Path) -> None:
+    catalogue = plain.store.catalogue()
+    catalogue.titles()
+    assert any(file.startswith(f"{caches}/") for file in open_files())
+    plain.store.close()
+    with pytest.raises(StorageFailed):
+        catalogue.titles()
+    assert not any(file.startswith(f"{caches}/") for file in open_files())
 
 
 def test_lists_do_not_wait_until_all_words_are_taken_over(

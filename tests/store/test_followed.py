@@ -36,6 +36,7 @@ from store.api import Info
 from store.catalogue.tables import Tables
 from store.disk import known, signatures
 from store.disk.followed import Followed
+from store.disk.run_lists import RunLists
 from store.disk.unseen import Reported
 from tests.conftest import inotify_limit, seeds
 
@@ -359,6 +360,25 @@ def test_who_closes_the_store_does_not_wait_for_what_is_being_set_up(store: Thre
     ends.set()
     asking.join()
     store.close()
+
+
+def test_what_is_being_set_up_when_the_store_is_closed_opens_no_catalogue_again(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_asked, ends = threading.Event(), threading.Event()
+
+    def of_threads(*_: object) -> dict[str, object]:
+        is_asked.set()
+        ends.wait()
+        return {}
+
+    monkeypatch.setattr(RunLists, "of_threads", of_threads)
+    followed = follow(store)
+    is_asked.wait()
+    store.close()
+    ends.set()
+    followed._thread.join()
+    assert store._catalogue is None
 
 
 def test_the_second_time_no_document_of_a_run_is_read(

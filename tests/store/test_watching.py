@@ -184,7 +184,7 @@ def test_a_thread_that_gets_another_name_is_followed_by_that(with_run: Watched) 
     with_run.wait_for(Change(Part.LOG, "u"))
 
 
-def test_the_index_hears_of_a_change_before_the_others(with_run: Watched) -> None:
+def test_what_the_store_remembers_is_right_before_others_hear_of_a_change(with_run: Watched) -> None:
     store, heard = with_run.watcher, []
     other = with_run.store
     watch = store.watch(lambda change: heard.append((change, store.reports_all_of("t"))))
@@ -482,6 +482,15 @@ def test_closing_ends_the_thread_and_its_descriptors(tmp_path: Path) -> None:
     watch.follow(DocumentKey(""))
     assert len(watching()) == len(before) + 3
     watch.close()
+    assert watching() == before
+
+
+def test_who_follows_by_a_watch_that_was_closed_leaves_nothing_open(tmp_path: Path) -> None:
+    store = ThreadStore(tmp_path / "store")
+    before = watching()
+    watch = store.watch(lambda change: None)
+    watch.close()
+    assert not watch.follow(DocumentKey(""))
     assert watching() == before
 
 

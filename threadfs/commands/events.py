@@ -92,14 +92,14 @@ def run(options: argparse.Namespace) -> int:
         _follow(changes, key)
         concerns(change_of(Part.DOCUMENT, key))  # It may have changed between.
 
+    telling = Telling(store, follow)
     with Changes(store, concerns, until_unread=True) as changes:
-        telling = Telling(store, follow)
         _follow_all(store, changes, options.thread)
         if not changes.are_reported:
             progress.complain("not all changes by other programs are reported here: some will not be told")
         if options.since_ns is not None:
-            earlier = _of_mount if is_mount else _of_store
-            printer.write(earlier(store, options), began_ns)
+            earlier = _of_mount(options) if is_mount else _of_store(store, options)
+            printer.write(earlier, began_ns)
         while True:
             while came:
                 heard = came.popleft()
@@ -143,11 +143,14 @@ def _of_store(store: Store, options: argparse.Namespace) -> Iterable[Event]:
     return events_since(store, options.since_ns, thread_ids)
 
 
-def _of_mount(store: Store, options: argparse.Namespace) -> Iterable[Event]:
+def _of_mount(options: argparse.Namespace) -> Iterable[Event]:
     from threadfs.events.event import event_of
 
+    found = []
     with open(f"{options.store}/.threadfs/events", "rb") as lines:
-        found = [event_of(line) for line in lines]
+        for line in lines:
+            with suppress(ValueError):  # It has been dropped while it was read, as newer ones came.
+                found.append(event_of(line))
     return [
         event
         for event in found
