@@ -19,6 +19,7 @@ from tests.store.conftest import message
 from threadfs.fuse.waking.announced import HANDLE
 from threadfs.fuse.waking.calls import Call, Make, Modify, Move, Remove, Touch
 from threadfs.fuse.waking.subjects import Name
+from threadfs.nodes.base import Node
 from threadfs.nodes.runs_by_status import RunLink, StatusDirectory
 from threadfs.nodes.threads import RunDirectory, RunsDirectory, ThreadDirectory
 
@@ -168,6 +169,41 @@ def test_what_has_come_again_is_not_removed(waking: Kernel) -> None:
     number = waking.number("threads/T/runs/R")
     assert refused(waking, "rmdir", waking.number("threads/T/runs"), b"R") == errno.EPERM
     assert waking.number("threads/T/runs/R") == number
+
+
+def test_what_somebody_finds_while_it_is_removed_is_not_removed(
+    waking: Kernel, other: ThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = waking.operations.tree
+    runs, number = waking.number("threads/T/runs"), waking.number("threads/T/runs/R")
+    other.delete_run("T", "R", force=True)
+    waking.waits_for_name(runs, "R")
+    node = RunDirectory(tree, "T", "R")
+    announce(waking, Remove(node.path, node, Name(RunsDirectory(tree, "T"), "R")))
+    looking_up = RunsDirectory.lookup
+
+    def comes_meanwhile(self: RunsDirectory, name: str) -> Node:
+        try:
+            return looking_up(self, name)
+        finally:
+            waking.operations.inodes.of(node).lookups += 1  # By a program, which gets this number.
+
+    monkeypatch.setattr(RunsDirectory, "lookup", comes_meanwhile)
+    assert refused(waking, "rmdir", runs, b"R") == errno.EPERM
+    assert waking.operations.inodes[number].removed_ns is None
+
+
+def test_a_file_that_the_kernel_has_forgotten_meanwhile_is_not_touched(waking: Kernel) -> None:
+    run, number = waking.number("threads/T/runs/R"), waking.number("threads/T/runs/R/status")
+    earlier = waking.operations.inodes[number]
+    announce(waking, Touch("threads/T/runs/R/status", earlier))
+    waking.call(waking.operations.forget, [(number, earlier.lookups)])
+    assert refused(waking, "lookup", run, b"status") == errno.ENOENT
+
+
+def test_a_request_of_which_nothing_is_known_ends_with_an_error(waking: Kernel) -> None:
+    announce(waking, Touch("threads/T/runs/R/status"))
+    assert refused(waking, "setattr", 4711, pyfuse3.EntryAttributes(), Times(), None) == errno.EIO
 
 
 def test_a_link_is_moved_and_the_next_one_of_its_name_gets_another_number(waking: Kernel) -> None:

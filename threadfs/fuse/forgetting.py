@@ -97,15 +97,15 @@ class Forgetting:
                 heapq.heappush(self._names, (due_s, now_s, parent.number, name))
             self._wakeup.notify()
 
-    def is_right(self, parent: Inode, name: bytes) -> None:
-        """The kernel holds the lock of *parent* and has just been told what *name* is: that stays.
+    def is_right(self, parent: Inode, name: bytes, looked_s: float) -> None:
+        """The kernel holds the lock of *parent* and is told what *name* was at *looked_s*: that stays.
 
         No earlier lookup is under way, which would be remembered only now. Programs may work there already,
         and would lose their path.
         """
         with self._wakeup:
             if self._names:
-                self._right[parent.number, name] = time.monotonic()
+                self._right[parent.number, name] = looked_s
 
     def wait_for_names(self) -> None:
         """As `names_are_forgotten`, for a thread."""

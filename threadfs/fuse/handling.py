@@ -69,9 +69,11 @@ def handler(
             raise pyfuse3.FUSEError(errno.ENOTCONN)
         self.in_hand += 1
         self.changes_in_hand += is_change
-        paths = self.paths_of(operation, given) if is_change and self.waker.is_on else {}
-        self.waker.begins(paths)
+        paths: dict[str, bool] = {}
         try:
+            if is_change and self.waker.is_on:
+                paths = self.paths_of(operation, given)
+                self.waker.begins(paths)
             return await function(self, *arguments, **named)
         except pyfuse3.FUSEError:
             raise

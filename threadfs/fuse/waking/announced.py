@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import stat
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from threadfs.fuse.answers import Answers
 from threadfs.fuse.asking import in_thread
 from threadfs.fuse.inodes import Inode, Inodes
 from threadfs.fuse.waking.calls import Call, Make, Modify, Move, Remove, Touch
-from threadfs.nodes.base import Directory, Node, NoSuchName
+from threadfs.nodes.base import Directory, Node, NoSuchName, Refused
 
 log = logging.getLogger("threadfs")
 
@@ -39,8 +40,10 @@ _ORDINARY: Final = ("lookup", "getattr", "statfs")
 class Announced:
     """The call that the waker is making. It is set by the waker, and read by the loop while that waits."""
 
-    def __init__(self, inodes: Inodes, answers: Answers, is_right: Callable[[Inode, bytes], None]) -> None:
-        """*is_right* is called with each name that the kernel knows to be there from now on."""
+    def __init__(
+        self, inodes: Inodes, answers: Answers, is_right: Callable[[Inode, bytes, float], None]
+    ) -> None:
+        """*is_right* is called with each name that the kernel knows from now on, as it was at that time."""
         self._is_right = is_right
         self._inodes = inodes
         self._answers = answers
@@ -59,10 +62,12 @@ class Announced:
                 if operation == "lookup"
                 else self._made(operation, arguments)
             )
-        except (StoreError, NoSuchName):  # It has gone meanwhile.
+        except pyfuse3.FUSEError:
+            raise
+        except (StoreError, NoSuchName, Refused):  # It has gone meanwhile.
             raise pyfuse3.FUSEError(errno.ENOENT) from None
-        except Exception:  # It would end the mount.
-            log.exception("%s of a wake-up failed", operation)
+        except Exception:  # Nothing else may leave a handler: it would end the mount.
+            log.exception("%s for a wake-up failed", operation)
             raise pyfuse3.FUSEError(errno.EIO) from None
         if found is ORDINARY and operation not in _ORDINARY:
             raise pyfuse3.FUSEError(errno.EPERM)
@@ -84,8 +89,9 @@ class Announced:
         path = self._path(parent, name)
         match self.call:
             case Make(path=made, node=node) | Move(path=made, node=node) if path == made:
+                looked_s = time.monotonic()
                 entry = await self._there_if_known(node)
-                self._is_right(self._inodes[parent], os.fsencode(name))
+                self._is_right(self._inodes[parent], os.fsencode(name), looked_s)
                 return entry
             case Move(old_path=gone, old_node=node) if path == gone:
                 return self._answers.counted(self._inodes.of(node))
@@ -94,9 +100,19 @@ class Announced:
             case Remove(above=above) if (found := above.get(path)) is not None:
                 return self._answers.counted(self._inodes.of(found))
             case Touch(path=changed, earlier=earlier) if earlier is not None and path == changed:
-                earlier.lookups += 1
-                return await self._answers.entry_of(earlier)
+                return await self._earlier(earlier)
         return ORDINARY
+
+    async def _earlier(self, inode: Inode) -> pyfuse3.EntryAttributes:
+        """The entry of a file that had the name before, counted. Raises NoSuchName, NotFound."""
+        if inode.lookups <= 0:  # The kernel has forgotten it, so nobody watches it: its number is no more.
+            raise NoSuchName(inode.node.path)
+        inode.lookups += 1
+        try:
+            return await self._answers.entry_of(inode)
+        except BaseException:
+            self._inodes.forget([(inode.number, 1)])
+            raise
 
     async def _there_if_known(self, node: Node) -> pyfuse3.EntryAttributes:
         """The kernel holds the lock of the directory: nobody else looks the name up before it is made."""
@@ -131,16 +147,21 @@ class Announced:
     async def _there(self, node: Node, parent: Inode, name: bytes) -> pyfuse3.EntryAttributes:
         """If it is there still. Raises NotFound, NoSuchName."""
         assert isinstance(parent.node, Directory)
+        looked_s = time.monotonic()
         await in_thread(parent.node.lookup, os.fsdecode(name))
         entry = await self._answers.remember(node)
-        self._is_right(parent, name)
+        self._is_right(parent, name, looked_s)
         return entry
 
     async def _removed(self, call: Remove) -> object:
         """If it has come again, programs may use it by now. (The kernel holds the lock of the directory.)"""
+        inode = self._inodes.existing(call.node)
+        lookups = inode and inode.lookups
         try:
             await in_thread(call.name.directory.lookup, call.name.name)
         except (NotFound, NoSuchName):
+            if inode is not None and inode.lookups != lookups:
+                return ORDINARY  # It came meanwhile, and was found: a revalidation takes no lock.
             # The kernel lets nothing be made in what it knows to be removed: it comes again as another one.
             if call.node.kind == stat.S_IFDIR:
                 self._inodes.remove(call.node)
