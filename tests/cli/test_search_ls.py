@@ -87,6 +87,7 @@ def test_a_search_without_a_hit_says_nothing_and_exits_1(store: ThreadStore) -> 
         (["--", "-honey"], "not to be found"),
         (["--grep", "("], "regular expression"),
         ([], "search for what?"),
+        ([""], "search for what?"),
     ],
 )
 def test_what_is_no_query_is_refused_in_a_line(store: ThreadStore, words: list[str], why: str) -> None:

@@ -67,9 +67,9 @@ def number(text: str) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    if not options.words and not options.rebuild:
-        raise UsedWrongly("search for what? Give WORDS after STORE")
     text = " ".join(options.words)
+    if not text and not options.rebuild:
+        raise UsedWrongly("search for what? Give WORDS after STORE")
     limit = _LIMIT if options.limit is None else options.limit
     is_plain = not (options.grep or options.rebuild or options.no_words or options.json)
     if is_plain and limit <= _LIMIT and options.sort == "newest":
