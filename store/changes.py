@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -152,54 +152,68 @@ class Watch:
         self._on_change = on_change
         # Guards the three below. Nothing waits for a disk or server while it is held.
         self._lock = threading.Lock()
-        # What is followed, for how many holders; of which of these the changes of others are reported; and
-        # how often such reports were missed.
-        self._held: Counter[DocumentKey] = Counter()
-        self.covered: set[DocumentKey] = set()
+        # What is followed, for how many holders: less than zero while the changes of others are not reported.
+        # (There may be 100,000s of keys, so this is one dictionary.) Of how many they are; and how often such
+        # reports were missed.
+        self._held: dict[DocumentKey, int] = {}
+        self._number_covered = 0
         self._losses = 0
         if on_change is not None:
             announcer.subscribe(on_change)
 
-    def follow(self, key: DocumentKey) -> bool:
+    @property
+    def covered(self) -> AbstractSet[DocumentKey]:
+        """That of which the changes of others are reported, as it is at any time."""
+        return _Covered(self)
+
+    def follow(self, key: DocumentKey, *, with_list: bool = False) -> bool:
         """Follows *key*, also again after `Part.EVERYTHING`, when it may be followed no longer.
+
+        *with_list*: as well as the list in it, which is quicker than one after the other.
 
         Returns:
             Whether changes made by other programs will be reported; False when the system has no watch
             left, or cannot watch where the store is. Then it may be tried again.
         """
+        keys = (key, key.list_in_it) if with_list else (key,)
         with self._lock:
-            if key in self.covered:
+            if all(map(self.covers, keys)):
                 return True
-            if is_new := key not in self._held:
-                self._add(key)
-        return self._cover(key, is_new=is_new)
+            new = [one for one in keys if one not in self._held]
+            for one in new:
+                self._add(one)
+        return self._cover(keys, new)
 
     def hold(self, key: DocumentKey) -> bool:
         """As `follow`, for one holder more: it is followed until `forget` was called for each of them."""
         with self._lock:
             self._add(key)
-            if key in self.covered:
+            if self.covers(key):
                 return True
-        return self._cover(key, is_new=True)
+        return self._cover((key,), [key])
 
-    def _cover(self, key: DocumentKey, *, is_new: bool) -> bool:
+    def _cover(self, keys: tuple[DocumentKey, ...], new: list[DocumentKey]) -> bool:
         losses = self._losses
         try:
-            is_covered = self._begin(key)
+            is_covered = self._begin(keys[0]) if len(keys) == 1 else self._begin_with_list(keys[0])
         except BaseException:
-            if is_new:
+            for key in new:
                 self.forget(key)
             raise
         with self._lock:
-            if is_covered and key in self._held and losses == self._losses:
-                self.covered.add(key)
+            if is_covered and losses == self._losses:
+                for key in keys:
+                    if self._held.get(key, 0) < 0:
+                        self._held[key] *= -1
+                        self._number_covered += 1
         return is_covered
 
     def forget(self, key: DocumentKey) -> None:
         """There is one holder less."""
         with self._lock:
-            if self._held[key] > 1:
-                self._held[key] -= 1
+            holders = self._held.get(key, 0)
+            if abs(holders) > 1:
+                self._held[key] = holders - 1 if holders > 0 else holders + 1
                 return
             if not self._remove(key):
                 return
@@ -207,16 +221,24 @@ class Watch:
 
     def is_heard(self, key: DocumentKey) -> bool:
         """Whether changes of *key* by others are heard of, also if another watch follows it."""
-        return key in self.covered
+        return self.covers(key)
 
     def holds(self, key: DocumentKey) -> bool:
         return key in self._held
+
+    def covers(self, key: DocumentKey) -> bool:
+        """Whether *key* is followed, and the changes of others are reported."""
+        return self._held.get(key, 0) > 0
+
+    @property
+    def number_covered(self) -> int:
+        return self._number_covered
 
     @property
     def uncovered(self) -> int:
         """Of how much that is followed the changes of others are not reported."""
         with self._lock:
-            return len(self._held) - len(self.covered)
+            return len(self._held) - self._number_covered
 
     def held(self) -> list[DocumentKey]:
         """All that is followed, the first one first."""
@@ -227,7 +249,9 @@ class Watch:
         """Reports may have been missed, and what is followed may be so no longer."""
         with self._lock:
             self._losses += 1
-            self.covered.clear()
+            self._number_covered = 0
+            # In one step for those who look without the lock.
+            self._held = {key: -abs(holders) for key, holders in self._held.items()}
 
     def close(self) -> None:
         if self._on_change is not None:
@@ -239,14 +263,36 @@ class Watch:
         """Begins to hear of changes by others, unless that has begun; whether it could."""
         return False
 
+    def _begin_with_list(self, key: DocumentKey) -> bool:
+        """As `_begin`, also of the list in it."""
+        return self._begin(key) and self._begin(key.list_in_it)
+
     def _end(self, key: DocumentKey) -> None:
         """*key* is followed no longer."""
 
     def _add(self, key: DocumentKey) -> None:
         """There is one holder more; called with the lock held."""
-        self._held[key] += 1
+        holders = self._held.get(key, 0)
+        self._held[key] = holders + 1 if holders > 0 else holders - 1
 
     def _remove(self, key: DocumentKey) -> bool:
         """There is no holder left; called with the lock held. False if there was none."""
-        self.covered.discard(key)
-        return self._held.pop(key, None) is not None
+        holders = self._held.pop(key, 0)
+        self._number_covered -= holders > 0
+        return holders != 0
+
+
+class _Covered(AbstractSet[DocumentKey]):
+    """A view on what a watch covers."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, DocumentKey) and self._watch.covers(key)
+
+    def __iter__(self) -> Iterator[DocumentKey]:
+        return filter(self._watch.covers, self._watch.held())
+
+    def __len__(self) -> int:
+        return self._watch.number_covered

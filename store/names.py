@@ -101,6 +101,11 @@ class DocumentKey:
     run_id: str | None = None
     step_id: str | None = None
 
+    @property
+    def list_in_it(self) -> DocumentKey:
+        """Of a thread or run, what a watch follows to hear of its runs or steps that come and go."""
+        return DocumentKey(self.thread_id, *(("",) if self.run_id is None else (self.run_id, "")))
+
 
 # What a watch follows to hear of workers, and the name that changes of them have; no thread has this id.
 WORKERS = DocumentKey(".threadfs-workers")

@@ -46,13 +46,13 @@ class Lists:
         found = self.connection.execute("SELECT id FROM threads ORDER BY changed_ns DESC")
         return [thread_id for (thread_id,) in found]
 
-    def statuses_in(self, thread_id: str) -> dict[str, str]:
-        """The status of each run of a thread, by its id."""
-        found = self.connection.execute(
-            "SELECT runs.id, status FROM runs JOIN threads ON number = thread WHERE threads.id = ?",
-            (thread_id,),
-        )
-        return dict(found.fetchall())
+    def statuses_in(self, thread_ids: Iterable[str]) -> list[tuple[str, str, str]]:
+        """(thread id, run id, status) of each run of some threads."""
+        return self.connection.execute(
+            "SELECT threads.id, runs.id, status FROM runs JOIN threads ON number = thread"
+            " WHERE threads.id IN (SELECT value FROM json_each(?))",
+            (json.dumps([*thread_ids]),),
+        ).fetchall()
 
     def runs(self, statuses: Collection[str]) -> Iterator[tuple[str, str, str]]:
         """(thread id, run id, status) of each run in one of these statuses."""

@@ -11,6 +11,8 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
 from typing import TypeAlias
 
 from store.catalogue import schema
@@ -225,6 +227,19 @@ class Tables(Lists):
             (thread_id,),
         )
         return _signatures(found)
+
+    def signatures_of(self, thread_ids: Iterable[str]) -> dict[str, dict[str, Signature]]:
+        """As `signatures`, of some threads, without those that are not here."""
+        found = self.connection.execute(
+            "SELECT id, path, signatures.changed_ns, size_bytes, inode, modified_ns, is_settled"
+            " FROM threads JOIN signatures ON number = thread"
+            " WHERE id IN (SELECT value FROM json_each(?)) ORDER BY number",
+            (json.dumps([*thread_ids]),),
+        )
+        return {
+            thread_id: _signatures(row[1:] for row in rows)
+            for thread_id, rows in groupby(found, key=itemgetter(0))
+        }
 
     def all_signatures(self) -> Iterator[tuple[str, list[Seen]]]:
         """(thread id, what was seen) of all threads; nothing may be changed before the last one."""

@@ -270,7 +270,8 @@ class Followed:
     def _read_threads(self) -> None:
         try:
             self._follow_list()
-            there = dict.fromkeys(self._source.list_thread_ids())
+            # The same texts for all that is remembered of a thread.
+            there = {thread_id: thread_id for thread_id in self._source.list_thread_ids()}
             known = self.run_lists.threads(compared=False)
             if known and len(there) * 2 > self._budget.max_watches:  # Then it matters which ones come first.
                 known = self.run_lists.threads(compared=True)
@@ -278,7 +279,7 @@ class Followed:
             self._threads_are_stale = True
             raise
         new = there.keys() - {*known}
-        old = (thread_id for thread_id in known if thread_id in there)
+        old = (there[thread_id] for thread_id in known if thread_id in there)
         self._unfollowed = deque(thread_id for thread_id in (*new, *old) if thread_id not in self._runs)
         with self._noting:
             self._stale.update(dict.fromkeys(self._runs.keys() - there.keys()))

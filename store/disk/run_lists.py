@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from typing import NamedTuple
 
 from store.api import StatusOfRun, Times
 from store.catalogue.tables import Tables
+from store.catalogue.values import Signature
 from store.disk import signatures
 from store.disk.known import Known
 from store.disk.signatures import run_of
@@ -67,21 +68,30 @@ class RunLists:
         """
 
         def work(tables: Tables) -> dict[str, RunsOfThread | None]:
-            for _ in self.known.taking(tables).compare_these(thread_ids):
-                pass
+            root = self.known.source.root
+            seen = tables.signatures_of(thread_ids)
+            differing = [
+                one for one in thread_ids if not signatures.is_as_known(root, one, seen.get(one, {}))
+            ]
+            if differing:
+                for _ in self.known.taking(tables).compare_these(differing):
+                    pass
+                seen = tables.signatures_of(thread_ids)
             left_out = self.known.unread()
-            return {one: _runs_of(tables, one) for one in thread_ids if one not in left_out}
+            found = {one: _runs_of(seen.get(one, {})) for one in thread_ids if one not in left_out}
+            for thread_id, run_id, status in tables.statuses_in(thread_ids):
+                if there := found.get(thread_id):
+                    there.statuses[run_id] = status
+            return found
 
         waits()
         return self.known.use(work)
 
 
-def _runs_of(tables: Tables, thread_id: str) -> RunsOfThread | None:
-    seen = tables.signatures(thread_id)
+def _runs_of(seen: Mapping[str, Signature]) -> RunsOfThread | None:
     if not seen:
         return None
     statuses: dict[str, str | None] = dict.fromkeys(filter(None, map(run_of, seen)))
-    statuses.update(tables.statuses_in(thread_id))
     modified_ns = signatures.modified_ns(seen.values())
     return RunsOfThread(statuses, Times(modified_ns, max(one.changed_ns for one in seen.values())))
 

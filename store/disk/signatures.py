@@ -76,6 +76,16 @@ def is_same(root: str, thread_id: str, known: Iterable[Seen]) -> bool:
     return True
 
 
+def is_as_known(root: str, thread_id: str, known: Mapping[str, Signature]) -> bool:
+    """As `is_same`, of what may be no directory, and of which nothing may be known."""
+    try:
+        is_directory = stat.S_ISDIR(os.lstat(f"{root}/{thread_id}").st_mode)
+    except OSError:
+        return False
+    seen = ((path, *one[:3], one.is_settled) for path, one in known.items())
+    return bool(known) and is_directory and is_same(root, thread_id, seen)
+
+
 def is_log(root: str, thread_id: str, changed_ns: int, size_bytes: int, inode: int) -> bool:
     """Whether the log of a thread still is the one that has this ctime, size and inode."""
     try:

@@ -50,23 +50,24 @@ class WatchBudget:
 
     def forget_thread(self, thread_id: str, *, but_itself: bool) -> None:
         """*but_itself*: its directory is followed still, for its document."""
-        itself, list_of_runs = _keys(thread_id)
-        self._watch.forget(list_of_runs)
+        itself = DocumentKey(thread_id)
+        self._watch.forget(itself.list_in_it)
         if not but_itself:
             self._watch.forget(itself)
 
     def forget_runs(self, thread_id: str, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:
-            for key in _keys(thread_id, run_id):
-                self._watch.forget(key)
+            key = DocumentKey(thread_id, run_id)
+            self._watch.forget(key)
+            self._watch.forget(key.list_in_it)
 
     def _follow(self, thread_id: str, run_id: str | None = None) -> bool:
         if self._is_closed:
             return False
-        keys = _keys(thread_id, run_id)
+        key = DocumentKey(thread_id, run_id)
         try:
-            is_followed = self._watch.covered.issuperset(keys)
-            return (is_followed or self._has_room()) and all(map(self._watch.follow, keys))
+            is_followed = self._watch.covers(key) and self._watch.covers(key.list_in_it)
+            return (is_followed or self._has_room()) and self._watch.follow(key, with_list=True)
         except StorageFailed:
             return False
 
@@ -74,9 +75,3 @@ class WatchBudget:
         while self._watch.in_use >= self.max_watches and self._free():
             pass
         return self._watch.in_use < self.max_watches
-
-
-def _keys(thread_id: str, run_id: str | None = None) -> tuple[DocumentKey, DocumentKey]:
-    """A thread or a run, and the list in it."""
-    list_in = DocumentKey(thread_id, "") if run_id is None else DocumentKey(thread_id, run_id, "")
-    return DocumentKey(thread_id, run_id), list_in

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 from store.changes import Announcer, Subscriber, Watch
 from store.disk.inotify import Watches
@@ -25,13 +26,18 @@ class DiskWatch(Watch):
         return self._watches.is_covered(key)
 
     def _begin(self, key: DocumentKey) -> bool:
-        if self.is_heard(key):
-            return True
+        return self.is_heard(key) or self._watches_it(self._watches.watch, key)
+
+    def _begin_with_list(self, key: DocumentKey) -> bool:
+        is_heard = self.is_heard(key) and self.is_heard(key.list_in_it)
+        return is_heard or self._watches_it(self._watches.watch_with_list, key)
+
+    def _watches_it(self, watch: Callable[[DocumentKey], bool], key: DocumentKey) -> bool:
         if error := self.start():
             self.lack = _why_not(error)
             return False
         # An existing watch is not removed first: adding one again returns the same.
-        is_watched = self._watches.watch(key)
+        is_watched = watch(key)
         self.lack = "" if is_watched else "no inotify watch is left (fs.inotify.max_user_watches)"
         return is_watched
 

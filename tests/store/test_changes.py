@@ -91,6 +91,34 @@ def test_following_again_adds_no_holder() -> None:
     assert watch.ended == [KEY]
 
 
+def test_what_is_followed_with_its_list_is_forgotten_one_by_one() -> None:
+    watch = Watched()
+    thread, runs = DocumentKey("T"), DocumentKey("T", "")
+    watch.hold(runs)
+    assert watch.follow(thread, with_list=True)
+    assert set(watch.covered) == {thread, runs}
+    watch.forget(runs)
+    assert list(watch.covered) == watch.held() == [thread]
+    watch.forget(thread)
+    assert (len(watch.covered), watch.held()) == (0, [])
+    assert DocumentKey("T", "R", "") == KEY.list_in_it
+
+
+def test_of_what_is_followed_those_that_are_not_covered_are_counted() -> None:
+    watch = Watched()
+    watch.hold(KEY)
+    watch.hold(KEY)
+    watch.hold(DocumentKey("T"))
+    assert (len(watch.covered), watch.uncovered) == (2, 0)
+    watch.lose()
+    watch.hold(KEY)
+    assert (len(watch.covered), watch.uncovered) == (1, 1)
+    for _ in range(3):
+        assert KEY in watch.covered
+        watch.forget(KEY)
+    assert (len(watch.covered), watch.uncovered) == (0, 1)
+
+
 def test_what_may_be_lost_is_covered_again_when_it_is_followed_again() -> None:
     watch = Watched()
     watch.hold(KEY)

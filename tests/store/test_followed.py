@@ -87,6 +87,31 @@ def test_lists_are_complete_when_asked_for_at_once(store: ThreadStore) -> None:
     assert shown(store) == on_disk(store)
 
 
+def test_what_is_known_of_the_runs_of_threads_is_only_looked_at_and_not_through_links(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(signatures, "_SETTLES_NS", -1)
+    with closing(store):
+        lists = store._disk_catalogue().run_lists
+        runs = {f"R-{status}": str(status) for status in ("queued", "in_progress", "completed")}
+        (there,) = lists.of_threads(["T1"]).values()
+        assert there is not None
+        assert there.statuses == runs
+        assert there.times == store.thread_times("T1")
+        monkeypatch.setattr(store, "read_document", None)
+        monkeypatch.setattr(store, "get_run", None)
+        assert lists.of_threads(["T1"]) == {"T1": there}
+        monkeypatch.undo()
+        write(tmp_path / "store/T1/runs/R-queued/status.json", "failed")
+        (there,) = lists.of_threads(["T1"]).values()
+        assert there is not None
+        assert there.statuses == runs | {"R-queued": "failed"}
+        (tmp_path / "store" / "T1").rename(tmp_path / "T1")
+        (tmp_path / "store" / "T1").symlink_to(tmp_path / "T1")
+        assert lists.of_threads(["T1", "T2"]).keys() == {"T1", "T2"}
+        assert lists.of_threads(["T1"]) == {"T1": None}
+
+
 @pytest.mark.usefixtures("followed")
 def test_a_list_has_the_runs_in_the_statuses_asked_for(store: ThreadStore) -> None:
     asked = {RunStatus.queued, RunStatus.completed}

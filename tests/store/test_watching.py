@@ -274,8 +274,9 @@ def test_the_first_run_of_a_thread_that_took_the_place_of_another_is_reported(wa
     watched.wait_for(Change(Part.RUNS, "t"))
 
 
+@pytest.mark.parametrize("with_list", [False, True])
 def test_a_thread_that_is_replaced_in_the_moment_in_which_it_is_watched_is_followed(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, *, with_list: bool
 ) -> None:
     for thread_id in ("t", "new"):
         watched.store.create_thread(Thread(id=thread_id))
@@ -295,7 +296,7 @@ def test_a_thread_that_is_replaced_in_the_moment_in_which_it_is_watched_is_follo
         return set_watch(self, directory, parts, key)
 
     monkeypatch.setattr(Watches, "_watched", replaced_before)
-    watched.watch.follow(DocumentKey("t"))
+    watched.watch.follow(DocumentKey("t"), with_list=with_list)
     watched.forget_what_came()
     watched.store.append_message("t", message("here"))
     watched.wait_for(Change(Part.LOG, "t"))
@@ -422,8 +423,9 @@ def test_who_follows_again_what_may_be_lost_loses_nothing_by_that(tmp_path: Path
         watch.close()
 
 
+@pytest.mark.parametrize("with_thread", [False, True])
 def test_a_list_that_comes_in_the_moment_in_which_it_is_waited_for_is_followed(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, *, with_thread: bool
 ) -> None:
     watched.store.create_thread(Thread(id="t"))
     watched.forget_what_came()
@@ -435,10 +437,29 @@ def test_a_list_that_comes_in_the_moment_in_which_it_is_waited_for_is_followed(
         return set_watch(self, directory, parts, key)
 
     monkeypatch.setattr(Watches, "_watched", made_before)
-    watched.watch.follow(DocumentKey("t", ""))
+    if with_thread:
+        watched.watch.follow(DocumentKey("t"), with_list=True)
+    else:
+        watched.watch.follow(DocumentKey("t", ""))
     watched.forget_what_came()
     watched.store.create_run("t", Run(id="other"))
     watched.wait_for(Change(Part.RUNS, "t", "other"))
+
+
+def test_the_first_and_the_next_runs_and_steps_are_reported_where_lists_are_followed_as_well(
+    watched: Watched,
+) -> None:
+    watched.store.create_thread(Thread(id="t"))
+    assert watched.watch.follow(DocumentKey("t"), with_list=True)
+    watched.store.create_run("t", Run(id="r"))
+    watched.wait_for(Change(Part.RUNS, "t"))
+    watched.store.create_run("t", Run(id="other"))
+    watched.wait_for(Change(Part.RUNS, "t", "other"))
+    assert watched.watch.follow(DocumentKey("t", "r"), with_list=True)
+    watched.store.append_step("t", "r", RunStep(id="s1", step_type=RunStepType.message_creation))
+    watched.wait_for(Change(Part.STEPS, "t", "r"))
+    watched.store.append_step("t", "r", RunStep(id="s2", step_type=RunStepType.message_creation))
+    watched.wait_for(Change(Part.STEPS, "t", "r", "s2"))
 
 
 def test_what_is_written_through_memory_is_reported(with_run: Watched) -> None:
