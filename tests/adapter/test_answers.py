@@ -49,6 +49,16 @@ def test_attributes_that_a_watch_covers_are_read_once(
     assert reads == []
 
 
+@pytest.mark.parametrize("name", ["say", "start", "runs/R/cancel"])
+def test_a_control_file_has_its_time_also_while_it_is_read(kernel: Kernel, name: str) -> None:
+    number = kernel.number(f"{THREAD}/{name}")
+    before = kernel.attributes(number).st_mtime_ns
+    kernel.open(number)
+    kernel.operations.inodes[number].lose_reader()  # As when its thread may be another one.
+    kernel.operations.inodes[number].lose_entry()
+    assert kernel.attributes(number).st_mtime_ns == before > 0
+
+
 def test_attributes_that_no_watch_covers_are_asked_for_each_time(
     unwatched: Kernel, other: ThreadStore
 ) -> None:

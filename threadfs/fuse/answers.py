@@ -159,7 +159,9 @@ class Answers:
             except StoreError:
                 return None
             if found is not None and version == opened:
-                return found
+                return (
+                    found if found.version else None
+                )  # Control files have one reader, which knows no times.
             if inode.readers and inode.pinned_reader is None:
                 self._kernel_cache.detach(inode)  # Its readers go on with the version that they opened.
         return None
