@@ -4,26 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
+from threadfs.events.states import State
 from threadfs.nodes.reading_on import LogPlace
 
 _MAX_THREADS: Final = 5_000
-
-
-class State(NamedTuple):
-    """What a document says: a fingerprint of its bytes, its status, and when, in seconds since 1970, it was
-    created and got that status, as far as it tells."""
-
-    fingerprint: int
-    status: str = ""
-    created_s: int = 0
-    status_s: int | None = None
-
-
-# No document is there: it has gone, or there is a directory for it, which may become a thread or run.
-GONE: Final = State(0, "gone")
-BEING_MADE: Final = State(0, "being made")
 
 
 @dataclass(slots=True)

@@ -68,14 +68,17 @@ class Teller:
         self._changed(change_of(Part.DOCUMENT, key))  # Since it was heard of.
 
     def _tell(self) -> None:
-        while (heard := self._heard.get()) is not None:
+        while (heard := self._heard.get()) is not None and not self._is_closed:
             try:
-                for event in self._telling.events(heard):
-                    if self._is_closed:
-                        return
-                    self._lines.add(event.line())
+                self._tell_of(heard)
             except Exception:
                 log.exception("the events of %s could not be told", heard.change)
+
+    def _tell_of(self, heard: Heard) -> None:
+        for event in self._telling.events(heard):
+            if self._is_closed:
+                return
+            self._lines.add(event.line())
 
 
 def _with_list(key: DocumentKey) -> tuple[DocumentKey, DocumentKey]:

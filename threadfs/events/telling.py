@@ -10,37 +10,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from store import (
     Change,
     DocumentKey,
-    InvalidDocument,
     NotFound,
     Part,
     RunStatus,
     Store,
     StoreError,
-    documents,
 )
-from store.api import LogReader
 from store.lines import message_of
 from store.models import ThreadMessage
 from store.waiting import is_refused
 from threadfs.events.event import MISSED, Event
-from threadfs.events.known import BEING_MADE, GONE, KnownThread, KnownThreads, State
+from threadfs.events.known import KnownThread, KnownThreads
+from threadfs.events.new_messages import place_before_new
+from threadfs.events.states import BEING_MADE, GONE, State, state_of
 from threadfs.nodes.reading_on import LogPlace
 
 # Of a larger document only the last state is told.
 _AT_ONCE_BYTES: Final = 1 << 20
-_WINDOW_BYTES: Final = 1 << 16
-# Where a run that has ended says since when.
-_TIME_OF: Final = {
-    RunStatus.completed.value: "completed_at",
-    RunStatus.failed.value: "failed_at",
-    RunStatus.cancelled.value: "cancelled_at",
-}
 
 
 class Heard(NamedTuple):
@@ -124,20 +115,7 @@ class Telling:
 
     def _state(self, key: DocumentKey) -> State:
         """Raises StoreError."""
-        data = self._store.read_document(key)[0]
-        fields: dict[str, Any] = {}
-        with suppress(InvalidDocument):  # It is damaged, and there nevertheless.
-            fields = documents.parse(data)
-        given = fields.get("status") if key.run_id else None
-        status = given if isinstance(given, str) else ""
-        since = fields.get(_TIME_OF.get(status, ""))
-        created_s = fields.get("created_at")
-        return State(
-            hash(data),
-            status,
-            created_s if type(created_s) is int else 0,
-            since if type(since) is int else None,
-        )
+        return state_of(key, self._store.read_document(key)[0])
 
     def _state_now(self, key: DocumentKey) -> State | None:
         try:
@@ -187,33 +165,12 @@ class Telling:
         try:
             place = known.log
             if place is None or not place.is_in(log):
-                place = known.log = self._first_new(thread_id, log)
+                place = known.log = place_before_new(log, thread_id, self._known.since_s)
             for line in place.lines(log):
                 if (message := message_of(line, thread_id)) is not None:
                     yield message_event(thread_id, message, time_ns)
         finally:
             log.close()
-
-    def _first_new(self, thread_id: str, log: LogReader) -> LogPlace:
-        """The place before the messages at the end that were created since the telling began."""
-        place = LogPlace()
-        place.is_in(log)
-        size = end = log.info().size_bytes
-        window = _WINDOW_BYTES
-        while end:
-            start = max(0, size - window)
-            # The first line of a window is whole if the window begins with the log.
-            lines = log.read(start, end - start).splitlines(keepends=True)
-            for line in reversed(lines[1 if start else 0 :]):
-                message = message_of(line.rstrip(b"\n"), thread_id)
-                if message is not None and message.created_at < self._known.since_s:
-                    place.passed(line.rstrip(b"\n"), end)
-                    return place
-                end -= len(line)
-            if not start:
-                break
-            window *= 4
-        return place
 
     # ── Runs ────────────────────────────────────────────────────────────────────────────────────────────
 
