@@ -615,6 +615,31 @@ def test_a_thread_that_cannot_be_read_is_told_of_and_hides_no_other(
     assert caplog.messages.count(told) == 1
 
 
+def test_a_thread_that_cannot_be_read_for_a_while_hides_no_other_and_is_there_again(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_away = True
+
+    def look(root: str, thread_id: str, known: Any, look: Any = signatures.look) -> Any:
+        if thread_id == "thread_1" and is_away:
+            raise StorageFailed(errno.EACCES, thread_id)
+        return look(root, thread_id, known)
+
+    for number in range(20):
+        thread(plain, f"thread_{number}", title=f"Bees {number}")
+    monkeypatch.setattr(signatures, "look", look)
+    plain.store.index_runs()
+    assert plain.store._followed is not None
+    plain.store._followed.catch_up()
+    catalogue = plain.store.catalogue()
+    for _ in range(3):
+        assert len(catalogue.titles()) == 19
+        assert catalogue.unread() == {"thread_1"}
+    is_away = False
+    assert len(catalogue.titles()) == 20
+    assert catalogue.unread() == frozenset()
+
+
 def test_halves_of_pairs_in_a_title_or_model_do_no_harm(plain: Plain) -> None:
     thread(plain)
     directory = plain.root / "thread_1"
