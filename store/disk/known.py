@@ -403,8 +403,11 @@ class Known:
             return tables
         if dead * _MAX_DEAD < tables.counts().texts and place.age_s(self._opened.directory) < _DEAD_S:
             return tables
+        try:
+            place.delete(self._opened.directory)
+        except OSError:  # It is tried again as often as it is looked for them.
+            return tables
         log.info("the catalogue is made anew, without the words of messages that are gone")
-        place.delete(self._opened.directory)
         self._close()
         return self._open()
 
@@ -413,7 +416,8 @@ class Known:
         if failures == 1:  # Most often, the others are for the same reason.
             log.warning("the catalogue has failed: %s", printable(str(error)))
         if failures > 1 and self._opened and not schema.is_busy(error):
-            place.delete(self._opened.directory)
+            with suppress(OSError):  # If it cannot be, memory comes next.
+                place.delete(self._opened.directory)
         self._is_in_memory = failures >= _MAX_FAILURES
         self._close()
 

@@ -297,6 +297,23 @@ def test_a_catalogue_that_is_made_anew_in_the_middle_of_a_search_hides_no_hit(
     assert len(catalogue.search(parsed("honey", NOW_S)).hits) == 1
 
 
+def test_a_catalogue_that_fails_and_cannot_be_deleted_goes_on_in_memory(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def put_thread(tables: Tables, *given: Any, put: Any = Tables.put_thread) -> None:
+        if tables.connection.execute("PRAGMA database_list").fetchone()[2]:
+            raise sqlite3.DatabaseError("it is damaged")
+        put(tables, *given)
+
+    monkeypatch.setattr(place, "delete", refuse)
+    monkeypatch.setattr(Tables, "put_thread", put_thread)
+    thread(plain, title="Bees")
+    check(plain, plain.store.catalogue())
+
+
 @pytest.mark.parametrize("why", ["no_home", "a_file", "others_may_write"])
 def test_where_no_file_can_be_it_is_in_memory_and_reads_the_logs(
     plain: Plain, caches: Path, monkeypatch: pytest.MonkeyPatch, why: str
