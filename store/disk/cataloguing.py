@@ -179,7 +179,10 @@ class Cataloguing:
         if len(thread_ids) * _FEW < of:
             for thread_id in looking_ahead(thread_ids, lambda one: signatures.look(root, one, {})):
                 known = self.tables.signatures(thread_id)
-                if _is_changed(known, signatures.look(root, thread_id, known)):
+                try:
+                    if _is_changed(known, signatures.look(root, thread_id, known)):
+                        yield thread_id
+                except StorageFailed:  # Whoever compares it tells of that.
                     yield thread_id
             return
         known_of_these = (one for one in self.tables.all_signatures() if one[0] in thread_ids)

@@ -113,9 +113,10 @@ class Known:
         self._cleaned_at_s = float("-inf")
         # Another process writes: until then, nothing is taken over.
         self._busy_until_s = 0.0
-        # The threads that could not be read; guarded.
+        # The threads that could not be read when that was tried last, and those that were told of; guarded.
         self._skipping = threading.Lock()
         self._unreadable: set[str] = set()
+        self._told_of: set[str] = set()
         self._unseen = Unseen(source)
         self._deletions = Deletions(self._forget)
         source.on_deleted = self._deletions.add
@@ -150,9 +151,11 @@ class Known:
     def skip(self, thread_id: str, error: StorageFailed) -> None:
         """Tells, once, of a thread that cannot be read, and is not in any answer. Raises if they are many."""
         with self._skipping:
-            is_new = thread_id not in self._unreadable
+            is_new = thread_id not in self._told_of
+            self._told_of.add(thread_id)
             self._unreadable.add(thread_id)
-        if len(self._unreadable) > _MAX_UNREADABLE:
+            are_many = len(self._unreadable) > _MAX_UNREADABLE
+        if are_many:
             raise error
         if is_new:
             log.warning("%s: it is left out where things are found", printable(str(error)))
@@ -188,6 +191,8 @@ class Known:
             return  # They are pending, and it is due again.
         try:
             self._deletions.forget(taking.forget)
+            with self._skipping:  # Those that still cannot be read are skipped again.
+                self._unreadable.difference_update([*self._unreadable] if look.is_due else self.pending)
             _run(taking.compare_these([*self.pending]), len(self.pending), progress)
         except Busy:
             self._busy_until_s = time.monotonic() + _PAUSE_S
@@ -398,8 +403,11 @@ class Known:
             return tables
         if dead * _MAX_DEAD < tables.counts().texts and place.age_s(self._opened.directory) < _DEAD_S:
             return tables
+        try:
+            place.delete(self._opened.directory)
+        except OSError:  # It is tried again as often as it is looked for them.
+            return tables
         log.info("the catalogue is made anew, without the words of messages that are gone")
-        place.delete(self._opened.directory)
         self._close()
         return self._open()
 
@@ -408,7 +416,8 @@ class Known:
         if failures == 1:  # Most often, the others are for the same reason.
             log.warning("the catalogue has failed: %s", printable(str(error)))
         if failures > 1 and self._opened and not schema.is_busy(error):
-            place.delete(self._opened.directory)
+            with suppress(OSError):  # If it cannot be, memory comes next.
+                place.delete(self._opened.directory)
         self._is_in_memory = failures >= _MAX_FAILURES
         self._close()
 

@@ -97,7 +97,7 @@ class Look:
         with unseen.lock:
             self.noted, unseen.noted = unseen.noted, {}
             self._expiries, self._losses = unseen.expiries, unseen.losses
-            self._is_due = self._began_s - unseen.looked_at_s[without_ended] >= fresh_s
+            self.is_due = self._began_s - unseen.looked_at_s[without_ended] >= fresh_s
             self._unreported = None if unseen.unreported is None else {*unseen.unreported}
             if self._unreported is not None and not without_ended:
                 self._unreported |= unseen.but_ended
@@ -108,7 +108,7 @@ class Look:
 
     def differing(self, taking: Cataloguing) -> list[str]:
         """The threads that differ from what is known, of those that nobody has told of."""
-        if not self._is_due:
+        if not self.is_due:
             return []
         if self._unreported is None:
             differing, self._listed = taking.differing(self.begin)
@@ -130,16 +130,16 @@ class Look:
         self._reported.update(dict.fromkeys(gone, Reported.ALL))  # When they come again, that is told.
         self._reported.update(dict.fromkeys(unreadable, Reported.NOTHING))
         with unseen.lock:
-            if self._is_due and self._expiries == unseen.expiries:
+            if self.is_due and self._expiries == unseen.expiries:
                 unseen.looked_at_s[True] = self._began_s
                 if not self._without_ended:
                     unseen.looked_at_s[False] = self._began_s
             if self._losses != unseen.losses:
                 return
-            if self._is_due:
+            if self.is_due:
                 unseen.listed = self._listed
             if unseen.unreported is None:
-                if not self._is_due or not self._reports_threads:
+                if not self.is_due or not self._reports_threads:
                     return
                 unseen.unreported = {*unseen.noted}
             for thread_id, reported in self._reported.items():

@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from store import ThreadStore
 from tests import forking
 from tests.mount.conftest import EXAMPLES, Mount, start, stop
 
@@ -63,6 +65,19 @@ def fails(result: Result, status: int, *words: str) -> None:
 def status_of(store: Path, thread_id: str, run_id: str) -> str:
     document: dict[str, Any] = json.loads((store / thread_id / "runs" / run_id / "status.json").read_bytes())
     return str(document["status"])
+
+
+@pytest.fixture
+def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this process, and those that it starts, keep catalogues."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    return tmp_path / "caches"
+
+
+@pytest.fixture
+def store(tmp_path: Path, caches: Path) -> Iterator[ThreadStore]:
+    with closing(ThreadStore(tmp_path / "store")) as store:
+        yield store
 
 
 @pytest.fixture

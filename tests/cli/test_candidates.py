@@ -7,7 +7,6 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,18 +22,6 @@ from threadfs.commands.statuses import STATUSES
 
 DAY_S = 86400
 PRUNE = ("prune", "--older-than", "2d")
-
-
-@pytest.fixture
-def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    return tmp_path / "caches"
-
-
-@pytest.fixture
-def store(tmp_path: Path, caches: Path) -> Iterator[ThreadStore]:
-    with closing(ThreadStore(tmp_path / "store")) as store:
-        yield store
 
 
 def make_thread(store: ThreadStore, thread_id: str, status: RunStatus, age_s: float) -> None:

@@ -34,18 +34,6 @@ ODD = 'A "b": it\'s $HOME `id` \\ \n\x1b[31m'
 SHOWN = 'A "b": it\'s $HOME `id` \\ [31m'
 
 
-@pytest.fixture
-def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    return tmp_path / "caches"
-
-
-@pytest.fixture
-def store(tmp_path: Path, caches: Path) -> Iterator[ThreadStore]:
-    with closing(ThreadStore(tmp_path / "store")) as store:
-        yield store
-
-
 def make(store: ThreadStore, *thread_ids: str, title: str = "Bees") -> None:
     """Threads, each an hour older than the one before."""
     for age_h, thread_id in enumerate(thread_ids):

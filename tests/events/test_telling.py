@@ -25,7 +25,7 @@ from store import (
 )
 from tests.events.conftest import Listener
 from tests.store.conftest import message
-from threadfs.events import known, telling
+from threadfs.events import known, new_messages
 
 WRITERS = pytest.mark.parametrize("writer", ["itself", "another program"])
 
@@ -200,7 +200,7 @@ def test_what_was_created_since_is_told_though_little_is_remembered(
 def test_new_messages_are_found_at_the_end_of_a_long_log(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(telling, "_WINDOW_BYTES", 100)
+    monkeypatch.setattr(new_messages, "_WINDOW_BYTES", 100)
     store.create_thread(Thread(id="T"))
     old = b'{"id":"o","role":"user","content":"x","created_at":1}\n'
     store.append_lines("T", [old] * 5)

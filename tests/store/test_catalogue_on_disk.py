@@ -297,6 +297,23 @@ def test_a_catalogue_that_is_made_anew_in_the_middle_of_a_search_hides_no_hit(
     assert len(catalogue.search(parsed("honey", NOW_S)).hits) == 1
 
 
+def test_a_catalogue_that_fails_and_cannot_be_deleted_goes_on_in_memory(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def put_thread(tables: Tables, *given: Any, put: Any = Tables.put_thread) -> None:
+        if tables.connection.execute("PRAGMA database_list").fetchone()[2]:
+            raise sqlite3.DatabaseError("it is damaged")
+        put(tables, *given)
+
+    monkeypatch.setattr(place, "delete", refuse)
+    monkeypatch.setattr(Tables, "put_thread", put_thread)
+    thread(plain, title="Bees")
+    check(plain, plain.store.catalogue())
+
+
 @pytest.mark.parametrize("why", ["no_home", "a_file", "others_may_write"])
 def test_where_no_file_can_be_it_is_in_memory_and_reads_the_logs(
     plain: Plain, caches: Path, monkeypatch: pytest.MonkeyPatch, why: str
@@ -613,6 +630,31 @@ def test_a_thread_that_cannot_be_read_is_told_of_and_hides_no_other(
         assert sorted(hit.thread_id for hit in hits) == ["thread_0", "thread_2"]
     told = "thread_1: Input/output error: it is left out where things are found"
     assert caplog.messages.count(told) == 1
+
+
+def test_a_thread_that_cannot_be_read_for_a_while_hides_no_other_and_is_there_again(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_away = True
+
+    def look(root: str, thread_id: str, known: Any, look: Any = signatures.look) -> Any:
+        if thread_id == "thread_1" and is_away:
+            raise StorageFailed(errno.EACCES, thread_id)
+        return look(root, thread_id, known)
+
+    for number in range(20):
+        thread(plain, f"thread_{number}", title=f"Bees {number}")
+    monkeypatch.setattr(signatures, "look", look)
+    plain.store.index_runs()
+    assert plain.store._followed is not None
+    plain.store._followed.catch_up()
+    catalogue = plain.store.catalogue()
+    for _ in range(3):
+        assert len(catalogue.titles()) == 19
+        assert catalogue.unread() == {"thread_1"}
+    is_away = False
+    assert len(catalogue.titles()) == 20
+    assert catalogue.unread() == frozenset()
 
 
 def test_halves_of_pairs_in_a_title_or_model_do_no_harm(plain: Plain) -> None:

@@ -50,7 +50,7 @@ class Following:
         # For good: names at the top are looked up one after the other, and none shall wait for a disk.
         if not self._watch.hold(ALL_THREADS):
             self._note_lack()
-        if self._store.is_remote:  # A store on a disk hears of them by its index.
+        if self._store.is_remote:  # A store on a disk follows them by itself.
             self._store.follow_all_runs(self._watch)
         if why := self._watch.lack:
             self.lack = f"changes by other programs are not followed, as {why}: {_CONSEQUENCE}"
