@@ -518,6 +518,24 @@ def test_umount_of_a_busy_mount_fails_and_says_what_to_do(mounted: Mount) -> Non
     assert os.path.ismount(mounted.root)
 
 
+def test_umount_tries_again_as_a_mount_may_be_busy_by_itself(
+    mounted: Mount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is for a moment while it wakes who watches it."""
+    unmounting = tmp_path / "bin" / "fusermount3"
+    unmounting.parent.mkdir()
+    unmounting.write_text(
+        f"""#!/bin/sh
+        mkdir '{tmp_path}/tried' && echo "failed to unmount: Device or resource busy" >&2 && exit 1
+        exec '{shutil.which("fusermount3")}' "$@"
+        """
+    )
+    unmounting.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{unmounting.parent}:{os.environ['PATH']}")
+    assert threadfs("umount", mounted.root).returncode == 0
+    assert (tmp_path / "tried").is_dir()
+
+
 def test_a_lazy_umount_takes_a_busy_mount_out_of_sight_at_once(mounted: Mount) -> None:
     with mounted.path("README.md").open("rb") as reader:
         succeeds(threadfs("umount", "--lazy", mounted.root))

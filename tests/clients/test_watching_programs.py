@@ -3,9 +3,9 @@
 `tail -f`, `less +F` and `watch` look again by themselves, and see what any program does within a second or
 two. inotify on FUSE is a matter of the kernel: it reports what is done through this mount, by anybody, and
 nothing that other programs do in the store, nor what another mount of it does. So `inotifywait`, `entr` and
-file managers that are shown a directory miss such changes until they look again (F5). To wait for a run,
-use `poll(2)` on its `status`, as with a file of sysfs: POLLPRI says that it is another document, whoever
-changed it; then open it again.
+file managers that are shown a directory miss such changes until they look again (F5), except on a mount with
+`-o wake`. To wait for a run, use `poll(2)` on its `status`, as with a file of sysfs: POLLPRI says that it is
+another document, whoever changed it; then open it again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pytest
 
 from store import ContentBlock, MessageRole, RunStatus, TextContent, Thread, ThreadMessage, ThreadStore
 from tests.clients.terminal import Terminal
-from tests.mount.conftest import Mount, wait_until
+from tests.mount.conftest import Mount, checked_mount, wait_until
 
 THREAD = "Trip to Oslo"
 
@@ -142,6 +142,32 @@ def test_inotifywait_reports_no_thread_that_is_made_in_the_store(
     mount.path("threads", "here").mkdir()
     inotifywait.wait_for("CREATE,ISDIR here")
     assert "CREATE,ISDIR elsewhere" not in inotifywait.printed()
+
+
+@pytest.mark.program("inotifywait")
+def test_inotifywait_r_reports_what_others_do_on_a_mount_with_wake(
+    place: Path, environment: Mapping[str, str]
+) -> None:
+    with checked_mount(place, "-o", "wake") as mount:
+        inotifywait = Follower(
+            ["inotifywait", "-m", "-r", "--format", "%e %w%f", "threads"],
+            mount.root,
+            place / "output",
+            environment,
+        )
+        inotifywait.wait_for("Watches established")
+        other = ThreadStore(mount.store)
+        other.create_thread(Thread(id="elsewhere"))
+        inotifywait.wait_for("CREATE,ISDIR threads/elsewhere\n")
+        append_elsewhere(mount, "And by ferry?")
+        inotifywait.wait_for(f"CLOSE_WRITE,CLOSE threads/{THREAD}/messages.jsonl\n")
+        run = mount.run("in_progress")
+        complete_elsewhere(mount, run)
+        inotifywait.wait_for(f"CLOSE_WRITE,CLOSE {run.relative_to(mount.root)}/status\n")
+        other.delete_thread("elsewhere")
+        inotifywait.wait_for("DELETE,ISDIR threads/elsewhere\n")
+        inotifywait.process.terminate()
+        inotifywait.process.wait()
 
 
 @pytest.mark.program("Python")

@@ -60,8 +60,8 @@ def test_a_warm_read_of_a_status_reads_from_the_page_cache(mount: Mount) -> None
     for _ in range(20):
         assert status.read_text() == text
     after = stats(mount)
-    # The statistics are read, too.
-    assert after["read_bytes"] - before["read_bytes"] < 5 * len(text)
+    # The first statistics were read, too.
+    assert after["read_bytes"] - before["read_bytes"] < 10 * len(text)
     assert after["cache_hits"] - before["cache_hits"] >= 20
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ examples:
   threadfs umount --lazy ~/mnt    out of sight at once, gone when nothing is open any more"""
 
 _ENDS_S = 30.0
+# How long a mount may be busy by itself, with a call that wakes who watches, and how often it is tried again.
+_PATIENCE_S, _RETRY_S = 0.3, 0.02
 # How long a mount may take to list its drafts, and how many of them are named.
 _ANSWERS_S = 3.0
 _NAMED = 5
@@ -60,9 +63,14 @@ def run(options: argparse.Namespace) -> int:
             " move them on, or give --force"
         )
     lazy = ["-z"] if options.lazy or state == "dead" else []
-    done = subprocess.run(
-        ["fusermount3", "-u", *lazy, "--", place], check=False, capture_output=True, text=True
-    )
+    busy_until_s = time.monotonic() + _PATIENCE_S
+    while True:
+        done = subprocess.run(
+            ["fusermount3", "-u", *lazy, "--", place], check=False, capture_output=True, text=True
+        )
+        if not done.returncode or "busy" not in done.stderr or time.monotonic() > busy_until_s:
+            break
+        time.sleep(_RETRY_S)
     if done.returncode:
         reason = " ".join(done.stderr.split()).removeprefix("fusermount3: ")
         if "busy" in reason:

@@ -58,13 +58,15 @@ def handler(
 
     async def handle(self: H, /, *arguments: P.args, **named: P.kwargs) -> T:
         given: tuple[Any, ...] = arguments
-        if has_context and given[-1].pid == self.waker.announced.thread_id:
+        is_wakers = has_context and given[-1].pid == self.waker.announced.thread_id
+        if is_wakers:
             answer: Any = await self.waker.announced.answer(operation, given)
             if answer is not ORDINARY:
                 return cast(T, answer)
         elif has_handle and given[0] == HANDLE:
             return cast(T, self.waker.announced.answer_by_handle(operation, given))
-        self.tree.journal.counters["operations"] += 1
+        if not is_wakers:
+            self.tree.journal.counters["operations"] += 1
         if self.is_ending:
             raise pyfuse3.FUSEError(errno.ENOTCONN)
         self.in_hand += 1

@@ -156,11 +156,11 @@ class Announced:
     async def _removed(self, call: Remove) -> object:
         """If it has come again, programs may use it by now. (The kernel holds the lock of the directory.)"""
         inode = self._inodes.existing(call.node)
-        lookups = inode and inode.lookups
+        lookups = inode.lookups if inode else 0
         try:
             await in_thread(call.name.directory.lookup, call.name.name)
         except (NotFound, NoSuchName):
-            if inode is not None and inode.lookups != lookups:
+            if inode is not None and inode.lookups > lookups:
                 return ORDINARY  # It came meanwhile, and was found: a revalidation takes no lock.
             # The kernel lets nothing be made in what it knows to be removed: it comes again as another one.
             if call.node.kind == stat.S_IFDIR:

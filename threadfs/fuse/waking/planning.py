@@ -55,7 +55,10 @@ class _Last(OrderedDict[K, V]):
 
 
 class Planning:
-    """One thread at a time. *make* makes a call, and returns 0 or the errno."""
+    """One thread at a time. *make* makes a call, and returns 0 or the errno.
+
+    *is_being_told* is asked of what was just read: whether that may be a change made here.
+    """
 
     def __init__(
         self,
@@ -63,11 +66,13 @@ class Planning:
         inodes: Inodes,
         make: Callable[[Call], int],
         forget_name: Callable[[Directory, str], None],
+        is_being_told: Callable[[Subject], bool],
     ) -> None:
         self._tree = tree
         self._inodes = inodes
         self._make = make
         self._forget_name = forget_name
+        self._is_being_told = is_being_told
         # Whether a name is there, by its path, as it was told last.
         self._is_there: _Last[str, bool] = _Last()
         self._versions: _Last[str, object] = _Last()
@@ -155,6 +160,8 @@ class Planning:
             version = self._version(subject)
         except StoreError:
             return False  # It has gone.
+        if self._is_being_told(subject):
+            return False
         is_another = self._versions.get(subject.path) != version
         self._versions[subject.path] = version
         return is_another
@@ -165,9 +172,12 @@ class Planning:
         try:
             node = name.directory.lookup(name.name)
         except (NoSuchName, NotFound):
-            self._has_gone(name)
+            if not self._is_being_told(name):
+                self._has_gone(name)
             return
         except StoreError:
+            return
+        if self._is_being_told(name):
             return
         was_there = self._is_there.get(name.path)
         self._is_there[name.path] = True
@@ -235,6 +245,8 @@ class Planning:
         except NotFound:
             after = None
         except StoreError:
+            return
+        if self._is_being_told(link):
             return
         before = self._statuses.pop(run, None) or self._status_held(link, after)
         if after is not None:

@@ -59,11 +59,12 @@ class Waker:
         self._inodes = inodes
         self._texts = texts
         self.announced = Announced(inodes, answers, kernel_cache.name_is_right)
-        self._planning = Planning(tree, inodes, self._make, self._forget_name)
+        self._planning = Planning(tree, inodes, self._make, self._forget_name, self._is_being_told)
         self._mountpoint = ""
-        # Guards the two below. What may have changed, and what of that has been told by the kernel.
+        # Guards those below. What may have changed, and what of that has been told by the kernel.
         self._wakeup = threading.Condition()
         self._pending: dict[tuple[Subject, Told | None], None] = {}
+        self._told_now: set[Subject] = set()
         self._is_closed = False
         self._requested: dict[str, bool] = {}
         # The runs that have not ended, once they are known; and the threads that changed until then, of which
@@ -119,11 +120,35 @@ class Waker:
         for path in paths:
             self._requested.pop(path, None)
 
+    def _is_being_told(self, subject: Subject) -> bool:
+        """Whether what was just read may be an own change of which who watches hears anyway.
+
+        It is looked at again when that is known. To be called after reading: a change is announced while the
+        request for it is in hand.
+        """
+        is_being_told = self._is_requested(subject)
+        with self._wakeup:
+            is_being_told |= subject in self._told_now
+            if is_being_told:
+                self._pending[subject, None] = None
+        return is_being_told
+
+    def _is_requested(self, subject: Subject) -> bool:
+        """Whether a program asks for a change of it just now."""
+        requested = self._requested
+        if isinstance(subject, Link) and requested:
+            return any(self._link_path(subject, status) in requested for status in RunStatus)
+        return subject.path in requested
+
+    @staticmethod
+    def _link_path(link: Link, status: RunStatus) -> str:
+        return f"runs/{status}/{link.run_id}@{link.thread_id}"
+
     def _told(self, subject: Subject) -> Told | None:
         """What who watches hears anyway of an own change, which is being made by a request."""
         if isinstance(subject, Link):
             for status in RunStatus:
-                if self._requested.get(f"runs/{status}/{subject.run_id}@{subject.thread_id}"):
+                if self._requested.get(self._link_path(subject, status)):
                     return status
             return None
         is_there = self._requested.get(subject.path)
@@ -139,6 +164,7 @@ class Waker:
         }
         with self._wakeup:
             self._pending |= found
+            self._told_now.update(subject for subject, told in found if told is not None)
             if self._changed_meanwhile is not None:
                 self._changed_meanwhile.add(change.thread_id)
             self._wakeup.notify_all()
@@ -162,8 +188,6 @@ class Waker:
             try:
                 self._take_over()
                 self._wake_all()
-            except StoreError:
-                continue
             except Exception:
                 if self._is_closed:  # Perhaps with the store.
                     return
@@ -196,6 +220,7 @@ class Waker:
         self._kernel_cache.wait_for_names()
         with self._wakeup:
             subjects, self._pending = self._pending, {}
+            self._told_now.clear()
         for subject, told in subjects:
             if told is not None:
                 self._planning.note(subject, told)
@@ -203,12 +228,7 @@ class Waker:
             for subject in dict.fromkeys(subject for subject, told in subjects if told is None):
                 if self._is_closed:
                     return
-                if subject.path in self._requested:
-                    # An own change that is not announced yet, by what others report of it: what was told then
-                    # is known afterwards.
-                    with self._wakeup:
-                        self._pending[subject, None] = None
-                else:
+                with suppress(StoreError):  # The others are told all the same.
                     self._planning.wake(subject)
         finally:
             self._leave()
