@@ -23,9 +23,11 @@ from store import (
     Thread,
     ThreadStore,
 )
-from tests.events.conftest import Listener
+from store.changes import change_of
+from tests.events.conftest import Listener, shown
 from tests.store.conftest import message
 from threadfs.events import known, new_messages
+from threadfs.events.telling import Telling
 
 WRITERS = pytest.mark.parametrize("writer", ["itself", "another program"])
 
@@ -113,6 +115,19 @@ def test_a_run_of_before_that_ends_is_told(store: Store, by: Store) -> None:
     by.delete_run("T", "R", force=True)
     listener.tells(("run.deleted", "T", "R"))
     listener.watch.close()
+
+
+@pytest.mark.parametrize("status", [RunStatus.expired, RunStatus.incomplete])
+@pytest.mark.usefixtures("before")
+def test_the_end_of_a_run_of_which_nothing_was_known_is_told_though_it_has_no_time(
+    store: Store, status: RunStatus
+) -> None:
+    telling = Telling(store)
+    store.update_run_status("T", "R", status)
+    heard = telling.heard(change_of(Part.DOCUMENT, DocumentKey("T", "R")))
+    assert heard is not None
+    told = [shown(event.line()) for event in telling.events(heard)]
+    assert told == [(f"run.{status}", "T", "R", status.value)]
 
 
 @pytest.mark.usefixtures("before")

@@ -1,9 +1,8 @@
 """From changes to events: what a `Change` of the store means, compared with what was known before.
 
 Little is known at first. A thread or run of which a change says that it may have come, and that is there,
-has come. A document whose earlier version was not seen has a new status if it says so itself
-(``completed_at``), or if the run has not ended; else it is another one. A message is new if it was created
-since the telling began.
+has come. A run whose earlier document was not seen has a new status, unless it says that it ended before the
+telling began (``completed_at``). A message is new if it was created since then.
 """
 
 from __future__ import annotations
@@ -204,8 +203,8 @@ class Telling:
             if before is not None:
                 has_new_status = before.status != state.status
             else:
-                has_ended = state.status in list(RunStatus) and RunStatus(state.status).is_terminal
-                has_new_status = not has_ended or (state.status_s or 0) >= self._known.since_s
+                # One that has expired, or is incomplete, does not say since when.
+                has_new_status = state.status_s is None or state.status_s >= self._known.since_s
             status = state.status if has_new_status and state.status else "updated"
             yield Event(time_ns, f"run.{status}", thread_id, run_id, status=state.status or None)
 
