@@ -28,14 +28,20 @@ class Counts(NamedTuple):
 class Lists:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
-        # Within a change, which no other process makes meanwhile: the numbers of threads that were asked for.
-        self._numbers: dict[str, int] | None = None
+        # Within a change, which no other process makes meanwhile: the numbers of threads that were asked for,
+        # ``None`` for those that are not here.
+        self._numbers: dict[str, int | None] | None = None
 
     def has_thread(self, thread_id: str) -> bool:
         return self._find(thread_id) is not None
 
     def thread_ids(self) -> list[str]:
         return [thread_id for (thread_id,) in self.connection.execute("SELECT id FROM threads ORDER BY id")]
+
+    def not_here(self, thread_ids: Collection[str]) -> list[str]:
+        """Those of some threads that are not here."""
+        here = self.thread_names(thread_ids)
+        return [thread_id for thread_id in thread_ids if thread_id not in here]
 
     def count(self) -> int:
         """How many threads there are."""
@@ -169,11 +175,10 @@ class Lists:
         if self._numbers is not None and thread_id in self._numbers:
             return self._numbers[thread_id]
         found = self.connection.execute("SELECT number FROM threads WHERE id = ?", (thread_id,)).fetchone()
-        if found is None:
-            return None
+        number = None if found is None else int(found[0])
         if self._numbers is not None:
-            self._numbers[thread_id] = found[0]
-        return int(found[0])
+            self._numbers[thread_id] = number
+        return number
 
     def _number(self, thread_id: str) -> int:
         if (number := self._find(thread_id)) is None:

@@ -118,7 +118,7 @@ class Tables(Lists):
         self.connection.execute("DELETE FROM signatures WHERE thread = ?", (number,))
         self.connection.execute("DELETE FROM threads WHERE number = ?", (number,))
         if self._numbers is not None:
-            del self._numbers[thread_id]
+            self._numbers[thread_id] = None
 
     def set_changed(self, thread_id: str, changed_ns: int) -> None:
         self.connection.execute("UPDATE threads SET changed_ns = ? WHERE id = ?", (changed_ns, thread_id))

@@ -25,8 +25,9 @@ from store.printing import printable
 
 log = logging.getLogger("threadfs")
 
-# For how long nothing has to come of the process, until it is not waited for any more.
-_STUCK_S: Final = 10.0
+# For how long nothing has to come of the process, until it is not waited for any more. It lists all threads
+# before the first step, and whoever took over from one that is only slow would be slower.
+_STUCK_S: Final = 30.0
 # How long the end of the process is waited for, when nobody wants it any more.
 _ENDS_S: Final = 1.0
 # Where the packages of this program are. Python looks there by itself where they are installed, after its own

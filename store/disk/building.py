@@ -67,13 +67,18 @@ def _build(root: str, is_awaited: threading.Event, hurrying: ThreadPoolExecutor,
         if not place.begins_building(opened.directory):
             return IS_BUILT
         taking = Cataloguing(store, Tables(opened.connection, has_words=with_words), _skipping())
-        lists = _telling(_persistently(lambda: taking.compare_these(taking.differing()[0])))
+        lists = _telling(_persistently(lambda: _lists(taking)))
         if any(is_awaited.is_set() for _ in lists):
             hurrying.submit(_finish, lists).result()
         print(LISTS, flush=True)
         if with_words:
             _finish(_persistently(lambda: taking.index_these(taking.behind())))
     return 0
+
+
+def _lists(taking: Cataloguing) -> Iterator[int]:
+    yield 0  # If somebody waits already, all that follows is done with the normal priority.
+    yield from taking.compare_these(taking.differing()[0])
 
 
 def _persistently(begin: Callable[[], Iterator[int]]) -> Iterator[int]:

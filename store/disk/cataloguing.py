@@ -286,7 +286,7 @@ class Cataloguing:
     # Documents and lists.
     def _compared(self, thread_id: str) -> _Parts | _Gone | None:
         """``None``: nothing has changed."""
-        known = self.tables.signatures(thread_id) if self.tables.has_thread(thread_id) else {}
+        known = self.tables.signatures(thread_id)
         seen = signatures.look(self.source.root, thread_id, known)
         if seen is None:
             return self._gone(thread_id, known) if known else None

@@ -197,7 +197,7 @@ class Known:
         except Busy:
             self._busy_until_s = time.monotonic() + _PAUSE_S
             return
-        gone = [thread_id for thread_id in self.pending if not tables.has_thread(thread_id)]
+        gone = tables.not_here(self.pending)
         self.pending.clear()
         look.end(gone, self.unread())
 

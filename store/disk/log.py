@@ -10,6 +10,8 @@ from store.disk.layout import LOG
 from store.disk.paths import storage_errors
 from store.errors import ThreadNotFound
 
+_SMALL_BYTES = 1 << 16
+
 
 def complete_size(file: int, size: int, start: int = 0) -> int:
     """How many of the first *size* bytes of a log are complete lines; the first *start* bytes surely are."""
@@ -74,6 +76,8 @@ class DiskLogReader:
         if file is None:
             return b""
         with storage_errors(self._path):
+            if size > _SMALL_BYTES:  # Else room for so much is made, which costs more than a short log.
+                size = min(size, max(os.fstat(file).st_size - offset, 0) + 1)
             data = reading.read_at(file, size, offset)
             # Within the file is within its complete lines, unless this reaches its end.
             if data.endswith(b"\n") and len(data) < size:
