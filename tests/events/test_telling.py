@@ -189,6 +189,14 @@ def test_each_status_that_is_heard_is_told_however_fast_they_follow(tmp_path: Pa
     store.close()
 
 
+def test_a_list_of_runs_is_told_as_it_was_when_it_was_heard_of(on_disk: Listener, disk: ThreadStore) -> None:
+    disk.create_run("T", Run(id="Q"))
+    heard = on_disk.telling.heard(Change(Part.RUNS, "T"))
+    assert heard is not None
+    disk.cancel_run("T", "Q")
+    assert [event.name for event in on_disk.telling.events(heard)] == ["run.queued"]
+
+
 def test_the_time_of_a_document_alone_is_no_event(listener: Listener, store: Store) -> None:
     store.create_thread(Thread(id="U"))
     store.set_document_modified(DocumentKey("U"), 1_000_000_000)
@@ -275,7 +283,9 @@ def test_a_thread_that_is_made_file_by_file_is_told_when_it_is_one(
     place = Path(disk.location, "new")
     place.mkdir()
     on_disk.hear(Change(Part.THREADS, "new"))
-    (place / "meta.json").write_text('{"id":"new","created_at":1,"object":"thread"}')
+    written = Path(f"{disk.location}.written")  # Not seen half written.
+    written.write_text('{"id":"new","created_at":1,"object":"thread"}')
+    written.rename(place / "meta.json")
     on_disk.tells(("thread.created", "new"))
 
 

@@ -16,7 +16,6 @@ from store import (
     DocumentKey,
     NotFound,
     Part,
-    RunStatus,
     Store,
     StoreError,
 )
@@ -29,17 +28,22 @@ from threadfs.events.new_messages import place_before_new
 from threadfs.events.states import BEING_MADE, GONE, State, state_of
 from threadfs.nodes.reading_on import LogPlace
 
-# Of a larger document only the last state is told.
+# Of a larger document, and of the runs of a longer list, only the last state is told.
 _AT_ONCE_BYTES: Final = 1 << 20
+_AT_ONCE_RUNS: Final = 50
 
 
 class Heard(NamedTuple):
-    """A change and, unless it has to be read yet, what its document said then; ``None``: there was none."""
+    """A change and, unless it has to be read yet, what its document said then; ``None``: there was none.
+
+    *runs*: of a list of runs, what each said then.
+    """
 
     change: Change
     time_ns: int
     is_read: bool = False
     state: State | None = None
+    runs: dict[str, State] | None = None
 
 
 class Telling:
@@ -63,9 +67,12 @@ class Telling:
             return None
         now_ns = time.time_ns()
         key = _document_of(change)
-        if key is None or self._store.is_remote or is_refused():
+        if self._store.is_remote or is_refused():
             return Heard(change, now_ns)
         try:
+            if key is None:
+                runs = self._runs_at_once(change.thread_id) if change.part is Part.RUNS else None
+                return Heard(change, now_ns, runs=runs)
             if self._store.document_info(key).size_bytes > _AT_ONCE_BYTES:
                 return Heard(change, now_ns)
             return Heard(change, now_ns, True, self._state(key))
@@ -73,6 +80,14 @@ class Telling:
             return Heard(change, now_ns, True, None)
         except StoreError:
             return Heard(change, now_ns)
+
+    def _runs_at_once(self, thread_id: str) -> dict[str, State] | None:
+        """Raises StoreError."""
+        run_ids = self._store.list_run_ids(thread_id)
+        if len(run_ids) > _AT_ONCE_RUNS:
+            return None
+        states = {run_id: self._state_now(DocumentKey(thread_id, run_id)) for run_id in run_ids}
+        return {run_id: state for run_id, state in states.items() if state is not None}
 
     def events(self, heard: Heard) -> Iterator[Event]:
         """The events of what was `heard`, in the same order. What cannot be read is not told."""
@@ -106,7 +121,7 @@ class Telling:
         elif change.part is Part.LOG:
             yield from self._messages(thread_id, known, time_ns)
         elif change.part is Part.RUNS:
-            yield from self._runs(thread_id, known, time_ns)
+            yield from self._runs(thread_id, known, time_ns, heard.runs)
         elif run_id is not None:
             yield from self._steps(thread_id, run_id, known, time_ns)
 
@@ -173,16 +188,18 @@ class Telling:
 
     # ── Runs ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _runs(self, thread_id: str, known: KnownThread, time_ns: int) -> Iterator[Event]:
-        """The list as a whole may be another one."""
-        found = self._store.list_run_ids(thread_id)
+    def _runs(
+        self, thread_id: str, known: KnownThread, time_ns: int, states: dict[str, State] | None
+    ) -> Iterator[Event]:
+        """The list as a whole may be another one; *states* is what its runs said, or they are read now."""
+        found = self._store.list_run_ids(thread_id) if states is None else [*states]
         for run_id in set(known.runs).difference(found):
             if known.runs[run_id] not in (GONE, BEING_MADE):
                 yield from self._run_has_gone(thread_id, run_id, known, time_ns)
         for run_id in found:
             before = known.runs.get(run_id)
             if before is None or before in (GONE, BEING_MADE):
-                state = self._state_now(DocumentKey(thread_id, run_id))
+                state = states[run_id] if states else self._state_now(DocumentKey(thread_id, run_id))
                 if state is not None and (before is not None or state.created_s >= self._known.since_s):
                     yield from self._run_has_come(thread_id, run_id, known, time_ns, state)
 
