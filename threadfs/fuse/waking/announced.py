@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -17,8 +16,6 @@ from threadfs.fuse.asking import in_thread
 from threadfs.fuse.inodes import Inode, Inodes
 from threadfs.fuse.waking.calls import Call, Make, Modify, Move, Remove, Touch
 from threadfs.nodes.base import Directory, Node, NoSuchName
-
-log = logging.getLogger("threadfs")
 
 # Requests with a context say by it who asks. Those of an open file name the handle.
 WITH_CONTEXT: Final = frozenset(
@@ -61,9 +58,6 @@ class Announced:
             )
         except (StoreError, NoSuchName):  # It has gone meanwhile.
             raise pyfuse3.FUSEError(errno.ENOENT) from None
-        except Exception:  # It would end the mount.
-            log.exception("%s of a wake-up failed", operation)
-            raise pyfuse3.FUSEError(errno.EIO) from None
         if found is ORDINARY and operation not in _ORDINARY:
             raise pyfuse3.FUSEError(errno.EPERM)
         return found
