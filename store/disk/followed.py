@@ -16,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from functools import cached_property
 from itertools import islice
 from typing import Final, Protocol
 
@@ -70,6 +69,7 @@ class Followed:
         """
         self._source = source
         self._get_run_lists = run_lists
+        self._run_lists: RunLists | None = None
         self._lists = lists
         # Held while something is set up.
         self._setting_up = threading.Lock()
@@ -183,7 +183,7 @@ class Followed:
             return False
         if self._beyond or self._stale or self._threads_are_stale or not self.reports_threads:
             return False
-        self.run_lists.known.expire()
+        self.run_lists().known.expire()
         return True
 
     def times(self, thread_id: str) -> Times | None:
@@ -201,16 +201,17 @@ class Followed:
         with self._noting:
             return [*self._runs[thread_id]] if self.reported_of(thread_id) is Reported.ALL else None
 
-    @cached_property
     def run_lists(self) -> RunLists:
         """What is compared. Those of a catalogue that is closed with the store, even where this goes on."""
-        return self._get_run_lists()
+        if self._run_lists is None:
+            self._run_lists = self._get_run_lists()
+        return self._run_lists
 
     # ── Setting it up ───────────────────────────────────────────────────────────────────────────────
 
     def _set_up(self) -> None:
         # Who asks at once is answered first, and what a process of its own reads is not read here.
-        while not self._closing.wait(_SETTLES_S) and self.run_lists.known.is_being_built:
+        while not self._closing.wait(_SETTLES_S) and self.run_lists().known.is_being_built:
             pass
         while not self._closing.is_set():
             try:
@@ -257,12 +258,12 @@ class Followed:
             self._read_threads()
         elif stale:
             self._follow(before)
-            self.run_lists.known.note(stale)
+            self.run_lists().known.note(stale)
         elif self._unfollowed:
             some = [self._unfollowed.popleft() for _ in range(min(at_once, len(self._unfollowed)))]
             self._follow({thread_id: () for thread_id in some if thread_id not in self._runs})
             if not self._unfollowed:
-                self.run_lists.known.expire()
+                self.run_lists().known.expire()
         else:
             return False
         return True
@@ -272,9 +273,9 @@ class Followed:
             self._follow_list()
             # The same texts for all that is remembered of a thread.
             there = {thread_id: thread_id for thread_id in self._source.list_thread_ids()}
-            known = self.run_lists.threads(compared=False)
+            known = self.run_lists().threads(compared=False)
             if known and len(there) * 2 > self._budget.max_watches:  # Then it matters which ones come first.
-                known = self.run_lists.threads(compared=True)
+                known = self.run_lists().threads(compared=True)
         except BaseException:
             self._threads_are_stale = True
             raise
@@ -291,7 +292,7 @@ class Followed:
             changes_heard = self.changes_heard
             followed = [thread_id for thread_id in before if self._budget.follow_thread(thread_id)]
             # Compared after they are followed, so that no change is missed.
-            found = self.run_lists.of_threads(followed) if followed else {}
+            found = self.run_lists().of_threads(followed) if followed else {}
             for thread_id in before:
                 there = found.get(thread_id)
                 if there and self._follow_runs(thread_id, there.statuses, before[thread_id]):
@@ -344,7 +345,7 @@ class Followed:
         freed = 0
         threads = iter([thread_id for thread_id, runs in self._runs.items() if runs])
         while some := [*islice(threads, _AT_ONCE)]:
-            for thread_id, there in self.run_lists.of_threads(some).items():
+            for thread_id, there in self.run_lists().of_threads(some).items():
                 statuses = there.statuses if there else {}
                 ended = [run_id for run_id in self._runs[thread_id] if _has_ended(statuses.get(run_id))]
                 if ended:

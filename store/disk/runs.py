@@ -107,7 +107,7 @@ class Runs(Steps):
             yield from self._scan_all(statuses)
             return
         try:
-            found = [*followed.run_lists.runs(statuses)]
+            found = [*followed.run_lists().runs(statuses)]
         except StorageFailed:  # Some threads cannot be read, or the disk cannot, which raises it again.
             found = [*self._scan_all(statuses)]
         if len(statuses) == 1:

@@ -190,7 +190,7 @@ class ThreadStore(Workers):
             if (followed := self._followed) is None:
                 self._lists.look(status, self)
             elif status is not None:
-                self._look_at_runs(status, followed.run_lists.version(status))
+                self._look_at_runs(status, followed.run_lists().version(status))
             else:
                 followed.hear()
                 if not followed.reports_threads:

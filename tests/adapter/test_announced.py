@@ -90,19 +90,6 @@ def test_what_was_not_announced_is_refused(waking: Kernel, other: ThreadStore) -
     assert waking.operations.tree.store.announcer.commits == 0
 
 
-def test_an_error_in_the_answer_to_the_waker_does_not_end_the_mount(
-    waking: Kernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(*_: object) -> None:
-        raise OverflowError
-
-    monkeypatch.setattr(waking.operations.waker.announced, "_path", fail)
-    assert refused(waking, "mkdir", waking.number("threads"), b"U", 0o755) == errno.EPERM
-    announce(waking, Make("threads/U", ThreadDirectory(waking.operations.tree, "U")))
-    assert refused(waking, "mkdir", waking.number("threads"), b"U", 0o755) == errno.EIO
-    assert "mkdir of a wake-up failed" in caplog.text
-
-
 def test_other_fields_than_times_are_not_set(waking: Kernel) -> None:
     announce(waking, Touch("threads/T/runs/R/status"))
     status = waking.number("threads/T/runs/R/status")
