@@ -60,7 +60,7 @@ def test_a_warm_read_of_a_status_reads_from_the_page_cache(mount: Mount) -> None
     for _ in range(20):
         assert status.read_text() == text
     after = stats(mount)
-    assert after["read_bytes"] - before["read_bytes"] < len(text)
+    assert after["read_bytes"] - before["read_bytes"] < 10 * len(text)  # ``stats`` itself was read.
     assert after["cache_hits"] - before["cache_hits"] >= 20
 
 

@@ -70,7 +70,8 @@ def handler(
         self.in_hand += 1
         self.changes_in_hand += is_change
         paths = self.paths_of(operation, given) if is_change and self.waker.is_on else {}
-        self.waker.begins(paths)
+        if paths:
+            self.waker.begins(paths)
         try:
             return await function(self, *arguments, **named)
         except pyfuse3.FUSEError:
@@ -91,7 +92,8 @@ def handler(
         finally:
             self.in_hand -= 1
             self.changes_in_hand -= is_change
-            self.waker.has_ended(paths)
+            if paths:
+                self.waker.has_ended(paths)
         # Not while the other one is handled, which this one would hold.
         raise pyfuse3.FUSEError(code)
 
