@@ -139,3 +139,14 @@ def test_after_a_change_none_is_kept_until_what_was_told_before_has_arrived_and_
     walked(kernel, "threads")
     assert kernel.forgotten == [(number, False)]
     assert len(ends_not_kept) == 1
+
+
+def test_an_empty_listing_that_is_kept_is_forgotten_when_a_name_comes(
+    kernel: Kernel, ends_not_kept: list[None]
+) -> None:
+    kernel.call(kernel.operations.mkdir, kernel.number("threads"), b"empty", 0o755, Caller())
+    number = walked(kernel, "threads/empty/runs")
+    assert not ends_not_kept
+    kernel.forgotten.clear()
+    kernel.call(kernel.operations.mkdir, number, b"R", 0o755, Caller())
+    assert (number, False) in kernel.forgotten

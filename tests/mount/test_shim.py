@@ -51,7 +51,17 @@ def test_it_is_not_in_effect_where_it_is_switched_off(tmp_path: Path) -> None:
 def test_a_walk_sends_no_request_after_two_others(mount: Mount) -> None:
     for _ in range(2):  # The second one asks for the times of directories that the first one has read.
         walk(mount)
+    ends = stats(mount)["ends_by_shim"]
     assert requests(mount, lambda: walk(mount)) == 0
+    assert stats(mount)["ends_by_shim"] == ends
+
+
+def test_the_end_of_a_listing_is_answered_without_python_also_of_an_empty_one(mount: Mount) -> None:
+    before = stats(mount)["ends_by_shim"]
+    empty = mount.path("threads", "without runs")
+    empty.mkdir()
+    assert os.listdir(empty / "runs") == []
+    assert stats(mount)["ends_by_shim"] == before + 1
 
 
 def test_reading_a_document_again_is_open_and_release_alone(mount: Mount) -> None:

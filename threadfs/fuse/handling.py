@@ -95,7 +95,8 @@ def handler(
         finally:
             self.in_hand -= 1
             self.changes_in_hand -= is_change
-            self.waker.has_ended(paths)
+            if paths:
+                self.waker.has_ended(paths)
         # Not while the other one is handled, which this one would hold.
         raise pyfuse3.FUSEError(code)
 

@@ -121,7 +121,8 @@ class Inodes:
         """The inode of *node*, made when it has none."""
         inode = self._by_node.get(node)
         if inode is None:
-            number = self._remembered(node).pop(node, None)
+            remembered = self._remembered(node)
+            number = remembered.pop(node, None) if remembered else None
             if number is None:
                 number, self._next = self._next, self._next + 1
             inode = Inode(number, node)

@@ -121,6 +121,7 @@ class KernelCache:
         return {
             "inodes": len(self._inodes),
             "shim": int(self.keeps_listings),
+            "ends_by_shim": shim.ends_answered(),
             **self.following.stats(),
         }
 

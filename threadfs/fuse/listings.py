@@ -88,9 +88,12 @@ class Listings:
                     return
         if start < len(listing.names):
             await self._tell(inode, listing, start, token)
+        elif cookie < DOTS[-1]:
+            listing.told_s = time.monotonic()  # An empty one may be kept as well.
+            self._has_told(inode, listing, DOTS[-1])
         else:
             listing.is_told()
-            if cookie >= DOTS[-1] and not listing.may_be_kept:
+            if not listing.may_be_kept:
                 shim.keep_no_listing()
 
     async def _tell(
@@ -122,7 +125,11 @@ class Listings:
                 self._inodes.release(inode)
                 return
             inode.lookups += 1
-        shim.tell_end(directory.number, listing.cookies[-1], is_kept=listing.may_be_kept)
+        self._has_told(directory, listing, listing.cookies[-1])
+
+    def _has_told(self, directory: Inode, listing: Listing, last_cookie: int) -> None:
+        """The kernel got the last entry. It asks on after that."""
+        shim.tell_end(directory.number, last_cookie, is_kept=listing.may_be_kept)
         if not listing.may_be_kept:  # By now.
             shim.forget_end(directory.number)
         listing.is_told()
@@ -153,13 +160,20 @@ class Listings:
         asked_s = time.monotonic()
         lock = self._looking.setdefault(inode.number, trio.Lock())
         try:
-            async with self._strangers.turn_of(by_stranger, directory), lock:
-                listing = inode.listing
-                if listing is not None and listing.began_s >= asked_s:
-                    return listing  # Somebody has looked meanwhile.
-                changes_seen = inode.changes_seen
-                listing = await in_thread(Listing, directory, inode.listing)
-                return self._found(inode, directory, listing, changes_seen)
+            async with self._strangers.turn_of(by_stranger, directory):
+                try:
+                    lock.acquire_nowait()  # `acquire` lets all other tasks go first, even if it is free.
+                except trio.WouldBlock:
+                    await lock.acquire()
+                try:
+                    listing = inode.listing
+                    if listing is not None and listing.began_s >= asked_s:
+                        return listing  # Somebody has looked meanwhile.
+                    changes_seen = inode.changes_seen
+                    listing = await in_thread(Listing, directory, inode.listing)
+                    return self._found(inode, directory, listing, changes_seen)
+                finally:
+                    lock.release()
         finally:
             if not lock.locked() and not lock.statistics().tasks_waiting:
                 self._looking.pop(inode.number, None)

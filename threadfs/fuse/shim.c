@@ -29,12 +29,13 @@
 int threadfs_shim_is_on = 0;
 unsigned int threadfs_shim_known_users[KNOWN_USERS];
 int threadfs_shim_keeps_no_listing = 0;
-/* Read there: whether the kernel has agreed. */
+/* Read there: whether the kernel has agreed; how many ends of listings were answered here. */
 int threadfs_shim_is_in_effect = 0;
+uint64_t threadfs_shim_ends_answered = 0;
 /* Set there: after which cookie a listing ends whose last entry was just told, and whether it may be kept. A directory
    has its place by its number; 0 is none. */
 #define ENDS 64
-struct {
+struct end {
     uint64_t inode;
     int64_t cookie, is_kept;
 } threadfs_shim_ends[ENDS];
@@ -77,9 +78,15 @@ static uint64_t handle_of(fuse_ino_t inode, uid_t user)
 static void readdirplus_(fuse_req_t request, fuse_ino_t inode, size_t size, off_t offset, struct fuse_file_info *file)
 {
     if (threadfs_shim_is_in_effect) {
-        if (threadfs_shim_ends[inode % ENDS].inode == inode && threadfs_shim_ends[inode % ENDS].cookie == offset) {
-            threadfs_shim_ends[inode % ENDS].inode = 0;
-            libfuse_reply_buf(request, "", threadfs_shim_ends[inode % ENDS].is_kept ? 0 : 1);
+        struct end *end = &threadfs_shim_ends[inode % ENDS];
+        const int is_known = end->inode == inode, is_here = is_known && end->cookie == offset;
+
+        /* It was told for one reader. One that begins now may have to see more. */
+        if (is_known && (is_here || offset == 0))
+            end->inode = 0;
+        if (is_here) {
+            threadfs_shim_ends_answered++;
+            libfuse_reply_buf(request, "", end->is_kept ? 0 : 1);
             return;
         }
         file->fh = handle_of(inode, fuse_req_ctx(request)->uid);

@@ -33,6 +33,7 @@ class _Library:
         library = ctypes.CDLL(path, mode=os.RTLD_NOW | os.RTLD_GLOBAL)
         self.is_on = ctypes.c_int.in_dll(library, "threadfs_shim_is_on")
         self.is_in_effect = ctypes.c_int.in_dll(library, "threadfs_shim_is_in_effect")
+        self.ends_answered = ctypes.c_uint64.in_dll(library, "threadfs_shim_ends_answered")
         self.keeps_no_listing = ctypes.c_int.in_dll(library, "threadfs_shim_keeps_no_listing")
         self.ends = (_End * _ENDS).in_dll(library, "threadfs_shim_ends")
         self.known_users = (ctypes.c_uint * _KNOWN_USERS).in_dll(library, "threadfs_shim_known_users")
@@ -68,6 +69,11 @@ def switch(*, on: bool, known_users: Iterable[int]) -> None:
 def is_in_effect() -> bool:
     """Whether the mount of this process is served so: once the kernel has sent its first request."""
     return _library is not None and bool(_library.is_in_effect.value)
+
+
+def ends_answered() -> int:
+    """How many requests were answered without us, each for the end of a listing."""
+    return 0 if _library is None else int(_library.ends_answered.value)
 
 
 def keep_no_listing() -> None:

@@ -6,7 +6,7 @@ They show what the store has and scratch files, and hide files that are staged f
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
@@ -80,6 +80,9 @@ class CanonicalDirectory(PathNode, Directory):
         return node
 
     def entries(self) -> Iterable[tuple[str, Node]]:
+        return self.stored_entries() if self.lists_store else self._entries_with_scratch()
+
+    def _entries_with_scratch(self) -> Iterator[tuple[str, Node]]:
         for name, node in self.stored_entries():
             if not self.is_hidden(name):
                 yield name, node
