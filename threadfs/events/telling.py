@@ -7,7 +7,9 @@ telling began (``completed_at``). A message is new if it was created since then.
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -62,6 +64,9 @@ class Telling:
         self._store = store
         self._follow = follow
         self._known = KnownThreads(int(time.time()))
+        # How often it was heard of runs that they came, and is still to be told; guarded.
+        self._noting = threading.Lock()
+        self._coming: Counter[DocumentKey] = Counter()
 
     def heard(self, change: Change) -> Heard | None:
         """What is to be told later, by `events`; ``None`` if nothing is.
@@ -72,7 +77,12 @@ class Telling:
             return None
         now_ns = time.time_ns()
         key = _document_of(change)
-        if key is None or self._store.is_remote or is_refused():
+        if key is None:
+            return Heard(change, now_ns)
+        if change.part is Part.RUNS:
+            with self._noting:  # Before it is read, as nothing later may be told first.
+                self._coming[key] += 1
+        if self._store.is_remote or is_refused():
             return Heard(change, now_ns)
         try:
             if self._store.document_info(key).size_bytes > _AT_ONCE_BYTES:
@@ -85,6 +95,12 @@ class Telling:
 
     def events(self, heard: Heard) -> Iterator[Event]:
         """The events of what was `heard`, in the same order. What cannot be read is not told."""
+        key = _document_of(heard.change)
+        if key is not None and heard.change.part is Part.RUNS:
+            with self._noting:
+                self._coming[key] -= 1
+                if not self._coming[key]:
+                    del self._coming[key]
         try:
             yield from self._events(heard)
         except StoreError:
@@ -224,8 +240,11 @@ class Telling:
                 yield from self._run_has_gone(thread_id, run_id, known, time_ns)
         for run_id in found:
             before = known.runs.get(run_id)
+            key = DocumentKey(thread_id, run_id)
+            if key in self._coming:
+                continue  # What was heard of it comes first.
             if before is None or before in (GONE, BEING_MADE):
-                state = self._state_now(DocumentKey(thread_id, run_id))
+                state = self._state_now(key)
                 if state is not None and (before is not None or state.created_s >= self._known.since_s):
                     yield from self._run_has_come(thread_id, run_id, known, time_ns, state)
 
