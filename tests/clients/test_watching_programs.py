@@ -3,9 +3,10 @@
 `tail -f`, `less +F` and `watch` look again by themselves, and see what any program does within a second or
 two. inotify on FUSE is a matter of the kernel: it reports what is done through this mount, by anybody, and
 nothing that other programs do in the store, nor what another mount of it does. So `inotifywait`, `entr` and
-file managers that are shown a directory miss such changes until they look again (F5), except on a mount with
-`-o wake`. To wait for a run, use `poll(2)` on its `status`, as with a file of sysfs: POLLPRI says that it is
-another document, whoever changed it; then open it again.
+file managers that are shown a directory miss such changes until they look again (F5); on a mount with
+`-o wake` they hear of them ([operating.md](operating.md#programs-that-watch)). To wait for a run,
+use `poll(2)` on its `status`, as with a file of sysfs: POLLPRI says that it is another document, whoever
+changed it; then open it again.
 """
 
 from __future__ import annotations

@@ -197,6 +197,22 @@ def test_a_list_of_runs_is_told_as_it_was_when_it_was_heard_of(on_disk: Listener
     assert [event.name for event in on_disk.telling.events(heard)] == ["run.queued"]
 
 
+@pytest.mark.usefixtures("before")
+def test_what_was_heard_of_a_run_is_told_before_its_list_is_looked_at(store: Store) -> None:
+    telling = Telling(store)
+    of_list = telling.heard(Change(Part.RUNS, "T"))
+    store.create_run("T", Run(id="Q"))
+    came = telling.heard(Change(Part.RUNS, "T", "Q"))
+    store.update_run_status("T", "Q", RunStatus.in_progress)
+    claimed = telling.heard(Change(Part.DOCUMENT, "T", "Q"))
+    told = [
+        shown(event.line()) for heard in (of_list, came, claimed) if heard for event in telling.events(heard)
+    ]
+    # A store in a database is read when it is told.
+    words = ("in_progress",) if store.is_remote else ("queued", "in_progress")
+    assert told == [(f"run.{word}", "T", "Q", word) for word in words]
+
+
 def test_the_time_of_a_document_alone_is_no_event(listener: Listener, store: Store) -> None:
     store.create_thread(Thread(id="U"))
     store.set_document_modified(DocumentKey("U"), 1_000_000_000)
