@@ -75,8 +75,10 @@ def status(made: Path) -> str:
 
 def test_each_run_is_answered_once(mount: Mount, only: Path) -> None:
     runs = [new_run(only) for _ in range(12)]
-    workers = [work(mount, "sh", "-c", "tail -n 1 | sed 's/$/ \"4\"/'") for _ in range(4)]
-    assert [worker.communicate(timeout=60) for worker in workers] == [("", "")] * 4
+    # One that goes through the queue leaves out what has to wait for another run of its thread.
+    while os.listdir(mount.path("runs", "queued")):
+        workers = [work(mount, "sh", "-c", "tail -n 1 | sed 's/$/ \"4\"/'") for _ in range(4)]
+        assert [worker.communicate(timeout=60) for worker in workers] == [("", "")] * 4
     answers = [message for message in messages(only) if message["role"] == "assistant"]
     assert sorted(answer["run_id"] for answer in answers) == sorted(made.name for made in runs)
     assert answers[0]["content"][0]["text"]["value"] == 'What is 2 + 2? "4"'
