@@ -175,15 +175,15 @@ _WALKS = (
 
 
 def whole_trees(store: Path, shape: Shape, roots: Path, *, quick: bool) -> Iterator[Row]:
-    """The other side is threadfs with the shim."""
+    """The other side is threadfs without the shim."""
     rounds = 1 if quick else 3
-    with_shim = partial(mounts.threadfs, store, roots / "shim", "-o", "shim")
+    without = partial(mounts.threadfs, store, roots / "noshim", "-o", "noshim")
     for name, words, limit_first, limit_again in _WALKS:
 
         def command(root: Path, words: list[str] = words) -> list[str]:
             return [*words, str(_threads(root))]
 
-        sides = servers(store, shape, roots) | {"other": with_shim}
+        sides = servers(store, shape, roots) | {"other": without}
         first, again = programs(sides, rounds, command)
         bare = {"bare": _bare([*words, str(store)], 3)}
         yield against("floor", f"{name} over {shape.threads:,} threads, first", bare | first, limit_first)

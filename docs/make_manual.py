@@ -53,8 +53,8 @@ no program in the mount may be started
 .B nowords
 keep no words of messages; each search reads all of them
 .TP
-.B shim
-on trial: the kernel keeps listings, so that walking again costs little; needs a C compiler when installing
+.B noshim
+the kernel keeps no listings, as where threadfs was installed without a C compiler
 .TP
 .B log=FILE
 where to log

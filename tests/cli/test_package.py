@@ -85,7 +85,7 @@ def test_an_installed_wheel_works_away_from_the_checkout(
 
     try:
         assert succeeds(threadfs("fsck", "store")) == ""
-        assert "mounted" in succeeds(threadfs("--log", "log", "-o", "shim", "store", "mnt"))
+        assert "mounted" in succeeds(threadfs("--log", "log", "store", "mnt"))
         assert "threads" in (tmp_path / "mnt" / "README.md").read_text()
         assert "shim 1\n" in (tmp_path / "mnt" / ".threadfs" / "stats").read_text()
         assert succeeds(threadfs("umount", "mnt")) == ""

@@ -15,7 +15,7 @@ from tests.mount.conftest import Mount, checked_mount, wait_until
 
 @pytest.fixture(scope="module")
 def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
-    with checked_mount(tmp_path_factory.mktemp("shim"), "-o", "shim") as mounted:
+    with checked_mount(tmp_path_factory.mktemp("shim")) as mounted:
         yield mounted
 
 

@@ -36,7 +36,7 @@ _GENERIC = (
 # mount(8) and its helper always pass on some of these. (A person gives --read-only instead.)
 _OF_MOUNT = ("rw", "ro", "dev", "suid")
 _BY_MOUNT = "mount(8)"
-_SWITCHES = ("ro", "allow_other", "noexec", "nowords", "shim", "noshim", "wake", "nowake")
+_SWITCHES = ("ro", "allow_other", "noexec", "nowords", "noshim", "wake", "nowake")
 _GENERIC_PREFIXES = ("x-", "X-", "comment=", "user=", "fsname=", "subtype=")
 
 
@@ -58,7 +58,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=_mount_options,
-        help="options as in /etc/fstab: ro, allow_other, noexec, nowords, shim, wake (inotify hears of "
+        help="options as in /etc/fstab: ro, allow_other, noexec, nowords, noshim, wake (inotify hears of "
         "changes by others), log=FILE; the owner and the permissions to show: uid=, gid=, umask=, fmask=, "
         "dmask=; generic ones are accepted",
     )
@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
         allow_other=options.allow_other or "allow_other" in mount_options,
         no_exec="noexec" in mount_options,
         no_words="nowords" in mount_options,
-        has_shim="shim" in mount_options and "noshim" not in mount_options,
+        no_shim="noshim" in mount_options,
         wakes="nowake" not in mount_options and (WAKES or "wake" in mount_options),
         ownership=ownership.ownership_of(mount_options),
     )

@@ -49,8 +49,8 @@ class Settings:
     no_exec: bool = False
     # No words of messages are kept for later searches.
     no_words: bool = False
-    # With the answers that pyfuse3 cannot give (`fuse.shim`).
-    has_shim: bool = False
+    # Without the answers that pyfuse3 cannot give (`fuse.shim`).
+    no_shim: bool = False
     # Programs that watch the mount hear of changes by others. (The kernel refuses the calls on one that is
     # read-only.)
     wakes: bool = WAKES
@@ -85,7 +85,7 @@ def serve(store: Store, mountpoint: str, settings: Settings, *, on_mounted: Call
         store.catalogue(keeps_words=False)  # Before anybody asks.
     operations = Operations(root_of(store), settings.ownership)
     operations.tree.journal.options["nowords"] = int(settings.no_words)
-    _mount(operations, mountpoint, _options(store.location, settings), with_shim=settings.has_shim)
+    _mount(operations, mountpoint, _options(store.location, settings), with_shim=not settings.no_shim)
     log.info("mounted %s on %s", store.location, mountpoint)
     clean = False
     try:
