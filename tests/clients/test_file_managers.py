@@ -221,7 +221,9 @@ def cut_and_paste(source: FileManager, target: FileManager, is_moved: Callable[[
 
     def works() -> bool:
         for window, title in desktop.titles().items():
-            if title == "Error":  # Nothing was cut, as nothing was loaded yet. It keeps the keyboard until then.
+            if (
+                title == "Error"
+            ):  # Nothing was cut, as nothing was loaded yet. It keeps the keyboard until then.
                 desktop.xdotool("windowfocus", "--sync", window)
                 desktop.press("Escape")
         source.press("Home", "ctrl+x")
