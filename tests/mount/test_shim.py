@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -64,11 +67,55 @@ def test_the_end_of_a_listing_is_answered_without_python_also_of_an_empty_one(mo
     assert stats(mount)["ends_by_shim"] == before + 1
 
 
-def test_reading_a_document_again_is_open_and_release_alone(mount: Mount) -> None:
+def test_reading_a_document_again_is_answered_without_python(mount: Mount) -> None:
     status = mount.run("queued") / "status"
-    for _ in range(2):
+    for _ in range(2):  # The second one asks for the time of reading, which the first one has changed.
         status.read_bytes()
-    assert requests(mount, lambda: [status.read_bytes() for _ in range(10)]) <= 20
+    before = stats(mount)["opens_by_shim"]
+    assert requests(mount, lambda: [status.read_bytes() for _ in range(10)]) == 0
+    assert stats(mount)["opens_by_shim"] == before + 10
+
+
+def test_a_reader_whose_open_the_shim_answered_keeps_its_version(mount: Mount) -> None:
+    run = mount.run("queued")
+    status = run / "status"
+    with status.open("rb") as first, status.open("rb") as second, status.open("rb") as third:
+        before, answered = first.read(), stats(mount)["opens_by_shim"]
+        ThreadStore(mount.store).cancel_run(run.parent.parent.name, run.name)
+        wait_until(lambda: json.loads(status.read_bytes())["status"] == "cancelled")
+        for reader in (first, second, third):  # Their pages are asked for again, so by the handle.
+            os.posix_fadvise(reader.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            reader.seek(0)
+        assert second.read() == third.read() == before
+        first.close()
+        second.close()
+        os.posix_fadvise(third.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        third.seek(0)
+        assert third.read() == before
+    assert json.loads(status.read_bytes())["status"] == "cancelled"
+    assert answered > 0
+
+
+def test_a_document_is_asked_for_again_after_each_change(mount: Mount) -> None:
+    run = mount.run("in_progress")
+    for number in range(20):
+        fields = {**json.loads((run / "status").read_bytes()), "metadata": {"number": str(number)}}
+        (run / "status").write_text(json.dumps(fields))
+        for _ in range(3):
+            assert json.loads((run / "status").read_bytes()) == fields
+
+
+def test_all_who_poll_a_document_hear_of_a_change_also_if_the_shim_has_answered_their_opens(
+    mount: Mount,
+) -> None:
+    run = mount.run("in_progress")
+    with ExitStack() as stack:
+        polls = [select.poll() for _ in range(3)]
+        for poll in polls:
+            poll.register(stack.enter_context((run / "status").open("rb")), select.POLLPRI)
+            assert poll.poll(0) == []
+        (run / "cancel").write_text("cancel\n")
+        assert all(poll.poll(10_000) for poll in polls)
 
 
 def test_a_walk_after_a_change_lists_what_has_changed_and_nothing_else(mount: Mount) -> None:

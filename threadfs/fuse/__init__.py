@@ -24,7 +24,7 @@ READDIR says nothing of who reads. Each entry has a *cookie*, after which a read
 
 *Handle.* What OPEN gives, and READ, WRITE, FLUSH and RELEASE name. FLUSH comes at each close of each
 descriptor and does not say whose it is; RELEASE comes once, when no descriptor is left, and nobody waits
-for it.
+for it. Those who open a *shared* file get one handle from the `shim`, which counts them.
 
 So a document that changes while somebody reads it gets a new number. The old number stays with its
 readers (*detached*), with its pages and its version::

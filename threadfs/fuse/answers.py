@@ -67,7 +67,9 @@ class Answers:
         if inode.pinned_reader is not None:
             entry.entry_timeout = entry.attr_timeout = 0
             return entry
-        inode.told_version = attributes.version
+        if inode.told_version != attributes.version:
+            inode.end_sharing()  # Its pages are those of another version than the size.
+            inode.told_version = attributes.version
         entry.entry_timeout = self._kernel_cache.entry_timeout_s(inode.node)
         if changes_seen is not None:
             entry.attr_timeout = WATCHED_S
@@ -91,7 +93,7 @@ class Answers:
     async def entry_of(self, inode: Inode) -> pyfuse3.EntryAttributes:
         if inode.removed_ns is not None:
             return self._made(inode, Attributes(stat.S_IFDIR | 0o755, 0, inode.removed_ns, links=0))
-        if not inode.readers:
+        if not inode.readers_now:
             return await self._entry_of(inode, None, None)
         changes_seen = self._changes_seen(inode)
         found = await self._detach_if_changed(inode)
@@ -147,8 +149,9 @@ class Answers:
             The attributes, if the file had to be opened, and is the one that they read.
         """
         node = inode.node
-        if inode.readers and inode.pinned_reader is None and is_readable(node):
-            opened = inode.readers[0].version
+        readers = inode.readers_now
+        if readers and inode.pinned_reader is None and is_readable(node):
+            opened = readers[0].version
             if inode.latest_reader is not None and inode.latest_reader.version == opened:
                 return None
             found = version = None
@@ -162,7 +165,7 @@ class Answers:
                 return (
                     found if found.version else None
                 )  # Control files have one reader, which knows no times.
-            if inode.readers and inode.pinned_reader is None:
+            if inode.readers_now and inode.pinned_reader is None:
                 self._kernel_cache.detach(inode)  # Its readers go on with the version that they opened.
         return None
 
@@ -186,9 +189,9 @@ class Answers:
             name_timeout_s: for how long the name may be remembered, if the node does not tell.
         """
         node = inode.node
-        if inode.readers:
+        if readers := inode.readers_now:
             # A later size would cut their pages. A lookup of the name asks again.
-            shown = _shown_by(inode.readers[0])
+            shown = _shown_by(readers[0])
             if shown is None:
                 return self._without_attributes(inode, timeout_s=0)
             of_readers = self._made(inode, shown)
@@ -210,7 +213,8 @@ class Answers:
     def counted(self, inode: Inode) -> pyfuse3.EntryAttributes:
         """The entry for a lookup, counted, of what need not be there: the store is not asked."""
         inode.lookups += 1
-        shown = _shown_by(inode.readers[0]) if inode.readers else None
+        readers = inode.readers_now
+        shown = _shown_by(readers[0]) if readers else None
         entry = self._without_attributes(inode, 0) if shown is None else self._made(inode, shown)
         entry.entry_timeout = entry.attr_timeout = 0
         return entry
@@ -255,7 +259,7 @@ class Answers:
         inode = self._inodes.of(node)
         inode.lookups += 1
         try:
-            if inode.readers:
+            if inode.readers_now:
                 raise WouldWait  # Whether they read the latest version is another question to the store.
             if not inode.is_followed:
                 if not self._following.is_heard(node.scope):

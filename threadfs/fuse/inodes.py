@@ -12,14 +12,26 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import pyfuse3
 
+from threadfs.fuse import shim
 from threadfs.fuse.listing import Listing
 from threadfs.nodes.base import Node, Reader
 
 # Of how many directories, and of how many files, the numbers are remembered.
 _MAX_DIRECTORIES, _MAX_FILES = 10_000, 1_000
+
+
+class SharedOpens(Protocol):
+    """Further opens of a file get the reader of one that has been opened; the `shim` answers them."""
+
+    reader: Reader | None
+
+    def end_sharing(self) -> None:
+        """Whoever has it open still is one of the readers from now on."""
+        ...
 
 
 @dataclass(slots=True)
@@ -35,6 +47,8 @@ class Inode:
     # Whether its changes are followed; the reader of its latest version while it is known to be that.
     is_followed: bool = False
     latest_reader: Reader | None = None
+    # What ends that the shim answers opens for reading, while it does.
+    shared: SharedOpens | None = None
     # Whether its node has no other number by now.
     owns_node: bool = True
     # Its entry, while it is known to be right; if it is a directory, its listing; whether the kernel may hold
@@ -56,6 +70,19 @@ class Inode:
 
     # What is to be remembered was read when *changes_seen* changes had been seen. The count is compared after
     # it is set: a change counts itself first, and then takes away what it finds.
+
+    @property
+    def readers_now(self) -> list[Reader]:
+        """The readers, with one for those whose opens the shim has answered."""
+        shared = self.shared
+        if shared is None or shared.reader is None or not shim.opens_shared(self.number):
+            return self.readers
+        return [*self.readers, shared.reader]
+
+    def end_sharing(self) -> None:
+        """The next open is asked for. May be called by any thread."""
+        if (shared := self.shared) is not None:
+            shared.end_sharing()
 
     def remember_entry(self, entry: pyfuse3.EntryAttributes, changes_seen: int) -> bool:
         """Whether *entry* is still right, and so remembered."""
@@ -79,6 +106,7 @@ class Inode:
         """Counted first, as below. Returns whether the kernel may have kept a listing."""
         self.changes_seen += 1
         self.entry = None
+        self.end_sharing()
         listing = self.listing
         if listing is None or not listing.is_current:
             return False
@@ -88,7 +116,11 @@ class Inode:
     def lose_reader(self) -> None:
         """Counted first: a reader of before the change that is kept meanwhile is taken away then."""
         self.changes_seen += 1
+        self.drop_reader()
+
+    def drop_reader(self) -> None:
         self.latest_reader = None
+        self.end_sharing()
 
 
 class Inodes:
@@ -113,6 +145,9 @@ class Inodes:
 
     def __getitem__(self, number: int) -> Inode:
         return self._by_number[number]
+
+    def get(self, number: int) -> Inode | None:
+        return self._by_number.get(number)
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -147,8 +182,10 @@ class Inodes:
 
     def detach(self, inode: Inode) -> None:
         """Leaves the number to the readers of the version that they opened; the node gets a new one."""
+        inode.drop_reader()
+        if not inode.readers:  # They have closed it just now.
+            return
         inode.pinned_reader = inode.readers[0]
-        inode.latest_reader = None
         inode.owns_node = False
         self._detached.setdefault(inode.node, []).append(inode)
         if self._by_node.get(inode.node) is inode:
@@ -160,6 +197,8 @@ class Inodes:
     def renew(self, node: Node) -> None:
         """Leaves the number to its holders, as the kernel believes that the file was removed."""
         inode = self._by_node.get(node)
+        if inode is not None:
+            inode.end_sharing()
         if inode is not None and inode.readers:
             self.detach(inode)  # They hear of what comes.
         elif inode is not None:
@@ -182,6 +221,8 @@ class Inodes:
 
     def release(self, inode: Inode) -> None:
         """Drops an inode that neither the kernel nor an open file holds."""
+        if inode.lookups <= 0:
+            inode.end_sharing()
         if inode.lookups <= 0 and not inode.readers and not inode.writers:
             inode.owns_node = False
             self._leave_thread(inode)

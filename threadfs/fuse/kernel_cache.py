@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -46,6 +46,8 @@ WATCHED_S = 300.0
 # For names that no watch covers. Sizes and times of files are asked for each time: a stale size would cut
 # a new version short.
 UNWATCHED_S = 0.8
+# How many calls of poll(2) on one handle are remembered.
+_MAX_POLLS = 10_000
 
 
 class KernelCache:
@@ -56,7 +58,8 @@ class KernelCache:
         self._texts = texts
         self._inodes = inodes
         self.following = Following(tree.store, self.changed)
-        self._polls: defaultdict[int, dict[int, pyfuse3.PollHandle]] = defaultdict(dict)
+        # By inode and handle.
+        self._polls: defaultdict[int, dict[int, deque[pyfuse3.PollHandle]]] = defaultdict(dict)
         # Whether the kernel keeps listings (`shim`).
         self.keeps_listings = False
         self._forgetting = Forgetting()
@@ -122,6 +125,7 @@ class KernelCache:
             "inodes": len(self._inodes),
             "shim": int(self.keeps_listings),
             "ends_by_shim": shim.ends_answered(),
+            "opens_by_shim": shim.opens_answered(),
             **self.following.stats(),
         }
 
@@ -341,10 +345,19 @@ class KernelCache:
 
     # ── poll(2) ─────────────────────────────────────────────────────────────────────────────────────
 
-    def notify_on_change(self, inode: Inode, handle_number: int, handle: pyfuse3.PollHandle) -> None:
-        """Wakes the program that polls this open file when the file has changed."""
-        self._polls[inode.number][handle_number] = handle
+    def notify_on_change(
+        self, inode: Inode, handle_number: int, handle: pyfuse3.PollHandle, *, is_shared: bool
+    ) -> None:
+        """Wakes the program that polls this open file when the file has changed.
+
+        Where programs share the handle, one that polls again cannot be told from another one.
+        """
+        handles = self._polls[inode.number].setdefault(handle_number, deque(maxlen=_MAX_POLLS))
+        if not is_shared:
+            handles.clear()
+        handles.append(handle)
 
     def _wake(self, inode: Inode) -> None:
-        for handle in self._polls.pop(inode.number, {}).values():
-            handle.notify()
+        for handles in self._polls.pop(inode.number, {}).values():
+            for handle in handles:
+                handle.notify()

@@ -118,7 +118,7 @@ class Listings:
                 entry = self._answers.listed(inode, known, names_timeout_s)
                 if is_long and not self._answers.lasts(inode):
                     listing.is_lasting = False
-            if inode.readers:  # When it changes, it gets another number.
+            if inode.readers_now:  # When it changes, it gets another number.
                 listing.is_lasting = False
             inode.kernel_has_attributes = True
             if not pyfuse3.readdir_reply(token, listing.names[index], entry, listing.cookies[index]):

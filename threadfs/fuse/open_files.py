@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -13,7 +14,7 @@ import pyfuse3
 import trio
 
 from store import NotFound
-from threadfs.fuse import memory, openers
+from threadfs.fuse import memory, openers, shim
 from threadfs.fuse.asking import in_thread, run_inline_or_in_thread
 from threadfs.fuse.inodes import Inode, Inodes
 from threadfs.fuse.kernel_cache import KernelCache
@@ -27,7 +28,10 @@ _RECENT_BYTES = 32 << 20
 class OpenFile:
     """What a file handle stands for. Calls on one handle take turns: ``async with`` it is one."""
 
-    __slots__ = ("_lock", "inode", "is_cached", "is_judged", "opener", "reader", "taken_bytes", "writer")
+    __slots__ = (
+        *("inode", "is_cached", "is_judged", "opener", "opens", "reader", "taken_bytes", "writer"),
+        *("_handle", "_lock", "_sharing"),
+    )
 
     def __init__(
         self, inode: Inode, reader: Reader | None, writer: Writer | None, *, is_cached: bool, opener: int = 0
@@ -42,7 +46,11 @@ class OpenFile:
         self.reader = reader
         self.writer = writer
         self.is_cached = is_cached
-        self._lock = trio.Lock()
+        # How many opens have this handle; while it is shared, the shim counts them.
+        self.opens = 1
+        self._sharing: Sharing | None = None
+        self._handle = 0
+        self._lock: trio.Lock | None = None
 
     @property
     def has_uncommitted(self) -> bool:
@@ -50,15 +58,73 @@ class OpenFile:
         return self.writer is not None and self.writer.has_uncommitted
 
     async def __aenter__(self) -> None:
+        if self._lock is None:
+            self._lock = trio.Lock()
         try:
             self._lock.acquire_nowait()  # `acquire` lets all other tasks go first, even if it is free.
         except trio.WouldBlock:
             await self._lock.acquire()
 
     async def __aexit__(self, kind: object, error: object, origin: object) -> None:
+        assert self._lock is not None
         self._lock.release()
         if error is not None and self.taken_bytes > memory.LARGE_BYTES:
             await in_thread(memory.give_back)  # Before the caller hears of the refusal.
+
+    def share(self, sharing: Sharing, handle: int) -> None:
+        """Further opens get this *handle*, and the shim answers them until `end_sharing`."""
+        self._sharing, self._handle = sharing, handle
+        sharing.begin(self, handle)
+
+    def end_sharing(self) -> None:
+        if self._sharing is not None:
+            self._sharing.end(self, self._handle)
+
+
+class Sharing:
+    """Opens for reading that the `shim` answers: of files whose pages the kernel holds while nothing changes.
+
+    A file is shared from its first open on, also while nobody has it open, until something about it changes
+    or is forgotten. Any thread may end that, so what is open is counted under a lock.
+    """
+
+    def __init__(self, files: dict[int, OpenFile], inodes: Inodes) -> None:
+        self._files = files
+        self._inodes = inodes
+        self._lock = threading.Lock()
+
+    def begin(self, file: OpenFile, handle: int) -> None:
+        inode, reader = file.inode, file.reader
+        assert reader is not None
+        other = shim.shared_in_place_of(inode.number)
+        if other and (its_inode := self._inodes.get(other)) is not None:
+            its_inode.end_sharing()
+        with self._lock:
+            if not shim.share(inode.number, handle, file.opens):
+                return
+            inode.readers.remove(reader)
+            inode.shared = file
+        if inode.latest_reader is not reader:  # A change takes it away first, and then ends the sharing.
+            inode.end_sharing()
+
+    def end(self, file: OpenFile, handle: int) -> None:
+        inode, reader = file.inode, file.reader
+        assert reader is not None
+        with self._lock:
+            if inode.shared is not file:
+                return
+            inode.readers.append(reader)  # First, so that it is one of them all the time.
+            file.opens = shim.end_sharing(inode.number)
+            if not file.opens:
+                inode.readers.remove(reader)
+                self._files.pop(handle, None)
+            inode.shared = None  # Last: whoever finds it so does not wait for the lock.
+
+    def close(self, file: OpenFile) -> bool:
+        """Counts a close of one that is shared no longer. Returns whether it was the last."""
+        with self._lock:
+            file.opens -= 1
+            return not file.opens
 
 
 class OpenFiles:
@@ -71,6 +137,7 @@ class OpenFiles:
         self._recent = RecentReaders(_RECENT_BYTES)
         self._retried = RetriedOpens()
         self._files: dict[int, OpenFile] = {}
+        self._sharing = Sharing(self._files, inodes)
         self._last_handle = 0
         # The number of the mounted file system as in mountinfo, ``major:minor``, once that is known.
         self.device = ""
@@ -83,6 +150,7 @@ class OpenFiles:
 
     async def open_writer(self, found: Inode, flags: int, opener: int) -> pyfuse3.FileInfo:
         node = found.node
+        found.end_sharing()
         takes_pages = node.shows_what_is_written and (flags & os.O_TRUNC or not node.is_append_only)
         if not is_writable(node):
             raise Refused(errno.EACCES, "this file cannot be written")
@@ -101,6 +169,7 @@ class OpenFiles:
         return self._opened(OpenFile(found, None, writer, is_cached=False, opener=opener))
 
     async def open_reader(self, found: Inode) -> pyfuse3.FileInfo:
+        found.end_sharing()
         reader = await self._reader(found)
         if isinstance(reader, BytesReader):
             version = reader.attributes().version
@@ -125,12 +194,19 @@ class OpenFiles:
         keeps_pages = version == found.cached_version
         found.cached_version = version
         self._tree.journal.counters["cache_hits"] += keeps_pages
-        return self._opened(OpenFile(found, reader, None, is_cached=True), keeps_pages=keeps_pages)
+        file = OpenFile(found, reader, None, is_cached=True)
+        opened = self._opened(file, keeps_pages=keeps_pages)
+        # The kernel knows this version's size, and gets to know its pages.
+        if reader is found.latest_reader and version == found.told_version:
+            file.share(self._sharing, opened.fh)
+        return opened
 
     def _look_up_again(self, found: Inode) -> pyfuse3.FUSEError:
         """The error on which the kernel looks the name up and opens what it finds, which has no readers."""
         self._retried.expect(found.node)
         for inode in (found, self._inodes.existing(found.node)):
+            if inode is not None:
+                inode.end_sharing()
             if inode is not None and inode.readers:
                 self._kernel_cache.detach(inode)
         return pyfuse3.FUSEError(errno.ESTALE)
@@ -172,7 +248,7 @@ class OpenFiles:
         # seen; but each handle needs one.
         needed = sum(
             other.inode is file.inode and other.opener == file.opener and other.has_uncommitted
-            for other in (self._files.values() if file.inode.writers > 1 else (file,))
+            for other in (list(self._files.values()) if file.inode.writers > 1 else (file,))
         )
 
         def end() -> bool:
@@ -193,7 +269,10 @@ class OpenFiles:
 
     def close(self, handle: int) -> None:
         """No descriptor is left."""
-        file = self._files.pop(handle)
+        file = self._files[handle]
+        if not self._sharing.close(file):
+            return
+        del self._files[handle]
         inode = file.inode
         if file.writer is not None:
             inode.writers -= 1

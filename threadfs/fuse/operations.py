@@ -359,7 +359,9 @@ class Operations(pyfuse3.Operations):
         events = select.POLLIN | select.POLLOUT | select.POLLRDNORM | select.POLLWRNORM
         if isinstance(file.inode.node, DocumentFile) and file.reader is not None:
             if poll_handle is not None:
-                self.kernel_cache.notify_on_change(file.inode, fh, poll_handle)
+                file.inode.end_sharing()  # Who opens it from now on gets a handle of its own.
+                is_shared = file.opens > 1
+                self.kernel_cache.notify_on_change(file.inode, fh, poll_handle, is_shared=is_shared)
             if await self._version(file.inode.node) != file.reader.version:
                 if file.inode.pinned_reader is None:
                     # Who opens it again now sees what it is now, also before the watch tells of it.

@@ -34,7 +34,7 @@ class RecentReaders:
             oldest, its_reader = self._kept.popleft()
             self._bytes -= self._size_bytes(its_reader)
             if oldest.latest_reader is its_reader:
-                oldest.latest_reader = None
+                oldest.drop_reader()
 
     @staticmethod
     def _size_bytes(reader: BytesReader) -> int:

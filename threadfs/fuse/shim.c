@@ -11,7 +11,12 @@
    the listing as well, and the kernel does not keep it: so are those answered that may change without a report. The end
    that follows the last entries is answered here, without Python, which is half of the requests of a walk.
 
-   OPEN for reading only gets "noflush": the kernel sends no FLUSH when such a file is closed. */
+   OPEN for reading only gets "noflush": the kernel sends no FLUSH when such a file is closed. Of a file that is shared
+   OPEN and RELEASE are answered here, with one handle for all.
+
+   What is answered here is answered before pyfuse3 hears of it, in fuse_session_receive_buf, as long as requests come:
+   otherwise each would cost a round of the loop. pyfuse3 takes EINTR for "nothing came". All of this runs with the
+   interpreter's lock held, so no thread of Python sees or changes anything halfway. */
 
 #define _GNU_SOURCE
 #define FUSE_USE_VERSION 311
@@ -20,6 +25,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
+#include <linux/fuse.h>
+#include <poll.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -40,15 +47,30 @@ struct end {
     int64_t cookie, is_kept;
 } threadfs_shim_ends[ENDS];
 
+/* Set there, and counted here: the files that are shared, each in the place of its number; 0 is none. */
+#define SHARED (1 << 14)
+struct shared {
+    uint64_t inode, handle;
+    int64_t opens;
+} threadfs_shim_shared[SHARED];
+/* Read there: how many opens were answered here. */
+uint64_t threadfs_shim_opens_answered = 0;
+/* After how many requests that were answered here the loop gets its turn; how long the next one may take to come, which
+   is less than a round of the loop costs. */
+#define AT_ONCE 32
+static const struct timespec COMES_WITHIN = {.tv_nsec = 50 * 1000};
+
 typedef struct fuse_session *session_new(struct fuse_args *, const struct fuse_lowlevel_ops *, size_t, void *);
 typedef struct fuse_session *session_new_versioned(struct fuse_args *, const struct fuse_lowlevel_ops *, size_t, void *,
                                                    void *);
 typedef int reply_open(fuse_req_t, const struct fuse_file_info *);
 typedef int reply_buf(fuse_req_t, const char *, size_t);
+typedef int receive_buf(struct fuse_session *, struct fuse_buf *);
 
 static struct fuse_lowlevel_ops pyfuse3s;
 static reply_open *libfuse_reply_open;
 static reply_buf *libfuse_reply_buf;
+static receive_buf *libfuse_receive_buf;
 
 static void init_(void *data, struct fuse_conn_info *connection)
 {
@@ -94,6 +116,63 @@ static void readdirplus_(fuse_req_t request, fuse_ino_t inode, size_t size, off_
     pyfuse3s.readdirplus(request, inode, size, offset, file);
 }
 
+/* ── Files that are shared ──────────────────────────────────────────────────────────────────────────────────────── */
+
+static struct shared *shared_of(uint64_t inode)
+{
+    struct shared *place = &threadfs_shim_shared[inode % SHARED];
+
+    return threadfs_shim_is_in_effect && place->inode == inode ? place : NULL;
+}
+
+static int is_plain_reading(int flags)
+{
+    return (flags & O_ACCMODE) == O_RDONLY && !(flags & (O_TRUNC | O_DIRECT));
+}
+
+static void open_(fuse_req_t request, fuse_ino_t inode, struct fuse_file_info *file)
+{
+    struct shared *shared = shared_of(inode);
+
+    if (shared == NULL || !is_plain_reading(file->flags)) {
+        pyfuse3s.open(request, inode, file);
+        return;
+    }
+    file->fh = shared->handle;
+    file->keep_cache = file->noflush = 1;
+    threadfs_shim_opens_answered++;
+    if (libfuse_reply_open(request, file) == 0) /* Not if the program was interrupted, and will not close it. */
+        shared->opens++;
+}
+
+static void release_(fuse_req_t request, fuse_ino_t inode, struct fuse_file_info *file)
+{
+    struct shared *shared = shared_of(inode);
+
+    if (shared == NULL || shared->handle != file->fh) {
+        pyfuse3s.release(request, inode, file);
+        return;
+    }
+    shared->opens--;
+    fuse_reply_err(request, 0);
+}
+
+/* Whether the request in *buffer* is answered here. */
+static int is_ours(const struct fuse_buf *buffer, size_t size)
+{
+    const struct fuse_in_header *header = buffer->mem;
+    const void *arguments = header + 1;
+    const struct shared *shared;
+
+    if (buffer->flags & FUSE_BUF_IS_FD || size < sizeof(*header) || (shared = shared_of(header->nodeid)) == NULL)
+        return 0;
+    if (header->opcode == FUSE_OPEN)
+        return is_plain_reading(((const struct fuse_open_in *)arguments)->flags);
+    return header->opcode == FUSE_RELEASE && ((const struct fuse_release_in *)arguments)->fh == shared->handle;
+}
+
+/* ── Finding libfuse ────────────────────────────────────────────────────────────────────────────────────────────── */
+
 /* The library that *address* is in; "" if there is none. */
 static const char *library_of(const void *address)
 {
@@ -118,6 +197,7 @@ static void find_replies(const void *caller)
 {
     libfuse_reply_open = libfuses("fuse_reply_open", "FUSE_3.0", caller);
     libfuse_reply_buf = libfuses("fuse_reply_buf", "FUSE_3.0", caller);
+    libfuse_receive_buf = libfuses("fuse_session_receive_buf", "FUSE_3.0", caller);
 }
 
 /* The operations that *caller* gets to pass on to *function* of libfuse. */
@@ -129,13 +209,18 @@ static const struct fuse_lowlevel_ops *with_ours(const void *caller, const void 
 
     find_replies(caller);
     /* What this file was compiled for is the libfuse that it is linked to. */
-    if (!threadfs_shim_is_on || !libfuse_reply_open || !libfuse_reply_buf || strcmp(library_of(function), library_of(fuse_session_mount)) || size < needed ||
-        size > sizeof(*ours) || !given->init || !given->opendir || !given->readdirplus)
+    if (!threadfs_shim_is_on || !libfuse_reply_open || !libfuse_reply_buf || !libfuse_receive_buf)
+        return given;
+    if (strcmp(library_of(function), library_of(fuse_session_mount)) || size < needed || size > sizeof(*ours))
+        return given;
+    if (!given->init || !given->opendir || !given->readdirplus || !given->open || !given->release)
         return given;
     memcpy(&pyfuse3s, given, size);
     memcpy(ours, &pyfuse3s, sizeof(*ours));
     ours->init = init_;
     ours->opendir = opendir_;
+    ours->open = open_;
+    ours->release = release_;
     ours->readdirplus = readdirplus_;
     return ours;
 }
@@ -191,4 +276,23 @@ int shim_reply_buf(fuse_req_t request, const char *bytes, size_t size)
         return fuse_reply_err(request, EIO);
     threadfs_shim_keeps_no_listing = 0;
     return is_not_kept ? libfuse_reply_buf(request, "", 1) : libfuse_reply_buf(request, bytes, size);
+}
+
+receive_buf shim_receive_buf __asm__("fuse_session_receive_buf");
+
+int shim_receive_buf(struct fuse_session *session, struct fuse_buf *buffer)
+{
+    struct pollfd connection = {.fd = fuse_session_fd(session), .events = POLLIN};
+    int answered, size;
+
+    if (libfuse_receive_buf == NULL)
+        return -EIO;
+    for (answered = 0;; answered++) {
+        size = libfuse_receive_buf(session, buffer);
+        if (size <= 0 || !is_ours(buffer, size))
+            return size;
+        fuse_session_process_buf(session, buffer);
+        if (answered == AT_ONCE || ppoll(&connection, 1, &COMES_WITHIN, NULL) != 1)
+            return -EINTR;
+    }
 }

@@ -20,10 +20,15 @@ log = logging.getLogger("threadfs")
 
 _KNOWN_USERS: Final = 3
 _ENDS: Final = 64
+_SHARED: Final = 1 << 14
 
 
 class _End(ctypes.Structure):
     _fields_ = (("inode", ctypes.c_uint64), ("cookie", ctypes.c_int64), ("is_kept", ctypes.c_int64))
+
+
+class _Shared(ctypes.Structure):
+    _fields_ = (("inode", ctypes.c_uint64), ("handle", ctypes.c_uint64), ("opens", ctypes.c_int64))
 
 
 class _Library:
@@ -34,8 +39,10 @@ class _Library:
         self.is_on = ctypes.c_int.in_dll(library, "threadfs_shim_is_on")
         self.is_in_effect = ctypes.c_int.in_dll(library, "threadfs_shim_is_in_effect")
         self.ends_answered = ctypes.c_uint64.in_dll(library, "threadfs_shim_ends_answered")
+        self.opens_answered = ctypes.c_uint64.in_dll(library, "threadfs_shim_opens_answered")
         self.keeps_no_listing = ctypes.c_int.in_dll(library, "threadfs_shim_keeps_no_listing")
         self.ends = (_End * _ENDS).in_dll(library, "threadfs_shim_ends")
+        self.shared = (_Shared * _SHARED).in_dll(library, "threadfs_shim_shared")
         self.known_users = (ctypes.c_uint * _KNOWN_USERS).in_dll(library, "threadfs_shim_known_users")
 
 
@@ -74,6 +81,52 @@ def is_in_effect() -> bool:
 def ends_answered() -> int:
     """How many requests were answered without us, each for the end of a listing."""
     return 0 if _library is None else int(_library.ends_answered.value)
+
+
+def opens_answered() -> int:
+    """How many opens, each with its close, were answered without us."""
+    return 0 if _library is None else int(_library.opens_answered.value)
+
+
+# ── Opens ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def share(inode_number: int, handle: int, opens: int) -> bool:
+    """Further opens for reading of a file get *handle*, and keep its pages; *opens* of them have it already.
+
+    Returns whether they do from now on. Not where the shim is not in effect, or another file has the place.
+    """
+    if not is_in_effect() or shared_in_place_of(inode_number):
+        return False
+    assert _library is not None
+    place = _library.shared[inode_number % _SHARED]
+    place.handle, place.opens = handle, opens
+    place.inode = inode_number
+    return True
+
+
+def shared_in_place_of(inode_number: int) -> int:
+    """The number of another file that is shared, and has to go first; 0 if there is none."""
+    other = 0 if _library is None else int(_library.shared[inode_number % _SHARED].inode)
+    return other if other != inode_number else 0
+
+
+def opens_shared(inode_number: int) -> int:
+    """How many opens have the handle of a file that is shared."""
+    return 0 if _library is None else int(_library.shared[inode_number % _SHARED].opens)
+
+
+def end_sharing(inode_number: int) -> int:
+    """The next open, and the next close, are for us. Returns how many opens have the handle."""
+    if _library is None:
+        return 0
+    place = _library.shared[inode_number % _SHARED]
+    place.inode = 0
+    opens, place.opens = int(place.opens), 0
+    return opens
+
+
+# ── Listings ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def keep_no_listing() -> None:
