@@ -97,14 +97,22 @@ static uint64_t handle_of(fuse_ino_t inode, uid_t user)
     return (uint64_t)inode << 1 | 1;
 }
 
+/* Whether what was told last of a directory ends its listing, and *offset* is the cookie after which it does. */
+static int is_end(uint64_t inode, int64_t offset)
+{
+    const struct end *end = &threadfs_shim_ends[inode % ENDS];
+
+    return end->inode == inode && end->cookie == offset;
+}
+
 static void readdirplus_(fuse_req_t request, fuse_ino_t inode, size_t size, off_t offset, struct fuse_file_info *file)
 {
     if (threadfs_shim_is_in_effect) {
         struct end *end = &threadfs_shim_ends[inode % ENDS];
-        const int is_known = end->inode == inode, is_here = is_known && end->cookie == offset;
+        const int is_here = is_end(inode, offset);
 
         /* It was told for one reader. One that begins now may have to see more. */
-        if (is_known && (is_here || offset == 0))
+        if (is_here || (end->inode == inode && offset == 0))
             end->inode = 0;
         if (is_here) {
             threadfs_shim_ends_answered++;
@@ -164,11 +172,19 @@ static int is_ours(const struct fuse_buf *buffer, size_t size)
     const void *arguments = header + 1;
     const struct shared *shared;
 
-    if (buffer->flags & FUSE_BUF_IS_FD || size < sizeof(*header) || (shared = shared_of(header->nodeid)) == NULL)
+    if (!threadfs_shim_is_in_effect || buffer->flags & FUSE_BUF_IS_FD || size < sizeof(*header))
         return 0;
-    if (header->opcode == FUSE_OPEN)
-        return is_plain_reading(((const struct fuse_open_in *)arguments)->flags);
-    return header->opcode == FUSE_RELEASE && ((const struct fuse_release_in *)arguments)->fh == shared->handle;
+    shared = shared_of(header->nodeid);
+    switch (header->opcode) {
+    case FUSE_OPEN:
+        return shared && is_plain_reading(((const struct fuse_open_in *)arguments)->flags);
+    case FUSE_RELEASE:
+        return shared && ((const struct fuse_release_in *)arguments)->fh == shared->handle;
+    case FUSE_READDIRPLUS:
+        return is_end(header->nodeid, ((const struct fuse_read_in *)arguments)->offset);
+    default:
+        return 0;
+    }
 }
 
 /* ── Finding libfuse ────────────────────────────────────────────────────────────────────────────────────────────── */
