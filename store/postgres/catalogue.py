@@ -81,7 +81,7 @@ class PostgresCatalogue(IndexedCatalogue):
         self._database = database
         self._store = store
         self._known = Known(database, store, uses_words=uses_words)
-        self._filling = Filling(database.connections)
+        self._filling = Filling(database)
         self._is_anew = False
 
     def close(self) -> None:
@@ -107,7 +107,10 @@ class PostgresCatalogue(IndexedCatalogue):
             self._known.look_again()
 
     def build_ahead(self) -> None:
-        """Nothing: words are made in the database once somebody searches, and what is in memory is little."""
+        """Has words made in the database. What is in memory is read when somebody asks."""
+        waits()
+        if self._known.learns_that_words_may_be_made():
+            self._filling.start()
 
     def rebuild(self) -> None:
         self._known.forget()

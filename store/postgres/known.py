@@ -138,6 +138,16 @@ class Known:
         """As it was when it was taken over; 0 of a thread that is not known."""
         return self._threads.get(thread_id, (0, 0, 0))[2]
 
+    def learns_that_words_may_be_made(self) -> bool:
+        """By this role, on this server."""
+        with self._turns:
+            self._learn_privileges()
+            return self.may_make_words
+
+    def _learn_privileges(self) -> None:
+        if self._uses_words:
+            ((self._may_read_words, self.may_make_words),) = self._database.read(_MAY_USE_WORDS)
+
     # ── Changes ──────────────────────────────────────────────────────────────────────────────────────
 
     def _changed(self, change: Change) -> None:
@@ -156,8 +166,7 @@ class Known:
                 has_lost, self._has_lost = self._has_lost, False
             try:
                 if has_lost or began_s - self._looked_at_s >= _FRESH_S:
-                    if self._uses_words:
-                        ((self._may_read_words, self.may_make_words),) = self._database.read(_MAY_USE_WORDS)
+                    self._learn_privileges()
                     self._take_over(None, progress)
                     self._looked_at_s = began_s
                 elif noted:

@@ -14,7 +14,7 @@ from store.catalogue import schema as catalogue_tables
 from store.catalogue.matching import matches
 from store.catalogue.queries import parsed
 from store.catalogue.values import Kind
-from store.postgres import PostgresStore, filling, lexemes, schema
+from store.postgres import PostgresStore, lexemes, making, schema
 from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster
 from tests.postgres.conftest import IMPATIENT, OpenStore
@@ -172,12 +172,12 @@ def test_only_one_program_makes_words_at_a_time(open_store: OpenStore, cluster: 
     make_thread(store)
     store.append_message("T", message("bees"))
     with psycopg.connect(url) as another:
-        another.execute("SELECT pg_advisory_lock(%s)", [filling.LOCK])
+        another.execute("SELECT pg_advisory_lock(%s)", [making.LOCK])
         store.catalogue().rebuild()
         store.catalogue().refresh(words=True)
         assert worded(cluster) == []
         assert lines_found(store, "bees") == [1]
-        another.execute("SELECT pg_advisory_unlock(%s)", [filling.LOCK])
+        another.execute("SELECT pg_advisory_unlock(%s)", [making.LOCK])
         store.catalogue().refresh(words=True)
         assert worded(cluster) == [("T", 1)]
 
