@@ -254,17 +254,19 @@ class PostgresCatalogue(IndexedCatalogue):
         return lines
 
     def _batches_of_logs(self, thread_ids: Iterable[str]) -> Iterator[list[str]]:
-        some: list[str] = []
-        size_bytes = 0
-        for thread_id in thread_ids:
-            log_bytes = self._known.log_bytes(thread_id)
-            if some and (len(some) == TOGETHER or size_bytes + log_bytes > _TOGETHER_BYTES):
-                yield some
-                some, size_bytes = [], 0
-            some.append(thread_id)
-            size_bytes += log_bytes
-        if some:
-            yield some
+        rest = iter(thread_ids)
+        while some := [*islice(rest, TOGETHER)]:
+            sizes = self._known.log_bytes(some)
+            together: list[str] = []
+            size_bytes = 0
+            for thread_id in some:
+                log_bytes = sizes.get(thread_id, 0)
+                if together and size_bytes + log_bytes > _TOGETHER_BYTES:
+                    yield together
+                    together, size_bytes = [], 0
+                together.append(thread_id)
+                size_bytes += log_bytes
+            yield together
 
     def _texts(self, hits: Iterable[Hit]) -> dict[Hit, str]:
         titles: dict[str, Hit] = {}
