@@ -130,7 +130,7 @@ class PostgresCatalogue(IndexedCatalogue):
     def _indexed(self, query: Query, limit: int, by_relevance: bool, but: Collection[str]) -> Indexed | None:
         if not can_be_asked_for(query):
             return None
-        known = self._ask(partial(self._by_titles, query, limit, but, by_relevance))
+        known = self._known.ask(partial(self._by_titles, query, limit, but, by_relevance), words=True)
         if known is None:
             return None
         if not query.is_about_messages:

@@ -63,6 +63,10 @@ _WITH_WORDS: Final = _THREADS.format(
     worded="coalesce(worded_logs.bytes, 0)", words="LEFT JOIN worded_logs USING (thread_id)"
 )
 _PAGE: Final = " WHERE thread_id > %s ORDER BY thread_id LIMIT %s"
+_BEHIND: Final = """
+    SELECT thread_id FROM threads LEFT JOIN worded_logs USING (thread_id)
+    WHERE log_bytes <> coalesce(bytes, 0)
+"""
 # Whether words may be read, and made. A role that got its privileges before there were words may do neither.
 _MAY_USE_WORDS: Final = """
     SELECT bool_and(has_table_privilege(relation, privilege)) FILTER (WHERE privilege = 'SELECT'),
@@ -100,10 +104,11 @@ class Known:
         self._tables = _new_tables(with_words=uses_words)
         self._is_in_memory = False
         self._looked_at_s = float("-inf")
+        self._counted_s = float("-inf")
         self._may_read_words = False
         # Whether this role may make words.
         self.may_make_words = False
-        # Threads whose words are those of another log, or not of all of it.
+        # Threads whose words are those of another log, or not of all of it; perhaps more, until it is asked.
         self.behind: set[str] = set()
         # Guards what was reported since, for no longer than noting takes.
         self._noting = threading.Lock()
@@ -176,21 +181,25 @@ class Known:
                 self._has_lost |= change.part is Part.EVERYTHING
                 self._noted.add(change.thread_id)
 
-    def ask(self, work: Callable[[Tables], T], progress: Progress | None = None) -> T:
-        """The result of *work* with tables that have the titles, times and runs of this moment."""
+    def ask(self, work: Callable[[Tables], T], progress: Progress | None = None, *, words: bool = False) -> T:
+        """The result of *work* with tables that have the titles, times and runs of this moment.
+
+        Args:
+            words: it also needs to know which threads are behind; else more of them may be taken to be.
+        """
         waits()
         with self._turns:
             try:
-                return self._ask(work, progress)
+                return self._ask(work, progress, words=words)
             except sqlite3.Error as error:  # The disk is full, or fails.
                 if self._is_in_memory:
                     raise StorageFailed(errno.EIO, "the catalogue", str(error)) from None
                 log.warning("the catalogue is kept in memory: %s", error)
                 self._is_in_memory = True
                 self._begin_anew()
-                return self._ask(work, progress)
+                return self._ask(work, progress, words=words)
 
-    def _ask(self, work: Callable[[Tables], T], progress: Progress | None) -> T:
+    def _ask(self, work: Callable[[Tables], T], progress: Progress | None, *, words: bool) -> T:
         began_s = time.monotonic()
         with self._noting:
             noted, self._noted = self._noted, set()
@@ -199,10 +208,14 @@ class Known:
             if has_lost or began_s - self._looked_at_s >= self._fresh_s():
                 self._learn_privileges()
                 self._take_over_all(progress)
-                self._looked_at_s = began_s
+                self._looked_at_s = self._counted_s = began_s
             elif noted:
                 rows = self._database.read(self._statement + OF_THESE, [[*noted]])
                 self._take_over(rows, noted)
+            # Nobody reports that words were made.
+            if words and self.behind and began_s - self._counted_s >= _FRESH_S:
+                self.behind &= {thread_id for (thread_id,) in self._database.read(_BEHIND)}
+                self._counted_s = began_s
         except BaseException:
             self._looked_at_s = float("-inf")
             raise
@@ -211,8 +224,7 @@ class Known:
     def _fresh_s(self) -> float:
         """For how long what was looked at is right, but for what was noted."""
         since_s = self._database.heard_since_s()
-        # Nobody reports that words were made.
-        is_heard = since_s is not None and since_s < self._looked_at_s and not self.behind
+        is_heard = since_s is not None and since_s < self._looked_at_s
         return _SELDOM_S if is_heard else _FRESH_S
 
     @property

@@ -6,15 +6,17 @@ import random
 import resource
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
 from store import Run, RunStatus, Thread
+from store.catalogue.queries import parsed
 from store.postgres import PostgresStore, known
 from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster
 from tests.postgres.conftest import OpenStore
-from tests.store.conftest import make_thread
+from tests.store.conftest import make_thread, message
 
 
 @pytest.fixture(autouse=True)
@@ -28,11 +30,13 @@ def listed(store: PostgresStore) -> list[tuple[str, str]]:
     return sorted((one.thread_id, one.status) for one in store.catalogue().threads())
 
 
-def compares_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on, whatever compares all threads fails."""
+def compares_nothing(monkeypatch: pytest.MonkeyPatch, store: PostgresStore) -> None:
+    """From now on, whatever compares all threads of this store fails."""
+    take_over_all = known.Known._take_over_all
 
-    def fail(*_: object) -> None:
-        raise AssertionError("all threads were compared")
+    def fail(one: known.Known, *given: Any) -> None:
+        assert one._store is not store, "all threads were compared"
+        take_over_all(one, *given)
 
     monkeypatch.setattr(known.Known, "_take_over_all", fail)
 
@@ -45,7 +49,7 @@ def test_while_all_changes_are_heard_of_only_what_is_told_of_is_compared(
     with ExitStack() as closing:
         closing.callback(store.watch(lambda _: None).close)
         assert listed(store) == [("T", "")]
-        compares_nothing(monkeypatch)
+        compares_nothing(monkeypatch, store)
         other.create_thread(Thread(id="U"))
         other.create_run("T", Run(id="R"))
         wait_until(lambda: listed(store) == [("T", "queued"), ("U", "")])
@@ -54,6 +58,25 @@ def test_while_all_changes_are_heard_of_only_what_is_told_of_is_compared(
         wait_until(lambda: listed(store) == [("T", "in_progress")])
     with pytest.raises(AssertionError):  # Nobody listens any more.
         listed(store)
+
+
+def test_that_others_have_made_words_is_noticed_though_nobody_tells_of_it(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = open_store(), open_store()
+    make_thread(other)
+    other.append_message("T", message("honey"))
+    # This one makes none itself.
+    monkeypatch.setattr("store.postgres.filling.Filling.start", lambda _: None)
+    with ExitStack() as closing:
+        closing.callback(store.watch(lambda _: None).close)
+        honey = parsed("honey", 1)
+        assert len(store.catalogue().search(honey).hits) == 1
+        assert store.catalogue().statistics().words_behind == 1
+        compares_nothing(monkeypatch, store)
+        other.catalogue().refresh(words=True)
+        assert len(store.catalogue().search(honey).hits) == 1
+        assert store.catalogue().statistics().words_behind == 0
 
 
 def test_changes_made_with_sql_which_nobody_tells_of_are_found_later(
