@@ -101,7 +101,7 @@ def find(
     hits: list[Hit] = []
     newest: list[Hit] = []
     messages = threads = titled_threads = 0
-    are_many = _expected(database, query, conditions, values) >= _SURELY * most
+    are_many = _are_many(database, query, conditions, values, most)
     statement = _statement(query, conditions, by_relevance, most + 1, are_many=are_many)
     for which, thread_id, *numbers in database.read(statement, values):
         if not which:
@@ -118,14 +118,23 @@ def threads_with(database: Database, terms: Sequence[Term], among: Collection[st
     return {thread_id for (thread_id,) in database.read(statement, {"among": [*among]})}
 
 
-def _expected(database: Database, query: Query, conditions: str, values: dict[str, Any]) -> int:
-    """How many hits the server expects in messages that are not long; 0 if it cannot know.
+def _are_many(
+    database: Database, query: Query, conditions: str, values: dict[str, Any], counted: int
+) -> bool:
+    """Whether the server expects surely more hits than are *counted* in messages that are not long.
 
-    It knows how many messages have a frequent word, but not in how many of these words stand in a row.
+    It knows how many messages have a frequent word, but not in how many of these words stand in a row. Where
+    most messages have them all, going back in time is no worse than another way.
     """
-    if any(len(term.words) > 1 for term in (*query.terms, *query.without)):
-        return 0
-    ((plans,),) = database.read(_EXPECTED.format(where=_where(query) + conditions), values)
+    expected = _expected(database, _where(query) + conditions, values)
+    if expected < _SURELY * counted:
+        return False
+    is_row = any(len(term.words) > 1 for term in (*query.terms, *query.without))
+    return not is_row or expected > _expected(database, "", {}) / 2
+
+
+def _expected(database: Database, where: str, values: dict[str, Any]) -> int:
+    ((plans,),) = database.read(_EXPECTED.format(where=where), values)
     return int(plans[0]["Plan"]["Plan Rows"])
 
 
