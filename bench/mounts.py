@@ -113,7 +113,7 @@ def _unmount(root: Path, outside: int) -> None:
 
 
 @contextmanager
-def threadfs(store: Path, root: Path, *options: str) -> Iterator[Mount]:
+def threadfs(store: Path | str, root: Path, *options: str) -> Iterator[Mount]:
     command = [sys.executable, "-m", "threadfs.cli", "-f", *options, str(store), str(root)]
     with _served(command, root) as mount:
         yield mount

@@ -3,15 +3,13 @@
     python -m bench.postgres [--quick] [--threads N] [--mounts N]
 
 Loads threads with ten runs each, looks at how the time of single calls grows with that, and has several
-mounts, each with a program of its own, claim runs from one queue. Also searches a tenth as many threads of
-ten messages. The server syncs as it does by default.
+mounts, each with a program of its own, claim runs from one queue. The server syncs as it does by default.
 Exits 1 when a target is missed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import random
@@ -23,32 +21,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import date
-from functools import partial
 from pathlib import Path
 from statistics import median
 
-from bench.finding import CREATED_AT, MESSAGES, Texts
 from store import (
-    ContentBlock,
     DocumentKey,
-    MessageRole,
     Run,
     RunContents,
     RunStatus,
     StatusChanged,
-    ThreadMessage,
     documents,
 )
-from store.catalogue.queries import parsed
-from store.postgres import PostgresStore, known
+from store.postgres import PostgresStore
 from tests.postgres.cluster import Cluster, private_cluster
 
 PROCESSES = multiprocessing.get_context("fork")
 RUNS_IN_THREAD = 10
 QUEUED = 1000
 DATABASE = "bench"
-_SIZES = "SELECT pg_total_relation_size('threadfs.words'), pg_total_relation_size('threadfs.messages')"
 
 
 @dataclass
@@ -238,100 +228,6 @@ def claims(cluster: Cluster, mounts: int, runs: int, report: Report) -> float:
     return runs / spent
 
 
-def say_all(url: str, threads: int, offset: int) -> None:
-    texts = Texts()
-    with PostgresStore(url) as store:
-        for number in range(offset, threads, 2):
-            created_at = CREATED_AT + number * 600
-            thread = {"created_at": created_at, "metadata": {"title": texts.one()[:40]}}
-            messages = (
-                {"created_at": created_at + line, "role": "user", "content": texts.one()}
-                for line in range(MESSAGES)
-            )
-            lines = [json.dumps(fields).encode() for fields in messages]
-            store.import_thread(f"thread_{number:07}", json.dumps(thread).encode(), lines, {})
-
-
-def queries(texts: Texts) -> dict[str, str]:
-    often, rare = texts.words[0], texts.words[-1]
-    return {
-        "a rare word": rare,
-        "a word in most messages": often,
-        "a word in some": texts.words[60],
-        "two words": f"{texts.words[40]} {texts.words[90]}",
-        "two words in most messages": f"{often} {texts.words[1]}",
-        "a phrase": f'"{texts.words[2]} {texts.words[3]}"',
-        "a phrase of words in most messages": f'"{often} {texts.words[1]}"',
-        "the beginning of a word": f"{texts.words[400]}*",
-        "a common word, and not another": f"{often} -{texts.words[1]}",
-        "Chinese": texts.chinese[3:5],
-        "what the user said on a day": f"role:user on:{date.fromtimestamp(CREATED_AT + 90_000)}",
-        "no hit": "nosuchwordanywhere",
-    }
-
-
-def cpu_s(cluster: Cluster) -> float:
-    """Of this process and of the server, so far."""
-    assert cluster.process is not None
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            if str(cluster.process.pid) in (stat.parent.name, fields[1]):
-                ticks += sum(map(int, fields[11:15]))
-    return sum(os.times()[:2]) + ticks / os.sysconf("SC_CLK_TCK")
-
-
-def words(cluster: Cluster, threads: int, report: Report) -> None:
-    """What searches and appends take, and making the words: CPU times of both sides."""
-
-    def cpu(action: Callable[[], object], times: int = 1) -> float:
-        began = cpu_s(cluster)
-        for _ in range(times):
-            action()
-        return (cpu_s(cluster) - began) / times
-
-    cluster.sql("CREATE DATABASE words")
-    url, texts, messages = cluster.url("words"), Texts(), threads * MESSAGES
-    said = ThreadMessage(role=MessageRole.user, content=[ContentBlock.of_text(texts.one())])
-    with PostgresStore(url, create=True) as store:
-        processes = [PROCESSES.Process(target=say_all, args=(url, threads, offset)) for offset in range(2)]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join()
-        settle(cluster, "words")
-        appended = partial(store.append_message, "thread_0000000", said)
-        cpu(appended, 500)  # Connects, and has the statements prepared.
-        before = cpu(appended, 500)
-        with PostgresStore(url) as other:
-            reading = other.catalogue(keeps_words=False)
-            reading.refresh(words=False)
-            spent = cpu(lambda: reading.search(parsed(texts.words[-1], CREATED_AT)))
-        report.row(f"a search that reads {messages:,} messages", f"{spent:.1f} s")
-        catalogue = store.catalogue()
-        catalogue.refresh(words=False)
-        spent = cpu(lambda: catalogue.refresh(words=True))
-        report.row("making their words", f"{spent:.1f} s {spent / messages * 1e6:.0f} us")
-        ((size, of_messages),) = cluster.sql(_SIZES, database="words")
-        report.row("room of the words", f"{int(str(size)) / int(str(of_messages)):.2f} x", "the messages")
-        settle(cluster, "words")
-        ratio = cpu(appended, 500) / before
-        report.row("an append: without words", f"{ratio:.2f} x", "< 1.1 x", is_met=ratio < 1.1)
-        catalogue.refresh(words=True)
-        known._FRESH_S = float("inf")  # From here on as in a mount, for less than a second.
-        for what, text in queries(texts).items():
-            query = parsed(text, CREATED_AT)
-            found = catalogue.search(query)
-            number = f"{len(found.hits) + found.hits_left_out:,}{' or more' if found.is_bounded else ''}"
-            spent = cpu(partial(catalogue.search, query, with_hits=False), 9)
-            name = f"links of {what} ({number} hits)"
-            report.row(name, f"{spent * 1e3:.1f} ms", "< 100 ms", is_met=spent < 0.1)
-            spent = cpu(partial(catalogue.search, query, with_hits=False, by_relevance=True), 9)
-            report.row("  by relevance", f"{spent * 1e3:.1f} ms", "< 100 ms", is_met=spent < 0.1)
-            report.row("  with snippets", f"{cpu(partial(catalogue.search, query), 5) * 1e3:.1f} ms")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -341,7 +237,7 @@ def main() -> int:
     )
     parser.add_argument("--threads", type=int, default=100_000)
     parser.add_argument("--mounts", type=int, default=8)
-    parser.add_argument("--only", choices=["scale", "claims", "words"])
+    parser.add_argument("--only", choices=["scale", "claims"])
     options = parser.parse_args()
     threads, runs = (options.threads // 20, 1000) if options.quick else (options.threads, 10_000)
     report = Report()
@@ -351,8 +247,6 @@ def main() -> int:
         if options.only in (None, "scale"):
             cluster.sql(f"CREATE DATABASE {DATABASE}")
             scale(cluster, threads, report)
-        if options.only in (None, "words"):
-            words(cluster, threads // 10, report)
         if options.only in (None, "claims"):
             for kind, claim in (("programs", store_claims), ("mounts", claims)):
                 one, several = (claim(cluster, count, runs, report) for count in (1, options.mounts))

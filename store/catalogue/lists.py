@@ -38,6 +38,12 @@ class Lists:
     def thread_ids(self) -> list[str]:
         return [thread_id for (thread_id,) in self.connection.execute("SELECT id FROM threads ORDER BY id")]
 
+    def ids_between(self, after: str, last: str | None) -> list[str]:
+        """The ids of threads after one, in the order of their bytes, to the *last* one, if it is given."""
+        until, values = (" AND id <= ?", [after, last]) if last is not None else ("", [after])
+        found = self.connection.execute(f"SELECT id FROM threads WHERE id > ?{until}", values)
+        return [thread_id for (thread_id,) in found]
+
     def not_here(self, thread_ids: Collection[str]) -> list[str]:
         """Those of some threads that are not here."""
         here = self.thread_names(thread_ids)

@@ -19,6 +19,8 @@ _CHUNK = re.compile(r"\S+")
 # A piece of a text: so many characters, and so many of them before what was found.
 _SHOWN = 160
 _BEFORE = 40
+# So many characters before another one say whether it goes on with their word: Unicode combines no more.
+_JOINED = 32
 
 
 def holds(term: Term, folded_text: str) -> bool:
@@ -102,10 +104,8 @@ def _pieces(chunk: str) -> Iterator[tuple[int, str]]:
     begins = 0
     if len(chunk) > _BEFORE:
         for index in range(1, len(chunk)):
-            is_cut = words_of(chunk[begins:index]) + words_of(chunk[index : index + 1]) == words_of(
-                chunk[begins : index + 1]
-            )
-            if is_cut:
+            before, here = chunk[max(begins, index - _JOINED) : index], chunk[index]
+            if words_of(before) + words_of(here) == words_of(before + here):
                 yield begins, chunk[begins:index]
                 begins = index
     yield begins, chunk[begins:]

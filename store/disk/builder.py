@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
+from store import processes
 from store.catalogue import place
 from store.catalogue.place import NoPlace
 from store.disk.building import IS_BUILT, LISTS, STEP, WORDS
@@ -30,10 +28,6 @@ log = logging.getLogger("threadfs")
 _STUCK_S: Final = 30.0
 # How long the end of the process is waited for, when nobody wants it any more.
 _ENDS_S: Final = 1.0
-# Where the packages of this program are. Python looks there by itself where they are installed, after its own
-# library, which nothing there may hide.
-_PACKAGES: Final = Path(__file__).parents[2]
-_INSTALLED: Final = ("site-packages", "dist-packages")
 
 
 class Builder:
@@ -87,7 +81,7 @@ class Builder:
             self._changed.notify_all()
             thread = self._thread
             if self._process is not None:
-                _close(self._process)
+                processes.close(self._process)
         if thread is not None:
             thread.join(_ENDS_S)
 
@@ -114,7 +108,8 @@ class Builder:
         with self._changed:
             if self._is_closed:
                 return 0
-            process = self._process = _started(self._root, WORDS if self._keeps_words else LISTS)
+            kind = WORDS if self._keeps_words else LISTS
+            process = self._process = processes.started("store.disk.building", self._root, kind)
             if self._is_awaited:
                 self._hurry()
         said = ""
@@ -128,11 +123,11 @@ class Builder:
                     self._tell_lists()
         status = process.wait()
         with self._changed:
-            _close(process)
+            processes.close(process)
             self._process = None
             is_wanted = not self._is_closed
         if status not in (0, IS_BUILT) and is_wanted:
-            log.warning("the process that builds the catalogue has ended: %s", _why(status, said))
+            log.warning("the process that builds the catalogue has ended: %s", processes.why(status, said))
         return status
 
     def _wait_for_others(self) -> None:
@@ -155,33 +150,3 @@ class Builder:
         if self._process is not None and self._process.stdin is not None:
             with suppress(BrokenPipeError, ValueError):  # It has ended.
                 self._process.stdin.write(b"!")
-
-
-def _started(root: str, kind: str) -> subprocess.Popen[bytes]:
-    """Raises OSError."""
-    environment = dict(os.environ)
-    if _PACKAGES.name not in _INSTALLED:
-        before = os.environ.get("PYTHONPATH")
-        paths = [os.fspath(_PACKAGES), *([before] if before else [])]
-        environment["PYTHONPATH"] = os.pathsep.join(paths)
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "store.disk.building", root, kind],
-        bufsize=0,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        cwd="/",
-        env=environment,
-        start_new_session=True,  # A signal from the terminal is for the one who has started it.
-    )
-
-
-def _close(process: subprocess.Popen[bytes]) -> None:
-    if process.stdin is not None:
-        process.stdin.close()
-
-
-def _why(status: int, said: str) -> str:
-    if status < 0:
-        return f"killed by {signal.Signals(-status).name}"
-    return printable(said) or f"exit status {status}"

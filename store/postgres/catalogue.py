@@ -81,7 +81,7 @@ class PostgresCatalogue(IndexedCatalogue):
         self._database = database
         self._store = store
         self._known = Known(database, store, uses_words=uses_words)
-        self._filling = Filling(database.connections)
+        self._filling = Filling(database)
         self._is_anew = False
 
     def close(self) -> None:
@@ -107,7 +107,10 @@ class PostgresCatalogue(IndexedCatalogue):
             self._known.look_again()
 
     def build_ahead(self) -> None:
-        """Nothing: words are made in the database once somebody searches, and what is in memory is little."""
+        """Has words made in the database. What is in memory is read when somebody asks."""
+        waits()
+        if self._known.learns_that_words_may_be_made():
+            self._filling.start()
 
     def rebuild(self) -> None:
         self._known.forget()
@@ -127,7 +130,7 @@ class PostgresCatalogue(IndexedCatalogue):
     def _indexed(self, query: Query, limit: int, by_relevance: bool, but: Collection[str]) -> Indexed | None:
         if not can_be_asked_for(query):
             return None
-        known = self._ask(partial(self._by_titles, query, limit, but, by_relevance))
+        known = self._known.ask(partial(self._by_titles, query, limit, but, by_relevance), words=True)
         if known is None:
             return None
         if not query.is_about_messages:
@@ -251,17 +254,19 @@ class PostgresCatalogue(IndexedCatalogue):
         return lines
 
     def _batches_of_logs(self, thread_ids: Iterable[str]) -> Iterator[list[str]]:
-        some: list[str] = []
-        size_bytes = 0
-        for thread_id in thread_ids:
-            log_bytes = self._known.log_bytes(thread_id)
-            if some and (len(some) == TOGETHER or size_bytes + log_bytes > _TOGETHER_BYTES):
-                yield some
-                some, size_bytes = [], 0
-            some.append(thread_id)
-            size_bytes += log_bytes
-        if some:
-            yield some
+        rest = iter(thread_ids)
+        while some := [*islice(rest, TOGETHER)]:
+            sizes = self._known.log_bytes(some)
+            together: list[str] = []
+            size_bytes = 0
+            for thread_id in some:
+                log_bytes = sizes.get(thread_id, 0)
+                if together and size_bytes + log_bytes > _TOGETHER_BYTES:
+                    yield together
+                    together, size_bytes = [], 0
+                together.append(thread_id)
+                size_bytes += log_bytes
+            yield together
 
     def _texts(self, hits: Iterable[Hit]) -> dict[Hit, str]:
         titles: dict[str, Hit] = {}

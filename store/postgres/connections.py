@@ -137,6 +137,7 @@ class Connections:
     """
 
     def __init__(self, url: str, limits: Limits) -> None:
+        self.url = url
         self.limits = limits
         self._parameters: dict[str, Any] = {
             **connection_parameters(url, limits.connect_s),

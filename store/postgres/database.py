@@ -69,10 +69,16 @@ class Database:
         # Told of all changes that are heard of, also of those that are not announced, before all others.
         self.hearing: list[Callable[[Change], None]] = [self.lists.changed]
         self.announcer = Announcer(first=self._heard)
+        # Each watch that hears of all changes, and since when, by `time.monotonic`.
+        self.listening: dict[object, float] = {}
 
     def _heard(self, change: Change) -> None:
         for hears in self.hearing:
             hears(change)
+
+    def heard_since_s(self) -> float | None:
+        """Since when all changes by programs are heard of without a gap (`time.monotonic`), if they are."""
+        return min([*self.listening.values()], default=None)
 
     def read(self, query: str, parameters: Parameters = ()) -> Rows:
         """The rows that one statement reads: one moment of the database.

@@ -1,103 +1,40 @@
-"""Making the words of messages that have none yet: by one program at a time, in short transactions.
+"""Has words made of messages that have none yet, in the background.
 
 Who appends a message writes no words, so that it waits for nothing, and so that programs of all versions are
-alike. A search has this done in the background. What a log has is compared with how much of it was done, so
-that nothing has to be told, or remembered.
+alike. They are made when a mount begins, and after a search that had to read messages. Much is left to a
+process of its own (`making`), so that no thread of a mount keeps its loop from running.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
-from typing import Any, Final, NamedTuple
+from contextlib import suppress
+from typing import Final
 
 import psycopg
 
+from store import processes
 from store.catalogue.api import Progress
-from store.catalogue.finding import text_of
-from store.catalogue.folding import words_of
-from store.postgres.connections import Connections, Session
-from store.postgres.lexemes import vectors
+from store.errors import StorageFailed
+from store.postgres.database import Database
+from store.postgres.making import REFUSED, database_line, make
+from store.printing import printable
 
 log = logging.getLogger("threadfs")
 
-# Who holds this advisory lock makes the words: any number, the same in all versions.
-LOCK: Final = 7_403_215_880_192_117
-# Of logs, in one transaction: less than a second, for which a thread cannot be deleted.
-_PIECE_BYTES: Final = 1 << 18
-_PIECE_THREADS: Final = 100
+# Of logs: what takes less than starting a process does.
+_LITTLE_BYTES: Final = 1 << 19
+# How long the end of the process is waited for, when nobody wants it any more.
+_ENDS_S: Final = 1.0
 
-_LOGS: Final = """
-    SELECT thread_id, log_id, log_bytes, CASE WHEN again THEN 0 ELSE bytes END,
-        CASE WHEN again THEN 0 ELSE lines END, again
-    FROM (
-        SELECT thread_id, log_id, log_bytes, log_modified_ns, coalesce(bytes, 0) AS bytes,
-            coalesce(lines, 0) AS lines, %s::boolean OR coalesce(bytes, 0) > log_bytes AS again
-        FROM threads LEFT JOIN worded_logs USING (thread_id)
-    ) AS logs
-    WHERE again OR bytes < log_bytes ORDER BY log_modified_ns
+# Of logs, how much has no words.
+_BEHIND: Final = """
+    SELECT coalesce(sum(abs(log_bytes - coalesce(bytes, 0))), 0)::bigint
+    FROM threads LEFT JOIN worded_logs USING (thread_id)
 """
-_LINES: Final = """
-    SELECT thread_id, line
-    FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[])
-            AS wanted (thread_id, log_id, first, until)
-        JOIN messages USING (thread_id, log_id)
-    WHERE start >= first AND start < until ORDER BY thread_id, start
-"""
-_FORGET: Final = "DELETE FROM worded_logs WHERE thread_id = ANY(%s)"
-# The lock keeps the thread from being deleted until its words are there too.
-_ADD_LOGS: Final = """
-    WITH there AS (
-        SELECT thread_id, given.lines, given.bytes
-        FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[])
-                AS given (thread_id, log_id, lines, bytes)
-            JOIN threads USING (thread_id, log_id)
-        ORDER BY thread_id FOR KEY SHARE OF threads
-    )
-    INSERT INTO worded_logs (thread_id, lines, bytes) SELECT thread_id, lines, bytes FROM there
-    ON CONFLICT (thread_id) DO UPDATE SET lines = excluded.lines, bytes = excluded.bytes
-    RETURNING thread_id
-"""
-_ADD: Final = """
-    INSERT INTO words (thread_id, line, part, kind, created_at, words)
-    SELECT thread_id, line, part, kind, created_at, words::tsvector
-    FROM unnest(%b::text[], %b::bigint[], %b::int[], %b::smallint[], %b::bigint[], %b::text[])
-        AS made (thread_id, line, part, kind, created_at, words)
-"""
-
-
-# The text of words in one statement, which ends in time.
-_STATEMENT_BYTES: Final = 1 << 20
-# What is lost in a crash is made again. Folding a long message takes a while.
-_SETTINGS: Final = """
-    SELECT set_config('synchronous_commit', 'off', false),
-        set_config('idle_in_transaction_session_timeout', '60s', false)
-"""
-
-
-class _Log(NamedTuple):
-    """A log, and how much of it has words. *is_again*: it has some that are to be made anew."""
-
-    thread_id: str
-    log_id: int
-    log_bytes: int
-    bytes: int
-    lines: int
-    is_again: bool
-
-
-class _Row(NamedTuple):
-    """Of the table ``words``."""
-
-    thread_id: str
-    line: int
-    part: int
-    kind: int
-    created_at: int
-    words: str
 
 
 class _Closed(Exception):
@@ -105,31 +42,35 @@ class _Closed(Exception):
 
 
 class Filling:
-    """Makes words when it is asked to, until nothing is left to do; otherwise it is idle."""
+    """Has words made when it is asked to, until nothing is left to do; otherwise it is idle."""
 
-    def __init__(self, connections: Connections) -> None:
-        self._connections = connections
-        # Guards the thread.
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        # Guards the thread, and the process.
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         # Held by who makes words.
         self._making = threading.Lock()
+        self._has_failed = False
         self._is_closed = False
 
     def start(self) -> None:
         """In the background, unless it is under way."""
         with self._starting:
             if not self._is_closed and (self._thread is None or not self._thread.is_alive()):
-                self._thread = threading.Thread(target=self.fill, name="words", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="words", daemon=True)
                 self._thread.start()
 
     def close(self) -> None:
-        """Waits for the statement that is under way."""
+        """Waits for the statement that is under way, if it is one of this process."""
         with self._starting:
             self._is_closed = True
-            thread = self._thread
+            thread, process = self._thread, self._process
+            if process is not None:
+                processes.close(process)
         if thread is not None:
-            thread.join()
+            thread.join(None if process is None else _ENDS_S)
 
     def fill(self, progress: Progress | None = None, *, anew: bool = False) -> bool:
         """Does it here. Nothing while another program does it; what cannot be done is left to the next time.
@@ -139,14 +80,8 @@ class Filling:
             anew: also of logs that have words.
         """
         try:
-            with self._making, closing(self._connections.connect()) as connection:
-                session = self._connections.session_on(connection)
-                if session.execute("SELECT pg_try_advisory_lock(%s)", [LOCK]) == [(True,)]:
-                    session.execute(_SETTINGS)
-                    _fill(session, self._go_on, progress, anew=anew)
-                    # Or the next one might come before the server notices that the session has ended.
-                    session.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
-                    return True
+            with self._making:
+                return make(self._database.connections, self._go_on, progress, anew=anew)
         except (psycopg.Error, _Closed) as error:
             log.debug("words are made later: %s", error)
         return False
@@ -155,88 +90,44 @@ class Filling:
         if self._is_closed:
             raise _Closed("the store is closed")
 
+    def _run(self) -> None:
+        with suppress(StorageFailed):  # The next search tries again.
+            ((behind_bytes,),) = self._database.read(_BEHIND)
+            is_much = behind_bytes > _LITTLE_BYTES
+            if behind_bytes and not (is_much and self._is_left_to_a_process()):
+                self.fill()
 
-def _fill(session: Session, go_on: Callable[[], None], progress: Progress | None, *, anew: bool) -> None:
-    before: list[_Log] = []
-    # Until all that came meanwhile is done. What cannot be done would come again and again.
-    while (logs := [_Log(*row) for row in session.execute(_LOGS, [anew])]) != before:
-        done = 0
-        for some in _pieces(logs):
-            again = [one.thread_id for one in some if one.is_again]
-            session.execute("BEGIN")
-            session.execute(_FORGET, [again])
-            rest = some
-            while rest:
-                go_on()
-                rest = _add(session, rest, go_on)
-                if rest and not again:  # Else whoever searches meanwhile finds what was there before.
-                    session.execute("COMMIT")
-                    session.execute("BEGIN")
-            session.execute("COMMIT")
-            done += len(some)
-            if progress:
-                progress(done, len(logs))
-        before, anew = logs, False
+    def _is_left_to_a_process(self) -> bool:
+        """Returns when the process has ended; false, and from then on, where there can be none."""
+        if self._has_failed:
+            return False
+        try:
+            status, said = self._follow()
+        except OSError as error:
+            status, said = 1, str(error)
+        if status == REFUSED:
+            log.debug("words are made later: %s", said)
+        elif status and not self._is_closed:
+            self._has_failed = True
+            log.warning("the process that makes words has ended: %s", processes.why(status, said))
+        return not self._has_failed
 
-
-def _pieces(logs: Iterable[_Log]) -> Iterator[list[_Log]]:
-    some: list[_Log] = []
-    size_bytes = 0
-    for one in logs:
-        some.append(one)
-        size_bytes += one.log_bytes - one.bytes
-        if len(some) == _PIECE_THREADS or size_bytes >= _PIECE_BYTES:
-            yield some
-            some, size_bytes = [], 0
-    if some:
-        yield some
-
-
-def _add(session: Session, logs: list[_Log], go_on: Callable[[], None]) -> list[_Log]:
-    """Makes words of the next lines of these logs. Those that have further ones."""
-    wanted = [
-        (one.thread_id, one.log_id, one.bytes, min(one.log_bytes, one.bytes + _PIECE_BYTES)) for one in logs
-    ]
-    lines: dict[str, list[bytes]] = defaultdict(list)
-    for thread_id, line in session.execute(_LINES, _columns(wanted, 4)):
-        lines[thread_id].append(line)
-    done = [
-        one._replace(
-            bytes=one.bytes + sum(map(len, lines[one.thread_id])), lines=one.lines + len(lines[one.thread_id])
-        )
-        for one in logs
-        if one.thread_id in lines
-    ]
-    rows = [row for one in done for row in _rows(one.thread_id, lines[one.thread_id], one.lines)]
-    counts = [(one.thread_id, one.log_id, one.lines, one.bytes) for one in done]
-    there = {*session.execute(_ADD_LOGS, _columns(counts, 4))}
-    for some in _limited(row for row in rows if (row.thread_id,) in there):
-        go_on()
-        session.execute(_ADD, _columns(some, len(_Row._fields)))
-    return [one for one in done if one.bytes < one.log_bytes]
-
-
-def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    return [[row[number] for row in rows] for number in range(width)]
-
-
-def _limited(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
-    some: list[_Row] = []
-    size_bytes = 0
-    for row in rows:
-        some.append(row)
-        size_bytes += len(row.words)
-        if size_bytes >= _STATEMENT_BYTES:
-            yield some
-            some, size_bytes = [], 0
-    if some:
-        yield some
-
-
-def _rows(thread_id: str, lines: Sequence[bytes], last: int) -> Iterator[_Row]:
-    """Of lines, the last one of which has this number."""
-    for number, line in enumerate(lines, last - len(lines) + 1):
-        if text := text_of(line.removesuffix(b"\n"), number, thread_id):
-            parts = vectors(words_of(text.text))
-            for part, words in enumerate(parts, 0 if len(parts) == 1 else 1):
-                yield _Row(thread_id, number, part, text.kind, text.created_at, words)
+    def _follow(self) -> tuple[int, str]:
+        """Starts a process; its exit status when it has ended, and the last line that it said."""
+        with self._starting:
+            if self._is_closed:
+                return 0, ""
+            process = self._process = processes.started("store.postgres.making", directory=os.getcwd())
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with suppress(BrokenPipeError, ValueError):  # It has ended, or is closed.
+            process.stdin.write(database_line(self._database.connections))
+        said = ""
+        with process.stdout:
+            for line in process.stdout:
+                said = line.decode(errors="replace").strip()
+        status = process.wait()
+        with self._starting:
+            processes.close(process)
+            self._process = None
+        return status, printable(said)

@@ -66,8 +66,7 @@ class PostgresStore(Threads, Imports, Messages, Runs, Steps, Workers):
 
     def watch(self, on_change: Callable[[Change], None]) -> Watch:
         """Calls *on_change* with each change: own ones, and those of others in what the watch follows."""
-        database = self._database
-        return PostgresWatch(database.connections, database.announcer, on_change, database.sender)
+        return PostgresWatch(self._database, on_change)
 
     def list_changed_ns(self, status: RunStatus | None = None) -> int:
         """When a name last came into or left the list of threads or, with *status*, the list of those runs.

@@ -12,15 +12,16 @@ import os
 import random
 import select
 import threading
+import time
 from collections import Counter
 from dataclasses import replace
 
 import psycopg
 
 from store.api import DocumentKey
-from store.changes import Announcer, Change, Part, Subscriber, Watch
-from store.postgres.connections import Connection, Connections
-from store.postgres.database import CHANNEL
+from store.changes import Change, Part, Subscriber, Watch
+from store.postgres.connections import Connection
+from store.postgres.database import CHANNEL, Database
 from store.postgres.failures import words
 
 log = logging.getLogger("threadfs")
@@ -34,21 +35,15 @@ _READ_ONLY = "25006"
 
 
 class PostgresWatch(Watch):
-    """Announces, from a thread of its own, the changes of all but *own_sender*.
+    """Announces, from a thread of its own, the changes of all but the sender of this *database*.
 
     A server that cannot be listened to is tried again: a standby, or one that gives no more connections.
     """
 
-    def __init__(
-        self,
-        connections: Connections,
-        announcer: Announcer,
-        on_change: Subscriber,
-        own_sender: str,
-    ) -> None:
-        super().__init__(announcer, on_change)
-        self._connections = connections
-        self._own_sender = own_sender
+    def __init__(self, database: Database, on_change: Subscriber) -> None:
+        super().__init__(database.announcer, on_change)
+        self._database = database
+        self._connections = database.connections
         # In how many ways something of a thread is followed.
         self._threads: Counter[str] = Counter()
         self._connection: Connection | None = None
@@ -60,7 +55,7 @@ class PostgresWatch(Watch):
         self._is_closing = threading.Event()
         # Set when the watch closes, and when the server is back: both end a pause.
         self._wake = threading.Event()
-        connections.outage.wakes(self._wake)
+        self._connections.outage.wakes(self._wake)
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
@@ -97,6 +92,7 @@ class PostgresWatch(Watch):
         except BaseException:
             connection.close()
             raise
+        self._database.listening[self] = time.monotonic()
         return connection
 
     def _run(self) -> None:
@@ -111,8 +107,10 @@ class PostgresWatch(Watch):
                     log.info("changes by others are not heard of (%s): connecting again", words(error))
                     self._connection.close()
                     self._connection = None
+                    self._database.listening.pop(self, None)
                     self.lose()
         finally:
+            self._database.listening.pop(self, None)
             if self._connection is not None:
                 self._connection.close()
             os.close(self._closing)
@@ -154,7 +152,7 @@ class PostgresWatch(Watch):
         except (ValueError, KeyError, TypeError):
             log.warning("a notification that no threadfs sent: %.200r", payload)
             return
-        if sender == self._own_sender:
+        if sender == self._database.sender:
             return
         is_same_log = not any(change.part is Part.THREADS for change in changes)
         for change in changes:

@@ -2,7 +2,8 @@
 
 PostgreSQL finds the rows of a rare word by its index, and those of a frequent one by going back in time;
 asked for the newest ones it takes the wrong way for many a query, and then reads everything. So it is first
-asked for any hits, but not for more than are counted, and only if there are more for the newest ones. For a
+asked how many hits it expects. If these are surely more than are counted, the newest ones are asked for at
+once. Else any hits are, but not more than are counted, and only if there are more the newest ones. For a
 long message all of its parts are looked at together.
 """
 
@@ -18,19 +19,24 @@ from store.catalogue.values import Hit, Kind
 from store.postgres.database import Database
 from store.postgres.lexemes import any_of, row
 
-# Hits in messages that are not long, and all of long ones. The condition that is the same for all rows keeps
-# the server from reading the other branch at all.
-_FOUND: Final = """
+_NEWEST: Final = """
+    SELECT thread_id, line, kind, created_at, {rank} AS rank FROM words WHERE part = 0 {where}
+    ORDER BY created_at DESC, thread_id, line DESC LIMIT {limit}
+"""
+# The condition that is the same for all rows keeps the server from reading the other branch at all.
+_ANY_OR_NEWEST: Final = f"""
     WITH any_hits AS MATERIALIZED (
-        SELECT thread_id, line, kind, created_at, {rank} AS rank FROM words WHERE part = 0 {where}
-        LIMIT {limit}
-    ), found AS MATERIALIZED (
-        SELECT * FROM any_hits WHERE (SELECT count(*) FROM any_hits) < {limit}
-        UNION ALL
-        SELECT * FROM (
-            SELECT thread_id, line, kind, created_at, {rank} FROM words WHERE part = 0 {where}
-            ORDER BY created_at DESC, thread_id, line DESC LIMIT {limit}
-        ) AS newest WHERE (SELECT count(*) FROM any_hits) >= {limit}
+        SELECT thread_id, line, kind, created_at, {{rank}} AS rank FROM words WHERE part = 0 {{where}}
+        LIMIT {{limit}}
+    )
+    SELECT * FROM any_hits WHERE (SELECT count(*) FROM any_hits) < {{limit}}
+    UNION ALL
+    SELECT * FROM ({_NEWEST}) AS newest WHERE (SELECT count(*) FROM any_hits) >= {{limit}}
+"""
+# Hits in messages that are not long, and all of long ones.
+_FOUND: Final = """
+    WITH found AS MATERIALIZED (
+        ({not_long})
         UNION ALL
         SELECT thread_id, line, min(kind), min(created_at), max({rank_of_part}) FROM words
             WHERE part > 0 {where_part} GROUP BY thread_id, line {having}
@@ -46,6 +52,9 @@ _FOUND: Final = """
     (SELECT 2, thread_id, 0, 0, created_at FROM of_threads
         ORDER BY created_at DESC, thread_id LIMIT %(limit)s)
 """
+_EXPECTED: Final = "EXPLAIN (FORMAT JSON) SELECT FROM words WHERE part = 0 {where}"
+# So many times what is counted have to be expected, as the server may be wrong.
+_SURELY: Final = 1.25
 _THREADS_WITH: Final = """
     SELECT thread_id FROM words WHERE part = 0 AND words @@ {any} AND thread_id = ANY(%(among)s::text[])
     UNION
@@ -92,9 +101,9 @@ def find(
     hits: list[Hit] = []
     newest: list[Hit] = []
     messages = threads = titled_threads = 0
-    for which, thread_id, *numbers in database.read(
-        _statement(query, conditions, by_relevance, most + 1), values
-    ):
+    are_many = _are_many(database, query, conditions, values, most)
+    statement = _statement(query, conditions, by_relevance, most + 1, are_many=are_many)
+    for which, thread_id, *numbers in database.read(statement, values):
         if not which:
             messages, threads, titled_threads = numbers
         else:
@@ -109,21 +118,47 @@ def threads_with(database: Database, terms: Sequence[Term], among: Collection[st
     return {thread_id for (thread_id,) in database.read(statement, {"among": [*among]})}
 
 
-def _statement(query: Query, conditions: str, by_relevance: bool, most: int) -> str:
-    every = (*query.terms, *query.without)
+def _are_many(
+    database: Database, query: Query, conditions: str, values: dict[str, Any], counted: int
+) -> bool:
+    """Whether the server expects surely more hits than are *counted* in messages that are not long.
+
+    It knows how many messages have a frequent word, but not in how many of these words stand in a row. Where
+    most messages have them all, going back in time is no worse than another way.
+    """
+    expected = _expected(database, _where(query) + conditions, values)
+    if expected < _SURELY * counted:
+        return False
+    is_row = any(len(term.words) > 1 for term in (*query.terms, *query.without))
+    return not is_row or expected > _expected(database, "", {}) / 2
+
+
+def _expected(database: Database, where: str, values: dict[str, Any]) -> int:
+    ((plans,),) = database.read(_EXPECTED.format(where=where), values)
+    return int(plans[0]["Plan"]["Plan Rows"])
+
+
+def _where(query: Query) -> str:
     wanted = " & ".join([*map(row, query.terms), *(f"!{row(term)}" for term in query.without)])
-    where = f"AND words @@ {_tsquery(wanted)}" if every else ""
+    return f"AND words @@ {_tsquery(wanted)}" if wanted else ""
+
+
+def _statement(query: Query, conditions: str, by_relevance: bool, most: int, *, are_many: bool) -> str:
+    every = (*query.terms, *query.without)
     where_part = f"AND words @@ {_tsquery(any_of(every))}" if query.terms else ""
     having = [f"bool_or(words @@ {_tsquery(row(term))})" for term in query.terms]
     having += [f"NOT bool_or(words @@ {_tsquery(row(term))})" for term in query.without]
     is_ranked = by_relevance and query.terms
-    return _FOUND.format(
+    not_long = (_NEWEST if are_many else _ANY_OR_NEWEST).format(
         rank=f"ts_rank(words, {_tsquery(' & '.join(map(row, query.terms)))})" if is_ranked else 0,
+        where=_where(query) + conditions,
+        limit=most,
+    )
+    return _FOUND.format(
+        not_long=not_long,
         rank_of_part=f"ts_rank(words, {_tsquery(any_of(query.terms))})" if is_ranked else 0,
-        where=where + conditions,
         where_part=where_part + conditions,
         having=f"HAVING {' AND '.join(having)}" if having else "",
-        limit=most,
     )
 
 

@@ -16,11 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from store import Thread
+from store.postgres import PostgresStore
 from tests import forking
 from tests.mount.conftest import wait_until
 from tests.mount.watcher import watching
 from tests.postgres.cluster import Cluster
 from tests.postgres.proxy import Proxy
+from tests.store.conftest import message
 
 SECRET = "s3cret"
 
@@ -238,6 +241,33 @@ def test_a_read_only_database_refuses_writes_with_the_reason(mount_on: MountOn, 
         there.path("threads", "T", "say").write_text("no")
     assert "the database is read-only" in there.path(".threadfs", "errors").read_text()
     assert there.lines("T") == 0
+
+
+@pytest.mark.parametrize("options", [(), ("--read-only",)])
+def test_a_role_that_may_only_read_searches_what_has_words_and_what_has_none(
+    mount_on: MountOn, cluster: Cluster, url: str, options: tuple[str, ...]
+) -> None:
+    with PostgresStore(url) as store:
+        store.create_thread(Thread(id="T"))
+        store.append_message("T", message("bees"))
+        store.catalogue().refresh(words=True)
+        store.append_message("T", message("honey"))
+    cluster.sql(
+        "CREATE ROLE reader LOGIN; GRANT USAGE ON SCHEMA threadfs TO reader;"
+        " GRANT SELECT ON ALL TABLES IN SCHEMA threadfs TO reader",
+        database="contract",
+    )
+    try:
+        host = mount_on("reader", cluster.url("contract", "reader"), *options)
+        for word in ("bees", "honey"):
+            assert f": {word}\n" in host.path("search", word, "hits.txt").read_text()
+        with pytest.raises(OSError, match=f"{os.strerror(errno.EACCES)}|{os.strerror(errno.EROFS)}"):
+            host.path("threads", "T", "say").write_text("no")
+        assert host.lines("T") == 2
+        assert [line for line in host.log.read_text().splitlines() if " WARNING " in line] == []
+    finally:
+        cluster.sql("DROP OWNED BY reader; DROP ROLE reader", database="contract")
+    assert cluster.sql("SELECT lines FROM threadfs.worded_logs", database="contract") == [(1,)]
 
 
 @pytest.mark.parametrize(

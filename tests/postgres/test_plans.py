@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from store import Run, RunContents, RunStatus, Thread, documents
-from store.postgres import PostgresStore
+from store.catalogue.queries import parsed
+from store.postgres import PostgresStore, word_hits
 from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster
 from tests.postgres.conftest import OpenStore
@@ -15,6 +16,7 @@ from tests.store.conftest import message
 
 OTHER_RUNS = 3000
 FEW = 200
+SAID = 3000
 
 # Rows, and entries of indexes, that statements have read of the tables of the store.
 _READ = """
@@ -97,3 +99,29 @@ def test_a_listing_of_many_pages_gives_every_run_once(
     assert len(listed) == len(set(listed)) == OTHER_RUNS + 2
     assert len(set(large.runs_by_status([RunStatus.completed]))) == OTHER_RUNS
     assert sorted(large.stale_runs(0)) == [("Q", run_id, RunStatus.queued) for run_id in "ab"]
+
+
+@pytest.mark.parametrize("by_relevance", [False, True])
+@pytest.mark.parametrize("text", ["often", "of*", "often -rare", '"often said"'])
+def test_a_search_for_a_frequent_word_reads_about_as_many_messages_as_are_counted(
+    open_store: OpenStore, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, text: str, *, by_relevance: bool
+) -> None:
+    counted = 50
+    monkeypatch.setattr(word_hits, "RANKED", counted)
+    store = open_store()
+    store.create_thread(Thread(id="T"))
+    words = [f"often said {'rare' if n % 150 == 0 else n}" for n in range(1, SAID + 1)]
+    store.append_lines("T", [documents.line(message(text, created_at=n)) for n, text in enumerate(words, 1)])
+    store.catalogue().refresh(words=True)
+    cluster.sql("VACUUM ANALYZE", database="contract")
+
+    def find(store: PostgresStore) -> None:
+        query = parsed(text, 0)
+        found = word_hits.find(
+            store._database, query, 10, by_relevance=by_relevance, among=None, but=(), titled=()
+        )
+        assert found.is_bounded
+        assert len(found.hits) == 10
+
+    # Each of them, and its entry in the index, once.
+    assert rows_read(store, cluster, find) < 2.5 * counted

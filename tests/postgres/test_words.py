@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import psycopg
 import pytest
 
-from store import Run, RunStatus, StorageFailed, Store, documents
+from store import InvalidDocument, InvalidQuery, Run, RunStatus, StorageFailed, Store, documents
 from store.catalogue import schema as catalogue_tables
 from store.catalogue.matching import matches
 from store.catalogue.queries import parsed
-from store.catalogue.values import Kind
-from store.postgres import PostgresStore, filling, lexemes, schema
+from store.catalogue.values import Kind, Link
+from store.postgres import PostgresStore, lexemes, making, schema
 from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster
 from tests.postgres.conftest import IMPATIENT, OpenStore
@@ -172,12 +175,12 @@ def test_only_one_program_makes_words_at_a_time(open_store: OpenStore, cluster: 
     make_thread(store)
     store.append_message("T", message("bees"))
     with psycopg.connect(url) as another:
-        another.execute("SELECT pg_advisory_lock(%s)", [filling.LOCK])
+        another.execute("SELECT pg_advisory_lock(%s)", [making.LOCK])
         store.catalogue().rebuild()
         store.catalogue().refresh(words=True)
         assert worded(cluster) == []
         assert lines_found(store, "bees") == [1]
-        another.execute("SELECT pg_advisory_unlock(%s)", [filling.LOCK])
+        another.execute("SELECT pg_advisory_unlock(%s)", [making.LOCK])
         store.catalogue().refresh(words=True)
         assert worded(cluster) == [("T", 1)]
 
@@ -275,6 +278,78 @@ def test_more_words_in_a_row_than_the_parts_of_a_message_overlap_are_found(open_
     assert (lines_found(store, f'"{row}"'), lines_found(store, f'"{row} x"')) == ([1], [])
 
 
+ODD_TEXTS = (
+    "it's O\\'Brien\\\\'s \\path\\to bee:* 100%",
+    "nul\0nul \0",
+    "x" * 3000 + " " + "é" * 3000 + " end",
+    "':1A \\':2B '' <-> & | ! ( )",
+    "\u202e\u200bhid\u00adden \ufeff",
+)
+
+
+def test_whatever_is_said_and_asked_for_is_found_as_a_plain_reading_finds_it(open_store: OpenStore) -> None:
+    store = open_store()
+    make_thread(store)
+    for text in ODD_TEXTS:
+        store.append_message("T", message(text, created_at=NOW_S))
+    # Half of a character, which no text can have, makes no message.
+    half = (
+        rb'{"id":"m","created_at":1,"role":"user","content":[{"type":"text","text":{"value":"\ud800 end"}}]}'
+    )
+    with suppress(InvalidDocument):
+        store.append_lines("T", [half + b"\n"])
+    questions = [
+        "it's",
+        "o'brien",
+        "'",
+        "\\path\\to",
+        "bee:*",
+        "bee*",
+        "100%",
+        "%",
+        "nul\0nul",
+        "nul",
+        "\0 end",
+    ]
+    questions += [
+        "x" * 3000,
+        "x" * 40 + "*",
+        "é" * 3000,
+        "e" * 999 + "*",
+        "hidden",
+        "':1A",
+        "b:2",
+        "<-> a",
+        "!",
+    ]
+    for has_words in (False, True):
+        if has_words:
+            store.catalogue().refresh(words=True)
+        for text in questions:
+            try:
+                query = parsed(text, NOW_S)
+            except InvalidQuery:
+                continue
+            plain = [n for n, said in enumerate(ODD_TEXTS, 1) if matches(query, Kind.USER, NOW_S, said)]
+            assert lines_found(store, text) == lines_found(store, text, by_relevance=True) == plain, text
+
+
+def test_the_longest_message_gets_its_words(open_store: OpenStore) -> None:
+    store = open_store()
+    make_thread(store)
+    longest = " ".join(f"w{number:07}" for number in range((documents.MAX_LINE_BYTES - 1000) // 9))
+    store.append_message("T", message(longest))
+    store.catalogue().refresh(words=True)
+    last = longest.rpartition(" ")[2]
+    for text in ("w0000000", last, f"w0000000 {last}"):
+        assert [link.thread_id for link in links(store, text)] == ["T"]
+    assert links(store, f"w0000000 -{last}") == []
+
+
+def links(store: Store, text: str) -> list[Link]:
+    return store.catalogue().search(parsed(text, NOW_S), with_hits=False).links
+
+
 # ── Roles, versions, failures ───────────────────────────────────────────────────────────────────────────
 
 
@@ -363,3 +438,50 @@ def found_again(store: Store, text: str) -> list[int] | None:
         return lines_found(store, text)
     except StorageFailed:
         return None
+
+
+def test_a_search_that_the_server_lets_wait_too_long_fails_with_the_reason_and_the_next_one_works(
+    open_store: OpenStore, url: str
+) -> None:
+    store = open_store(url, IMPATIENT)
+    make_thread(store)
+    store.append_message("T", message("bees"))
+    store.catalogue().refresh(words=True)
+    with psycopg.connect(url) as another:
+        another.execute("LOCK threadfs.words")
+        with pytest.raises(StorageFailed, match="canceling statement due to statement timeout") as failed:
+            lines_found(store, "bees")
+        assert failed.value.errno == errno.ETIMEDOUT
+        store.append_message("T", message("honey"))
+        another.rollback()
+    assert (lines_found(store, "bees"), lines_found(store, "honey")) == ([1], [2])
+
+
+def test_what_a_program_of_the_version_before_does_while_words_are_made_is_found(
+    cluster: Cluster, new_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, steps = cluster.url(new_database), schema.migrations()
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "migrations", lambda: [step for step in steps if step[0] < 5])
+        older = PostgresStore(url, create=True)
+
+    def change() -> None:
+        for number in range(100):
+            older.append_message(f"T{number % 10}", message("honey"))
+            if number % 10 == 9:
+                older.delete_thread("T0", force=True)
+                older.import_thread("T0", b'{"created_at":1}', [documents.line(message("honey"))], {})
+
+    with older, PostgresStore(url, create=True) as newer:
+        for number in range(10):
+            older.import_thread(f"T{number}", b'{"created_at":1}', [documents.line(message("honey"))], {})
+        with ThreadPoolExecutor(1) as pool:
+            changing = pool.submit(change)
+            while not changing.done():
+                newer.catalogue().refresh(words=True)
+                assert lines_found(newer, "honey").count(1) >= 9
+            changing.result()
+        said = sum(len(older.list_messages(thread_id)) for thread_id in older.list_thread_ids())
+        assert len(lines_found(newer, "honey")) == said == 100
+        newer.catalogue().refresh(words=True)
+        assert len(lines_found(newer, "honey")) == len(worded(cluster, new_database)) == said

@@ -271,6 +271,9 @@ def test_the_most_relevant_come_first_when_asked_for() -> None:
         ),
         ("好" * 300 + "蜜蜂" + "好" * 300, "蜜蜂", "…" + "好" * 40 + "蜜蜂" + "好" * 118 + "…"),
         ("x" * 500, "role:user", "x" * 160 + "…"),
+        # What takes too long for the square of this.
+        ("é" * 50_000 + "-end", "end", "…" + "é" * 39 + "-end"),
+        ("0123456789abcdef" * 20_000 + " end", "end", "…end"),
         ("see src/main.py:12 now", '"main py"', "see src/main.py:12 now"),
     ],
 )

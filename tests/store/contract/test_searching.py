@@ -162,7 +162,7 @@ def pair(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> list[Store]:
     for name, little in (("known.TOGETHER", 3), ("catalogue.TOGETHER", 3)):
         monkeypatch.setattr(f"store.postgres.{name}", little)
     for name, little in (("_PIECE_BYTES", 300), ("_PIECE_THREADS", 3), ("_STATEMENT_BYTES", 30)):
-        monkeypatch.setattr(f"store.postgres.filling.{name}", little)
+        monkeypatch.setattr(f"store.postgres.making.{name}", little)
     return [make_store(), make_store()]
 
 
