@@ -41,11 +41,12 @@ _TABLES: Final = (
         thread INTEGER NOT NULL, id TEXT NOT NULL, status TEXT NOT NULL, model TEXT NOT NULL,
         created_at INTEGER NOT NULL, changed_ns INTEGER NOT NULL, PRIMARY KEY (thread, id)) WITHOUT ROWID""",
     """CREATE INDEX runs_by_status ON runs (status)""",
-    # What the files and directories of a thread looked like when they were read, by their paths in it.
+    # What the files and directories of a thread looked like when they were read: their paths in it, with NUL
+    # between them, and the numbers of each (`tables`). Lists of runs that have not ended go by the first few
+    # of them; log_…: what the log looked like.
     """CREATE TABLE signatures (
-        thread INTEGER NOT NULL, path TEXT NOT NULL, changed_ns INTEGER NOT NULL, size_bytes INTEGER NOT NULL,
-        inode INTEGER NOT NULL, modified_ns INTEGER NOT NULL, is_settled INTEGER NOT NULL,
-        PRIMARY KEY (thread, path)) WITHOUT ROWID""",
+        thread INTEGER PRIMARY KEY, paths TEXT NOT NULL, numbers BLOB NOT NULL, of_lists INTEGER NOT NULL,
+        log_changed_ns INTEGER, log_size_bytes INTEGER, log_inode INTEGER)""",
     # thread: 0 when it is gone, and its words are dead.
     """CREATE TABLE texts (
         number INTEGER PRIMARY KEY, thread INTEGER NOT NULL, kind INTEGER NOT NULL, line INTEGER NOT NULL,

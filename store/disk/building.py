@@ -78,7 +78,7 @@ def _build(root: str, is_awaited: threading.Event, hurrying: ThreadPoolExecutor,
 
 def _lists(taking: Cataloguing) -> Iterator[int]:
     yield 0  # If somebody waits already, all that follows is done with the normal priority.
-    yield from taking.compare_these(taking.differing()[0])
+    yield from taking.compare_these(taking.differing())
 
 
 def _persistently(begin: Callable[[], Iterator[int]]) -> Iterator[int]:

@@ -43,8 +43,8 @@ class Unseen:
         # not even that a thread comes is told.
         self.unreported: set[str] | None = None
         self.but_ended: set[str] = set()
-        # The threads that were there then: a directory may become a thread untold.
-        self.listed: dict[str, None] = {}
+        # A hash of the threads that were listed then: a directory may become a thread untold.
+        self.listed: int | None = None
         # When all these were last looked at: for any answer, and for one without runs that have ended.
         self.looked_at_s = {False: float("-inf"), True: float("-inf")}
         # How often that came to count no longer, and how often anything may have changed.
@@ -104,20 +104,24 @@ class Look:
         # What was told of threads, and of each, before they were looked at.
         self._reports_threads = unseen.store.reports_threads
         self._reported: dict[str, Reported] = {}
-        self._listed: dict[str, None] = {}
+        self._listed: int | None = None
 
     def differing(self, taking: Cataloguing) -> list[str]:
         """The threads that differ from what is known, of those that nobody has told of."""
         if not self.is_due:
             return []
         if self._unreported is None:
-            differing, self._listed = taking.differing(self.begin)
-            return differing
-        self._listed = dict.fromkeys(taking.source.list_thread_ids())
-        to_look_at = self._unreported | (self._listed.keys() ^ self._unseen.listed.keys())
-        for thread_id in to_look_at:
-            self.begin(thread_id)
-        return taking.differing_among(to_look_at)
+            return taking.differing(self._goes_by_lists)
+        there = taking.source.list_thread_ids()
+        self._listed = hash(frozenset(there))
+        if self._listed != self._unseen.listed:
+            self._unreported |= {*there}.symmetric_difference(taking.tables.thread_ids())
+        return taking.differing(self._goes_by_lists, self._unreported)
+
+    def _goes_by_lists(self, thread_id: str) -> bool:
+        """Whether a thread is looked at for a list of runs alone, and will be again for any other answer."""
+        self.begin(thread_id)
+        return self._without_ended and self._reported[thread_id] is Reported.NOTHING
 
     def begin(self, thread_id: str) -> None:
         """To be called before a thread is compared."""

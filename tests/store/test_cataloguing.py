@@ -39,7 +39,7 @@ def catalogue_at(path: Path) -> Iterator[Tables]:
 
 
 def compare_all(taking: Cataloguing) -> None:
-    for _ in taking.compare_these(taking.differing()[0]):
+    for _ in taking.compare_these(taking.differing()):
         pass
 
 

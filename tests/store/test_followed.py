@@ -459,6 +459,35 @@ def test_what_is_forced_on_an_ended_run_that_is_not_followed_shows_soon(
         wait_for(lambda: is_shown(store, "R-completed", RunStatus.failed))
 
 
+def test_for_lists_of_runs_that_have_not_ended_only_what_these_go_by_is_looked_at(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signatures, "_SETTLES_NS", -1)
+    monkeypatch.setattr(known, "_FRESH_S", 0)
+    looked_at: set[str] = set()
+
+    def is_same(root: str, thread_id: str, seen: Any, is_same: Any = signatures.is_same) -> Any:
+        looked_at.update(path for path, _ in seen)
+        return is_same(root, thread_id, seen)
+
+    with closing(store):
+        follow(store, max_watches=0)
+        shown(store)
+        monkeypatch.setattr(signatures, "is_same", is_same)
+        queued = list(store.runs_by_status({RunStatus.queued}))
+        of_lists = {"meta.json", "runs", "runs/R-queued/status.json", "runs/R-in_progress/status.json"}
+        assert looked_at == of_lists
+        store.run_dir("T3", "R-queued").joinpath("steps").mkdir()
+        write(store.run_dir("T1", "R-queued") / "status.json", "failed")
+        store.run_dir("T2", "new").mkdir()
+        write(store.run_dir("T2", "new") / "status.json", "queued")
+        changed = {*queued} - {("T1", "R-queued", RunStatus.queued)} | {("T2", "new", RunStatus.queued)}
+        assert {*store.runs_by_status({RunStatus.queued})} == changed
+        looked_at.clear()
+        assert shown(store) == on_disk(store)
+        assert looked_at > of_lists
+
+
 def test_runs_that_have_ended_make_room_for_those_that_have_not(store: ThreadStore) -> None:
     for number in range(1, 10):
         store.delete_thread(f"T{number}", force=True)
