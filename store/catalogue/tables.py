@@ -222,7 +222,10 @@ class Tables(Lists):
     # What was looked at.
     def signatures(self, thread_id: str) -> dict[str, Signature]:
         """Of what was read of a thread, by its path in it; nothing of a thread that is not here."""
-        return self.signatures_of([thread_id]).get(thread_id, {})
+        found = self.connection.execute(
+            "SELECT paths, numbers FROM threads JOIN signatures ON number = thread WHERE id = ?", (thread_id,)
+        ).fetchone()
+        return _signatures(*found) if found else {}
 
     def signatures_of(self, thread_ids: Iterable[str]) -> dict[str, dict[str, Signature]]:
         """As `signatures`, of some threads, without those that are not here."""
@@ -231,13 +234,7 @@ class Tables(Lists):
             " WHERE id IN (SELECT value FROM json_each(?)) ORDER BY number",
             (json.dumps([*thread_ids]),),
         )
-        return {
-            thread_id: {
-                path: Signature(changed_ns, size_bytes, inode, modified_ns, bool(is_settled))
-                for path, (changed_ns, size_bytes, inode, modified_ns, is_settled) in _seen(paths, numbers)
-            }
-            for thread_id, paths, numbers in found
-        }
+        return {thread_id: _signatures(paths, numbers) for thread_id, paths, numbers in found}
 
     def all_signatures(self) -> Iterator[tuple[str, Iterator[Seen], int]]:
         """(thread id, what was seen, how many of the first of these are `of_lists`) of all threads.
@@ -351,3 +348,10 @@ class Tables(Lists):
 
 def _seen(paths: str, numbers: bytes) -> Iterator[Seen]:
     return zip(paths.split("\0"), NUMBERS.iter_unpack(numbers), strict=True)
+
+
+def _signatures(paths: str, numbers: bytes) -> dict[str, Signature]:
+    return {
+        path: Signature(changed_ns, size_bytes, inode, modified_ns, bool(is_settled))
+        for path, (changed_ns, size_bytes, inode, modified_ns, is_settled) in _seen(paths, numbers)
+    }

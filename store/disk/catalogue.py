@@ -6,6 +6,7 @@ other is read. What is shown of a hit is read, too: no hit is shown that is not 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
@@ -55,9 +56,10 @@ class DiskCatalogue(IndexedCatalogue):
         return self.known.use(lambda tables: tables.messages() if tables.has_words else 0)
 
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:
-        self._ask(lambda _: None, progress)
+        asked_s = time.monotonic()
+        self.known.lists(lambda _: None, progress, asked_s)
         if words:
-            self.known.take_over_words(progress)
+            self.known.take_over_words(asked_s, progress)
 
     def build_ahead(self) -> None:
         self.known.build_ahead()
@@ -69,10 +71,12 @@ class DiskCatalogue(IndexedCatalogue):
     def search(
         self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
     ) -> Results:
-        just_read = self.known.take_over_words()
+        asked_s = time.monotonic()
+        just_read = self.known.take_over_words(asked_s)
 
         def look(but: Collection[str]) -> Indexed | None:
-            return self.known.beside_lists(self._indexed(query, limit, by_relevance, but, just_read))
+            work = self._indexed(query, limit, by_relevance, but, just_read)
+            return self.known.beside_lists(work, asked_s=asked_s)
 
         return self._search(look, query, limit, by_relevance=by_relevance, with_hits=with_hits)
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import suppress
-from typing import Protocol
+from functools import partial
+from typing import Final, Protocol
 
 from store.api import DocumentKey
 from store.catalogue.describing import summary_of, summary_of_run, without_document
 from store.catalogue.finding import Described
 from store.catalogue.values import RunSummary, Signature, ThreadSummary
-from store.disk import signatures
-from store.disk.layout import META
+from store.disk import paths, signatures
+from store.disk.layout import LOG, META
+from store.disk.paths import storage_errors
 from store.errors import Damaged, NotFound
+from store.lines import iter_lines, message_of
 from store.models import Run, ThreadMessage
+
+# Of a log, for its first message.
+_READ_BYTES: Final = 1 << 16
 
 
 class Documents(Protocol):
@@ -21,7 +27,6 @@ class Documents(Protocol):
 
     def get_run(self, thread_id: str, run_id: str) -> Run: ...
     def read_document(self, key: DocumentKey) -> tuple[bytes, object]: ...
-    def iter_messages(self, thread_id: str) -> Iterator[ThreadMessage]: ...
 
 
 def described(source: Documents, thread_id: str) -> Described | None:
@@ -39,16 +44,26 @@ def described(source: Documents, thread_id: str) -> Described | None:
 
 
 def summary(source: Documents, thread_id: str, document: Signature, changed_ns: int) -> ThreadSummary:
-    def messages() -> Iterator[ThreadMessage]:
-        with suppress(NotFound):
-            yield from source.iter_messages(thread_id)
-
     try:
         data, _ = source.read_document(DocumentKey(thread_id))
     except (NotFound, Damaged):
         # One that has gone is seen to have gone the next time.
         return without_document(thread_id, document.modified_ns, changed_ns)
+    messages = partial(_messages, source.root, thread_id)
     return summary_of(thread_id, data, messages, document.modified_ns, changed_ns)
+
+
+def _messages(root: str, thread_id: str) -> Iterator[ThreadMessage]:
+    """Those of a thread, of which most often the first is enough: little is read at once."""
+    if (file := paths.open_file(root, thread_id, LOG)) is None:
+        return
+    try:
+        with storage_errors(thread_id):
+            for line, _ in iter_lines(lambda at, _: os.pread(file.descriptor, _READ_BYTES, at)):
+                if message := message_of(line, thread_id):
+                    yield message
+    finally:
+        os.close(file.descriptor)
 
 
 def run_of(source: Documents, thread_id: str, run_id: str, document: Signature) -> RunSummary | None:

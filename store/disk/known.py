@@ -171,14 +171,22 @@ class Known:
         self._unseen.expire()
 
     def _compare(
-        self, tables: Tables, progress: Progress | None, *, without_ended: bool, has_waited: bool
+        self,
+        tables: Tables,
+        progress: Progress | None,
+        asked_s: float,
+        *,
+        without_ended: bool,
+        has_waited: bool,
     ) -> None:
-        """Takes over the titles, times and runs of all threads that may have changed.
+        """Takes over the titles, times and runs of all threads that may have changed, for a question.
 
         Raises:
             _Many: there are more than this process should, unless it *has_waited* for another one.
         """
-        look = self._unseen.look(_FRESH_S, without_ended=without_ended)
+        # For a large store that takes longer than an answer is fresh: once is enough for one question.
+        after_s = min(time.monotonic() - _FRESH_S, asked_s)
+        look = self._unseen.look(after_s, without_ended=without_ended)
         self.pending.update(look.noted)
         taking = self.taking(tables)
         differing = look.differing(taking)
@@ -201,13 +209,18 @@ class Known:
         self.pending.clear()
         look.end(gone, self.unread())
 
-    def take_over_words(self, progress: Progress | None = None) -> TakenOver:
-        """Takes over the words of all threads, as far as no other process writes; of which it just did."""
+    def take_over_words(self, asked_s: float, progress: Progress | None = None) -> TakenOver:
+        """Takes over the words of all threads, as far as no other process writes; of which it just did.
+
+        *asked_s*: as of `beside_lists`.
+        """
         taken_over = TakenOver()
         for _ in range(_ROUNDS):
             if time.monotonic() < self._busy_until_s:
                 break
-            opening, found = self.beside_lists(lambda tables: (self.openings, self.behind(tables)))
+            opening, found = self.beside_lists(
+                lambda tables: (self.openings, self.behind(tables)), asked_s=asked_s
+            )
             behind = [thread_id for thread_id in found if thread_id not in taken_over.in_tables(opening)]
             if not behind:
                 break
@@ -260,8 +273,13 @@ class Known:
 
     # ── Questions ────────────────────────────────────────────────────────────────────────────────────
 
-    def lists(self, work: Callable[[Tables], T], progress: Progress | None = None) -> T:
-        """The result of *work* with the titles, times and runs of this moment, perhaps without the words."""
+    def lists(
+        self, work: Callable[[Tables], T], progress: Progress | None = None, asked_s: float | None = None
+    ) -> T:
+        """The result of *work* with the titles, times and runs of this moment, perhaps without the words.
+
+        *asked_s*: as of `beside_lists`.
+        """
 
         def with_pending(tables: Tables) -> T:
             if not self.pending:
@@ -273,7 +291,7 @@ class Known:
             finally:
                 copy.connection.close()
 
-        return self.beside_lists(with_pending, progress)
+        return self.beside_lists(with_pending, progress, asked_s=asked_s)
 
     def beside_lists(
         self,
@@ -281,17 +299,20 @@ class Known:
         progress: Progress | None = None,
         *,
         without_ended: bool = False,
+        asked_s: float | None = None,
     ) -> T:
         """As `lists`, with the tables as they are, which say nothing true of the threads that are pending.
 
         *without_ended*: the answer has no runs that have ended; what is forced on them need not be in it.
+        *asked_s*: when the question of which this is a part was asked, by the monotonic clock; or now.
         """
         waits()
+        asked_at_s = time.monotonic() if asked_s is None else asked_s
         self.source.hear()
         has_waited = False
 
         def compared(tables: Tables) -> T:
-            self._compare(tables, progress, without_ended=without_ended, has_waited=has_waited)
+            self._compare(tables, progress, asked_at_s, without_ended=without_ended, has_waited=has_waited)
             return work(tables)
 
         while True:

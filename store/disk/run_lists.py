@@ -26,30 +26,33 @@ class RunLists:
     def __init__(self, known: Known) -> None:
         self.known = known
 
-    def runs(self, statuses: Collection[RunStatus]) -> Iterator[StatusOfRun]:
-        """Each run in one of *statuses* at this moment. Raises StorageFailed."""
+    def runs(self, statuses: Collection[RunStatus], asked_s: float | None = None) -> Iterator[StatusOfRun]:
+        """Each run in one of *statuses* at this moment. *asked_s*: as of `Known.beside_lists`.
+
+        Raises StorageFailed.
+        """
 
         def work(tables: Tables) -> tuple[list[tuple[str, str, str]], set[str]]:
             return [*tables.runs(statuses)], {*self.known.pending, *self.known.unread()}
 
-        found, read = self.known.beside_lists(work, without_ended=_has_no_ended(statuses))
+        found, read = self.known.beside_lists(work, without_ended=_has_no_ended(statuses), asked_s=asked_s)
         for thread_id, run_id, status in found:
             if thread_id not in read:
                 yield thread_id, run_id, RunStatus(status)
         for thread_id in read:
             yield from (run for run in self.known.source.scan(thread_id) if run[2] in statuses)
 
-    def version(self, status: RunStatus) -> Hashable:
+    def version(self, status: RunStatus, asked_s: float) -> Hashable:
         """What is another one whenever the list of runs in *status* is; ``None`` if that is not known.
 
-        Raises StorageFailed.
+        *asked_s*: as of `Known.beside_lists`. Raises StorageFailed.
         """
 
         def work(tables: Tables) -> Hashable:
             is_known = not self.known.pending and not self.known.unread()
             return (self.known.openings, *tables.version_of_runs()) if is_known else None
 
-        return self.known.beside_lists(work, without_ended=_has_no_ended([status]))
+        return self.known.beside_lists(work, without_ended=_has_no_ended([status]), asked_s=asked_s)
 
     def threads(self, *, compared: bool) -> list[str]:
         """The ids of the threads, the last changed first; unless *compared* now, as known from before."""

@@ -82,22 +82,22 @@ class Unseen:
             self.unreported = None
             self.but_ended.clear()
 
-    def look(self, fresh_s: float, *, without_ended: bool) -> Look:
-        """For an answer; *without_ended*: it has no runs that have ended."""
-        return Look(self, fresh_s, without_ended)
+    def look(self, after_s: float, *, without_ended: bool) -> Look:
+        """For an answer of at least that time; *without_ended*: it has no runs that have ended."""
+        return Look(self, after_s, without_ended)
 
 
 class Look:
     """What is to be compared for one answer."""
 
-    def __init__(self, unseen: Unseen, fresh_s: float, without_ended: bool) -> None:
+    def __init__(self, unseen: Unseen, after_s: float, without_ended: bool) -> None:
         self._unseen = unseen
         self._without_ended = without_ended
         self._began_s = time.monotonic()
         with unseen.lock:
             self.noted, unseen.noted = unseen.noted, {}
             self._expiries, self._losses = unseen.expiries, unseen.losses
-            self.is_due = self._began_s - unseen.looked_at_s[without_ended] >= fresh_s
+            self.is_due = unseen.looked_at_s[without_ended] <= after_s
             self._unreported = None if unseen.unreported is None else {*unseen.unreported}
             if self._unreported is not None and not without_ended:
                 self._unreported |= unseen.but_ended

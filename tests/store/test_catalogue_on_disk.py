@@ -288,8 +288,8 @@ def test_a_catalogue_that_is_made_anew_in_the_middle_of_a_search_hides_no_hit(
     assert isinstance(catalogue, DiskCatalogue)
     take_over = catalogue.known.take_over_words
 
-    def take_over_and_lose() -> object:
-        taken_over = take_over()
+    def take_over_and_lose(asked_s: float) -> object:
+        taken_over = take_over(asked_s)
         catalogue.rebuild()
         return taken_over
 
