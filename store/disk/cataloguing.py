@@ -160,9 +160,9 @@ class Cataloguing:
         have not ended go by is the same.
         """
         if among is not None:
-            return [*self._changed({*among}, goes_by_lists, is_all=False)]
+            return [*self._changed(among, goes_by_lists, is_all=False)]
         here = {*self.tables.thread_ids()}
-        changed = [*self._changed({*here}, goes_by_lists, is_all=True)]
+        changed = [*self._changed(here, goes_by_lists, is_all=True)]
         there = self._directories()
         new = [name for name in there if name not in here]
         gone = here.difference(there)
@@ -186,7 +186,7 @@ class Cataloguing:
         return True
 
     def _changed(
-        self, thread_ids: set[str], goes_by_lists: Callable[[str], bool], *, is_all: bool
+        self, thread_ids: Collection[str], goes_by_lists: Callable[[str], bool], *, is_all: bool
     ) -> Iterator[str]:
         """Those of some threads that do not look as they did."""
         root = self.source.root
@@ -198,18 +198,18 @@ class Cataloguing:
                     yield thread_id
             return
 
-        def seen(one: tuple[str, Iterable[Seen], int]) -> tuple[str, list[Seen]]:
-            thread_id, all_of_it, of_lists = one
-            return thread_id, [*islice(all_of_it, of_lists if goes_by_lists(thread_id) else None)]
+        # The same texts as those of the caller, who may keep them.
+        remaining = {thread_id: thread_id for thread_id in thread_ids}
 
-        known_of_these = (seen(one) for one in self.tables.all_signatures() if one[0] in thread_ids)
-        for thread_id, known_of_it in looking_ahead(
-            known_of_these, lambda one: signatures.is_same(root, *one)
-        ):
-            thread_ids.remove(thread_id)
-            if not signatures.is_same(root, thread_id, known_of_it):
+        def known_of_these() -> Iterator[tuple[str, list[Seen]]]:
+            for one, seen, of_lists in self.tables.all_signatures():
+                if (thread_id := remaining.pop(one, None)) is not None:
+                    yield thread_id, [*islice(seen, of_lists if goes_by_lists(thread_id) else None)]
+
+        for thread_id, seen in looking_ahead(known_of_these(), lambda one: signatures.is_same(root, *one)):
+            if not signatures.is_same(root, thread_id, seen):
                 yield thread_id
-        for thread_id in thread_ids:  # Of these nothing is known.
+        for thread_id in remaining:  # Of these nothing is known.
             goes_by_lists(thread_id)
             yield thread_id
 

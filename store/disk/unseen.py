@@ -111,7 +111,14 @@ class Look:
         if not self.is_due:
             return []
         if self._unreported is None:
-            return taking.differing(self._goes_by_lists)
+            differing = taking.differing(self._goes_by_lists)
+            if self._reports_threads:
+                # What is known of each thread is kept, with the same text as in the list, which is kept, too.
+                there = taking.source.list_thread_ids()
+                self._listed = hash(frozenset(there))
+                texts = {thread_id: thread_id for thread_id in there}
+                self._reported = {texts.get(one, one): found for one, found in self._reported.items()}
+            return differing
         there = taking.source.list_thread_ids()
         self._listed = hash(frozenset(there))
         if self._listed != self._unseen.listed:
