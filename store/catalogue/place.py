@@ -61,6 +61,13 @@ class Opened:
     connection: sqlite3.Connection
     directory: int
     why_new: str | None
+    inode: int
+
+    def is_there(self) -> bool:
+        """Whether its file still has its name: whoever opens the catalogue opens this one."""
+        with suppress(OSError):
+            return os.stat(_FILE, dir_fd=self.directory, follow_symlinks=False).st_ino == self.inode
+        return False
 
     def close(self) -> None:
         """Without a sync, for which the end of a program would wait: the next one finds all in the log.
@@ -145,10 +152,11 @@ def _opened(directory: int, kind: _Kind) -> Opened:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
-                return Opened(_connected(directory, kind), directory, None)
+                connection, why_new = _connected(directory, kind), None
             except schema.NotOurs as error:
                 delete(directory)
-                return Opened(_connected(directory, kind), directory, str(error))
+                connection, why_new = _connected(directory, kind), str(error)
+            return Opened(connection, directory, why_new, os.stat(_FILE, dir_fd=directory).st_ino)
         finally:
             os.close(lock)
     except BaseException as error:

@@ -22,6 +22,7 @@ from store.disk.describing import described
 from store.disk.known import Known, Reporting, TakenOver
 from store.disk.run_lists import RunLists
 from store.disk.signatures import is_log
+from store.disk.unseen import Needed
 from store.errors import StorageFailed, ThreadNotFound
 from store.waiting import waits
 
@@ -72,11 +73,13 @@ class DiskCatalogue(IndexedCatalogue):
         self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
     ) -> Results:
         asked_s = time.monotonic()
-        just_read = self.known.take_over_words(asked_s)
+        is_of_runs = query.models or query.statuses or query.not_models or query.not_statuses
+        needed = Needed.ALL if is_of_runs else Needed.BUT_ENDED
+        just_read = self.known.take_over_words(asked_s, needed=needed)
 
         def look(but: Collection[str]) -> Indexed | None:
             work = self._indexed(query, limit, by_relevance, but, just_read)
-            return self.known.beside_lists(work, asked_s=asked_s)
+            return self.known.beside_lists(work, None, needed, asked_s)
 
         return self._search(look, query, limit, by_relevance=by_relevance, with_hits=with_hits)
 

@@ -31,8 +31,8 @@ from store.catalogue.turns import Turns
 from store.changes import Announcer
 from store.disk.cataloguing import Cataloguing, Source
 from store.disk.deletions import Deletions
+from store.disk.unseen import Needed, Unseen
 from store.disk.unseen import Reporting as ReportingThreads
-from store.disk.unseen import Unseen
 from store.errors import StorageFailed
 from store.printing import printable
 from store.waiting import waits
@@ -104,6 +104,8 @@ class Known:
         # How often there were other tables.
         self.openings = 0
         self._is_in_memory = self._is_closed = False
+        # Whether a process was started since the file was deleted, to make another one.
+        self._is_replaced = False
         # Threads that differ from what is in the tables, and could not be taken over yet.
         self.pending: dict[str, None] = {}
         # The threads whose words are behind, and what the tables were then.
@@ -175,8 +177,8 @@ class Known:
         tables: Tables,
         progress: Progress | None,
         asked_s: float,
+        needed: Needed,
         *,
-        without_ended: bool,
         has_waited: bool,
     ) -> None:
         """Takes over the titles, times and runs of all threads that may have changed, for a question.
@@ -186,7 +188,7 @@ class Known:
         """
         # For a large store that takes longer than an answer is fresh: once is enough for one question.
         after_s = min(time.monotonic() - _FRESH_S, asked_s)
-        look = self._unseen.look(after_s, without_ended=without_ended)
+        look = self._unseen.look(after_s, needed)
         self.pending.update(look.noted)
         taking = self.taking(tables)
         differing = look.differing(taking)
@@ -209,17 +211,19 @@ class Known:
         self.pending.clear()
         look.end(gone, self.unread())
 
-    def take_over_words(self, asked_s: float, progress: Progress | None = None) -> TakenOver:
+    def take_over_words(
+        self, asked_s: float, progress: Progress | None = None, needed: Needed = Needed.ALL
+    ) -> TakenOver:
         """Takes over the words of all threads, as far as no other process writes; of which it just did.
 
-        *asked_s*: as of `beside_lists`.
+        *asked_s* and *needed*: as of `beside_lists`.
         """
         taken_over = TakenOver()
         for _ in range(_ROUNDS):
             if time.monotonic() < self._busy_until_s:
                 break
             opening, found = self.beside_lists(
-                lambda tables: (self.openings, self.behind(tables)), asked_s=asked_s
+                lambda tables: (self.openings, self.behind(tables)), None, needed, asked_s
             )
             behind = [thread_id for thread_id in found if thread_id not in taken_over.in_tables(opening)]
             if not behind:
@@ -297,13 +301,12 @@ class Known:
         self,
         work: Callable[[Tables], T],
         progress: Progress | None = None,
-        *,
-        without_ended: bool = False,
+        needed: Needed = Needed.ALL,
         asked_s: float | None = None,
     ) -> T:
         """As `lists`, with the tables as they are, which say nothing true of the threads that are pending.
 
-        *without_ended*: the answer has no runs that have ended; what is forced on them need not be in it.
+        *needed*: what the answer is made of, and so what is brought up to date for it.
         *asked_s*: when the question of which this is a part was asked, by the monotonic clock; or now.
         """
         waits()
@@ -312,7 +315,7 @@ class Known:
         has_waited = False
 
         def compared(tables: Tables) -> T:
-            self._compare(tables, progress, asked_at_s, without_ended=without_ended, has_waited=has_waited)
+            self._compare(tables, progress, asked_at_s, needed, has_waited=has_waited)
             return work(tables)
 
         while True:
@@ -335,6 +338,7 @@ class Known:
             failures = 0
             while True:
                 try:
+                    self._go_over_to_another_file()
                     return work(self._without_dead_words(self._open()))
                 except sqlite3.Error as error:
                     if self._is_in_memory:
@@ -413,6 +417,20 @@ class Known:
             self.openings += 1
             self._unseen.lose()
         return self._tables
+
+    def _go_over_to_another_file(self) -> None:
+        """If somebody has deleted the file, a process makes another one, and this one answers until then."""
+        if self._opened is None or self._builder is None or not self._builder.is_of_use:
+            return
+        if self._opened.is_there():
+            self._is_replaced = False
+        elif not self._builder.is_at_work:
+            if self._is_replaced:
+                self._close()
+            else:
+                log.info("the file of the catalogue was deleted: another one is made")
+                self._builder.start()
+            self._is_replaced = not self._is_replaced
 
     def _without_dead_words(self, tables: Tables) -> Tables:
         """The tables, made anew once a day if they have words of messages that are gone."""

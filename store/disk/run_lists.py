@@ -11,6 +11,7 @@ from store.catalogue.values import Signature
 from store.disk import signatures
 from store.disk.known import Known
 from store.disk.signatures import run_of
+from store.disk.unseen import Needed
 from store.models import RunStatus
 from store.waiting import waits
 
@@ -35,7 +36,7 @@ class RunLists:
         def work(tables: Tables) -> tuple[list[tuple[str, str, str]], set[str]]:
             return [*tables.runs(statuses)], {*self.known.pending, *self.known.unread()}
 
-        found, read = self.known.beside_lists(work, without_ended=_has_no_ended(statuses), asked_s=asked_s)
+        found, read = self.known.beside_lists(work, None, _needed(statuses), asked_s)
         for thread_id, run_id, status in found:
             if thread_id not in read:
                 yield thread_id, run_id, RunStatus(status)
@@ -52,7 +53,7 @@ class RunLists:
             is_known = not self.known.pending and not self.known.unread()
             return (self.known.openings, *tables.version_of_runs()) if is_known else None
 
-        return self.known.beside_lists(work, without_ended=_has_no_ended([status]), asked_s=asked_s)
+        return self.known.beside_lists(work, None, _needed([status]), asked_s)
 
     def threads(self, *, compared: bool) -> list[str]:
         """The ids of the threads, the last changed first; unless *compared* now, as known from before."""
@@ -99,5 +100,5 @@ def _runs_of(seen: Mapping[str, Signature]) -> RunsOfThread | None:
     return RunsOfThread(statuses, Times(modified_ns, max(one.changed_ns for one in seen.values())))
 
 
-def _has_no_ended(statuses: Collection[RunStatus]) -> bool:
-    return not any(status.is_terminal for status in statuses)
+def _needed(statuses: Collection[RunStatus]) -> Needed:
+    return Needed.ALL if any(status.is_terminal for status in statuses) else Needed.UNENDED

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Protocol
 
 from store.changes import Change, Part
@@ -23,6 +23,14 @@ class Reported(Enum):
     NOTHING = "that it came or went, at most"
     BUT_ENDED = "all but what is forced on a run that has ended"
     ALL = "all"
+
+
+class Needed(IntEnum):
+    """What an answer is made of; each is all of the ones before, and more."""
+
+    UNENDED = 0  # Runs that have not ended. What is forced on others need not be in it.
+    BUT_ENDED = 1  # All but runs that have ended, and the times of threads.
+    ALL = 2
 
 
 class Reporting(Protocol):
@@ -45,8 +53,8 @@ class Unseen:
         self.but_ended: set[str] = set()
         # A hash of the threads that were listed then: a directory may become a thread untold.
         self.listed: int | None = None
-        # When all these were last looked at: for any answer, and for one without runs that have ended.
-        self.looked_at_s = {False: float("-inf"), True: float("-inf")}
+        # When all these were last looked at, for each kind of answer.
+        self.looked_at_s = dict.fromkeys(Needed, float("-inf"))
         # How often that came to count no longer, and how often anything may have changed.
         self.expiries = self.losses = 0
 
@@ -72,7 +80,7 @@ class Unseen:
         """What is not told is looked at before the next answer, as more is told from now on."""
         with self.lock:
             self.expiries += 1
-            self.looked_at_s = {False: float("-inf"), True: float("-inf")}
+            self.looked_at_s = dict.fromkeys(Needed, float("-inf"))
 
     def lose(self) -> None:
         """Anything may have changed."""
@@ -82,24 +90,24 @@ class Unseen:
             self.unreported = None
             self.but_ended.clear()
 
-    def look(self, after_s: float, *, without_ended: bool) -> Look:
-        """For an answer of at least that time; *without_ended*: it has no runs that have ended."""
-        return Look(self, after_s, without_ended)
+    def look(self, after_s: float, needed: Needed) -> Look:
+        """For an answer of at least that time."""
+        return Look(self, after_s, needed)
 
 
 class Look:
     """What is to be compared for one answer."""
 
-    def __init__(self, unseen: Unseen, after_s: float, without_ended: bool) -> None:
+    def __init__(self, unseen: Unseen, after_s: float, needed: Needed) -> None:
         self._unseen = unseen
-        self._without_ended = without_ended
+        self._needed = needed
         self._began_s = time.monotonic()
         with unseen.lock:
             self.noted, unseen.noted = unseen.noted, {}
             self._expiries, self._losses = unseen.expiries, unseen.losses
-            self.is_due = unseen.looked_at_s[without_ended] <= after_s
+            self.is_due = unseen.looked_at_s[needed] <= after_s
             self._unreported = None if unseen.unreported is None else {*unseen.unreported}
-            if self._unreported is not None and not without_ended:
+            if self._unreported is not None and needed is Needed.ALL:
                 self._unreported |= unseen.but_ended
         # What was told of threads, and of each, before they were looked at.
         self._reports_threads = unseen.store.reports_threads
@@ -128,7 +136,7 @@ class Look:
     def _goes_by_lists(self, thread_id: str) -> bool:
         """Whether a thread is looked at for a list of runs alone, and will be again for any other answer."""
         self.begin(thread_id)
-        return self._without_ended and self._reported[thread_id] is Reported.NOTHING
+        return self._needed is Needed.UNENDED and self._reported[thread_id] is Reported.NOTHING
 
     def begin(self, thread_id: str) -> None:
         """To be called before a thread is compared."""
@@ -142,9 +150,9 @@ class Look:
         self._reported.update(dict.fromkeys(unreadable, Reported.NOTHING))
         with unseen.lock:
             if self.is_due and self._expiries == unseen.expiries:
-                unseen.looked_at_s[True] = self._began_s
-                if not self._without_ended:
-                    unseen.looked_at_s[False] = self._began_s
+                for needed in Needed:
+                    if needed <= self._needed:
+                        unseen.looked_at_s[needed] = self._began_s
             if self._losses != unseen.losses:
                 return
             if self.is_due:

@@ -33,6 +33,7 @@ from store import (
     without_waiting,
 )
 from store.api import Info
+from store.catalogue.queries import parsed
 from store.catalogue.tables import Tables
 from store.disk import known, signatures
 from store.disk.followed import Followed
@@ -486,6 +487,33 @@ def test_for_lists_of_runs_that_have_not_ended_only_what_these_go_by_is_looked_a
         looked_at.clear()
         assert shown(store) == on_disk(store)
         assert looked_at > of_lists
+
+
+def test_a_search_looks_at_no_thread_of_which_all_but_runs_that_have_ended_is_reported(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signatures, "_SETTLES_NS", -1)
+    monkeypatch.setattr(known, "_FRESH_S", 0)
+    for number in range(10):
+        for status in ("queued", "in_progress"):
+            store.delete_run(f"T{number}", f"R-{status}", force=True)
+    looked_at: list[str] = []
+
+    def is_same(root: str, thread_id: str, seen: Any, is_same: Any = signatures.is_same) -> Any:
+        looked_at.append(thread_id)
+        return is_same(root, thread_id, seen)
+
+    with closing(store):
+        assert follow(store, max_watches=21).follows_all_runs()
+        assert store.reported_of("T9") is Reported.BUT_ENDED
+        catalogue = store.catalogue()
+        catalogue.refresh(words=True)
+        monkeypatch.setattr(signatures, "is_same", is_same)
+        assert catalogue.search(parsed("honey", 0)).links == []
+        assert looked_at == []
+        ThreadStore(store.location).force_update_run_status("T9", "R-completed", RunStatus.failed)
+        assert [link.thread_id for link in catalogue.search(parsed("status:failed", 0)).links] == ["T9"]
+        assert looked_at != []
 
 
 def test_runs_that_have_ended_make_room_for_those_that_have_not(store: ThreadStore) -> None:
