@@ -23,8 +23,8 @@ from store.api import DocumentKey, Times
 from store.catalogue.tables import Busy
 from store.changes import Announcer, Change, Part
 from store.disk.list_times import ListTimes
+from store.disk.reported import Reported
 from store.disk.run_lists import RunLists
-from store.disk.unseen import Reported
 from store.disk.watch_budget import WatchBudget
 from store.disk.watching import DiskWatch
 from store.errors import StorageFailed

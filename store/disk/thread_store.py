@@ -18,8 +18,8 @@ from store.changes import Change, Watch
 from store.disk import filesystems, leftovers
 from store.disk.layout import RUNS, STEPS, Parts
 from store.disk.paths import opened, storage_errors
+from store.disk.reported import Reported
 from store.disk.system_calls import SystemCalls
-from store.disk.unseen import Reported
 from store.disk.workers import Workers
 from store.errors import StorageFailed
 from store.models import RunStatus

@@ -10,19 +10,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
-from enum import Enum, IntEnum
+from enum import IntEnum
 from typing import Protocol
 
 from store.changes import Change, Part
 from store.disk.cataloguing import Cataloguing
-
-
-class Reported(Enum):
-    """What a store tells of the changes of a thread by others."""
-
-    NOTHING = "that it came or went, at most"
-    BUT_ENDED = "all but what is forced on a run that has ended"
-    ALL = "all"
+from store.disk.reported import Reported
 
 
 class Needed(IntEnum):

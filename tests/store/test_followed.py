@@ -37,8 +37,8 @@ from store.catalogue.queries import parsed
 from store.catalogue.tables import Tables
 from store.disk import known, signatures
 from store.disk.followed import Followed
+from store.disk.reported import Reported
 from store.disk.run_lists import RunLists
-from store.disk.unseen import Reported
 from tests.conftest import inotify_limit, seeds
 
 # No watch at all; for a few threads; for all threads and some runs; for all.
