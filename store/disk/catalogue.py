@@ -58,7 +58,7 @@ class DiskCatalogue(IndexedCatalogue):
 
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:
         asked_s = time.monotonic()
-        self.known.lists(lambda _: None, progress, asked_s)
+        self.known.lists(lambda _: None, progress, Needed.ALL, asked_s)
         if words:
             self.known.take_over_words(asked_s, progress)
 
@@ -120,6 +120,9 @@ class DiskCatalogue(IndexedCatalogue):
 
     def _ask(self, work: Callable[[Tables], T], progress: Progress | None = None) -> T:
         return self.known.lists(work, progress)
+
+    def _ask_for_names(self, work: Callable[[Tables], T]) -> T:
+        return self.known.lists(work, None, Needed.BUT_ENDED)
 
     def _described(self, thread_id: str) -> Described | None:
         try:

@@ -278,11 +278,15 @@ class Known:
     # ── Questions ────────────────────────────────────────────────────────────────────────────────────
 
     def lists(
-        self, work: Callable[[Tables], T], progress: Progress | None = None, asked_s: float | None = None
+        self,
+        work: Callable[[Tables], T],
+        progress: Progress | None = None,
+        needed: Needed = Needed.ALL,
+        asked_s: float | None = None,
     ) -> T:
         """The result of *work* with the titles, times and runs of this moment, perhaps without the words.
 
-        *asked_s*: as of `beside_lists`.
+        *needed* and *asked_s*: as of `beside_lists`.
         """
 
         def with_pending(tables: Tables) -> T:
@@ -295,7 +299,7 @@ class Known:
             finally:
                 copy.connection.close()
 
-        return self.beside_lists(with_pending, progress, asked_s=asked_s)
+        return self.beside_lists(with_pending, progress, needed, asked_s)
 
     def beside_lists(
         self,

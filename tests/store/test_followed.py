@@ -489,7 +489,7 @@ def test_for_lists_of_runs_that_have_not_ended_only_what_these_go_by_is_looked_a
         assert looked_at > of_lists
 
 
-def test_a_search_looks_at_no_thread_of_which_all_but_runs_that_have_ended_is_reported(
+def test_titles_and_a_search_look_at_no_thread_of_which_all_but_runs_that_have_ended_is_reported(
     store: ThreadStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(signatures, "_SETTLES_NS", -1)
@@ -510,6 +510,7 @@ def test_a_search_looks_at_no_thread_of_which_all_but_runs_that_have_ended_is_re
         catalogue.refresh(words=True)
         monkeypatch.setattr(signatures, "is_same", is_same)
         assert catalogue.search(parsed("honey", 0)).links == []
+        assert [one.thread_id for one in catalogue.titles()] == sorted(store.list_thread_ids())
         assert looked_at == []
         ThreadStore(store.location).force_update_run_status("T9", "R-completed", RunStatus.failed)
         assert [link.thread_id for link in catalogue.search(parsed("status:failed", 0)).links] == ["T9"]
