@@ -8,15 +8,14 @@ from functools import partial
 from typing import Final, Protocol
 
 from store.api import DocumentKey
-from store.catalogue.describing import summary_of, summary_of_run, without_document
-from store.catalogue.finding import Described
-from store.catalogue.values import RunSummary, Signature, ThreadSummary
+from store.catalogue.describing import summary_of, summary_of_run_document, without_document
+from store.catalogue.finding import Described, text_of
+from store.catalogue.values import Kind, RunSummary, Signature, ThreadSummary
 from store.disk import paths, signatures
 from store.disk.layout import LOG, META
 from store.disk.paths import storage_errors
 from store.errors import Damaged, NotFound
-from store.lines import iter_lines, message_of
-from store.models import Run, ThreadMessage
+from store.lines import iter_lines
 
 # Of a log, for its first message.
 _READ_BYTES: Final = 1 << 16
@@ -25,7 +24,6 @@ _READ_BYTES: Final = 1 << 16
 class Documents(Protocol):
     root: str
 
-    def get_run(self, thread_id: str, run_id: str) -> Run: ...
     def read_document(self, key: DocumentKey) -> tuple[bytes, object]: ...
 
 
@@ -49,19 +47,20 @@ def summary(source: Documents, thread_id: str, document: Signature, changed_ns: 
     except (NotFound, Damaged):
         # One that has gone is seen to have gone the next time.
         return without_document(thread_id, document.modified_ns, changed_ns)
-    messages = partial(_messages, source.root, thread_id)
-    return summary_of(thread_id, data, messages, document.modified_ns, changed_ns)
+    said = partial(_said, source.root, thread_id)
+    return summary_of(thread_id, data, said, document.modified_ns, changed_ns)
 
 
-def _messages(root: str, thread_id: str) -> Iterator[ThreadMessage]:
-    """Those of a thread, of which most often the first is enough: little is read at once."""
+def _said(root: str, thread_id: str) -> Iterator[str]:
+    """The texts of the user's messages, of which most often the first is enough: little is read at once."""
     if (file := paths.open_file(root, thread_id, LOG)) is None:
         return
     try:
         with storage_errors(thread_id):
             for line, _ in iter_lines(lambda at, _: os.pread(file.descriptor, _READ_BYTES, at)):
-                if message := message_of(line, thread_id):
-                    yield message
+                text = text_of(line, 1, thread_id)
+                if text is not None and text.kind is Kind.USER:
+                    yield text.text
     finally:
         os.close(file.descriptor)
 
@@ -69,6 +68,7 @@ def _messages(root: str, thread_id: str) -> Iterator[ThreadMessage]:
 def run_of(source: Documents, thread_id: str, run_id: str, document: Signature) -> RunSummary | None:
     """``None`` for one that is in no list: it is gone, or its document is damaged."""
     try:
-        return summary_of_run(source.get_run(thread_id, run_id), document.modified_ns)
+        data, _ = source.read_document(DocumentKey(thread_id, run_id))
     except (NotFound, Damaged):
         return None
+    return summary_of_run_document(thread_id, run_id, data, document.modified_ns)

@@ -25,7 +25,7 @@ from store.catalogue.turns import Turns
 from store.catalogue.values import RunSummary
 from store.changes import Change, Part
 from store.errors import Damaged, NotFound
-from store.models import Run, ThreadMessage
+from store.models import MessageRole, Run, ThreadMessage
 from store.postgres.database import Database
 from store.postgres.tables import parsed
 from store.waiting import waits
@@ -198,7 +198,7 @@ class Known:
     def _take_over_threads(self, thread_ids: Sequence[str], found: dict[str, Any]) -> None:
         rows = self._database.read(DOCUMENTS, [list(thread_ids)])
         summaries = [
-            summary_of(one, document, partial(self.messages, one), modified_ns, found[one][-1])
+            summary_of(one, document, partial(self.said, one), modified_ns, found[one][-1])
             for one, document, modified_ns in rows
         ]
         with self._tables.changing():
@@ -232,9 +232,12 @@ class Known:
                 self._tables.remove_run(thread_id, run_id)
                 del self._runs[thread_id][run_id]
 
-    def messages(self, thread_id: str) -> Iterator[ThreadMessage]:
+    def said(self, thread_id: str) -> Iterator[str]:
+        """The texts of the user's messages."""
         with suppress(NotFound):
-            yield from self._store.iter_messages(thread_id)
+            for message in self._store.iter_messages(thread_id):
+                if message.role is MessageRole.user:
+                    yield message.text
 
 
 def _new_tables(*, with_words: bool) -> Tables:
