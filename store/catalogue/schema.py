@@ -132,8 +132,17 @@ def is_of_this_version(connection: sqlite3.Connection) -> bool:
     return found == (_APPLICATION, VERSION)
 
 
-def check(connection: sqlite3.Connection, identity: dict[str, str | int], expected: Definitions) -> None:
-    """Raises NotOurs unless this is a whole catalogue, of this version and of the store of *identity*."""
+def check(
+    connection: sqlite3.Connection,
+    identity: dict[str, str | int],
+    expected: Definitions,
+    *,
+    is_whole: bool = False,
+) -> None:
+    """Raises NotOurs unless this is a whole catalogue, of this version and of the store of *identity*.
+
+    *is_whole*: that is known of it, and not all of it is read.
+    """
     try:
         if _number(connection, "PRAGMA application_id") != _APPLICATION:
             raise NotOurs("it is no catalogue")
@@ -143,7 +152,7 @@ def check(connection: sqlite3.Connection, identity: dict[str, str | int], expect
             raise NotOurs("its tables are not as threadfs makes them")
         if dict(connection.execute("SELECT key, value FROM identity")) != identity:
             raise NotOurs("it is of another store")
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()
+        found = ("ok",) if is_whole else connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
         if is_busy(error):
             raise

@@ -63,7 +63,7 @@ def _build(root: str, is_awaited: threading.Event, hurrying: ThreadPoolExecutor,
 
     identity = place.identity_of(root, with_words=with_words)
     opened = place.open_catalogue(place.base(os.environ), identity, with_words=with_words)
-    with closing(opened), closing(ThreadStore(root)) as store:
+    with opened, closing(ThreadStore(root)) as store:
         if not place.begins_building(opened.directory):
             return IS_BUILT
         taking = Cataloguing(store, Tables(opened.connection, has_words=with_words), _skipping())

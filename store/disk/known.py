@@ -462,11 +462,11 @@ class Known:
             with suppress(OSError):  # If it cannot be, memory comes next.
                 place.delete(self._opened.directory)
         self._is_in_memory = failures >= _MAX_FAILURES
-        self._close()
+        self._close(is_whole=False)
 
-    def _close(self) -> None:
+    def _close(self, *, is_whole: bool = True) -> None:
         if self._opened:
-            self._opened.close()
+            self._opened.close(is_whole=is_whole)
         elif self._tables:
             self._tables.connection.close()
         self._opened = self._tables = None
