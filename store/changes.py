@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeAlias
 
+from store.keys import Keys
 from store.names import DocumentKey
 
 log = logging.getLogger("threadfs")
@@ -153,9 +154,8 @@ class Watch:
         # Guards the three below. Nothing waits for a disk or server while it is held.
         self._lock = threading.Lock()
         # What is followed, for how many holders: less than zero while the changes of others are not reported.
-        # (There may be 100,000s of keys, so this is one dictionary.) Of how many they are; and how often such
-        # reports were missed.
-        self._held: dict[DocumentKey, int] = {}
+        # Of how many they are; and how often such reports were missed.
+        self._held = Keys()
         self._number_covered = 0
         self._losses = 0
         if on_change is not None:
@@ -241,7 +241,7 @@ class Watch:
             return len(self._held) - self._number_covered
 
     def held(self) -> list[DocumentKey]:
-        """All that is followed, the first one first."""
+        """All that is followed."""
         with self._lock:
             return list(self._held)
 
@@ -251,7 +251,9 @@ class Watch:
             self._losses += 1
             self._number_covered = 0
             # In one step for those who look without the lock.
-            self._held = {key: -abs(holders) for key, holders in self._held.items()}
+            lost = Keys()
+            lost.update((key, -abs(holders)) for key, holders in self._held.items())
+            self._held = lost
 
     def close(self) -> None:
         if self._on_change is not None:

@@ -21,7 +21,10 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 
 class Named(NamedTuple):
-    """A thread by its name in a directory, and when it last changed, in nanoseconds since 1970."""
+    """A thread by its name in a directory, and when it last changed, in nanoseconds since 1970.
+
+    A later change that was forced on a run that has ended need not count.
+    """
 
     name: str
     thread_id: str

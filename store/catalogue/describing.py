@@ -7,32 +7,39 @@ from collections.abc import Callable, Iterable
 
 from store import documents, transitions
 from store.api import DocumentKey
+from store.catalogue import usual
 from store.catalogue.names import name_of
 from store.catalogue.values import RunSummary, ThreadSummary
 from store.errors import InvalidDocument
-from store.models import MessageRole, Run, Thread, ThreadMessage
+from store.models import Run, Thread
 
 
 def summary_of(
     thread_id: str,
     document: bytes,
-    messages: Callable[[], Iterable[ThreadMessage]],
+    said: Callable[[], Iterable[str]],
     modified_ns: int,
     changed_ns: int,
 ) -> ThreadSummary:
-    """Of a thread with a *document*, which was written at *modified_ns*. *messages* are read if need be."""
+    """Of a thread with a *document*, which was written at *modified_ns*.
+
+    *said* gives the texts of the user's messages, of which the first is read if need be.
+    """
     try:
-        thread = Thread.of(transitions.with_identity(DocumentKey(thread_id), documents.parse(document)))
+        fields = documents.parse(document)
+        if not usual.is_thread(fields):
+            Thread.of(transitions.with_identity(DocumentKey(thread_id), fields))
     except InvalidDocument:
         return without_document(thread_id, modified_ns, changed_ns)
-    found = thread.metadata.get("title") if isinstance(thread.metadata, dict) else None
+    metadata = fields.get("metadata")
+    found = metadata.get("title") if isinstance(metadata, dict) else None
     title = found if isinstance(found, str) and found.strip() else ""
     # A title may have no character that can be in a name.
     is_named = title[:1].isalnum() or bool(name_of("", _encodable(title), ""))
-    said_first = "" if is_named else next((m.text for m in messages() if m.role is MessageRole.user), "")
+    said_first = "" if is_named else next(iter(said()), "")
     line = _line_of(title, document) if title else 1
     return ThreadSummary(
-        thread_id, thread.created_at, changed_ns, _encodable(title), line, _encodable(said_first)
+        thread_id, fields["created_at"], changed_ns, _encodable(title), line, _encodable(said_first)
     )
 
 
@@ -43,6 +50,21 @@ def without_document(thread_id: str, modified_ns: int, changed_ns: int) -> Threa
 
 def summary_of_run(run: Run, modified_ns: int) -> RunSummary:
     return RunSummary(run.id, run.status.value, _encodable(run.model), run.created_at, modified_ns)
+
+
+def summary_of_run_document(
+    thread_id: str, run_id: str, document: bytes, modified_ns: int
+) -> RunSummary | None:
+    """As `summary_of_run`, of a *document*; ``None`` if it is damaged."""
+    try:
+        fields = documents.parse(document)
+        if usual.is_run(fields):
+            status, model = fields["status"], fields.get("model", "")
+            return RunSummary(run_id, status, model, fields["created_at"], modified_ns)
+        key = DocumentKey(thread_id, run_id)
+        return summary_of_run(Run.of(transitions.with_identity(key, fields)), modified_ns)
+    except InvalidDocument:
+        return None
 
 
 def _encodable(text: str) -> str:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from store import documents
 from store.api import LogReader
+from store.catalogue import usual
 from store.catalogue.api import Found, Results
 from store.catalogue.folding import folded
 from store.catalogue.matching import holds, matches, matches_thread, piece, snippet
 from store.catalogue.names import name_of, told_apart
 from store.catalogue.queries import Query, Term
 from store.catalogue.values import Hit, Kind, Link, MessageText, RunSummary, ThreadSummary
+from store.documents import MAX_LINE_BYTES
+from store.errors import InvalidDocument
 from store.lines import iter_lines, message_of
 
 # Where a title and where messages stand.
@@ -76,6 +81,11 @@ def lines_of(log: LogReader) -> Iterator[bytes]:
 
 def text_of(line: bytes, number: int, thread_id: str) -> MessageText | None:
     """The message in a line of a log, whose *number* is from 1 on; ``None`` when it holds none."""
+    if not line.strip() or len(line) > MAX_LINE_BYTES:
+        return None
+    with suppress(InvalidDocument):
+        if text := usual.message(documents.parse(line), number):
+            return text
     if (message := message_of(line, thread_id)) is None:
         return None
     return MessageText(number, Kind[message.role.upper()], message.created_at, message.text)

@@ -3,12 +3,14 @@
     $XDG_CACHE_HOME/threadfs/<identity>/catalogue.sqlite        with -wal and -shm, which SQLite has beside it
                                        /opening                 locked while a catalogue is opened or made
                                        /building                locked by the process that builds it
+                                       /whole                   what the file looked like when it was closed
 
 The identity is a hash of what makes a store this one: its path, inode and time of birth; a catalogue without
 words has another one, so that no words can come into it. Each part from
 ``threadfs`` on has to be ours, and writable by nobody else, or there is no such file. A catalogue that is
-not whole, not ours or of another version is deleted, and made anew. Each that is open holds a shared lock
-on its directory, so that `remove_unseen` deletes none that is used.
+not whole, not ours or of another version is deleted, and made anew. One that is as it was left in this boot
+is whole, and not read to see that. Each that is open holds a shared lock on its directory, so that
+`remove_unseen` deletes none that is used.
 """
 
 from __future__ import annotations
@@ -35,12 +37,16 @@ _OURS: Final = "threadfs"
 _FILE: Final = "catalogue.sqlite"
 _LOCK: Final = "opening"
 _BUILDING: Final = "building"
+_WHOLE: Final = "whole"
 _BESIDE: Final = ("-wal", "-shm", "-journal")
 _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 _IDENTITY: Final = re.compile("[0-9a-f]{32}")
 _ATTEMPTS: Final = 5
+# What changed since may have got the same time; some file systems have times of whole seconds, or of two.
+_SETTLES_NS: Final = 2_000_000_000
+_BOOT: Final = "/proc/sys/kernel/random/boot_id"
 _UNSEEN_S: Final = 30 * 86400
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -61,16 +67,35 @@ class Opened:
     connection: sqlite3.Connection
     directory: int
     why_new: str | None
+    inode: int
 
-    def close(self) -> None:
+    def is_there(self) -> bool:
+        """Whether its file still has its name: whoever opens the catalogue opens this one."""
+        with suppress(OSError):
+            return os.stat(_FILE, dir_fd=self.directory, follow_symlinks=False).st_ino == self.inode
+        return False
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.close(is_whole=kind is None)
+
+    def close(self, *, is_whole: bool = True) -> None:
         """Without a sync, for which the end of a program would wait: the next one finds all in the log.
 
         The last connection that closes moves the log of SQLite into the file, unless it may only read.
+        *is_whole*: it has never failed.
         """
         with suppress(sqlite3.Error), closing(self._connected_for_reading()) as reading:
             reading.execute("SELECT 1 FROM identity").fetchone()
             self.connection.close()
         self.connection.close()
+        if not is_whole:
+            with suppress(OSError):
+                os.unlink(_WHOLE, dir_fd=self.directory)
+        elif self.is_there():
+            _note_whole(self.directory)
         os.close(self.directory)
 
     def _connected_for_reading(self) -> sqlite3.Connection:
@@ -145,10 +170,11 @@ def _opened(directory: int, kind: _Kind) -> Opened:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
-                return Opened(_connected(directory, kind), directory, None)
+                connection, why_new = _connected(directory, kind), None
             except schema.NotOurs as error:
                 delete(directory)
-                return Opened(_connected(directory, kind), directory, str(error))
+                connection, why_new = _connected(directory, kind), str(error)
+            return Opened(connection, directory, why_new, os.stat(_FILE, dir_fd=directory).st_ino)
         finally:
             os.close(lock)
     except BaseException as error:
@@ -167,6 +193,7 @@ def _connected(directory: int, kind: _Kind) -> sqlite3.Connection:
     for end in ("", *_BESIDE):
         with suppress(FileNotFoundError):
             _check_file(os.stat(_FILE + end, dir_fd=directory, follow_symlinks=False), _FILE + end)
+    is_whole = _is_as_left(directory)
     # SQLite opens by paths alone; nobody else can put another directory at this one.
     path = os.path.join(os.readlink(f"/proc/self/fd/{directory}"), _FILE)
     connection = sqlite3.connect(path, check_same_thread=False)
@@ -175,13 +202,54 @@ def _connected(directory: int, kind: _Kind) -> sqlite3.Connection:
         if schema.is_empty(connection):
             schema.create(connection, kind.identity, with_words=kind.with_words)
         else:
-            schema.check(connection, kind.identity, kind.expected)
+            schema.check(connection, kind.identity, kind.expected, is_whole=is_whole)
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
             raise schema.NotOurs(f"it is damaged: {error}") from None
         raise
     return connection
+
+
+def _looks(directory: int) -> bytes | None:
+    """What a catalogue and the log of SQLite look like in this boot; ``None``: they have just changed.
+
+    Files that were not synced before a power cut may look so and hold something else.
+    """
+    with open(_BOOT, "rb") as boot:
+        looks = [boot.read()]
+    for name in (_FILE, f"{_FILE}-wal"):
+        try:
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            looks.append(b"-")
+            continue
+        if abs(time.time_ns() - status.st_ctime_ns) < _SETTLES_NS:
+            return None
+        looks.append(b"%d %d %d" % (status.st_ino, status.st_size, status.st_ctime_ns))
+    return b"\n".join(looks)
+
+
+def _note_whole(directory: int) -> None:
+    """A catalogue that is closed is whole, as it was when it was opened, and SQLite alone has changed it."""
+    with suppress(OSError, NoPlace):  # Else it is read the next time.
+        if looks := _looks(directory):
+            whole = _private_file(directory, _WHOLE)
+            try:
+                os.ftruncate(whole, 0)
+                os.write(whole, looks)
+            finally:
+                os.close(whole)
+
+
+def _is_as_left(directory: int) -> bool:
+    with suppress(OSError, NoPlace):
+        whole = _private_file(directory, _WHOLE)
+        try:
+            return os.read(whole, 4096) == _looks(directory)
+        finally:
+            os.close(whole)
+    return False
 
 
 def open_to_read(caches: str, identity: dict[str, str | int]) -> sqlite3.Connection | None:
@@ -217,9 +285,9 @@ def age_s(directory: int) -> float:
 
 def delete(directory: int) -> None:
     """Deletes a catalogue, with what SQLite has beside it. Those that have it open go on with the old one."""
-    for end in ("", *_BESIDE):
+    for name in (_WHOLE, _FILE, *(_FILE + end for end in _BESIDE)):
         with suppress(FileNotFoundError):
-            os.unlink(_FILE + end, dir_fd=directory)
+            os.unlink(name, dir_fd=directory)
 
 
 def begins_building(directory: int) -> bool:

@@ -41,6 +41,10 @@ class ReadingCatalogue(ABC):
     def _ask(self, work: Callable[[Tables], T], progress: Progress | None = None) -> T:
         """The result of *work* with tables that have the titles, times and runs of this moment."""
 
+    def _ask_for_names(self, work: Callable[[Tables], T]) -> T:
+        """As `_ask`, for what nothing about runs that have ended is in."""
+        return self._ask(work)
+
     @abstractmethod
     def _described(self, thread_id: str) -> Described | None:
         """A thread as it is now; ``None`` if there is none."""
@@ -52,16 +56,16 @@ class ReadingCatalogue(ABC):
     # ── Lists ────────────────────────────────────────────────────────────────────────────────────────
 
     def titles(self) -> list[Named]:
-        return self._ask(Tables.titles)
+        return self._ask_for_names(Tables.titles)
 
     def thread_called(self, name: str, day_s: int | None = None) -> str:
-        return self._ask(lambda tables: tables.thread_called(name, day_s))
+        return self._ask_for_names(lambda tables: tables.thread_called(name, day_s))
 
     def days(self) -> list[int]:
-        return self._ask(Tables.days)
+        return self._ask_for_names(Tables.days)
 
     def created_on(self, day_s: int) -> list[Named]:
-        return self._ask(lambda tables: tables.created_on(day_s))
+        return self._ask_for_names(lambda tables: tables.created_on(day_s))
 
     def threads(self) -> list[Listed]:
         return self._ask(Tables.list_threads)

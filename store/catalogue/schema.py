@@ -41,11 +41,12 @@ _TABLES: Final = (
         thread INTEGER NOT NULL, id TEXT NOT NULL, status TEXT NOT NULL, model TEXT NOT NULL,
         created_at INTEGER NOT NULL, changed_ns INTEGER NOT NULL, PRIMARY KEY (thread, id)) WITHOUT ROWID""",
     """CREATE INDEX runs_by_status ON runs (status)""",
-    # What the files and directories of a thread looked like when they were read, by their paths in it.
+    # What the files and directories of a thread looked like when they were read: their paths in it, with NUL
+    # between them, and the numbers of each (`tables`). Lists of runs that have not ended go by the first few
+    # of them; log_…: what the log looked like.
     """CREATE TABLE signatures (
-        thread INTEGER NOT NULL, path TEXT NOT NULL, changed_ns INTEGER NOT NULL, size_bytes INTEGER NOT NULL,
-        inode INTEGER NOT NULL, modified_ns INTEGER NOT NULL, is_settled INTEGER NOT NULL,
-        PRIMARY KEY (thread, path)) WITHOUT ROWID""",
+        thread INTEGER PRIMARY KEY, paths TEXT NOT NULL, numbers BLOB NOT NULL, of_lists INTEGER NOT NULL,
+        log_changed_ns INTEGER, log_size_bytes INTEGER, log_inode INTEGER)""",
     # thread: 0 when it is gone, and its words are dead.
     """CREATE TABLE texts (
         number INTEGER PRIMARY KEY, thread INTEGER NOT NULL, kind INTEGER NOT NULL, line INTEGER NOT NULL,
@@ -131,8 +132,17 @@ def is_of_this_version(connection: sqlite3.Connection) -> bool:
     return found == (_APPLICATION, VERSION)
 
 
-def check(connection: sqlite3.Connection, identity: dict[str, str | int], expected: Definitions) -> None:
-    """Raises NotOurs unless this is a whole catalogue, of this version and of the store of *identity*."""
+def check(
+    connection: sqlite3.Connection,
+    identity: dict[str, str | int],
+    expected: Definitions,
+    *,
+    is_whole: bool = False,
+) -> None:
+    """Raises NotOurs unless this is a whole catalogue, of this version and of the store of *identity*.
+
+    *is_whole*: that is known of it, and not all of it is read.
+    """
     try:
         if _number(connection, "PRAGMA application_id") != _APPLICATION:
             raise NotOurs("it is no catalogue")
@@ -142,7 +152,7 @@ def check(connection: sqlite3.Connection, identity: dict[str, str | int], expect
             raise NotOurs("its tables are not as threadfs makes them")
         if dict(connection.execute("SELECT key, value FROM identity")) != identity:
             raise NotOurs("it is of another store")
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()
+        found = ("ok",) if is_whole else connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
         if is_busy(error):
             raise

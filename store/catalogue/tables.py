@@ -11,9 +11,8 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import groupby
-from operator import itemgetter
-from typing import TypeAlias
+from struct import Struct
+from typing import Final, TypeAlias
 
 from store.catalogue import schema
 from store.catalogue.folding import folded
@@ -26,8 +25,10 @@ class Busy(Exception):
     """Another process writes; what was to be taken over is compared later."""
 
 
-# A path in a thread with what `Signature` has of it: its ctime, size and inode, and whether it was settled.
-Seen: TypeAlias = tuple[str, int, int, int, int]
+# A path in a thread with the numbers of its `Signature`, in that order.
+Seen: TypeAlias = tuple[str, tuple[int, ...]]
+
+NUMBERS: Final = Struct("<qqQqq")
 
 
 class Tables(Lists):
@@ -184,16 +185,16 @@ class Tables(Lists):
         )
         return {thread_id: (changed_ns, size, inode) for thread_id, changed_ns, size, inode in found}
 
-    def threads_behind(self, log_path: str) -> list[str]:
-        """Those whose log may not be the one whose words are here, by its signature under *log_path*.
+    def threads_behind(self) -> list[str]:
+        """Those whose log may not be the one whose words are here.
 
         The oldest first, as they are best added.
         """
         found = self.connection.execute(
-            "SELECT id FROM threads LEFT JOIN signatures ON thread = number AND path = ?"
-            " WHERE log_changed_ns IS NULL OR log_changed_ns IS NOT signatures.changed_ns"
-            " OR log_size_bytes IS NOT size_bytes OR log_inode IS NOT inode ORDER BY created_at, id",
-            (log_path,),
+            "SELECT id FROM threads LEFT JOIN signatures AS seen ON thread = number"
+            " WHERE threads.log_changed_ns IS NULL OR threads.log_changed_ns IS NOT seen.log_changed_ns"
+            " OR threads.log_size_bytes IS NOT seen.log_size_bytes"
+            " OR threads.log_inode IS NOT seen.log_inode ORDER BY created_at, id"
         )
         return [thread_id for (thread_id,) in found]
 
@@ -222,52 +223,49 @@ class Tables(Lists):
     def signatures(self, thread_id: str) -> dict[str, Signature]:
         """Of what was read of a thread, by its path in it; nothing of a thread that is not here."""
         found = self.connection.execute(
-            "SELECT path, signatures.changed_ns, size_bytes, inode, modified_ns, is_settled"
-            " FROM signatures JOIN threads ON number = thread WHERE id = ?",
-            (thread_id,),
-        )
-        return _signatures(found)
+            "SELECT paths, numbers FROM threads JOIN signatures ON number = thread WHERE id = ?", (thread_id,)
+        ).fetchone()
+        return _signatures(*found) if found else {}
 
     def signatures_of(self, thread_ids: Iterable[str]) -> dict[str, dict[str, Signature]]:
         """As `signatures`, of some threads, without those that are not here."""
         found = self.connection.execute(
-            "SELECT id, path, signatures.changed_ns, size_bytes, inode, modified_ns, is_settled"
-            " FROM threads JOIN signatures ON number = thread"
+            "SELECT id, paths, numbers FROM threads JOIN signatures ON number = thread"
             " WHERE id IN (SELECT value FROM json_each(?)) ORDER BY number",
             (json.dumps([*thread_ids]),),
         )
-        return {
-            thread_id: _signatures(row[1:] for row in rows)
-            for thread_id, rows in groupby(found, key=itemgetter(0))
-        }
+        return {thread_id: _signatures(paths, numbers) for thread_id, paths, numbers in found}
 
-    def all_signatures(self) -> Iterator[tuple[str, list[Seen]]]:
-        """(thread id, what was seen) of all threads; nothing may be changed before the last one."""
+    def all_signatures(self) -> Iterator[tuple[str, Iterator[Seen], int]]:
+        """(thread id, what was seen, how many of the first of these are `of_lists`) of all threads.
+
+        Nothing may be changed before the last one.
+        """
         found = self.connection.execute(
-            "SELECT id, path, signatures.changed_ns, size_bytes, inode, is_settled"
-            " FROM threads JOIN signatures ON number = thread ORDER BY number"
+            "SELECT id, paths, numbers, of_lists FROM threads JOIN signatures ON number = thread"
+            " ORDER BY number"
         )
-        current = ""
-        seen: list[Seen] = []
-        for row in found:
-            if row[0] != current:
-                if seen:
-                    yield current, seen
-                current, seen = row[0], []
-            seen.append(row[1:])
-        if seen:
-            yield current, seen
+        for thread_id, paths, numbers, of_lists in found:
+            yield thread_id, _seen(paths, numbers), of_lists
 
     def put_signatures(
-        self, thread_id: str, signatures: Mapping[str, Signature], gone: Iterable[str]
+        self, thread_id: str, seen: Mapping[str, Signature], of_lists: int, log: Signature | None
     ) -> None:
-        """Raises ThreadNotFound."""
-        number = self._number(thread_id)
-        if paths := [(number, path) for path in gone]:
-            self.connection.executemany("DELETE FROM signatures WHERE thread = ? AND path = ?", paths)
-        self.connection.executemany(
+        """All that was seen of a thread; by the first ones, *of_lists*, go lists of runs that have not ended.
+
+        Raises:
+            ThreadNotFound: there is no such thread here.
+        """
+        numbers = b"".join([NUMBERS.pack(*signature) for signature in seen.values()])
+        self.connection.execute(
             "INSERT OR REPLACE INTO signatures VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(number, path, *signature) for path, signature in signatures.items()],
+            (
+                self._number(thread_id),
+                "\0".join(seen),
+                numbers,
+                of_lists,
+                *(log[:3] if log else (None, None, None)),
+            ),
         )
 
     def _add_texts(self, thread: int, texts: Iterable[MessageText]) -> None:
@@ -348,8 +346,12 @@ class Tables(Lists):
         )
 
 
-def _signatures(rows: Iterable[tuple[str, int, int, int, int, int]]) -> dict[str, Signature]:
+def _seen(paths: str, numbers: bytes) -> Iterator[Seen]:
+    return zip(paths.split("\0"), NUMBERS.iter_unpack(numbers), strict=True)
+
+
+def _signatures(paths: str, numbers: bytes) -> dict[str, Signature]:
     return {
         path: Signature(changed_ns, size_bytes, inode, modified_ns, bool(is_settled))
-        for path, changed_ns, size_bytes, inode, modified_ns, is_settled in rows
+        for path, (changed_ns, size_bytes, inode, modified_ns, is_settled) in _seen(paths, numbers)
     }

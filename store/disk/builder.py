@@ -52,6 +52,11 @@ class Builder:
         """Whether a process can be started, as far as is known."""
         return not self._has_failed
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a process builds the catalogue, or is about to."""
+        return self._thread is not None
+
     def start(self, if_: Callable[[], bool] = lambda: True) -> None:
         """Has a process build the catalogue in the background, unless one does, *if_* there is need to."""
         with self._changed:

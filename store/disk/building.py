@@ -63,7 +63,7 @@ def _build(root: str, is_awaited: threading.Event, hurrying: ThreadPoolExecutor,
 
     identity = place.identity_of(root, with_words=with_words)
     opened = place.open_catalogue(place.base(os.environ), identity, with_words=with_words)
-    with closing(opened), closing(ThreadStore(root)) as store:
+    with opened, closing(ThreadStore(root)) as store:
         if not place.begins_building(opened.directory):
             return IS_BUILT
         taking = Cataloguing(store, Tables(opened.connection, has_words=with_words), _skipping())
@@ -78,7 +78,7 @@ def _build(root: str, is_awaited: threading.Event, hurrying: ThreadPoolExecutor,
 
 def _lists(taking: Cataloguing) -> Iterator[int]:
     yield 0  # If somebody waits already, all that follows is done with the normal priority.
-    yield from taking.compare_these(taking.differing()[0])
+    yield from taking.compare_these(taking.differing())
 
 
 def _persistently(begin: Callable[[], Iterator[int]]) -> Iterator[int]:

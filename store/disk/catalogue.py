@@ -6,6 +6,7 @@ other is read. What is shown of a hit is read, too: no hit is shown that is not 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from store.disk.describing import described
 from store.disk.known import Known, Reporting, TakenOver
 from store.disk.run_lists import RunLists
 from store.disk.signatures import is_log
+from store.disk.unseen import Needed
 from store.errors import StorageFailed, ThreadNotFound
 from store.waiting import waits
 
@@ -55,9 +57,10 @@ class DiskCatalogue(IndexedCatalogue):
         return self.known.use(lambda tables: tables.messages() if tables.has_words else 0)
 
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:
-        self._ask(lambda _: None, progress)
+        asked_s = time.monotonic()
+        self.known.lists(lambda _: None, progress, Needed.ALL, asked_s)
         if words:
-            self.known.take_over_words(progress)
+            self.known.take_over_words(asked_s, progress)
 
     def build_ahead(self) -> None:
         self.known.build_ahead()
@@ -69,10 +72,14 @@ class DiskCatalogue(IndexedCatalogue):
     def search(
         self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
     ) -> Results:
-        just_read = self.known.take_over_words()
+        asked_s = time.monotonic()
+        is_of_runs = query.models or query.statuses or query.not_models or query.not_statuses
+        needed = Needed.ALL if is_of_runs else Needed.BUT_ENDED
+        just_read = self.known.take_over_words(asked_s, needed=needed)
 
         def look(but: Collection[str]) -> Indexed | None:
-            return self.known.beside_lists(self._indexed(query, limit, by_relevance, but, just_read))
+            work = self._indexed(query, limit, by_relevance, but, just_read)
+            return self.known.beside_lists(work, None, needed, asked_s)
 
         return self._search(look, query, limit, by_relevance=by_relevance, with_hits=with_hits)
 
@@ -113,6 +120,9 @@ class DiskCatalogue(IndexedCatalogue):
 
     def _ask(self, work: Callable[[Tables], T], progress: Progress | None = None) -> T:
         return self.known.lists(work, progress)
+
+    def _ask_for_names(self, work: Callable[[Tables], T]) -> T:
+        return self.known.lists(work, None, Needed.BUT_ENDED)
 
     def _described(self, thread_id: str) -> Described | None:
         try:

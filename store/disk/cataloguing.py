@@ -16,17 +16,20 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol, TypeVar
 
+from store import names
 from store.api import DocumentKey, LogReader
 from store.catalogue.finding import text_of
-from store.catalogue.tables import Tables
+from store.catalogue.tables import Seen, Tables
 from store.catalogue.values import MessageText, RunSummary, Signature, ThreadSummary
 from store.disk import describing, signatures
 from store.disk.describing import Documents
 from store.disk.layout import LOG, META
 from store.disk.log_states import LogState, goes_on, pieces_taken_over
 from store.disk.looking_ahead import looking_ahead
+from store.disk.paths import MISSING, opened, storage_errors
 from store.errors import Damaged, NotFound, StorageFailed, ThreadNotFound
 from store.lines import iter_lines
+from store.models import RunStatus
 
 # Lines and threads that are taken over at once: other processes that write wait for no more.
 _TOGETHER: Final = 200
@@ -36,6 +39,7 @@ _FEW: Final = 8
 _LINES_AT_ONCE: Final = 100
 # How much of a log is read ahead.
 _AHEAD_BYTES: Final = 1 << 17
+_ENDED: Final = frozenset(status.value for status in RunStatus if status.is_terminal)
 # How often a thread is compared again that others take over meanwhile.
 _ATTEMPTS: Final = 100
 
@@ -85,11 +89,16 @@ class _Parts:
                 tables.remove_run(self.thread_id, run_id)
             else:
                 tables.put_run(self.thread_id, run)
-        changed = {
-            path: one for path, one in self.seen.items() if signatures.differs(self.known.get(path), one)
-        }
-        tables.put_signatures(self.thread_id, changed, self.known.keys() - self.seen.keys())
+        seen, of_lists = signatures.by_lists(self.seen, self._ended(tables))
+        tables.put_signatures(self.thread_id, seen, of_lists, self.seen.get(LOG))
         return True
+
+    def _ended(self, tables: Tables) -> set[str]:
+        """The ids of the runs that have ended, those that are the same as before among them."""
+        statuses = {run.id: run.status for run in self.runs.values() if run is not None}
+        if self.known:
+            statuses = {run_id: status for _, run_id, status in tables.statuses_in([self.thread_id])}
+        return {run_id for run_id, status in statuses.items() if status in _ENDED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,57 +151,67 @@ class Cataloguing:
     tables: Tables
     skip: Callable[[str, StorageFailed], None] | None = None
 
-    def differing(self, begin: Callable[[str], None] = lambda _: None) -> tuple[list[str], dict[str, None]]:
-        """The threads that came, went or may have changed; and all that are in the store.
+    def differing(
+        self, goes_by_lists: Callable[[str], bool] = lambda _: False, among: Collection[str] | None = None
+    ) -> list[str]:
+        """The threads that came, went or may have changed, *among* some or all.
 
-        *begin* is called before one is looked at.
+        *goes_by_lists* is called before one is looked at: whether it is enough if all that lists of runs that
+        have not ended go by is the same.
         """
+        if among is not None:
+            return [*self._changed(among, goes_by_lists, is_all=False)]
         here = {*self.tables.thread_ids()}
-        for thread_id in here:
-            begin(thread_id)
-        # The list comes last: it looks into each directory, and the disk has been asked for these by then.
-        changed = [*self._changed({*here}, len(here))]
-        self._look_for_others(here)
-        there = dict.fromkeys(self.source.list_thread_ids())
-        gone = [thread_id for thread_id in here if thread_id not in there]
-        new = [thread_id for thread_id in there if thread_id not in here]
-        return [*dict.fromkeys([*gone, *changed, *new])], there
+        changed = [*self._changed(here, goes_by_lists, is_all=True)]
+        there = self._directories()
+        new = [name for name in there if name not in here]
+        gone = here.difference(there)
+        return [
+            *dict.fromkeys([*gone, *changed, *filter(self._is_thread, looking_ahead(new, self._is_thread))])
+        ]
 
-    def _look_for_others(self, here: set[str]) -> None:
-        """Has the disk asked for what may be threads that are not *here*."""
+    def _directories(self) -> list[str]:
+        """The names in the store that threads may have."""
+        with opened(self.source.root) as root:
+            assert root is not None
+            with storage_errors(self.source.root), os.scandir(root) as entries:
+                return [e.name for e in entries if e.is_dir(follow_symlinks=False) and names.is_id(e.name)]
 
-        def look(name: str) -> None:
-            with suppress(OSError):
-                os.lstat(f"{self.source.root}/{name}/{META}")
+    def _is_thread(self, name: str) -> bool:
+        """Whether a directory has a document; who compares it is told of what cannot be looked at."""
+        try:
+            os.lstat(f"{self.source.root}/{name}/{META}")
+        except OSError as error:
+            return error.errno not in MISSING
+        return True
 
-        with suppress(OSError):  # Who lists the threads is told.
-            for name in looking_ahead({*os.listdir(self.source.root)} - here, look):
-                look(name)
-
-    def differing_among(self, thread_ids: Collection[str]) -> list[str]:
-        """As `differing`, of some threads alone."""
-        return [*self._changed({*thread_ids}, self.tables.count())] if thread_ids else []
-
-    def _changed(self, thread_ids: set[str], of: int) -> Iterator[str]:
-        """Those of some threads, *of* so many in the catalogue, that do not look as they did."""
+    def _changed(
+        self, thread_ids: Collection[str], goes_by_lists: Callable[[str], bool], *, is_all: bool
+    ) -> Iterator[str]:
+        """Those of some threads that do not look as they did."""
         root = self.source.root
-        if len(thread_ids) * _FEW < of:
+        if not is_all and len(thread_ids) * _FEW < self.tables.count():
             for thread_id in looking_ahead(thread_ids, lambda one: signatures.look(root, one, {})):
+                goes_by_lists(thread_id)
                 known = self.tables.signatures(thread_id)
-                try:
-                    if _is_changed(known, signatures.look(root, thread_id, known)):
-                        yield thread_id
-                except StorageFailed:  # Whoever compares it tells of that.
+                if not signatures.is_as_known(root, thread_id, known):
                     yield thread_id
             return
-        known_of_these = (one for one in self.tables.all_signatures() if one[0] in thread_ids)
-        for thread_id, known_of_it in looking_ahead(
-            known_of_these, lambda one: signatures.is_same(root, *one)
-        ):
-            thread_ids.remove(thread_id)
-            if not signatures.is_same(root, thread_id, known_of_it):
+
+        # The same texts as those of the caller, who may keep them.
+        remaining = {thread_id: thread_id for thread_id in thread_ids}
+
+        def known_of_these() -> Iterator[tuple[str, list[Seen]]]:
+            for one, seen, of_lists in self.tables.all_signatures():
+                if (thread_id := remaining.pop(one, None)) is not None:
+                    yield thread_id, [*islice(seen, of_lists if goes_by_lists(thread_id) else None)]
+
+        for thread_id, seen in looking_ahead(known_of_these(), lambda one: signatures.is_same(root, *one)):
+            if not signatures.is_same(root, thread_id, seen):
                 yield thread_id
-        yield from thread_ids  # Of these nothing is known.
+        for thread_id in remaining:  # Of these nothing is known.
+            goes_by_lists(thread_id)
+            yield thread_id
 
     def compare_these(self, thread_ids: Iterable[str]) -> Iterator[int]:
         """Takes over titles, times and runs; yields now and then how many threads more are done."""
@@ -201,7 +220,7 @@ class Cataloguing:
 
     def behind(self) -> list[str]:
         """The threads in the catalogue whose words may not be there, or not all, or be others."""
-        return self.tables.threads_behind(LOG)
+        return self.tables.threads_behind()
 
     def index_these(self, thread_ids: Iterable[str]) -> Iterator[int]:
         """As `compare_these`, the words of threads that are in the catalogue."""

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import suppress
-from typing import Protocol
+from functools import partial
+from typing import Final, Protocol
 
 from store.api import DocumentKey
-from store.catalogue.describing import summary_of, summary_of_run, without_document
-from store.catalogue.finding import Described
-from store.catalogue.values import RunSummary, Signature, ThreadSummary
-from store.disk import signatures
-from store.disk.layout import META
+from store.catalogue.describing import summary_of, summary_of_run_document, without_document
+from store.catalogue.finding import Described, text_of
+from store.catalogue.values import Kind, RunSummary, Signature, ThreadSummary
+from store.disk import paths, signatures
+from store.disk.layout import LOG, META
+from store.disk.paths import storage_errors
 from store.errors import Damaged, NotFound
-from store.models import Run, ThreadMessage
+from store.lines import iter_lines
+
+# Of a log, for its first message.
+_READ_BYTES: Final = 1 << 16
 
 
 class Documents(Protocol):
     root: str
 
-    def get_run(self, thread_id: str, run_id: str) -> Run: ...
     def read_document(self, key: DocumentKey) -> tuple[bytes, object]: ...
-    def iter_messages(self, thread_id: str) -> Iterator[ThreadMessage]: ...
 
 
 def described(source: Documents, thread_id: str) -> Described | None:
@@ -39,21 +42,33 @@ def described(source: Documents, thread_id: str) -> Described | None:
 
 
 def summary(source: Documents, thread_id: str, document: Signature, changed_ns: int) -> ThreadSummary:
-    def messages() -> Iterator[ThreadMessage]:
-        with suppress(NotFound):
-            yield from source.iter_messages(thread_id)
-
     try:
         data, _ = source.read_document(DocumentKey(thread_id))
     except (NotFound, Damaged):
         # One that has gone is seen to have gone the next time.
         return without_document(thread_id, document.modified_ns, changed_ns)
-    return summary_of(thread_id, data, messages, document.modified_ns, changed_ns)
+    said = partial(_said, source.root, thread_id)
+    return summary_of(thread_id, data, said, document.modified_ns, changed_ns)
+
+
+def _said(root: str, thread_id: str) -> Iterator[str]:
+    """The texts of the user's messages, of which most often the first is enough: little is read at once."""
+    if (file := paths.open_file(root, thread_id, LOG)) is None:
+        return
+    try:
+        with storage_errors(thread_id):
+            for line, _ in iter_lines(lambda at, _: os.pread(file.descriptor, _READ_BYTES, at)):
+                text = text_of(line, 1, thread_id)
+                if text is not None and text.kind is Kind.USER:
+                    yield text.text
+    finally:
+        os.close(file.descriptor)
 
 
 def run_of(source: Documents, thread_id: str, run_id: str, document: Signature) -> RunSummary | None:
     """``None`` for one that is in no list: it is gone, or its document is damaged."""
     try:
-        return summary_of_run(source.get_run(thread_id, run_id), document.modified_ns)
+        data, _ = source.read_document(DocumentKey(thread_id, run_id))
     except (NotFound, Damaged):
         return None
+    return summary_of_run_document(thread_id, run_id, data, document.modified_ns)

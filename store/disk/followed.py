@@ -23,8 +23,8 @@ from store.api import DocumentKey, Times
 from store.catalogue.tables import Busy
 from store.changes import Announcer, Change, Part
 from store.disk.list_times import ListTimes
+from store.disk.reported import Reported
 from store.disk.run_lists import RunLists
-from store.disk.unseen import Reported
 from store.disk.watch_budget import WatchBudget
 from store.disk.watching import DiskWatch
 from store.errors import StorageFailed
@@ -42,6 +42,7 @@ _CLOSES_S: Final = 0.1
 # As many threads are compared at once, and runs that have ended forgotten.
 _AT_ONCE: Final = 20
 _FREED_AT_ONCE: Final = 500
+_AND_OTHERS: Final = ("",)
 
 
 class Source(Protocol):
@@ -80,11 +81,11 @@ class Followed:
         self._threads_are_stale = True
         # Threads that are to be followed again, since a run, or the thread itself, came or went.
         self._stale: dict[str, None] = {}
-        # Those that are followed unless they are stale, with the runs in them that are.
+        # Those that are followed unless they are stale, with the runs in them that are; the last one is "" if
+        # there are others.
         self._runs: dict[str, tuple[str, ...]] = {}
-        # Those being followed; those of which not all runs are; and those of which nothing surely is.
+        # Those being followed, and those of which nothing surely is.
         self._under_way: tuple[str, ...] = ()
-        self._partly: set[str] = set()
         self._beyond: set[str] = set()
         # Whether a run that is followed may have ended.
         self._some_may_have_ended = False
@@ -168,9 +169,9 @@ class Followed:
         return DocumentKey("") in self._watch.covered
 
     def reported_of(self, thread_id: str) -> Reported:
-        if thread_id in self._stale or thread_id not in self._runs:
+        if thread_id in self._stale or (runs := self._runs.get(thread_id)) is None:
             return Reported.NOTHING
-        return Reported.BUT_ENDED if thread_id in self._partly else Reported.ALL
+        return Reported.BUT_ENDED if runs[-1:] == _AND_OTHERS else Reported.ALL
 
     def follows_all_runs(self) -> bool:
         """Whether each change of a run that has not ended is reported, and each new run; sets it up first.
@@ -250,7 +251,7 @@ class Followed:
             at_once = 1 if self._budget.is_scarce else _AT_ONCE
             stale = [] if threads_are_stale else [*islice(self._stale, at_once)]
             # Nothing is told of them until they are followed again.
-            before = {thread_id: self._runs.pop(thread_id, ()) for thread_id in stale}
+            before = {thread_id: tuple(filter(None, self._runs.pop(thread_id, ()))) for thread_id in stale}
             self._under_way = tuple(stale)
             for thread_id in stale:
                 del self._stale[thread_id]
@@ -324,8 +325,7 @@ class Followed:
         self._budget.forget_runs(thread_id, {*before}.difference(followed))
         with self._noting:
             self._beyond.discard(thread_id)
-            (self._partly.discard if is_whole else self._partly.add)(thread_id)
-            self._runs[thread_id] = tuple(followed)
+            self._runs[thread_id] = tuple(followed) + (() if is_whole else _AND_OTHERS)
         return True
 
     def _leave(self, thread_id: str, runs: Iterable[str], *, is_gone: bool) -> None:
@@ -335,7 +335,6 @@ class Followed:
         # A directory that is left may become a thread.
         self._budget.forget_thread(thread_id, but_itself=is_gone and is_there)
         with self._noting:
-            self._partly.discard(thread_id)
             (self._beyond.add if is_there and not is_gone else self._beyond.discard)(thread_id)
 
     def _free(self) -> bool:
@@ -343,7 +342,7 @@ class Followed:
         if not self._some_may_have_ended:
             return False
         freed = 0
-        threads = iter([thread_id for thread_id, runs in self._runs.items() if runs])
+        threads = iter([thread_id for thread_id, runs in self._runs.items() if any(runs)])
         while some := [*islice(threads, _AT_ONCE)]:
             for thread_id, there in self.run_lists().of_threads(some).items():
                 statuses = there.statuses if there else {}
@@ -360,8 +359,8 @@ class Followed:
         with self._noting:
             self.changes_heard += 1
             self._times.pop(thread_id, None)
-            self._partly.add(thread_id)
-            self._runs[thread_id] = tuple(run_id for run_id in self._runs[thread_id] if run_id not in ended)
+            left = (run_id for run_id in self._runs[thread_id] if run_id and run_id not in ended)
+            self._runs[thread_id] = (*left, *_AND_OTHERS)
         self._budget.forget_runs(thread_id, ended)
         self._source.announcer.tell_others(Change(Part.TIMES, thread_id))  # They will not be called for it.
 

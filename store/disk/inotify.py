@@ -40,6 +40,7 @@ from store.disk.meanings import (
     list_in,
 )
 from store.disk.paths import opened
+from store.disk.watched import Directories
 from store.errors import StorageFailed
 
 log = logging.getLogger("threadfs")
@@ -76,10 +77,9 @@ class Watches:
         self._thread = threading.Thread()
         # The directories whose document has yet to appear.
         self._awaited: set[Parts] = set()
-        self._parts: dict[int, Parts] = {}
+        self._directories = Directories()
         # After how many notes of own changes each was watched; without those that were before the first one.
         self._since: dict[int, int] = {}
-        self._descriptors: dict[Parts, int] = {}
 
     def start(self) -> OSError | None:
         """Begins to watch, unless that has begun. Returns why it cannot."""
@@ -122,9 +122,8 @@ class Watches:
             self._inotify = None
             self._echoes.is_watched = False
             self._awaited.clear()
-            self._parts.clear()
             self._since.clear()
-            self._descriptors.clear()
+            self._directories = Directories()
             os.eventfd_write(self._closing, 1)
         if threading.current_thread() is not thread:
             thread.join()
@@ -170,7 +169,9 @@ class Watches:
         if parts in self._awaited or self._is_followed(key_of(parts)):
             return True
         below = list_in(parts)
-        return below is not None and below not in self._descriptors and self._is_followed(key_of(below))
+        if below is None or self._directories.descriptor(below) is not None:
+            return False
+        return self._is_followed(key_of(below))
 
     def catch_up(self) -> None:
         """Returns when all subscribers have been called with what changed before this call."""
@@ -196,7 +197,7 @@ class Watches:
 
     def __len__(self) -> int:
         """How many of the system's watches are in use."""
-        return len(self._parts)
+        return len(self._directories)
 
     def _add(self, parts: Parts, key: DocumentKey | None = None) -> bool:
         """Watches a directory or, while it is missing, its parent. Whether its changes will be seen.
@@ -232,24 +233,28 @@ class Watches:
                 if error.errno in (errno.ENOSPC, errno.ENOMEM):
                     return False
                 raise
-            before = self._descriptors.get(parts)
-            is_another = before is not None and before != descriptor and self._parts.get(before) == parts
-            if is_another and parts:  # The root keeps its old watch, whose event says that the store went.
+            before = self._directories.descriptor(parts)
+            is_another = before is not None and before != descriptor
+            if (
+                is_another and parts and self._directories.parts(before) == parts
+            ):  # The root keeps its old watch, whose event says that the store went.
                 self._remove(parts)
             if before != descriptor:
                 self._additions += 1
                 if self._echoes.count:
                     self._since[descriptor] = self._echoes.count
-                self._descriptors[parts] = descriptor
-            if self._parts.get(descriptor) != parts:
-                self._parts[descriptor] = parts
+                self._directories.put_descriptor(parts, descriptor)
+            if self._directories.parts(descriptor) != parts:
+                self._directories.put_parts(descriptor, parts)
             return True
 
     def _remove(self, parts: Parts) -> None:
-        descriptor = self._descriptors.pop(parts, None)
+        descriptor = self._directories.remove(parts)
         # The watch belongs to the directory, which may have another name by now.
-        if descriptor is not None and self._inotify is not None and self._parts.get(descriptor) == parts:
-            del self._parts[descriptor]
+        if descriptor is None or self._inotify is None:
+            return
+        if self._directories.parts(descriptor) == parts:
+            self._directories.remove_descriptor(descriptor)
             self._since.pop(descriptor, None)
             # It may have gone with its directory already.
             with contextlib.suppress(OSError):
@@ -287,13 +292,14 @@ class Watches:
             return [Change(Part.EVERYTHING)]
         with self._lock:
             if event.mask & flags.IGNORED:
-                parts = self._parts.pop(event.wd, None)
+                parts = self._directories.parts(event.wd)
+                self._directories.remove_descriptor(event.wd)
                 self._since.pop(event.wd, None)
-                if parts is not None and self._descriptors.get(parts) == event.wd:
-                    del self._descriptors[parts]
+                if parts is not None and self._directories.descriptor(parts) == event.wd:
+                    self._directories.remove(parts)
                     self._awaited.discard(parts)
                 return []
-            parts, since = self._parts.get(event.wd), self._since.get(event.wd, 0)
+            parts, since = self._directories.parts(event.wd), self._since.get(event.wd, 0)
         if parts is None:
             return []
         has_document = parts not in self._awaited and self._is_followed(key_of(parts))

@@ -31,8 +31,8 @@ from store.catalogue.turns import Turns
 from store.changes import Announcer
 from store.disk.cataloguing import Cataloguing, Source
 from store.disk.deletions import Deletions
+from store.disk.unseen import Needed, Unseen
 from store.disk.unseen import Reporting as ReportingThreads
-from store.disk.unseen import Unseen
 from store.errors import StorageFailed
 from store.printing import printable
 from store.waiting import waits
@@ -104,6 +104,8 @@ class Known:
         # How often there were other tables.
         self.openings = 0
         self._is_in_memory = self._is_closed = False
+        # Whether a process was started since the file was deleted, to make another one.
+        self._is_replaced = False
         # Threads that differ from what is in the tables, and could not be taken over yet.
         self.pending: dict[str, None] = {}
         # The threads whose words are behind, and what the tables were then.
@@ -171,14 +173,22 @@ class Known:
         self._unseen.expire()
 
     def _compare(
-        self, tables: Tables, progress: Progress | None, *, without_ended: bool, has_waited: bool
+        self,
+        tables: Tables,
+        progress: Progress | None,
+        asked_s: float,
+        needed: Needed,
+        *,
+        has_waited: bool,
     ) -> None:
-        """Takes over the titles, times and runs of all threads that may have changed.
+        """Takes over the titles, times and runs of all threads that may have changed, for a question.
 
         Raises:
             _Many: there are more than this process should, unless it *has_waited* for another one.
         """
-        look = self._unseen.look(_FRESH_S, without_ended=without_ended)
+        # For a large store that takes longer than an answer is fresh: once is enough for one question.
+        after_s = min(time.monotonic() - _FRESH_S, asked_s)
+        look = self._unseen.look(after_s, needed)
         self.pending.update(look.noted)
         taking = self.taking(tables)
         differing = look.differing(taking)
@@ -201,13 +211,20 @@ class Known:
         self.pending.clear()
         look.end(gone, self.unread())
 
-    def take_over_words(self, progress: Progress | None = None) -> TakenOver:
-        """Takes over the words of all threads, as far as no other process writes; of which it just did."""
+    def take_over_words(
+        self, asked_s: float, progress: Progress | None = None, needed: Needed = Needed.ALL
+    ) -> TakenOver:
+        """Takes over the words of all threads, as far as no other process writes; of which it just did.
+
+        *asked_s* and *needed*: as of `beside_lists`.
+        """
         taken_over = TakenOver()
         for _ in range(_ROUNDS):
             if time.monotonic() < self._busy_until_s:
                 break
-            opening, found = self.beside_lists(lambda tables: (self.openings, self.behind(tables)))
+            opening, found = self.beside_lists(
+                lambda tables: (self.openings, self.behind(tables)), None, needed, asked_s
+            )
             behind = [thread_id for thread_id in found if thread_id not in taken_over.in_tables(opening)]
             if not behind:
                 break
@@ -260,8 +277,17 @@ class Known:
 
     # ── Questions ────────────────────────────────────────────────────────────────────────────────────
 
-    def lists(self, work: Callable[[Tables], T], progress: Progress | None = None) -> T:
-        """The result of *work* with the titles, times and runs of this moment, perhaps without the words."""
+    def lists(
+        self,
+        work: Callable[[Tables], T],
+        progress: Progress | None = None,
+        needed: Needed = Needed.ALL,
+        asked_s: float | None = None,
+    ) -> T:
+        """The result of *work* with the titles, times and runs of this moment, perhaps without the words.
+
+        *needed* and *asked_s*: as of `beside_lists`.
+        """
 
         def with_pending(tables: Tables) -> T:
             if not self.pending:
@@ -273,25 +299,27 @@ class Known:
             finally:
                 copy.connection.close()
 
-        return self.beside_lists(with_pending, progress)
+        return self.beside_lists(with_pending, progress, needed, asked_s)
 
     def beside_lists(
         self,
         work: Callable[[Tables], T],
         progress: Progress | None = None,
-        *,
-        without_ended: bool = False,
+        needed: Needed = Needed.ALL,
+        asked_s: float | None = None,
     ) -> T:
         """As `lists`, with the tables as they are, which say nothing true of the threads that are pending.
 
-        *without_ended*: the answer has no runs that have ended; what is forced on them need not be in it.
+        *needed*: what the answer is made of, and so what is brought up to date for it.
+        *asked_s*: when the question of which this is a part was asked, by the monotonic clock; or now.
         """
         waits()
+        asked_at_s = time.monotonic() if asked_s is None else asked_s
         self.source.hear()
         has_waited = False
 
         def compared(tables: Tables) -> T:
-            self._compare(tables, progress, without_ended=without_ended, has_waited=has_waited)
+            self._compare(tables, progress, asked_at_s, needed, has_waited=has_waited)
             return work(tables)
 
         while True:
@@ -314,6 +342,7 @@ class Known:
             failures = 0
             while True:
                 try:
+                    self._go_over_to_another_file()
                     return work(self._without_dead_words(self._open()))
                 except sqlite3.Error as error:
                     if self._is_in_memory:
@@ -393,6 +422,20 @@ class Known:
             self._unseen.lose()
         return self._tables
 
+    def _go_over_to_another_file(self) -> None:
+        """If somebody has deleted the file, a process makes another one, and this one answers until then."""
+        if self._opened is None or self._builder is None or not self._builder.is_of_use:
+            return
+        if self._opened.is_there():
+            self._is_replaced = False
+        elif not self._builder.is_at_work:
+            if self._is_replaced:
+                self._close()
+            else:
+                log.info("the file of the catalogue was deleted: another one is made")
+                self._builder.start()
+            self._is_replaced = not self._is_replaced
+
     def _without_dead_words(self, tables: Tables) -> Tables:
         """The tables, made anew once a day if they have words of messages that are gone."""
         now_s = time.monotonic()
@@ -419,11 +462,11 @@ class Known:
             with suppress(OSError):  # If it cannot be, memory comes next.
                 place.delete(self._opened.directory)
         self._is_in_memory = failures >= _MAX_FAILURES
-        self._close()
+        self._close(is_whole=False)
 
-    def _close(self) -> None:
+    def _close(self, *, is_whole: bool = True) -> None:
         if self._opened:
-            self._opened.close()
+            self._opened.close(is_whole=is_whole)
         elif self._tables:
             self._tables.connection.close()
         self._opened = self._tables = None

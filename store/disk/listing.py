@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -35,12 +36,33 @@ class _Seen:
     others: dict[str, int]
 
 
+class _Remembered:
+    """What was seen in a long list, in little memory."""
+
+    def __init__(self, seen: _Seen) -> None:
+        self._changed_ns = seen.changed_ns
+        self.names = [*seen.present]
+        self._inodes = array("Q", seen.present.values())
+        self._others = seen.others
+        # Those whose directory, or document, has gone since.
+        self.gone: set[str] = set()
+
+    def is_still(self, changed_ns: int) -> bool:
+        """Whether the names are those that a directory with this ctime has."""
+        return self._changed_ns == changed_ns and not self._others and not self.gone
+
+    def seen(self) -> _Seen:
+        present = dict(zip(self.names, self._inodes, strict=True))
+        gone = {name: present.pop(name) for name in self.gone if name in present}
+        return _Seen(self._changed_ns, present, {**self._others, **gone})
+
+
 class Listing:
     """The threads of a store, the runs of a thread: the directories below one that hold a document."""
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._seen: OrderedDict[Parts, _Seen] = OrderedDict()
+        self._remembered: OrderedDict[Parts, _Remembered] = OrderedDict()
         # Called with a list and the directories in it without a document; whether one may have come since.
         self.on_incomplete: Callable[[Parts, Collection[str]], bool] = lambda parts, without: False
 
@@ -49,41 +71,44 @@ class Listing:
         with opened(self._root, *parts) as directory:
             if directory is None:
                 return []
-            seen = self._seen.get(parts)
+            remembered = self._remembered.get(parts)
             with storage_errors("/".join(parts) or self._root):
                 changed_ns = os.fstat(directory).st_ctime_ns
-                if seen is None or seen.changed_ns != changed_ns:
-                    waits()
-                    seen = _read(directory, document, seen.present if seen else {})
-                elif seen.others:
-                    waits()
+                if remembered is not None and remembered.is_still(changed_ns):
+                    return [*remembered.names]
+                waits()
+                seen = remembered.seen() if remembered is not None else _Seen(0, {}, {})
+                if seen.changed_ns != changed_ns:
+                    seen = _read(directory, document, seen.present)
+                else:
                     _look_again(directory, document, seen)
                 if seen.others and self.on_incomplete(parts, seen.others):
                     _look_again(directory, document, seen)
         if len(seen.present) >= _REMEMBERED_LENGTH:
             is_settled = abs(time.time_ns() - changed_ns) > _SETTLED_NS
             seen.changed_ns = changed_ns if is_settled else 0
-            self._remember(parts, seen)
+            self._remember(parts, _Remembered(seen))
         return list(seen.present)
 
-    def _remember(self, parts: Parts, seen: _Seen) -> None:
+    def _remember(self, parts: Parts, remembered: _Remembered) -> None:
         # Another thread may do the same; each of these steps is atomic.
-        self._seen[parts] = seen
-        if len(self._seen) > _REMEMBERED_LISTS:
-            self._seen.popitem(last=False)
+        self._remembered[parts] = remembered
+        if len(self._remembered) > _REMEMBERED_LISTS:
+            self._remembered.popitem(last=False)
 
     def forget(self, parts: Parts) -> None:
         """A directory, or its document, has gone."""
-        seen = self._seen.get(parts[:-1])
-        if seen is not None:
-            inode = seen.present.pop(parts[-1], None)
-            if inode is not None:
-                seen.others[parts[-1]] = inode
+        if (remembered := self._remembered.get(parts[:-1])) is not None:
+            remembered.gone.add(parts[-1])
 
 
 def _read(directory: int, document: str, known: dict[str, int]) -> _Seen:
+    # The same texts as before, which others have, too.
+    names_before = {name: name for name in known}
     with os.scandir(directory) as entries:
-        found = {e.name: e.inode() for e in entries if e.is_dir(follow_symlinks=False)}
+        found = {
+            names_before.get(e.name, e.name): e.inode() for e in entries if e.is_dir(follow_symlinks=False)
+        }
     present = {name: inode for name, inode in found.items() if known.get(name) == inode}
     if len(present) == len(found):
         return _Seen(0, present, {})

@@ -11,6 +11,7 @@ from store.catalogue.values import Signature
 from store.disk import signatures
 from store.disk.known import Known
 from store.disk.signatures import run_of
+from store.disk.unseen import Needed
 from store.models import RunStatus
 from store.waiting import waits
 
@@ -26,30 +27,33 @@ class RunLists:
     def __init__(self, known: Known) -> None:
         self.known = known
 
-    def runs(self, statuses: Collection[RunStatus]) -> Iterator[StatusOfRun]:
-        """Each run in one of *statuses* at this moment. Raises StorageFailed."""
+    def runs(self, statuses: Collection[RunStatus], asked_s: float | None = None) -> Iterator[StatusOfRun]:
+        """Each run in one of *statuses* at this moment. *asked_s*: as of `Known.beside_lists`.
+
+        Raises StorageFailed.
+        """
 
         def work(tables: Tables) -> tuple[list[tuple[str, str, str]], set[str]]:
             return [*tables.runs(statuses)], {*self.known.pending, *self.known.unread()}
 
-        found, read = self.known.beside_lists(work, without_ended=_has_no_ended(statuses))
+        found, read = self.known.beside_lists(work, None, _needed(statuses), asked_s)
         for thread_id, run_id, status in found:
             if thread_id not in read:
                 yield thread_id, run_id, RunStatus(status)
         for thread_id in read:
             yield from (run for run in self.known.source.scan(thread_id) if run[2] in statuses)
 
-    def version(self, status: RunStatus) -> Hashable:
+    def version(self, status: RunStatus, asked_s: float) -> Hashable:
         """What is another one whenever the list of runs in *status* is; ``None`` if that is not known.
 
-        Raises StorageFailed.
+        *asked_s*: as of `Known.beside_lists`. Raises StorageFailed.
         """
 
         def work(tables: Tables) -> Hashable:
             is_known = not self.known.pending and not self.known.unread()
             return (self.known.openings, *tables.version_of_runs()) if is_known else None
 
-        return self.known.beside_lists(work, without_ended=_has_no_ended([status]))
+        return self.known.beside_lists(work, None, _needed([status]), asked_s)
 
     def threads(self, *, compared: bool) -> list[str]:
         """The ids of the threads, the last changed first; unless *compared* now, as known from before."""
@@ -96,5 +100,5 @@ def _runs_of(seen: Mapping[str, Signature]) -> RunsOfThread | None:
     return RunsOfThread(statuses, Times(modified_ns, max(one.changed_ns for one in seen.values())))
 
 
-def _has_no_ended(statuses: Collection[RunStatus]) -> bool:
-    return not any(status.is_terminal for status in statuses)
+def _needed(statuses: Collection[RunStatus]) -> Needed:
+    return Needed.ALL if any(status.is_terminal for status in statuses) else Needed.UNENDED

@@ -103,11 +103,15 @@ class Runs(Steps):
 
     def runs_by_status(self, statuses: Collection[RunStatus] = tuple(RunStatus)) -> Iterator[StatusOfRun]:
         """(thread, run, status) of every run that can be read and is in one of *statuses*."""
+        yield from self._listed(statuses, time.monotonic())
+
+    def _listed(self, statuses: Collection[RunStatus], asked_s: float) -> Iterator[StatusOfRun]:
+        """As `runs_by_status`, for a question that was asked then, by the monotonic clock."""
         if (followed := self._followed) is None:
             yield from self._scan_all(statuses)
             return
         try:
-            found = [*followed.run_lists().runs(statuses)]
+            found = [*followed.run_lists().runs(statuses, asked_s)]
         except StorageFailed:  # Some threads cannot be read, or the disk cannot, which raises it again.
             found = [*self._scan_all(statuses)]
         if len(statuses) == 1:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from store import names
@@ -62,11 +62,12 @@ def is_same(root: str, thread_id: str, known: Iterable[Seen]) -> bool:
 
     As `look` and `differs`, in fewer steps: where the list of runs is the same, its directories are.
     """
-    for name, changed_ns, size_bytes, inode, is_settled in known:
+    at = f"{root}/{thread_id}/"
+    for path, (changed_ns, size_bytes, inode, _, is_settled) in known:
         if not is_settled:
             return False
         try:
-            status = os.lstat(f"{root}/{thread_id}/{name}")
+            status = os.lstat(at + path)
         except OSError as error:
             if error.errno not in MISSING or inode != ABSENT.inode:
                 return False
@@ -82,8 +83,7 @@ def is_as_known(root: str, thread_id: str, known: Mapping[str, Signature]) -> bo
         is_directory = stat.S_ISDIR(os.lstat(f"{root}/{thread_id}").st_mode)
     except OSError:
         return False
-    seen = ((path, *one[:3], one.is_settled) for path, one in known.items())
-    return bool(known) and is_directory and is_same(root, thread_id, seen)
+    return bool(known) and is_directory and is_same(root, thread_id, known.items())
 
 
 def is_log(root: str, thread_id: str, changed_ns: int, size_bytes: int, inode: int) -> bool:
@@ -105,6 +105,19 @@ def look_at_log(root: str, thread_id: str) -> Signature:
 def differs(known: Signature | None, seen: Signature) -> bool:
     """Whether it may be another one than it was."""
     return known is None or not known.is_settled or known[:3] != seen[:3]
+
+
+def by_lists(seen: Mapping[str, Signature], ended: Collection[str]) -> tuple[dict[str, Signature], int]:
+    """What was seen, that by which lists of runs that have not ended go first; and how much that is.
+
+    *ended* are the ids of runs that have ended: such a list has them only when they are forced to go on.
+    """
+
+    def is_of_lists(path: str) -> bool:
+        return path in (META, RUNS) or ((run_id := run_of(path)) is not None and run_id not in ended)
+
+    first = {path: one for path, one in seen.items() if is_of_lists(path)}
+    return {**first, **seen}, len(first)
 
 
 def run_of(path: str) -> str | None:

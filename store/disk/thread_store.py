@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +18,8 @@ from store.changes import Change, Watch
 from store.disk import filesystems, leftovers
 from store.disk.layout import RUNS, STEPS, Parts
 from store.disk.paths import opened, storage_errors
+from store.disk.reported import Reported
 from store.disk.system_calls import SystemCalls
-from store.disk.unseen import Reported
 from store.disk.workers import Workers
 from store.errors import StorageFailed
 from store.models import RunStatus
@@ -190,17 +191,16 @@ class ThreadStore(Workers):
             if (followed := self._followed) is None:
                 self._lists.look(status, self)
             elif status is not None:
-                self._look_at_runs(status, followed.run_lists().version(status))
+                asked_s = time.monotonic()
+                version = followed.run_lists().version(status, asked_s)
+                if version is None or self._lists.version.get(status) != version:
+                    deque(self._listed({status}, asked_s), maxlen=0)
+                    self._lists.version[status] = version
             else:
                 followed.hear()
                 if not followed.reports_threads:
                     self._lists.compare(None, self.list_thread_ids())
         return self._lists.of(status)
-
-    def _look_at_runs(self, status: RunStatus, version: Hashable) -> None:
-        if version is None or self._lists.version.get(status) != version:
-            deque(self.runs_by_status({status}), maxlen=0)
-            self._lists.version[status] = version
 
     # ── The disk ─────────────────────────────────────────────────────────────────────────────────────
 

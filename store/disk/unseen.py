@@ -10,19 +10,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
-from enum import Enum
+from enum import IntEnum
 from typing import Protocol
 
 from store.changes import Change, Part
 from store.disk.cataloguing import Cataloguing
+from store.disk.reported import Reported
 
 
-class Reported(Enum):
-    """What a store tells of the changes of a thread by others."""
+class Needed(IntEnum):
+    """What an answer is made of; each is all of the ones before, and more."""
 
-    NOTHING = "that it came or went, at most"
-    BUT_ENDED = "all but what is forced on a run that has ended"
-    ALL = "all"
+    UNENDED = 0  # Runs that have not ended. What is forced on others need not be in it.
+    BUT_ENDED = 1  # All but runs that have ended, and the times of threads.
+    ALL = 2
 
 
 class Reporting(Protocol):
@@ -43,10 +44,10 @@ class Unseen:
         # not even that a thread comes is told.
         self.unreported: set[str] | None = None
         self.but_ended: set[str] = set()
-        # The threads that were there then: a directory may become a thread untold.
-        self.listed: dict[str, None] = {}
-        # When all these were last looked at: for any answer, and for one without runs that have ended.
-        self.looked_at_s = {False: float("-inf"), True: float("-inf")}
+        # A hash of the threads that were listed then: a directory may become a thread untold.
+        self.listed: int | None = None
+        # When all these were last looked at, for each kind of answer.
+        self.looked_at_s = dict.fromkeys(Needed, float("-inf"))
         # How often that came to count no longer, and how often anything may have changed.
         self.expiries = self.losses = 0
 
@@ -72,7 +73,7 @@ class Unseen:
         """What is not told is looked at before the next answer, as more is told from now on."""
         with self.lock:
             self.expiries += 1
-            self.looked_at_s = {False: float("-inf"), True: float("-inf")}
+            self.looked_at_s = dict.fromkeys(Needed, float("-inf"))
 
     def lose(self) -> None:
         """Anything may have changed."""
@@ -82,42 +83,53 @@ class Unseen:
             self.unreported = None
             self.but_ended.clear()
 
-    def look(self, fresh_s: float, *, without_ended: bool) -> Look:
-        """For an answer; *without_ended*: it has no runs that have ended."""
-        return Look(self, fresh_s, without_ended)
+    def look(self, after_s: float, needed: Needed) -> Look:
+        """For an answer of at least that time."""
+        return Look(self, after_s, needed)
 
 
 class Look:
     """What is to be compared for one answer."""
 
-    def __init__(self, unseen: Unseen, fresh_s: float, without_ended: bool) -> None:
+    def __init__(self, unseen: Unseen, after_s: float, needed: Needed) -> None:
         self._unseen = unseen
-        self._without_ended = without_ended
+        self._needed = needed
         self._began_s = time.monotonic()
         with unseen.lock:
             self.noted, unseen.noted = unseen.noted, {}
             self._expiries, self._losses = unseen.expiries, unseen.losses
-            self.is_due = self._began_s - unseen.looked_at_s[without_ended] >= fresh_s
+            self.is_due = unseen.looked_at_s[needed] <= after_s
             self._unreported = None if unseen.unreported is None else {*unseen.unreported}
-            if self._unreported is not None and not without_ended:
+            if self._unreported is not None and needed is Needed.ALL:
                 self._unreported |= unseen.but_ended
         # What was told of threads, and of each, before they were looked at.
         self._reports_threads = unseen.store.reports_threads
         self._reported: dict[str, Reported] = {}
-        self._listed: dict[str, None] = {}
+        self._listed: int | None = None
 
     def differing(self, taking: Cataloguing) -> list[str]:
         """The threads that differ from what is known, of those that nobody has told of."""
         if not self.is_due:
             return []
         if self._unreported is None:
-            differing, self._listed = taking.differing(self.begin)
+            differing = taking.differing(self._goes_by_lists)
+            if self._reports_threads:
+                # What is known of each thread is kept, with the same text as in the list, which is kept, too.
+                there = taking.source.list_thread_ids()
+                self._listed = hash(frozenset(there))
+                texts = {thread_id: thread_id for thread_id in there}
+                self._reported = {texts.get(one, one): found for one, found in self._reported.items()}
             return differing
-        self._listed = dict.fromkeys(taking.source.list_thread_ids())
-        to_look_at = self._unreported | (self._listed.keys() ^ self._unseen.listed.keys())
-        for thread_id in to_look_at:
-            self.begin(thread_id)
-        return taking.differing_among(to_look_at)
+        there = taking.source.list_thread_ids()
+        self._listed = hash(frozenset(there))
+        if self._listed != self._unseen.listed:
+            self._unreported |= {*there}.symmetric_difference(taking.tables.thread_ids())
+        return taking.differing(self._goes_by_lists, self._unreported)
+
+    def _goes_by_lists(self, thread_id: str) -> bool:
+        """Whether a thread is looked at for a list of runs alone, and will be again for any other answer."""
+        self.begin(thread_id)
+        return self._needed is Needed.UNENDED and self._reported[thread_id] is Reported.NOTHING
 
     def begin(self, thread_id: str) -> None:
         """To be called before a thread is compared."""
@@ -131,9 +143,9 @@ class Look:
         self._reported.update(dict.fromkeys(unreadable, Reported.NOTHING))
         with unseen.lock:
             if self.is_due and self._expiries == unseen.expiries:
-                unseen.looked_at_s[True] = self._began_s
-                if not self._without_ended:
-                    unseen.looked_at_s[False] = self._began_s
+                for needed in Needed:
+                    if needed <= self._needed:
+                        unseen.looked_at_s[needed] = self._began_s
             if self._losses != unseen.losses:
                 return
             if self.is_due:

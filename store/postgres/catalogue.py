@@ -217,7 +217,7 @@ class PostgresCatalogue(IndexedCatalogue):
                 runs[thread_id].append(run)
         return [
             Described(
-                summary_of(one, document, partial(self._known.messages, one), modified_ns, modified_ns),
+                summary_of(one, document, partial(self._known.said, one), modified_ns, modified_ns),
                 runs[one],
             )
             for one, document, modified_ns in self._database.read(DOCUMENTS, [ids])

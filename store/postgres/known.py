@@ -28,7 +28,7 @@ from store.catalogue.turns import Turns
 from store.catalogue.values import RunSummary, Signature, ThreadSummary
 from store.changes import Change, Part
 from store.errors import Damaged, NotFound, StorageFailed
-from store.models import Run, ThreadMessage
+from store.models import MessageRole, Run, ThreadMessage
 from store.postgres.connections import Rows
 from store.postgres.database import Database
 from store.postgres.tables import parsed
@@ -288,10 +288,9 @@ class Known:
                 self._tables.put_thread(summary)
             for thread_id in there:
                 self._tables.set_changed(thread_id, found[thread_id][_THREAD].modified_ns)
-                gone = known.get(thread_id, {}).keys() - found[thread_id].keys()
-                for run_id in gone:
+                for run_id in known.get(thread_id, {}).keys() - found[thread_id].keys():
                     self._tables.remove_run(thread_id, run_id)
-                self._tables.put_signatures(thread_id, changed[thread_id], gone)
+                self._tables.put_signatures(thread_id, found[thread_id], 0, None)
             for thread_id, run_id, document, modified_ns in documents:
                 if thread_id not in there:
                     continue
@@ -306,9 +305,7 @@ class Known:
         if not thread_ids:
             return []
         return [
-            summary_of(
-                one, document, partial(self.messages, one), modified_ns, found[one][_THREAD].modified_ns
-            )
+            summary_of(one, document, partial(self.said, one), modified_ns, found[one][_THREAD].modified_ns)
             for one, document, modified_ns in self._database.read(DOCUMENTS, [list(thread_ids)])
         ]
 
@@ -317,9 +314,12 @@ class Known:
             return []
         return self._database.read(_RUN_DOCUMENTS, [list(ids) for ids in zip(*runs, strict=True)])
 
-    def messages(self, thread_id: str) -> Iterator[ThreadMessage]:
+    def said(self, thread_id: str) -> Iterator[str]:
+        """The texts of the user's messages."""
         with suppress(NotFound):
-            yield from self._store.iter_messages(thread_id)
+            for message in self._store.iter_messages(thread_id):
+                if message.role is MessageRole.user:
+                    yield message.text
 
 
 def _new_tables(*, with_words: bool, in_memory: bool = False) -> Tables:

@@ -15,6 +15,7 @@ import pytest
 
 from store import DocumentKey, Run, RunStatus, StorageFailed, Thread, ThreadStore
 from store.catalogue import place
+from store.catalogue.tables import NUMBERS
 from store.disk import signatures
 from tests.cli.conftest import fails, succeeds, threadfs
 from threadfs import cli
@@ -100,10 +101,17 @@ def test_nothing_is_deleted_for_what_a_catalogue_says_that_is_wrong(
     with closing(sqlite3.connect(catalogue_of(caches, store))) as connection, connection:
         connection.execute("UPDATE threads SET changed_ns = 0")
         connection.execute("UPDATE runs SET changed_ns = 0, status = 'failed'")
-        connection.execute("UPDATE signatures SET is_settled = 1")
+        settle(connection)
     assert "failed" in succeeds(threadfs("ls", store.location))
     assert prune(store, capsys, *options) == (0, "", "")
     assert store.list_run_ids("T") == ["R"]
+
+
+def settle(connection: sqlite3.Connection) -> None:
+    """Has the catalogue believe that nothing has changed too shortly before it was looked at."""
+    for thread, numbers in connection.execute("SELECT thread, numbers FROM signatures").fetchall():
+        settled = b"".join(NUMBERS.pack(*one[:4], 1) for one in NUMBERS.iter_unpack(numbers))
+        connection.execute("UPDATE signatures SET numbers = ? WHERE thread = ?", (settled, thread))
 
 
 def damage(catalogue: Path) -> None:
@@ -215,7 +223,7 @@ def test_nothing_is_expired_for_what_a_catalogue_says_that_is_wrong(
     known(store)
     with closing(sqlite3.connect(catalogue_of(caches, store))) as connection, connection:
         connection.execute("UPDATE runs SET changed_ns = 0, status = 'queued'")
-        connection.execute("UPDATE signatures SET is_settled = 1")
+        settle(connection)
     assert expire(store, capsys) == (0, "", "")
     assert [store.get_run(one, "R").status for one in ("new", "ended")] == ["queued", "completed"]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -65,3 +67,12 @@ def test_an_import_within_a_function_makes_no_circle(tmp_path: Path) -> None:
     (tmp_path / "p" / "one.py").write_text("from p.two import Y\n")
     (tmp_path / "p" / "two.py").write_text("def f():\n    from p.one import X\n")
     check_order(modules_in(tmp_path, "p"))
+
+
+def test_who_opens_a_store_imports_neither_sqlite_nor_what_a_catalogue_is_made_of() -> None:
+    script = "import sys; from store import ThreadStore; print(*sys.modules)"
+    imported = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    modules = imported.stdout.split()
+    assert "store.disk.thread_store" in modules
+    assert not {"sqlite3", "inotify_simple"} & {*modules}
+    assert [name for name in modules if name.startswith("store.catalogue")] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import sys
@@ -117,6 +118,34 @@ def test_a_process_of_its_own_builds_a_catalogue_that_nobody_asks_and_ends(root:
     with closing(Plain(root).store) as store:
         store.catalogue().build_ahead()
         wait_until(lambda: built(store.catalogue()))
+
+
+def threads_in(catalogue: Path) -> int:
+    """How many threads the file of a catalogue has; -1 if it cannot be read yet."""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{catalogue}?mode=ro", uri=True)) as reading:
+        return int(reading.execute("SELECT count(*) FROM threads").fetchone()[0])
+    return -1
+
+
+def test_where_the_file_is_deleted_another_is_built_and_the_old_one_answers_until_then(
+    root: Path, caches: Path
+) -> None:
+    plain = Plain(root)
+    with closing(plain.store) as store, ExitStack() as cleaning:
+        catalogue = store.catalogue()
+        catalogue.build_ahead()
+        wait_until(lambda: built(catalogue))
+        (file, *_) = files(caches)
+        shutil.rmtree(file.parent)
+        with nobody_else_writes(root, caches):
+            check(plain, catalogue)
+            assert threads_in(file) == 0
+        wait_until(lambda: built(catalogue) and threads_in(file) == THREADS)
+        (root / "thread_new").mkdir()
+        cleaning.callback(shutil.rmtree, root / "thread_new")
+        (root / "thread_new" / "meta.json").write_text('{"created_at": 1}')
+        check(plain, catalogue)
+        assert threads_in(file) == THREADS + 1
 
 
 def test_where_little_is_to_be_built_no_process_is_started(

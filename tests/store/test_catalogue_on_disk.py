@@ -22,6 +22,7 @@ from store.catalogue.queries import parsed
 from store.catalogue.tables import Tables
 from store.disk import known, signatures
 from store.disk.catalogue import DiskCatalogue
+from store.disk.unseen import Needed
 from store.errors import Ambiguous, StorageFailed
 from tests.conftest import open_files
 from tests.mount.conftest import wait_until
@@ -288,8 +289,8 @@ def test_a_catalogue_that_is_made_anew_in_the_middle_of_a_search_hides_no_hit(
     assert isinstance(catalogue, DiskCatalogue)
     take_over = catalogue.known.take_over_words
 
-    def take_over_and_lose() -> object:
-        taken_over = take_over()
+    def take_over_and_lose(asked_s: float, needed: Needed) -> object:
+        taken_over = take_over(asked_s, needed=needed)
         catalogue.rebuild()
         return taken_over
 

@@ -6,21 +6,21 @@ import multiprocessing
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from store import Run, RunStatus, ThreadMessage, ThreadStore
-from store.catalogue import finding, schema, searching
+from store import Run, RunStatus, ThreadStore
+from store.catalogue import schema, searching, usual
 from store.catalogue.queries import parsed
 from store.catalogue.tables import Busy, Tables
+from store.catalogue.values import MessageText
 from store.disk import cataloguing, log_states
 from store.disk.cataloguing import Cataloguing
 from store.errors import StorageFailed
-from store.lines import message_of
 from tests.store.catalogue.conftest import NOW_S, called
 from tests.store.plain_reading import QUERIES, Changes, Plain, thread
 
@@ -39,7 +39,7 @@ def catalogue_at(path: Path) -> Iterator[Tables]:
 
 
 def compare_all(taking: Cataloguing) -> None:
-    for _ in taking.compare_these(taking.differing()[0]):
+    for _ in taking.compare_these(taking.differing()):
         pass
 
 
@@ -133,7 +133,7 @@ def test_what_looks_as_it_did_is_not_read(pair: Pair) -> None:
     run_id = pair.store.create_run("thread_1", Run(model="m")).id
     pair.store.update_run_status("thread_1", run_id, RunStatus.completed)
     compare_all(taking)
-    assert counting.read == ["get_run"]
+    assert counting.read == ["read_document"]
 
 
 def test_a_long_log_that_has_grown_is_read_again_if_its_last_line_is_another_one(
@@ -153,20 +153,20 @@ def test_a_long_log_that_has_grown_is_read_again_if_its_last_line_is_another_one
 def test_of_a_log_that_has_grown_only_the_new_lines_are_read(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    thread(pair)
+    thread(pair, title="Bees")
     for number in range(20):
         pair.say("thread_1", f"honey {number}")
     pair.take_over()
-    parsed_lines: list[bytes] = []
+    lines: list[int] = []
 
-    def counted(line: bytes, thread_id: str) -> ThreadMessage | None:
-        parsed_lines.append(line)
-        return message_of(line, thread_id)
+    def counted(fields: Mapping[str, Any], number: int, message: Any = usual.message) -> MessageText | None:
+        lines.append(number)
+        return message(fields, number)  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(finding, "message_of", counted)
+    monkeypatch.setattr(usual, "message", counted)
     pair.say("thread_1", "more honey")
     pair.take_over()
-    assert len(parsed_lines) == 1
+    assert lines == [21]
     assert len(pair.hits("honey")) == 21
 
 

@@ -33,11 +33,12 @@ from store import (
     without_waiting,
 )
 from store.api import Info
+from store.catalogue.queries import parsed
 from store.catalogue.tables import Tables
 from store.disk import known, signatures
 from store.disk.followed import Followed
+from store.disk.reported import Reported
 from store.disk.run_lists import RunLists
-from store.disk.unseen import Reported
 from tests.conftest import inotify_limit, seeds
 
 # No watch at all; for a few threads; for all threads and some runs; for all.
@@ -457,6 +458,63 @@ def test_what_is_forced_on_an_ended_run_that_is_not_followed_shows_soon(
         assert list(store.runs_by_status({RunStatus.failed})) == []
         ThreadStore(store.location).force_update_run_status("T0", "R-completed", RunStatus.failed)
         wait_for(lambda: is_shown(store, "R-completed", RunStatus.failed))
+
+
+def test_for_lists_of_runs_that_have_not_ended_only_what_these_go_by_is_looked_at(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signatures, "_SETTLES_NS", -1)
+    monkeypatch.setattr(known, "_FRESH_S", 0)
+    looked_at: set[str] = set()
+
+    def is_same(root: str, thread_id: str, seen: Any, is_same: Any = signatures.is_same) -> Any:
+        looked_at.update(path for path, _ in seen)
+        return is_same(root, thread_id, seen)
+
+    with closing(store):
+        follow(store, max_watches=0)
+        shown(store)
+        monkeypatch.setattr(signatures, "is_same", is_same)
+        queued = list(store.runs_by_status({RunStatus.queued}))
+        of_lists = {"meta.json", "runs", "runs/R-queued/status.json", "runs/R-in_progress/status.json"}
+        assert looked_at == of_lists
+        store.run_dir("T3", "R-queued").joinpath("steps").mkdir()
+        write(store.run_dir("T1", "R-queued") / "status.json", "failed")
+        store.run_dir("T2", "new").mkdir()
+        write(store.run_dir("T2", "new") / "status.json", "queued")
+        changed = {*queued} - {("T1", "R-queued", RunStatus.queued)} | {("T2", "new", RunStatus.queued)}
+        assert {*store.runs_by_status({RunStatus.queued})} == changed
+        looked_at.clear()
+        assert shown(store) == on_disk(store)
+        assert looked_at > of_lists
+
+
+def test_titles_and_a_search_look_at_no_thread_of_which_all_but_runs_that_have_ended_is_reported(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signatures, "_SETTLES_NS", -1)
+    monkeypatch.setattr(known, "_FRESH_S", 0)
+    for number in range(10):
+        for status in ("queued", "in_progress"):
+            store.delete_run(f"T{number}", f"R-{status}", force=True)
+    looked_at: list[str] = []
+
+    def is_same(root: str, thread_id: str, seen: Any, is_same: Any = signatures.is_same) -> Any:
+        looked_at.append(thread_id)
+        return is_same(root, thread_id, seen)
+
+    with closing(store):
+        assert follow(store, max_watches=21).follows_all_runs()
+        assert store.reported_of("T9") is Reported.BUT_ENDED
+        catalogue = store.catalogue()
+        catalogue.refresh(words=True)
+        monkeypatch.setattr(signatures, "is_same", is_same)
+        assert catalogue.search(parsed("honey", 0)).links == []
+        assert [one.thread_id for one in catalogue.titles()] == sorted(store.list_thread_ids())
+        assert looked_at == []
+        ThreadStore(store.location).force_update_run_status("T9", "R-completed", RunStatus.failed)
+        assert [link.thread_id for link in catalogue.search(parsed("status:failed", 0)).links] == ["T9"]
+        assert looked_at != []
 
 
 def test_runs_that_have_ended_make_room_for_those_that_have_not(store: ThreadStore) -> None:

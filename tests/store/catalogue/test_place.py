@@ -6,8 +6,9 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,6 +128,49 @@ def test_what_is_not_surely_ours_is_made_anew_and_the_reason_is_told(
         assert called(Tables(made.connection).titles()) == []
     with opened(caches) as found:
         assert found.why_new is None
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each catalogue that is opened, whether all of it is read to see whether it is whole."""
+    found: list[bool] = []
+
+    def check(*given: Any, is_whole: bool, check: Any = schema.check) -> None:
+        found.append(not is_whole)
+        check(*given, is_whole=is_whole)
+
+    monkeypatch.setattr(schema, "check", check)
+    return found
+
+
+def test_only_a_catalogue_that_is_not_as_it_was_left_in_this_boot_is_read_to_see_whether_it_is_whole(
+    caches: Path, read: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):  # It was written so shortly before that it may be another one.
+        assert titles(caches) == [("Bees", "t1")]
+    monkeypatch.setattr(place, "_SETTLES_NS", -1)
+    for _ in range(3):
+        assert titles(caches) == [("Bees", "t1")]
+    assert read == [True, True, True, False, False]
+    monkeypatch.setattr(place, "_BOOT", os.devnull)
+    titles(caches)
+    with opened(caches) as found, Tables(found.connection).changing():
+        Tables(found.connection).put_thread(ThreadSummary("t2", 0, 0, "Wasps"))
+    titles(caches)
+    executing("PRAGMA wal_checkpoint")(file(caches))
+    titles(caches)
+    assert read[5:] == [True, False, False, True]
+
+
+def test_a_catalogue_that_has_failed_is_read_to_see_whether_it_is_whole(
+    caches: Path, read: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "_SETTLES_NS", -1)
+    titles(caches)
+    with suppress(sqlite3.Error), open_catalogue(os.fspath(caches), IDENTITY):
+        raise sqlite3.DatabaseError
+    titles(caches)
+    assert read == [True, False, True]
 
 
 def test_a_catalogue_is_closed_without_a_move_from_the_log_of_sqlite_and_nothing_is_lost(

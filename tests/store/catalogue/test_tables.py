@@ -162,15 +162,15 @@ def test_threads_whose_words_are_not_those_of_their_log_are_known_the_oldest_fir
     put(catalogue, "t3", created_at=NOW_S - 2)
     with catalogue.changing():
         for thread_id in ("t1", "t2", "t3"):
-            catalogue.put_signatures(thread_id, {"log": seen}, [])
+            catalogue.put_signatures(thread_id, {"log": seen}, 0, seen)
         catalogue.add_messages("t2", [], b"", other)
         catalogue.add_messages("t3", [], b"", seen)
-    assert catalogue.threads_behind("log") == ["t2", "t1"]
+    assert catalogue.threads_behind() == ["t2", "t1"]
     with catalogue.changing():
         catalogue.add_messages("t1", [], b"", seen)
         catalogue.add_messages("t2", [], b"", seen._replace(is_settled=False))
-        catalogue.put_signatures("t3", {"log": other}, [])
-    assert catalogue.threads_behind("log") == ["t3", "t2"]
+        catalogue.put_signatures("t3", {"log": other}, 0, other)
+    assert catalogue.threads_behind() == ["t3", "t2"]
 
 
 def test_messages_of_a_thread_that_is_not_there_are_refused_and_nothing_changes(catalogue: Tables) -> None:
