@@ -40,7 +40,7 @@ def described(source: Documents, thread_id: str) -> Described | None:
 
 def summary(source: Documents, thread_id: str, document: Signature, changed_ns: int) -> ThreadSummary:
     def messages() -> Iterator[ThreadMessage]:
-        with suppress(NotFound):
+        with suppress(NotFound, Damaged):
             yield from source.iter_messages(thread_id)
 
     try:

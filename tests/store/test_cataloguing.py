@@ -254,6 +254,17 @@ def test_a_damaged_thread_is_in_the_catalogue_by_its_id(pair: Pair) -> None:
     assert called(pair.catalogue.titles()) == [("thread_1", "thread_1")]
 
 
+def test_a_thread_whose_log_is_no_file_is_in_the_catalogue_and_hides_no_other(pair: Pair) -> None:
+    for thread_id in ("thread_1", "thread_2"):
+        thread(pair, title="", thread_id=thread_id)
+        pair.say(thread_id, "About bees")
+    log = pair.root / "thread_1" / "messages.jsonl"
+    log.unlink()
+    log.mkdir()
+    pair.take_over()
+    assert called(pair.catalogue.titles()) == [("About bees", "thread_2"), ("thread_1", "thread_1")]
+
+
 def take_over_again_and_again(root: Path, path: Path, ends: Any) -> None:
     with catalogue_at(path) as catalogue:
         pair = Pair(root, catalogue)
