@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from store import Run, RunStatus, ThreadMessage, ThreadStore
 from store.catalogue import finding, schema, searching
 from store.catalogue.queries import parsed
 from store.catalogue.tables import Busy, Tables
-from store.disk import cataloguing, log_states
+from store.disk import cataloguing, log_states, signatures
 from store.disk.cataloguing import Cataloguing
 from store.errors import StorageFailed
 from store.lines import message_of
@@ -263,6 +264,25 @@ def test_a_thread_whose_log_is_no_file_is_in_the_catalogue_and_hides_no_other(pa
     log.mkdir()
     pair.take_over()
     assert called(pair.catalogue.titles()) == [("About bees", "thread_2"), ("thread_1", "thread_1")]
+
+
+def test_a_thread_that_goes_while_it_is_looked_at_is_no_failure(tmp_path: Path) -> None:
+    thread, ends = tmp_path / "T", threading.Event()
+
+    def make_and_remove() -> None:
+        while not ends.is_set():
+            (thread / "runs" / "R").mkdir(parents=True)
+            (thread / "meta.json").touch()
+            shutil.rmtree(thread.rename(tmp_path / ".gone"))
+
+    other = threading.Thread(target=make_and_remove)
+    other.start()
+    try:
+        seen = {signatures.look(os.fspath(tmp_path), "T", {}) is not None for _ in range(30_000)}
+    finally:
+        ends.set()
+        other.join()
+    assert seen == {True, False}
 
 
 def take_over_again_and_again(root: Path, path: Path, ends: Any) -> None:
