@@ -76,8 +76,8 @@ class Planning:
         # Whether a name is there, by its path, as it was told last.
         self._is_there: _Last[str, bool] = _Last()
         self._versions: _Last[str, object] = _Last()
-        # The status of runs as it was told last.
-        self._statuses: _Last[tuple[str, str], RunStatus] = _Last()
+        # The status of runs as it was told last, by thread and run.
+        self._statuses: _Last[str, dict[str, RunStatus]] = _Last()
 
     @property
     def _store(self) -> Store:
@@ -86,8 +86,8 @@ class Planning:
     def learn(self, runs: Iterable[StatusOfRun]) -> None:
         """Notes which status runs had before, to know where they move from."""
         for thread_id, run_id, status in runs:
-            if (thread_id, run_id) not in self._statuses:
-                self._statuses[thread_id, run_id] = status
+            if run_id not in self._statuses.get(thread_id, ()):
+                self._note_status(Link(thread_id, run_id), status)
 
     def written(self, subject: File | Log) -> Written:
         """What a program has written here just now; also called by other threads."""
@@ -112,8 +112,8 @@ class Planning:
                         self._file(text)
             case Name(), bool(is_there):
                 self._is_there[subject.path] = is_there
-            case Link(thread_id, run_id), RunStatus():
-                self._statuses[thread_id, run_id] = told
+            case Link(), RunStatus():
+                self._note_status(subject, told)
 
     def wake(self, subject: Subject) -> None:
         """Makes the calls."""
@@ -231,26 +231,22 @@ class Planning:
             found = ()
         except StoreError:
             return
-        known = [run_id for of_thread, run_id in self._statuses if of_thread == thread_id]
-        for run_id in dict.fromkeys([*found, *known]):
+        for run_id in dict.fromkeys([*found, *self._statuses.get(thread_id, ())]):
             self._name(Name(directory, run_id))
             self._link(Link(thread_id, run_id))
 
     # ── Links ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _link(self, link: Link) -> None:
-        run = link.thread_id, link.run_id
         try:
-            after = self._store.get_run(*run).status
+            after = self._store.get_run(link.thread_id, link.run_id).status
         except NotFound:
             after = None
         except StoreError:
             return
         if self._is_being_told(link):
             return
-        before = self._statuses.pop(run, None) or self._status_held(link, after)
-        if after is not None:
-            self._statuses[run] = after
+        before = self._note_status(link, after) or self._status_held(link, after)
         if before is after:
             return
         old = None if before is None else self._run_link(link, before)
@@ -263,6 +259,16 @@ class Planning:
             self._make(Remove(old.path, old, _name_of(old)))
         elif new and self._make(Make(new.path, new)) == errno.EEXIST:
             self._make(Touch(new.path))
+
+    def _note_status(self, link: Link, status: RunStatus | None) -> RunStatus | None:
+        """``None``: there is no such run any more. Returns what was noted before."""
+        runs = self._statuses.pop(link.thread_id, {})
+        before = runs.pop(link.run_id, None)
+        if status is not None:
+            runs[link.run_id] = status
+        if runs:
+            self._statuses[link.thread_id] = runs
+        return before
 
     def _run_link(self, link: Link, status: RunStatus) -> RunLink | None:
         """``None`` where nobody can watch."""
