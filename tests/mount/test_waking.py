@@ -150,6 +150,21 @@ def test_who_watches_is_told_once_what_another_program_does(
         assert watcher.count("CREATE", "threads/T") == 0
 
 
+@pytest.mark.parametrize("path", ["meta.json", "messages.jsonl", "runs/R/status", "runs/R/steps/S.json"])
+def test_new_times_alone_are_no_new_contents(own_mount: Mount, other: ThreadStore, path: str) -> None:
+    other.close()  # With the log, in which it has written.
+    settle(own_mount)
+    stored = own_mount.store / "T" / path.replace("status", "status.json")
+    with watching(own_mount.root) as watcher:
+        watcher.watch_all("threads")
+        os.utime(stored, (1, 1))
+        watcher.waits_for("ATTRIB", f"threads/T/{path}")
+        watcher.waits_for("ATTRIB", "threads/T")
+        settle(own_mount)
+        assert {event for event, seen in watcher.look() if seen.startswith("threads/T")} == {"ATTRIB"}
+        assert own_mount.path("threads", "T", path).stat().st_mtime == 1
+
+
 def test_who_is_woken_reads_what_has_changed(own_mount: Mount, other: ThreadStore) -> None:
     status = own_mount.path("threads/T/runs/R/status")
     assert json.loads(status.read_text())["status"] == "queued"

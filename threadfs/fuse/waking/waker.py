@@ -28,7 +28,7 @@ from threadfs.fuse.waking.announced import Announced
 from threadfs.fuse.waking.calls import Call
 from threadfs.fuse.waking.place import open_root
 from threadfs.fuse.waking.planning import Planning, Told
-from threadfs.fuse.waking.subjects import File, Link, Log, Subject, subjects_of
+from threadfs.fuse.waking.subjects import File, Link, Log, Subject, Times, subjects_of
 from threadfs.nodes.base import Directory, Tree
 from threadfs.nodes.growing import ThreadTexts
 
@@ -37,8 +37,8 @@ log = logging.getLogger("threadfs")
 # How long changes are collected; what changes twice in that time is told once.
 _COLLECTS_S: Final = 0.02
 _NOT_ENDED: Final = tuple(status for status in RunStatus if not status.is_terminal)
-# After so many calls, or so long, the loop and who unmounts get their turn, for as long: at most 2,000 calls a
-# second, and at most half of a processor.
+# After so many calls, or so long, the loop and who unmounts get their turn, for as long: at most 2,000 calls
+# a second, and at most half of a processor.
 _BURST: Final = 10
 _WORKS_S: Final = 0.005
 _PAUSE_S: Final = 0.005
@@ -156,7 +156,7 @@ class Waker:
                     return status
             return None
         is_there = self._requested.get(subject.path)
-        if is_there is not None and isinstance(subject, (File, Log)):
+        if is_there is not None and isinstance(subject, (File, Log, Times)):
             return self._planning.written(subject)
         return is_there
 
@@ -231,7 +231,10 @@ class Waker:
             if told is not None:
                 self._planning.note(subject, told)
         try:
-            for subject in dict.fromkeys(subject for subject, told in subjects if told is None):
+            changed = dict.fromkeys(subject for subject, told in subjects if told is None)
+            for subject in changed:
+                if isinstance(subject, Times) and subject.of in changed:
+                    continue
                 if self._ends.is_set():
                     return
                 with suppress(StoreError):  # The others are told all the same.
