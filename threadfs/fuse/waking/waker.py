@@ -83,8 +83,10 @@ class Waker:
         self._tree.journal.options["wake"] = 0
 
     def start(self, mountpoint: str) -> None:
-        """To be called once the mount stands."""
+        """To be called once the mount stands, before anything is answered: nobody can watch yet."""
         self._mountpoint = mountpoint
+        self.is_on = True
+        self._tree.store.announcer.subscribe(self._changed)
         self._caller = detached.Caller("wake", keeps_connection=False)
         self._planner = threading.Thread(target=self._work, name="plan wake-ups", daemon=True)
         self._planner.start()
@@ -99,8 +101,7 @@ class Waker:
         with self._wakeup:
             self._ends.set()
             self._wakeup.notify_all()
-        if self.is_on:
-            self._tree.store.announcer.unsubscribe(self._changed)
+        self._tree.store.announcer.unsubscribe(self._changed)
         if self._caller is not None:
             self._caller.close()
 
@@ -177,14 +178,14 @@ class Waker:
 
     def _work(self) -> None:
         if not self._recognised():
+            self.is_on = False
+            self._tree.store.announcer.unsubscribe(self._changed)
             if not self._ends.is_set():
                 log.info(
                     "nowake: the mount does not see its own calls: who watches hears of no other's changes"
                 )
             return
-        self.is_on = True
         self._tree.journal.options["wake"] = 1
-        self._tree.store.announcer.subscribe(self._changed)
         # By the first change the runs are known to the store, most often; but this may take long.
         learning = threading.Thread(target=self._learn, name="learn statuses", daemon=True)
         while self._collected():
