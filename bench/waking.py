@@ -4,7 +4,8 @@
 
 The store is in DIRECTORY (the repository's), which should be on a real disk. The mount is a process of its
 own; everything in it was listed once, so that the kernel holds it all. Times count from when the change was
-on disk. "Without" is a mount with ``-o nowake``. Exits 1 when a target is missed.
+on disk. "Without" is a mount with ``-o nowake``. The longest read is mostly the machine's: of bursts with and
+without, in turns, the medians are compared. Exits 1 when a target is missed.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from store import ContentBlock, MessageRole, Run, RunStatus, TextContent, Thread
 
 _SHAPE = Shape(200, runs=2, messages=10)
 _WAKES_S = 10.0
+_ROUNDS = 5
 # Between two changes, and between two reads.
 _CHANGES_S, _READS_S = 0.05, 0.002
 
@@ -111,12 +113,17 @@ def main() -> int:
             for what, each in (("with", mount), ("without", without)):
                 each_s = _cpu_s(each, place / "store", 1000 // part) * part
                 missed |= is_missed(f"CPU time of the mount for 1,000 messages, {what}", each_s, "s", None)
-        for what, option in (("with", "wake"), ("without", "nowake")):
-            with _watched(place / "store", place / "mounts" / what, option) as mount:
-                worst_s = _worst_read_s(mount, place / "store", 10_000 // part)
-                limit_ms = 50 if option == "wake" else None
-                what = f"longest read in a burst of {10_000 // part:,} messages, {what}"
-                missed |= is_missed(what, worst_s * 1e3, "ms", limit_ms)
+        worst_ms: dict[str, list[float]] = {"wake": [], "nowake": []}
+        for number in range(_ROUNDS):
+            for option in ("wake", "nowake") if number % 2 else ("nowake", "wake"):
+                with _watched(place / "store", place / "mounts" / f"{option}{number}", option) as mount:
+                    worst_s = _worst_read_s(mount, place / "store", 10_000 // part)
+                worst_ms[option].append(worst_s * 1e3)
+        with_ms, without_ms = (median(worst_ms[option]) for option in ("wake", "nowake"))
+        burst = f"longest read in a burst of {10_000 // part:,} messages"
+        is_missed(f"{burst}, with", with_ms, "ms", None)
+        is_missed(f"{burst}, without", without_ms, "ms", None)
+        missed |= is_missed(f"{burst}, difference", with_ms - without_ms, "ms", 50)
         other.close()
     return 1 if missed else 0
 
