@@ -58,9 +58,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=_mount_options,
-        help="options as in /etc/fstab: ro, allow_other, noexec, nowords, shim, wake (inotify hears of "
-        "changes by others), log=FILE; the owner and the permissions to show: uid=, gid=, umask=, fmask=, "
-        "dmask=; generic ones are accepted",
+        help="options as in /etc/fstab: ro, allow_other, noexec, nowords, shim, nowake (inotify "
+        "hears of no changes by others), log=FILE; the owner and the permissions to show: uid=, gid=, "
+        "umask=, fmask=, dmask=; generic ones are accepted",
     )
     add_create(options)
     # Options that mount(8) may pass to a helper.
