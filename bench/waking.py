@@ -4,7 +4,8 @@
 
 The store is in DIRECTORY (the repository's), which should be on a real disk. The mount is a process of its
 own; everything in it was listed once, so that the kernel holds it all. Times count from when the change was
-on disk. "Without" is a mount with ``-o nowake``. Exits 1 when a target is missed.
+on disk. "Without" is a mount with ``-o nowake``. The longest read is mostly the machine's: of bursts with and
+without, in turns, the medians are compared. Exits 1 when a target is missed.
 """
 
 from __future__ import annotations
@@ -29,13 +30,15 @@ from store import ContentBlock, MessageRole, Run, RunStatus, TextContent, Thread
 
 _SHAPE = Shape(200, runs=2, messages=10)
 _WAKES_S = 10.0
+_WITHOUT = ("-o", "nowake")
+_ROUNDS = 5
 # Between two changes, and between two reads.
 _CHANGES_S, _READS_S = 0.05, 0.002
 
 
 @contextmanager
-def _watched(store: Path, root: Path, option: str) -> Iterator[mounts.Mount]:
-    with mounts.threadfs(store, root, "-o", option) as mount:
+def _watched(store: Path, root: Path, *options: str) -> Iterator[mounts.Mount]:
+    with mounts.threadfs(store, root, *options) as mount:
         mount.settle()
         subprocess.run(["ls", "-lR", str(root)], stdout=subprocess.DEVNULL, check=True)
         mount.settle()
@@ -103,20 +106,25 @@ def main() -> int:
         other.create_thread(Thread(id="T"))
         other.create_run("T", Run(id="R"))
         with (
-            _watched(place / "store", place / "mounts" / "wake", "wake") as mount,
-            _watched(place / "store", place / "mounts" / "nowake", "nowake") as without,
+            _watched(place / "store", place / "mounts" / "with") as mount,
+            _watched(place / "store", place / "mounts" / "without", *_WITHOUT) as without,
         ):
             woken_s = _wake_up_s(mount, other, 200 // part)
             missed |= is_missed("from another's change to the wake-up, median", woken_s * 1e3, "ms", 60)
             for what, each in (("with", mount), ("without", without)):
                 each_s = _cpu_s(each, place / "store", 1000 // part) * part
                 missed |= is_missed(f"CPU time of the mount for 1,000 messages, {what}", each_s, "s", None)
-        for what, option in (("with", "wake"), ("without", "nowake")):
-            with _watched(place / "store", place / "mounts" / what, option) as mount:
-                worst_s = _worst_read_s(mount, place / "store", 10_000 // part)
-                limit_ms = 50 if option == "wake" else None
-                what = f"longest read in a burst of {10_000 // part:,} messages, {what}"
-                missed |= is_missed(what, worst_s * 1e3, "ms", limit_ms)
+        worst_ms: dict[tuple[str, ...], list[float]] = {(): [], _WITHOUT: []}
+        for number in range(_ROUNDS):
+            for turn in ((), _WITHOUT) if number % 2 else (_WITHOUT, ()):
+                with _watched(place / "store", place / "mounts" / f"{len(turn)}-{number}", *turn) as mount:
+                    worst_s = _worst_read_s(mount, place / "store", 10_000 // part)
+                worst_ms[turn].append(worst_s * 1e3)
+        with_ms, without_ms = median(worst_ms[()]), median(worst_ms[_WITHOUT])
+        burst = f"longest read in a burst of {10_000 // part:,} messages"
+        is_missed(f"{burst}, with", with_ms, "ms", None)
+        is_missed(f"{burst}, without", without_ms, "ms", None)
+        missed |= is_missed(f"{burst}, difference", with_ms - without_ms, "ms", 50)
         other.close()
     return 1 if missed else 0
 

@@ -45,6 +45,7 @@ class Change:
     ``is_own``: it was made through the store that announces it. If a thread or run came, it is the one that
     was made through this store.
     ``grew``, of a log: it is the same file as before, and its bytes are others, most often more.
+    ``only_times``, of a document or log: its bytes are the same.
     """
 
     part: Part
@@ -53,6 +54,7 @@ class Change:
     step_id: str | None = None
     is_own: bool = False
     grew: bool = False
+    only_times: bool = False
 
     @property
     def key(self) -> DocumentKey:

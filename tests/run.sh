@@ -10,9 +10,9 @@ set -euo pipefail
 # Debian packages that tests use, besides what mounting needs: the programs that people use on a mount, a server
 # for the store in PostgreSQL, a screen for windows.
 packages=(
-    attr bindfs curl dbus-daemon e2fsprogs emacs-nox faketime fio fish fonts-dejavu-core gedit git inotify-tools
-    jq less libglib2.0-bin moreutils mousepad nano openssl pcmanfm perl postgresql procps restic ripgrep
-    rsync shared-mime-info strace stress-ng thunar tmux vim xdotool xvfb zsh
+    attr bindfs curl dbus-daemon e2fsprogs emacs-nox entr faketime fio fish fonts-dejavu-core gedit git
+    inotify-tools jq less libglib2.0-bin moreutils mousepad nano node-chokidar openssl pcmanfm perl postgresql
+    procps restic ripgrep rsync shared-mime-info strace stress-ng thunar tmux vim xdotool xvfb zsh
 )
 
 root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")

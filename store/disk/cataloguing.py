@@ -344,7 +344,7 @@ class Cataloguing:
         seen = signatures.look_at_log(self.source.root, thread_id)
         if known and known.is_whole and not signatures.differs(known.signature, seen):
             return None
-        with suppress(ThreadNotFound), closing(self.source.open_log(thread_id)) as log:
+        with suppress(ThreadNotFound, Damaged), closing(self.source.open_log(thread_id)) as log:
             begin = known if known and goes_on(log, known, seen) else LogState()
             state, messages = begin._replace(is_whole=False, signature=seen), []
             following = iter_lines(log.read, begin.size_bytes)

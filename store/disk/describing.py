@@ -53,7 +53,11 @@ def summary(source: Documents, thread_id: str, document: Signature, changed_ns: 
 
 def _said(root: str, thread_id: str) -> Iterator[str]:
     """The texts of the user's messages, of which most often the first is enough: little is read at once."""
-    if (file := paths.open_file(root, thread_id, LOG)) is None:
+    try:
+        file = paths.open_file(root, thread_id, LOG)
+    except Damaged:  # It is no file.
+        return
+    if file is None:
         return
     try:
         with storage_errors(thread_id):

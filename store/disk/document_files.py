@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -138,7 +139,8 @@ class DocumentFiles(Updates):
         self.document_info(key)
         with self.announcer.announcing(is_commit=False) as changes:
             self._set_modified(parts, name, modified_ns, layout.not_found(key))
-            self._replaced(changes, key)
+            self._echoes.note(*layout.parts(key))
+            changes.append(replace(change_of(Part.DOCUMENT, key), only_times=True))
 
     def _gone(self, key: DocumentKey) -> NotFound:
         """The error for a document that is not there; the remembered lists drop it."""

@@ -14,6 +14,8 @@ Source of the flags: https://man7.org/linux/man-pages/man7/inotify.7.html
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from inotify_simple import flags
 
 from store import names
@@ -52,9 +54,10 @@ def changes_of(parts: Parts, name: str, mask: int, *, has_document: bool) -> lis
     if not has_document or _is_list_of_steps(parts):
         came_or_went |= flags.MOVED_TO
     is_same_file = not mask & CAME_OR_WENT
-    return _changes(
-        parts, name, came_or_went=bool(mask & came_or_went), is_same_file=is_same_file
-    ) or _only_times(parts)
+    found = _changes(parts, name, came_or_went=bool(mask & came_or_went), is_same_file=is_same_file)
+    if mask & ~flags.ISDIR == flags.ATTRIB:
+        found = [replace(change, only_times=change.part in (Part.DOCUMENT, Part.LOG)) for change in found]
+    return found or _only_times(parts)
 
 
 def _changes(parts: Parts, name: str, *, came_or_went: bool, is_same_file: bool = False) -> list[Change]:

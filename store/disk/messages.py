@@ -154,4 +154,4 @@ class Messages(DocumentFiles):
         if self.log_info(thread_id).identity:
             with self.announcer.announcing(is_commit=False) as changes:
                 self._set_modified((thread_id,), LOG, modified_ns, ThreadNotFound(thread_id))
-                changes.append(Change(Part.LOG, thread_id, grew=True))
+                changes.append(Change(Part.LOG, thread_id, grew=True, only_times=True))

@@ -138,8 +138,13 @@ def _run_ids(path: str, runs: Signature, known: Mapping[str, Signature], now_ns:
     if not differs(known.get(RUNS), runs):
         ids = [run_id for place in known if (run_id := run_of(place)) is not None]
         return [one for one in ids if _signature(f"{path}/{RUNS}/{one}", now_ns, stat.S_IFDIR) != ABSENT]
-    with os.scandir(f"{path}/{RUNS}") as entries:
-        return [e.name for e in entries if names.is_id(e.name) and e.is_dir(follow_symlinks=False)]
+    try:
+        with os.scandir(f"{path}/{RUNS}") as entries:
+            return [e.name for e in entries if names.is_id(e.name) and e.is_dir(follow_symlinks=False)]
+    except OSError as error:
+        if error.errno in MISSING:  # It has gone since.
+            return []
+        raise
 
 
 def _signature(path: str, now_ns: int, kind: int = stat.S_IFREG) -> Signature:

@@ -25,7 +25,7 @@ from typing import TypeVar
 
 import psycopg
 
-from store.changes import Announcer, Change
+from store.changes import Announcer, Change, Part
 from store.postgres.connections import Connections, Limits, Parameters, Rows, Session
 from store.postgres.failures import ServerAway, is_absence, is_passing, storage_failed
 from store.postgres.list_times import ListTimes
@@ -221,4 +221,6 @@ def _payload(sender: str, changes: list[Change]) -> str:
     Seven are the most that one transaction makes: at the end of an attempt that has text and calls tools.
     """
     told = [[change.part.name, change.thread_id, change.run_id, change.step_id] for change in changes]
+    # Not in the change itself, whose reader may be an earlier threadfs.
+    told += [[Part.TIMES.name, change.thread_id] for change in changes if change.only_times]
     return json.dumps([sender, *told], ensure_ascii=False, separators=(",", ":"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from store import documents, transitions
@@ -124,7 +125,7 @@ class Documents(Updates):
                 [time_ns, transaction.version, *row],
             ):
                 raise not_found(key)
-            transaction.changed(change_of(Part.DOCUMENT, key))
+            transaction.changed(replace(change_of(Part.DOCUMENT, key), only_times=True))
 
         self._database.write(key.thread_id, work, is_commit=False)
 

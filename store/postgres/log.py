@@ -195,7 +195,7 @@ class Messages(Documents):
                 row,
             ):
                 raise ThreadNotFound(thread_id)
-            transaction.changed(Change(Part.LOG, thread_id, grew=True))
+            transaction.changed(Change(Part.LOG, thread_id, grew=True, only_times=True))
 
         self._database.write(thread_id, work, is_commit=False)
 

@@ -154,10 +154,13 @@ class PostgresWatch(Watch):
             return
         if sender == self._database.sender:
             return
-        is_same_log = not any(change.part is Part.THREADS for change in changes)
+        parts = {change.part for change in changes}
         for change in changes:
+            if change.part is Part.TIMES:
+                continue  # It says what the others are.
             if self._is_followed(change):
-                self._announcer.announce(replace(change, grew=change.part is Part.LOG and is_same_log))
+                grew = change.part is Part.LOG and Part.THREADS not in parts
+                self._announcer.announce(replace(change, grew=grew, only_times=Part.TIMES in parts))
             else:
                 self._announcer.first(change)
 

@@ -13,7 +13,7 @@ import pytest
 
 from store import ContentBlock, MessageRole, Run, RunError, RunStatus, ThreadMessage, ThreadStore
 from tests.attacks.conftest import attacked, told
-from tests.mount.conftest import Mount
+from tests.mount.conftest import Mount, wait_until
 from tests.nodes.driving import outcome
 
 NOBODY = 65534
@@ -109,7 +109,8 @@ def test_a_mount_of_a_user_who_is_not_root_works_for_its_owner(open_place: Path)
         # Root, too, is another user.
         assert outcome(lambda: os.listdir(place / "mnt")) == "EACCES"
     finally:
-        assert as_nobody("fusermount3 -u mnt", place).returncode == 0
+        # It may be busy for a moment, while it tells who watches of what was done.
+        wait_until(lambda: as_nobody("fusermount3 -u mnt", place).returncode == 0)
 
 
 # ── Texts ───────────────────────────────────────────────────────────────────────────────────────────────

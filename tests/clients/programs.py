@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+from importlib import metadata
 from typing import NamedTuple
 
 import pytest
@@ -42,6 +43,10 @@ _ALL = (
     Program("less", "less", "less"),
     Program("watch", "watch", "procps"),
     Program("inotifywait", "inotifywait", "inotify-tools"),
+    Program("entr", "entr", "entr"),
+    Program("watchdog"),
+    Program("chokidar", "node", "node-chokidar"),
+    Program("systemd path units (their system calls)"),
     Program("grep", "grep", "grep"),
     Program("ripgrep", "rg", "ripgrep"),
     Program("find", "find", "findutils"),
@@ -66,6 +71,8 @@ def version(title: str) -> str:
     program = PROGRAMS[title]
     if title == "Python":
         return platform.python_version()
+    if title == "watchdog":
+        return metadata.version(title)
     if not program.package:
         return "—"
     query = ["dpkg-query", "-W", "-f", "${source:Upstream-Version}", program.package]

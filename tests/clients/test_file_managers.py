@@ -2,8 +2,9 @@
 
 What a file manager does is tried with `gio`, which makes the same calls, and in real windows. There is no
 trash in a mount: "delete permanently" (Shift+Delete) works. Dragging does what cut and paste do: a draft
-dragged into `threads` is a thread, a run dragged from `queued` to `in_progress` is claimed. Where a directory
-is shown, changes made elsewhere appear when it is loaded again (F5).
+dragged into `threads` is a thread, a run dragged from `queued` to `in_progress` is claimed. A directory that
+is shown shows by itself what comes and goes elsewhere; `by-title/`, `by-date/` and `search/` do when they are
+loaded again (F5).
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from pathlib import Path
 
 import pytest
 
+from store import Thread, ThreadStore
 from tests.clients.windows import Desktop, end
 from tests.mount.conftest import Mount, wait_until
 
 THREAD = "Trip to Oslo"
+# How often, one after the other, a picture has to be the same.
+_SETTLED = 30
 
 
 class Gio:
@@ -208,6 +212,21 @@ class FileManager:
         others = [window for window in self.desktop.titles() if window != self._window]
         return others[0] if others else None
 
+    def picture(self) -> bytes:
+        """What the screen shows, without the line in which a window tells of the free space."""
+        return self.desktop.rows(0, 350)
+
+    def settled_picture(self) -> bytes:
+        """When all is shown: there is something, and that for half a second."""
+        found: list[bytes] = []
+
+        def is_settled() -> bool:
+            found.append(self.picture())
+            return len(found) > _SETTLED and len({*found[-_SETTLED:]}) == 1
+
+        wait_until(is_settled)
+        return found[-1]
+
     def answer(self, *keys: str) -> None:
         dialog = self.dialog()
         assert dialog is not None
@@ -275,6 +294,21 @@ def test_clones_a_thread_that_is_copied_to_drafts_and_moved_to_threads(
     log = (mount.store / THREAD / "messages.jsonl").read_bytes()
     assert (mount.store / "Clone" / "messages.jsonl").read_bytes().count(b"\n") == log.count(b"\n")
     assert not mount.path("drafts", "Clone").exists()
+
+
+def test_shows_a_thread_that_comes_and_goes_elsewhere(
+    browse: Callable[[str], FileManager], mount: Mount
+) -> None:
+    manager = browse("threads")
+    store = ThreadStore(mount.store)
+    for change in (
+        lambda: store.create_thread(Thread(id="A garden")),
+        lambda: store.delete_thread("A garden"),
+    ):
+        before = manager.settled_picture()
+        change()
+        wait_until(lambda before=before: manager.picture() != before)  # type: ignore[misc]
+    store.close()
 
 
 def test_deletes_a_thread_permanently(browse: Callable[[str], FileManager], mount: Mount) -> None:

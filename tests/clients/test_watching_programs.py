@@ -1,12 +1,11 @@
 """Programs that watch.
 
 `tail -f`, `less +F` and `watch` look again by themselves, and see what any program does within a second or
-two. inotify on FUSE is a matter of the kernel: it reports what is done through this mount, by anybody, and
-nothing that other programs do in the store, nor what another mount of it does. So `inotifywait`, `entr` and
-file managers that are shown a directory miss such changes until they look again (F5); on a mount with
-`-o wake` they hear of them ([operating.md](operating.md#programs-that-watch)). To wait for a run,
-use `poll(2)` on its `status`, as with a file of sysfs: POLLPRI says that it is another document, whoever
-changed it; then open it again.
+two. Others wait for inotify, which on FUSE reports what is done through this mount alone. So the mount makes
+the calls that a program would have made here, and they hear of what other programs and hosts do, too: of
+each change once. [operating.md](operating.md#programs-that-watch) says where, and `-o nowake` switches it
+off. To wait for a run, use `poll(2)` on its `status`, as with a file of sysfs: POLLPRI says that it is
+another document, whoever changed it; then open it again.
 """
 
 from __future__ import annotations
@@ -16,15 +15,18 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from inotify_simple import INotify, flags
 
-from store import ContentBlock, MessageRole, RunStatus, TextContent, Thread, ThreadMessage, ThreadStore
+from store import ContentBlock, MessageRole, Run, RunStatus, TextContent, Thread, ThreadMessage, ThreadStore
 from tests.clients.terminal import Terminal
-from tests.mount.conftest import Mount, checked_mount, wait_until
+from tests.mount.conftest import Mount, wait_until
 
 THREAD = "Trip to Oslo"
 
@@ -65,6 +67,8 @@ class Follower:
 def follow(mount: Mount, place: Path, environment: Mapping[str, str]) -> Iterator[Callable[..., Follower]]:
     """Starts a program in the mount that ends before the mount does."""
     followers: list[Follower] = []
+    # Where Debian has the modules of JavaScript.
+    environment = {**environment, "NODE_PATH": "/usr/share/nodejs"}
 
     def start(*command: str) -> Follower:
         followers.append(Follower(list(command), mount.root, place / f"output{len(followers)}", environment))
@@ -132,43 +136,125 @@ def test_inotifywait_reports_what_is_done_through_the_mount(
     inotifywait.wait_for("DELETE,ISDIR idea")
 
 
-@pytest.mark.program("inotifywait")
-def test_inotifywait_reports_no_thread_that_is_made_in_the_store(
-    mount: Mount, follow: Callable[..., Follower]
+# What prints what it is told, each in a line.
+_WATCHDOG = """
+from watchdog.events import FileSystemEventHandler
+from watchdog.observers import Observer
+
+class Handler(FileSystemEventHandler):
+    def on_any_event(self, event):
+        if event.event_type != "opened":
+            print(event.event_type, event.src_path, flush=True)
+
+observer = Observer()
+observer.schedule(Handler(), "threads", recursive=True)
+observer.start()
+print("ready", flush=True)
+observer.join()
+"""
+_CHOKIDAR = """
+require("chokidar").watch("threads", { ignoreInitial: true })
+    .on("ready", () => console.log("ready"))
+    .on("all", (event, path) => console.log(event, path));
+"""
+# Of each program: how it is started, when it is ready, and what it says of a thread, a message, a status and
+# a deletion.
+_PROGRAMS = {
+    "inotifywait": (
+        ["inotifywait", "-m", "-r", "--format", "%e %w%f", "threads"],
+        "Watches established",
+        ("CREATE,ISDIR", "CLOSE_WRITE,CLOSE", "CLOSE_WRITE,CLOSE", "DELETE,ISDIR"),
+    ),
+    "watchdog": ([sys.executable, "-c", _WATCHDOG], "ready", ("created", "closed", "closed", "deleted")),
+    "chokidar": (["node", "-e", _CHOKIDAR], "ready", ("addDir", "change", "change", "unlinkDir")),
+}
+
+
+@pytest.mark.parametrize(
+    "program", [pytest.param(name, marks=pytest.mark.program(name)) for name in _PROGRAMS]
+)
+def test_is_told_once_of_a_thread_a_message_a_status_and_a_deletion_elsewhere(
+    mount: Mount, follow: Callable[..., Follower], program: str
 ) -> None:
-    inotifywait = follow("inotifywait", "-m", "--format", "%e %f", "threads")
-    inotifywait.wait_for("Watches established")
+    run = mount.run("in_progress")
+    command, ready, (comes, is_written, is_changed, goes) = _PROGRAMS[program]
+    watcher = follow(*command)
+    watcher.wait_for(ready)
+    status = run.relative_to(mount.root) / "status"
+    changes: dict[str, Callable[[], object]] = {
+        f"{comes} threads/elsewhere\n": lambda: ThreadStore(mount.store).create_thread(
+            Thread(id="elsewhere")
+        ),
+        f"{is_written} threads/{THREAD}/messages.jsonl\n": lambda: append_elsewhere(mount, "And by ferry?"),
+        f"{is_changed} {status}\n": lambda: complete_elsewhere(mount, run),
+        f"{goes} threads/elsewhere\n": lambda: ThreadStore(mount.store).delete_thread("elsewhere"),
+    }
+    for told, change in changes.items():
+        change()
+        watcher.wait_for(told)
+    assert {told: watcher.printed().count(told) for told in changes} == dict.fromkeys(changes, 1)
+
+
+@pytest.fixture
+def entr(follow: Callable[..., Follower], place: Path) -> Callable[..., Follower]:
+    """Runs a command with the file that has changed: at first with the first one, when it begins to watch."""
+
+    def start(*paths: str, options: str = "-n") -> Follower:
+        (place / "paths").write_text("".join(f"{path}\n" for path in paths))
+        command = f"exec entr {options} echo changed: /_ < {place}/paths"
+        follower = follow("sh", "-c", command)
+        follower.wait_for("changed: ")
+        return follower
+
+    return start
+
+
+@pytest.mark.program("entr")
+def test_runs_a_command_when_a_message_comes_elsewhere(mount: Mount, entr: Callable[..., Follower]) -> None:
+    path = f"transcripts/{THREAD}.md"
+    program = entr(path)
+    append_elsewhere(mount, "And by ferry?")
+    program.wait_for(f"{path}\nchanged: {mount.root}/{path}\n")
+
+
+@pytest.mark.program("entr")
+def test_runs_a_command_when_a_status_changes_elsewhere(mount: Mount, entr: Callable[..., Follower]) -> None:
+    run = mount.run("in_progress")
+    program = entr(str(run / "status"))
+    complete_elsewhere(mount, run)
+    program.wait_for(f"status\nchanged: {run}/status\n")
+
+
+@pytest.mark.program("entr")
+def test_with_d_says_that_a_thread_has_come_elsewhere(mount: Mount, entr: Callable[..., Follower]) -> None:
+    program = entr(f"transcripts/{THREAD}.md", options="-dn")
     ThreadStore(mount.store).create_thread(Thread(id="elsewhere"))
-    wait_until(lambda: mount.path("threads", "elsewhere").exists())
-    mount.path("threads", "here").mkdir()
-    inotifywait.wait_for("CREATE,ISDIR here")
-    assert "CREATE,ISDIR elsewhere" not in inotifywait.printed()
+    program.wait_for("directory altered")
 
 
-@pytest.mark.program("inotifywait")
-def test_inotifywait_r_reports_what_others_do_on_a_mount_with_wake(
-    place: Path, environment: Mapping[str, str]
-) -> None:
-    with checked_mount(place, "-o", "wake") as mount:
-        inotifywait = Follower(
-            ["inotifywait", "-m", "-r", "--format", "%e %w%f", "threads"],
-            mount.root,
-            place / "output",
-            environment,
-        )
-        inotifywait.wait_for("Watches established")
-        other = ThreadStore(mount.store)
-        other.create_thread(Thread(id="elsewhere"))
-        inotifywait.wait_for("CREATE,ISDIR threads/elsewhere\n")
-        append_elsewhere(mount, "And by ferry?")
-        inotifywait.wait_for(f"CLOSE_WRITE,CLOSE threads/{THREAD}/messages.jsonl\n")
-        run = mount.run("in_progress")
-        complete_elsewhere(mount, run)
-        inotifywait.wait_for(f"CLOSE_WRITE,CLOSE {run.relative_to(mount.root)}/status\n")
-        other.delete_thread("elsewhere")
-        inotifywait.wait_for("DELETE,ISDIR threads/elsewhere\n")
-        inotifywait.process.terminate()
-        inotifywait.process.wait()
+# As PathChanged= and DirectoryNotEmpty= have them; see path.c of systemd.
+_PATH_CHANGED = (
+    *(flags.DELETE_SELF, flags.MOVE_SELF, flags.ATTRIB, flags.CLOSE_WRITE),
+    *(flags.CREATE, flags.DELETE, flags.MOVED_FROM, flags.MOVED_TO),
+)
+_NOT_EMPTY = flags.DELETE_SELF, flags.MOVE_SELF, flags.ATTRIB, flags.CREATE, flags.MOVED_TO
+
+
+@pytest.mark.program("systemd path units (their system calls)")
+def test_begin_at_a_thread_a_message_a_run_and_a_deletion_elsewhere(mount: Mount) -> None:
+    store = ThreadStore(mount.store)
+    for path, kinds, change in (
+        ("threads", _PATH_CHANGED, lambda: store.create_thread(Thread(id="elsewhere"))),
+        (f"threads/{THREAD}/messages.jsonl", _PATH_CHANGED, lambda: append_elsewhere(mount, "By ferry?")),
+        ("runs/queued", _NOT_EMPTY, lambda: store.create_run("elsewhere", Run(id="R"))),
+        ("threads", _PATH_CHANGED, lambda: store.delete_thread("elsewhere", force=True)),
+    ):
+        with closing(INotify()) as inotify:
+            inotify.add_watch(mount.path(path), sum(kinds))
+            assert inotify.read(timeout=0) == []
+            change()
+            assert inotify.read(timeout=10_000) != []
+    store.close()
 
 
 @pytest.mark.program("Python")

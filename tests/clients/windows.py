@@ -91,12 +91,16 @@ class Desktop:
         wait_until(lambda: not any(re.search(pattern, title) for title in self.titles().values()))
 
     def pixel(self, x: int, y: int) -> bytes:
-        """What is shown there: blue, green, red, and a byte without meaning. As in xwd(1), see XWDFile.h."""
+        """What is shown there: blue, green, red, and a byte without meaning."""
+        return self.rows(y, 1)[4 * x : 4 * x + 4]
+
+    def rows(self, y: int, count: int) -> bytes:
+        """The pixels of some rows from *y* on. As in xwd(1), see XWDFile.h."""
         data = (self._home / "Xvfb_screen0").read_bytes()
         header = struct.unpack(">25I", data[:100])
         header_bytes, line_bytes, colors = header[0], header[12], header[19]
-        start = header_bytes + 12 * colors + y * line_bytes + 4 * x
-        return data[start : start + 4]
+        start = header_bytes + 12 * colors + y * line_bytes
+        return data[start : start + count * line_bytes]
 
     def type(self, text: str) -> None:
         self.xdotool("type", "--delay", "5", text)

@@ -59,6 +59,32 @@ def test_a_process_has_a_file_open_until_it_closes_it(file: Path, holder: subpro
     assert not open_descriptors(holder.pid, file.stat().st_ino, device(file))
 
 
+_ASKS_WHEN_OTHERS_LET_IT = """
+import os, sys, time
+from threadfs.fuse.openers import open_descriptors
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+os.nice(19)
+pid, inode_number, device = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+longest_s = 0.0
+while longest_s < 0.1:
+    began_s = time.monotonic()
+    assert open_descriptors(pid, inode_number, device)
+    longest_s = max(longest_s, time.monotonic() - began_s)
+"""
+
+
+def test_a_process_has_a_file_open_however_long_it_takes_until_it_is_our_turn(
+    file: Path, holder: subprocess.Popen[str]
+) -> None:
+    other = ["taskset", "-c", f"{min(os.sched_getaffinity(0))}", "sh", "-c", "while :; do :; done"]
+    with subprocess.Popen(other) as busy:
+        arguments = [f"{holder.pid}", f"{file.stat().st_ino}", device(file)]
+        asks = [sys.executable, "-c", _ASKS_WHEN_OTHERS_LET_IT, *arguments]
+        result = subprocess.run(asks, check=False)
+        busy.kill()
+    assert result.returncode == 0
+
+
 def test_a_process_that_has_ended_has_nothing_open(file: Path, holder: subprocess.Popen[str]) -> None:
     number, place = file.stat().st_ino, device(file)
     holder.communicate("\n\n")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
@@ -98,7 +99,8 @@ EVENTS: dict[str, tuple[Action, list[tuple[str, str]]]] = {
 
 @pytest.fixture
 def own_mount(tmp_path: Path) -> Iterator[Mount]:
-    with checked_mount(tmp_path, "-o", "wake") as mounted:
+    with checked_mount(tmp_path) as mounted:
+        wait_until(lambda: stats(mounted)["wake"] == 1)
         yield mounted
 
 
@@ -148,6 +150,21 @@ def test_who_watches_is_told_once_what_another_program_does(
         names = [seen for seen in watcher.look() if seen[0] not in ("ATTRIB", "MODIFY", "CLOSE_WRITE")]
         assert len(set(names)) == len(names)
         assert watcher.count("CREATE", "threads/T") == 0
+
+
+@pytest.mark.parametrize("path", ["meta.json", "messages.jsonl", "runs/R/status", "runs/R/steps/S.json"])
+def test_new_times_alone_are_no_new_contents(own_mount: Mount, other: ThreadStore, path: str) -> None:
+    other.close()  # With the log, in which it has written.
+    settle(own_mount)
+    stored = own_mount.store / "T" / path.replace("status", "status.json")
+    with watching(own_mount.root) as watcher:
+        watcher.watch_all("threads")
+        os.utime(stored, (1, 1))
+        watcher.waits_for("ATTRIB", f"threads/T/{path}")
+        watcher.waits_for("ATTRIB", "threads/T")
+        settle(own_mount)
+        assert {event for event, seen in watcher.look() if seen.startswith("threads/T")} == {"ATTRIB"}
+        assert own_mount.path("threads", "T", path).stat().st_mtime == 1
 
 
 def test_who_is_woken_reads_what_has_changed(own_mount: Mount, other: ThreadStore) -> None:
@@ -274,29 +291,45 @@ def test_a_run_without_a_list_before_it_is_told(own_mount: Mount, other: ThreadS
         watcher.waits_for("CREATE", "runs/queued/Q@U")
 
 
-@pytest.mark.parametrize("options", [(), ("-o", "nowake"), ("-o", "wake,nowake")])
-def test_without_wake_nobody_is_told(tmp_path: Path, options: tuple[str, ...]) -> None:
-    with checked_mount(tmp_path, *options) as mount, watching(mount.root) as watcher:
+@pytest.mark.parametrize("options", ["nowake", "wake,nowake"])
+def test_with_nowake_nobody_is_told(tmp_path: Path, options: str) -> None:
+    with checked_mount(tmp_path, "-o", options) as mount, watching(mount.root) as watcher:
         watcher.watch_all()
         other = ThreadStore(mount.store)
         other.create_thread(Thread(id="U"))
         events = mount.path(".threadfs", "events")
         wait_until(lambda: b'"thread.created","thread_id":"U"' in events.read_bytes())
         assert watcher.look() == []
-        assert stats(mount)["wakeups"] == 0
+        assert (stats(mount)["wake"], stats(mount)["wakeups"]) == (0, 0)
         other.close()
 
 
 def test_a_mount_that_is_read_only_tells_nobody_and_goes_on(tmp_path: Path) -> None:
     with (
-        checked_mount(tmp_path, "--read-only", "-o", "wake") as mount,
+        checked_mount(tmp_path, "--read-only") as mount,
         watching(mount.root, "threads") as watcher,
     ):
         other = ThreadStore(mount.store)
         other.create_thread(Thread(id="U"))
         wait_until(mount.path("threads", "U").is_dir)
         assert watcher.look() == []
+        assert stats(mount)["wake"] == 0
         other.close()
+
+
+def test_who_may_not_write_what_is_shown_as_0444_touches_it(tmp_path: Path) -> None:
+    """Root may, unless it has given that up, as other users of ``-o allow_other`` may not."""
+    store = Path(shutil.copytree(EXAMPLES / "household", tmp_path / "store"))
+    root = tmp_path / "mnt"
+    root.mkdir()
+    command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+    command += [sys.executable, "-m", "threadfs.cli", "-f", "-o", "allow_other", str(store), str(root)]
+    with subprocess.Popen(command) as process, closing(ThreadStore(store)) as other:
+        wait_until(lambda: os.path.ismount(root))
+        with watching(root, "transcripts") as watcher:
+            other.append_message("Trip to Oslo", message("x"))
+            watcher.waits_for("ATTRIB", "transcripts/Trip to Oslo.md")
+        stop(Mount(store, root, tmp_path / "log", process))
 
 
 # Changes as fast as it can, in a process of its own.
@@ -343,7 +376,7 @@ def test_a_mount_that_is_in_use_ends_at_the_second_signal(own_mount: Mount) -> N
 @pytest.mark.parametrize("number", range(2))
 def test_a_mount_that_is_killed_leaves_nobody_waiting(tmp_path: Path, number: int) -> None:
     store = Path(shutil.copytree(EXAMPLES / "household", tmp_path / "store"))
-    mount = start(store, tmp_path / "mnt", tmp_path / "log", "-o", "wake")
+    mount = start(store, tmp_path / "mnt", tmp_path / "log")
     with subprocess.Popen([sys.executable, "-c", _BUSY, mount.store]) as writer:
         succeeds("find . > /dev/null", mount.root)
         wait_until(lambda: stats(mount)["wakeups"] > 20 * number)

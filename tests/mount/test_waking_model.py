@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from store import DocumentKey, Run, RunStatus, RunStep, Store, Thread, ThreadStore
 from tests.conftest import seeds
 from tests.mount.conftest import Mount, checked_mount, wait_until
+from tests.mount.scripts import succeeds
 from tests.mount.watcher import Watcher
 from tests.store.conftest import message
 
@@ -20,7 +23,7 @@ _STEPS = 60
 
 @pytest.fixture
 def own_mount(tmp_path: Path) -> Iterator[Mount]:
-    with checked_mount(tmp_path, "-o", "wake") as mounted:
+    with checked_mount(tmp_path) as mounted:
         yield mounted
 
 
@@ -119,10 +122,6 @@ class Writers:
         return [("DELETE", path) for path in (f"threads/{thread}", f"transcripts/{thread}.md", *links)]
 
 
-def of_watched_lists(path: str) -> bool:
-    return path.split("/")[0] in ("threads", "runs", "transcripts", "answers")
-
-
 @pytest.mark.parametrize("seed", seeds(5))
 def test_each_change_of_two_other_programs_is_told_once_and_nothing_else_is(
     own_mount: Mount, seed: int
@@ -153,3 +152,59 @@ def test_each_change_of_two_other_programs_is_told_once_and_nothing_else_is(
         for name in writers.threads:
             assert ("CREATE", f"threads/{name}") in names
             assert ("DELETE", f"threads/{name}") not in names
+
+
+# Makes, changes and removes a few threads again and again, with the same ids, as fast as it can.
+_RESTLESS = """
+import random, sys
+from contextlib import suppress
+from store import Run, RunStatus, StoreError, Thread, ThreadStore
+store, number = ThreadStore(sys.argv[1]), random.Random(1)
+while True:
+    thread, run = f"restless {number.randrange(4)}", f"run {number.randrange(3)}"
+    with suppress(StoreError):
+        number.choice([
+            lambda: store.create_thread(Thread(id=thread)),
+            lambda: store.create_run(thread, Run(id=run)),
+            lambda: store.force_update_run_status(thread, run, number.choice([*RunStatus])),
+            lambda: store.delete_run(thread, run, force=True),
+            lambda: store.delete_thread(thread, force=True),
+        ])()
+"""
+# What a user does in a thread that has just come from elsewhere. /bin/pwd asks the kernel.
+_WORKS = """
+is_here() { [ "$(/bin/pwd)" = "$1" ] || echo "lost $1: $(/bin/pwd)" >&2; }
+cd "threads/$T" && here=$PWD
+for n in 1 2 3; do
+    is_here "$here"
+    (cd runs/R && is_here "$here/runs/R" && cat status > /dev/null)
+    mkdir "runs/$n" && (cd "runs/$n" && is_here "$here/runs/$n")
+    { /bin/echo one; cat meta.json > /dev/null; /bin/echo two; } > say
+done
+is_here "$here"
+wc -l < messages.jsonl
+"""
+
+
+def test_who_works_in_a_thread_keeps_it_while_others_come_and_go_and_the_machine_is_busy(
+    own_mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = [
+        [sys.executable, "-c", _RESTLESS, str(own_mount.store)],
+        *[["sh", "-c", "while :; do :; done"]] * 2,
+    ]
+    with closing(ThreadStore(own_mount.store)) as other, closing(Watcher(own_mount.root)) as watcher:
+        watcher.watch("threads", "runs/queued")
+        processes = [subprocess.Popen(command) for command in busy]
+        try:
+            monkeypatch.setenv("T", "work")
+            for _ in range(2):
+                other.create_thread(Thread(id="work"))
+                other.create_run("work", Run(id="R"))
+                wait_until(own_mount.path("threads", "work", "runs", "R").is_dir)
+                assert succeeds(_WORKS, own_mount.root).strip() == "3"
+                other.delete_thread("work", force=True)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()

@@ -116,7 +116,7 @@ def test_what_one_host_writes_the_other_shows_within_a_second(here: Host, there:
 
 
 def test_who_watches_on_one_host_is_told_what_the_other_does(here: Host, mount_on: MountOn, url: str) -> None:
-    there = mount_on("waking", url, "-o", "wake")
+    there = mount_on("waking", url)
     here.path("threads", "idea").mkdir()
     within_a_second(there.path("threads", "idea").is_dir)
     with watching(there.root) as watcher:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ from store.catalogue import schema, searching, usual
 from store.catalogue.queries import parsed
 from store.catalogue.tables import Busy, Tables
 from store.catalogue.values import MessageText
-from store.disk import cataloguing, log_states
+from store.disk import cataloguing, log_states, signatures
 from store.disk.cataloguing import Cataloguing
 from store.errors import StorageFailed
 from tests.store.catalogue.conftest import NOW_S, called
@@ -252,6 +253,36 @@ def test_a_damaged_thread_is_in_the_catalogue_by_its_id(pair: Pair) -> None:
     (pair.root / "thread_1" / "meta.json").write_text("{")
     pair.take_over()
     assert called(pair.catalogue.titles()) == [("thread_1", "thread_1")]
+
+
+def test_a_thread_whose_log_is_no_file_is_in_the_catalogue_and_hides_no_other(pair: Pair) -> None:
+    for thread_id in ("thread_1", "thread_2"):
+        thread(pair, title="", thread_id=thread_id)
+        pair.say(thread_id, "About bees")
+    log = pair.root / "thread_1" / "messages.jsonl"
+    log.unlink()
+    log.mkdir()
+    pair.take_over()
+    assert called(pair.catalogue.titles()) == [("About bees", "thread_2"), ("thread_1", "thread_1")]
+
+
+def test_a_thread_that_goes_while_it_is_looked_at_is_no_failure(tmp_path: Path) -> None:
+    thread, ends = tmp_path / "T", threading.Event()
+
+    def make_and_remove() -> None:
+        while not ends.is_set():
+            (thread / "runs" / "R").mkdir(parents=True)
+            (thread / "meta.json").touch()
+            shutil.rmtree(thread.rename(tmp_path / ".gone"))
+
+    other = threading.Thread(target=make_and_remove)
+    other.start()
+    try:
+        seen = {signatures.look(os.fspath(tmp_path), "T", {}) is not None for _ in range(30_000)}
+    finally:
+        ends.set()
+        other.join()
+    assert seen == {True, False}
 
 
 def take_over_again_and_again(root: Path, path: Path, ends: Any) -> None:

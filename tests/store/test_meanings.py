@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from inotify_simple import flags
 
@@ -46,7 +48,7 @@ def test_the_first_worker_comes_with_the_directory_of_workers(parts: Parts, name
     [(THREAD, "meta.json", ITS_DOCUMENT), (RUN, "status.json", THE_RUNS_DOCUMENT)],
     ids=["thread", "run"],
 )
-@pytest.mark.parametrize("mask", [flags.MOVED_TO, flags.MODIFY, flags.CLOSE_WRITE, flags.ATTRIB])
+@pytest.mark.parametrize("mask", [flags.MOVED_TO, flags.MODIFY, flags.CLOSE_WRITE])
 def test_a_document_that_is_replaced_or_written_changes_nothing_but_itself(
     parts: Parts, name: str, document: Change, mask: int
 ) -> None:
@@ -80,9 +82,23 @@ def test_a_log_that_comes_or_goes_is_another_log(mask: int) -> None:
     assert meaning(THREAD, "messages.jsonl", mask) == [Change(Part.LOG, "t")]
 
 
-@pytest.mark.parametrize("mask", [flags.MODIFY, flags.CLOSE_WRITE, flags.ATTRIB])
+@pytest.mark.parametrize("mask", [flags.MODIFY, flags.CLOSE_WRITE])
 def test_a_log_that_is_written_stays_the_same_log(mask: int) -> None:
     assert meaning(THREAD, "messages.jsonl", mask) == [Change(Part.LOG, "t", grew=True)]
+
+
+@pytest.mark.parametrize(
+    ("parts", "name", "change"),
+    [
+        (THREAD, "meta.json", ITS_DOCUMENT),
+        (RUN, "status.json", THE_RUNS_DOCUMENT),
+        (STEPS, "s.json", THE_STEPS_DOCUMENT),
+        (THREAD, "messages.jsonl", Change(Part.LOG, "t", grew=True)),
+    ],
+    ids=["thread", "run", "step", "log"],
+)
+def test_new_times_of_a_file_leave_its_bytes_the_same(parts: Parts, name: str, change: Change) -> None:
+    assert meaning(parts, name, flags.ATTRIB) == [replace(change, only_times=True)]
 
 
 def test_a_list_that_comes_into_a_thread_or_run_is_a_change_of_that_list() -> None:

@@ -36,7 +36,7 @@ _GENERIC = (
 # mount(8) and its helper always pass on some of these. (A person gives --read-only instead.)
 _OF_MOUNT = ("rw", "ro", "dev", "suid")
 _BY_MOUNT = "mount(8)"
-_SWITCHES = ("ro", "allow_other", "noexec", "nowords", "noshim", "wake", "nowake")
+_SWITCHES = ("ro", "allow_other", "noexec", "nowords", "noshim", "nowake")
 _GENERIC_PREFIXES = ("x-", "X-", "comment=", "user=", "fsname=", "subtype=")
 
 
@@ -58,9 +58,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=_mount_options,
-        help="options as in /etc/fstab: ro, allow_other, noexec, nowords, noshim, wake (inotify hears of "
-        "changes by others), log=FILE; the owner and the permissions to show: uid=, gid=, umask=, fmask=, "
-        "dmask=; generic ones are accepted",
+        help="options as in /etc/fstab: ro, allow_other, noexec, nowords, noshim, nowake (inotify "
+        "hears of no changes by others), log=FILE; the owner and the permissions to show: uid=, gid=, "
+        "umask=, fmask=, dmask=; generic ones are accepted",
     )
     add_create(options)
     # Options that mount(8) may pass to a helper.
@@ -103,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
     from threadfs.commands import background, logs, progress
     from threadfs.commands.local_endpoints import how_to_get_answers
     from threadfs.mounting.place import MountFailed, check_apart, clear_dead, place_lock
-    from threadfs.mounting.serving import WAKES, Settings
+    from threadfs.mounting.serving import Settings
 
     mount_options: dict[str, str] = {}
     for some in options.mount_options:
@@ -114,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
         no_exec="noexec" in mount_options,
         no_words="nowords" in mount_options,
         no_shim="noshim" in mount_options,
-        wakes="nowake" not in mount_options and (WAKES or "wake" in mount_options),
+        wakes="nowake" not in mount_options,
         ownership=ownership.ownership_of(mount_options),
     )
     if not options.create and (mistake := mistyped(options.store)):

@@ -34,8 +34,6 @@ log = logging.getLogger("threadfs")
 _GONE = (errno.ECONNABORTED, errno.ENODEV)
 # How long a thread that computes may keep others waiting. Python's 5 ms are longer than most requests take.
 _SWITCH_S = 50e-6
-# Whether watchers are woken unless an option says otherwise.
-WAKES = False
 # Nodes and inodes are in no cycles; a full collection of 100,000 of them would stop everything for long.
 _GARBAGE = (20_000, 50, 1_000)
 
@@ -51,9 +49,9 @@ class Settings:
     no_words: bool = False
     # Without the answers that pyfuse3 cannot give (`fuse.shim`).
     no_shim: bool = False
-    # Programs that watch the mount hear of changes by others. (The kernel refuses the calls on one that is
-    # read-only.)
-    wakes: bool = WAKES
+    # Programs that watch the mount hear of changes by others. (Not on one that is read-only, where the kernel
+    # refuses the calls.)
+    wakes: bool = True
     ownership: Ownership = field(default_factory=Ownership)
 
 

@@ -16,7 +16,7 @@ from store import NotFound, RunStatus, Store, StoreError
 from store.api import StatusOfRun
 from threadfs.fuse.inodes import Inodes
 from threadfs.fuse.waking.calls import Call, Make, Modify, Move, Remove, Touch
-from threadfs.fuse.waking.subjects import File, Link, Log, Name, Names, Subject, Time
+from threadfs.fuse.waking.subjects import File, Link, Log, Name, Names, Subject, Time, Times
 from threadfs.nodes.base import Directory, Node, NoSuchName, Tree
 from threadfs.nodes.growing import ThreadTexts
 from threadfs.nodes.runs_by_status import RunLink, StatusDirectory
@@ -75,9 +75,11 @@ class Planning:
         self._is_being_told = is_being_told
         # Whether a name is there, by its path, as it was told last.
         self._is_there: _Last[str, bool] = _Last()
+        # Of documents and logs, as contents were told last, and as times were.
         self._versions: _Last[str, object] = _Last()
-        # The status of runs as it was told last.
-        self._statuses: _Last[tuple[str, str], RunStatus] = _Last()
+        self._versions_of_times: _Last[str, object] = _Last()
+        # The status of runs as it was told last, by thread and run.
+        self._statuses: _Last[str, dict[str, RunStatus]] = _Last()
 
     @property
     def _store(self) -> Store:
@@ -86,18 +88,20 @@ class Planning:
     def learn(self, runs: Iterable[StatusOfRun]) -> None:
         """Notes which status runs had before, to know where they move from."""
         for thread_id, run_id, status in runs:
-            if (thread_id, run_id) not in self._statuses:
-                self._statuses[thread_id, run_id] = status
+            if run_id not in self._statuses.get(thread_id, ()):
+                self._note_status(Link(thread_id, run_id), status)
 
-    def written(self, subject: File | Log) -> Written:
+    def written(self, subject: File | Log | Times) -> Written:
         """What a program has written here just now; also called by other threads."""
         with suppress(StoreError):
             if not self._store.is_remote:  # Which hears nothing of own changes from others.
                 return Written(self._version(subject))
         return Written(None)
 
-    def _version(self, subject: File | Log) -> object:
+    def _version(self, subject: File | Log | Times) -> object:
         """``None`` for what is no document and no log. Raises StoreError."""
+        if isinstance(subject, Times):
+            return self._version(subject.of)
         if isinstance(subject, Log):
             return self._store.log_info(subject.directory.thread_id).version
         return subject.key and self._store.document_info(subject.key).version
@@ -110,10 +114,12 @@ class Planning:
                 if isinstance(subject, Log):
                     for text in subject.texts:
                         self._file(text)
+            case Times(), Written(version):
+                self._versions_of_times[subject.path] = version
             case Name(), bool(is_there):
                 self._is_there[subject.path] = is_there
-            case Link(thread_id, run_id), RunStatus():
-                self._statuses[thread_id, run_id] = told
+            case Link(), RunStatus():
+                self._note_status(subject, told)
 
     def wake(self, subject: Subject) -> None:
         """Makes the calls."""
@@ -123,11 +129,13 @@ class Planning:
             case File():
                 if self._is_another(subject):
                     self._file(subject)
-            case Log(directory, texts):
+            case Log(texts=texts):
                 # Programs open a log for writing to lock its thread, and write nothing: that is no change.
                 if self._is_another(subject):
-                    for file in (File(directory, "messages.jsonl"), *texts):
+                    for file in (subject.file, *texts):
                         self._file(file)
+            case Times(of):
+                self._times(subject, of.file if isinstance(of, Log) else of)
             case Name():
                 self._name(subject)
             case Time(directory) if self._is_held(directory):
@@ -143,11 +151,13 @@ class Planning:
 
     # ── Files ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def _file(self, file: File) -> None:
+    def _file(self, file: File, *, only_times: bool = False) -> None:
         if not self._is_held(file.directory):
             return
         before = self._inodes.existing(_child(file.directory, file.name))
-        self._make(Modify(file.path))
+        # Who may not write what is shown as 0444 may still set the times of what is its own.
+        if only_times or self._make(Modify(file.path)) == errno.EACCES:
+            self._make(Touch(file.path))
         # Looked up for that, it may have become another one. Who watches the one before would sleep for good.
         after = self._inodes.existing(_child(file.directory, file.name))
         if before is not None and before is not after and before.lookups > 0:
@@ -165,6 +175,19 @@ class Planning:
         is_another = self._versions.get(subject.path) != version
         self._versions[subject.path] = version
         return is_another
+
+    def _times(self, times: Times, file: File) -> None:
+        try:
+            version = self._version(times)
+        except StoreError:
+            return  # It has gone.
+        # What came with other contents has been told with these.
+        is_told = version in (self._versions.get(times.path), self._versions_of_times.get(times.path))
+        if self._is_being_told(times) or is_told:
+            return
+        # The contents are compared when they are told: they may have changed since, and are told then.
+        self._versions_of_times[times.path] = version
+        self._file(file, only_times=True)
 
     # ── Names ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -231,26 +254,22 @@ class Planning:
             found = ()
         except StoreError:
             return
-        known = [run_id for of_thread, run_id in self._statuses if of_thread == thread_id]
-        for run_id in dict.fromkeys([*found, *known]):
+        for run_id in dict.fromkeys([*found, *self._statuses.get(thread_id, ())]):
             self._name(Name(directory, run_id))
             self._link(Link(thread_id, run_id))
 
     # ── Links ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _link(self, link: Link) -> None:
-        run = link.thread_id, link.run_id
         try:
-            after = self._store.get_run(*run).status
+            after = self._store.get_run(link.thread_id, link.run_id).status
         except NotFound:
             after = None
         except StoreError:
             return
         if self._is_being_told(link):
             return
-        before = self._statuses.pop(run, None) or self._status_held(link, after)
-        if after is not None:
-            self._statuses[run] = after
+        before = self._note_status(link, after) or self._status_held(link, after)
         if before is after:
             return
         old = None if before is None else self._run_link(link, before)
@@ -263,6 +282,16 @@ class Planning:
             self._make(Remove(old.path, old, _name_of(old)))
         elif new and self._make(Make(new.path, new)) == errno.EEXIST:
             self._make(Touch(new.path))
+
+    def _note_status(self, link: Link, status: RunStatus | None) -> RunStatus | None:
+        """``None``: there is no such run any more. Returns what was noted before."""
+        runs = self._statuses.pop(link.thread_id, {})
+        before = runs.pop(link.run_id, None)
+        if status is not None:
+            runs[link.run_id] = status
+        if runs:
+            self._statuses[link.thread_id] = runs
+        return before
 
     def _run_link(self, link: Link, status: RunStatus) -> RunLink | None:
         """``None`` where nobody can watch."""

@@ -43,7 +43,22 @@ class Log:
 
     @property
     def path(self) -> str:
-        return f"{self.directory.path}/messages.jsonl"
+        return self.file.path
+
+    @property
+    def file(self) -> File:
+        return File(self.directory, "messages.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The times alone of a document or log."""
+
+    of: File | Log
+
+    @property
+    def path(self) -> str:
+        return self.of.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +107,23 @@ class Names:
         return ""
 
 
-Subject: TypeAlias = File | Log | Name | Time | Link | Names
+Subject: TypeAlias = File | Log | Times | Name | Time | Link | Names
 
 
 def subjects_of(tree: Tree, texts: Sequence[ThreadTexts], change: Change) -> Iterator[Subject]:
     """*texts*: the directories of transcripts and of answers."""
+    found = _subjects_of(tree, texts, change)
+    if not change.only_times:
+        yield from found
+        return
+    for subject in found:
+        if isinstance(subject, Time):
+            yield subject
+        elif isinstance(subject, Log) or (isinstance(subject, File) and subject.key):
+            yield Times(subject)
+
+
+def _subjects_of(tree: Tree, texts: Sequence[ThreadTexts], change: Change) -> Iterator[Subject]:
     thread_id, run_id, step_id = change.thread_id, change.run_id, change.step_id
     if change.part in (Part.WORKERS, Part.EVERYTHING):
         return

@@ -28,7 +28,7 @@ from threadfs.fuse.waking.announced import Announced
 from threadfs.fuse.waking.calls import Call
 from threadfs.fuse.waking.place import open_root
 from threadfs.fuse.waking.planning import Planning, Told
-from threadfs.fuse.waking.subjects import File, Link, Log, Subject, subjects_of
+from threadfs.fuse.waking.subjects import File, Link, Log, Subject, Times, subjects_of
 from threadfs.nodes.base import Directory, Tree
 from threadfs.nodes.growing import ThreadTexts
 
@@ -37,8 +37,10 @@ log = logging.getLogger("threadfs")
 # How long changes are collected; what changes twice in that time is told once.
 _COLLECTS_S: Final = 0.02
 _NOT_ENDED: Final = tuple(status for status in RunStatus if not status.is_terminal)
-# After so many calls others get their turn, for so long: at most 2,000 calls a second.
+# After so many calls, or so long, the loop and who unmounts get their turn, for as long: at most 2,000 calls
+# a second, and at most half of a processor.
 _BURST: Final = 10
+_WORKS_S: Final = 0.005
 _PAUSE_S: Final = 0.005
 # As in `fuse.forgetting`.
 _ENDS_S: Final = 1.0
@@ -65,7 +67,7 @@ class Waker:
         self._wakeup = threading.Condition()
         self._pending: dict[tuple[Subject, Told | None], None] = {}
         self._told_now: set[Subject] = set()
-        self._is_closed = False
+        self._ends = threading.Event()
         self._requested: dict[str, bool] = {}
         # The runs that have not ended, once they are known; and the threads that changed until then, of which
         # it is not known whether that is a status of before.
@@ -75,12 +77,16 @@ class Waker:
         self._planner: threading.Thread | None = None
         # The root of the mount while calls are made, a descriptor of the thread that makes them.
         self._root: int | None = None
-        self._made = 0
+        # How many calls were made since the last pause, and when that was.
+        self._made, self._paused_s = 0, 0.0
         self.is_on = False
+        self._tree.journal.options["wake"] = 0
 
     def start(self, mountpoint: str) -> None:
-        """To be called once the mount stands."""
+        """To be called once the mount stands, before anything is answered: nobody can watch yet."""
         self._mountpoint = mountpoint
+        self.is_on = True
+        self._tree.store.announcer.subscribe(self._changed)
         self._caller = detached.Caller("wake", keeps_connection=False)
         self._planner = threading.Thread(target=self._work, name="plan wake-ups", daemon=True)
         self._planner.start()
@@ -93,10 +99,9 @@ class Waker:
 
     def _stop(self) -> None:
         with self._wakeup:
-            self._is_closed = True
+            self._ends.set()
             self._wakeup.notify_all()
-        if self.is_on:
-            self._tree.store.announcer.unsubscribe(self._changed)
+        self._tree.store.announcer.unsubscribe(self._changed)
         if self._caller is not None:
             self._caller.close()
 
@@ -152,7 +157,7 @@ class Waker:
                     return status
             return None
         is_there = self._requested.get(subject.path)
-        if is_there is not None and isinstance(subject, (File, Log)):
+        if is_there is not None and isinstance(subject, (File, Log, Times)):
             return self._planning.written(subject)
         return is_there
 
@@ -173,13 +178,14 @@ class Waker:
 
     def _work(self) -> None:
         if not self._recognised():
-            if not self._is_closed:
+            self.is_on = False
+            self._tree.store.announcer.unsubscribe(self._changed)
+            if not self._ends.is_set():
                 log.info(
                     "nowake: the mount does not see its own calls: who watches hears of no other's changes"
                 )
             return
-        self.is_on = True
-        self._tree.store.announcer.subscribe(self._changed)
+        self._tree.journal.options["wake"] = 1
         # By the first change the runs are known to the store, most often; but this may take long.
         learning = threading.Thread(target=self._learn, name="learn statuses", daemon=True)
         while self._collected():
@@ -189,7 +195,7 @@ class Waker:
                 self._take_over()
                 self._wake_all()
             except Exception:
-                if self._is_closed:  # Perhaps with the store.
+                if self._ends.is_set():  # Perhaps with the store.
                     return
                 log.exception("what has changed could not be told to those who watch")
 
@@ -209,27 +215,32 @@ class Waker:
     def _collected(self) -> bool:
         """Returns when something has changed, and a moment has passed; False when the mount ends."""
         with self._wakeup:
-            while not self._pending and not self._is_closed:
+            while not self._pending and not self._ends.is_set():
                 self._wakeup.wait()
             ends_s = time.monotonic() + _COLLECTS_S
-            while not self._is_closed and (rest_s := ends_s - time.monotonic()) > 0:
+            while not self._ends.is_set() and (rest_s := ends_s - time.monotonic()) > 0:
                 self._wakeup.wait(rest_s)
-            return not self._is_closed
+            return not self._ends.is_set()
 
     def _wake_all(self) -> None:
         self._kernel_cache.wait_for_names()
         with self._wakeup:
             subjects, self._pending = self._pending, {}
             self._told_now.clear()
+        self._made, self._paused_s = 0, time.monotonic()
         for subject, told in subjects:
             if told is not None:
                 self._planning.note(subject, told)
         try:
-            for subject in dict.fromkeys(subject for subject, told in subjects if told is None):
-                if self._is_closed:
+            changed = dict.fromkeys(subject for subject, told in subjects if told is None)
+            for subject in changed:
+                if isinstance(subject, Times) and subject.of in changed:
+                    continue
+                if self._ends.is_set():
                     return
                 with suppress(StoreError):  # The others are told all the same.
                     self._planning.wake(subject)
+                self._give_way()
         finally:
             self._leave()
 
@@ -248,11 +259,16 @@ class Waker:
 
     def _make(self, call: Call) -> int:
         """Makes a call: 0, or the errno."""
+        self._give_way()
         self._made += 1
-        if not self._made % _BURST:
-            self._leave()
-            time.sleep(_PAUSE_S)
         return self._called(call)
+
+    def _give_way(self) -> None:
+        if self._made < _BURST and time.monotonic() < self._paused_s + _WORKS_S:
+            return
+        self._leave()
+        self._ends.wait(_PAUSE_S)
+        self._made, self._paused_s = 0, time.monotonic()
 
     def _called(self, call: Call | None) -> int:
         """Makes a call in the mount, if what is mounted there is ours."""
@@ -271,7 +287,7 @@ class Waker:
             finally:
                 self.announced.call = None
 
-        if self._caller is not None and not self._is_closed:
+        if self._caller is not None and not self._ends.is_set():
             self._caller.call(enter)
         return result[0]
 
@@ -296,5 +312,5 @@ class Waker:
                 os.close(self._root)
                 self._root = None
 
-        if self._caller is not None and not self._is_closed:  # A thread that ends closes it.
+        if self._caller is not None and not self._ends.is_set():  # A thread that ends closes it.
             self._caller.call(leave)
