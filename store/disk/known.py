@@ -126,6 +126,7 @@ class Known:
         source.announcer.subscribe_first(self._unseen.changed)
 
     def close(self) -> None:
+        self._is_closed = True
         self.source.announcer.unsubscribe(self._unseen.changed)
         self.source.on_deleted = None
         if self._builder:
@@ -139,7 +140,6 @@ class Known:
 
     def _end(self) -> None:
         with self._turns, suppress(sqlite3.Error):
-            self._is_closed = True
             self._close()
 
     def taking(self, tables: Tables) -> Cataloguing:
@@ -357,7 +357,8 @@ class Known:
         from store.disk.builder import Builder  # It needs subprocess, which no command does.
 
         self._builder = Builder(self.source.root, keeps_words=self._keeps_words)
-        self._builder.start(self._lacks_many)
+        if not self._is_closed:  # Else `close` may have come before there was anything to end.
+            self._builder.start(self._lacks_many)
 
     @property
     def is_being_built(self) -> bool:

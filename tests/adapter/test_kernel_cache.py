@@ -11,7 +11,8 @@ import pyfuse3
 import pytest
 
 from store import Run, RunStatus, Store, Thread, ThreadStore
-from store.disk import followed, known, paths
+from store.catalogue.values import RunSummary, Signature
+from store.disk import describing, followed, known, paths
 from tests.adapter.kernel import Caller, Kernel
 from tests.mount.conftest import wait_until
 from tests.store.conftest import message
@@ -79,13 +80,15 @@ def test_a_run_that_was_cancelled_here_is_read_for_the_lists_once(
     store = follow_all_runs(kernel)
     cancel = kernel.open(kernel.number("threads/T/runs/R/cancel"), os.O_WRONLY)
     reads: list[str] = []
-    get_run = ThreadStore.get_run
+    run_of = describing.run_of
 
-    def counted(self: ThreadStore, thread_id: str, run_id: str) -> Run:
+    def counted(
+        source: describing.Documents, thread_id: str, run_id: str, document: Signature
+    ) -> RunSummary | None:
         reads.append(run_id)
-        return get_run(self, thread_id, run_id)
+        return run_of(source, thread_id, run_id, document)
 
-    monkeypatch.setattr(ThreadStore, "get_run", counted)
+    monkeypatch.setattr(describing, "run_of", counted)
     kernel.call(kernel.operations.write, cancel, 0, b"1\n")
     for _ in range(2):
         assert list(store.runs_by_status({RunStatus.cancelled}))

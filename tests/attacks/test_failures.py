@@ -21,6 +21,9 @@ from tests.attacks.writers import writers
 from tests.conftest import inotify_limit
 from tests.mount.conftest import Mount, stop, wait_until
 
+# The number of statfs(2) by architecture, see asm/unistd.h.
+_STATFS = {"x86_64": 137, "aarch64": 43}[os.uname().machine]
+
 
 def mounts_on(place: Path) -> int:
     lines = Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
@@ -68,6 +71,21 @@ def test_what_was_acknowledged_before_a_kill_is_there_and_the_next_mount_works(
         finally:
             for writer in working:
                 writer.end()
+
+
+def test_a_mount_whose_process_dies_while_it_is_looked_at_is_made_again(tmp_path: Path) -> None:
+    with attacked(tmp_path) as mount:
+        killed = mount.process
+        killed.send_signal(signal.SIGSTOP)
+        mount.process = forking.Process(
+            ["threadfs.cli", "-f", "--log", str(mount.log), str(mount.store), str(mount.root)]
+        )
+        asked = Path(f"/proc/{mount.process.pid}/syscall")
+        wait_until(lambda: asked.read_text().split()[0] == str(_STATFS))
+        killed.send_signal(signal.SIGKILL)
+        wait_until(lambda: answers(mount))
+        killed.wait()
+        assert mounts_on(mount.root) == 1
 
 
 _RAISING = """

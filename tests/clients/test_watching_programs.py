@@ -153,9 +153,10 @@ print("ready", flush=True)
 observer.join()
 """
 _CHOKIDAR = """
+const { relative } = require("path");  // What it was told to watch it now and then names by its whole path.
 require("chokidar").watch("threads", { ignoreInitial: true })
     .on("ready", () => console.log("ready"))
-    .on("all", (event, path) => console.log(event, path));
+    .on("all", (event, path) => console.log(event, relative(".", path)));
 """
 # Of each program: how it is started, when it is ready, and what it says of a thread, a message, a status and
 # a deletion.

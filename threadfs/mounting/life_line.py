@@ -26,6 +26,9 @@ _QUEUE = 64
 # How long to try to connect while the queue is full, and to take a name that another process has.
 _PATIENCE_S = 1.0
 
+# What is asked of a mount whose process has ended, and of one that was asked just before it did.
+_ENDED = (errno.ENOTCONN, errno.ECONNABORTED)
+
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
@@ -167,6 +170,6 @@ def is_dead(mount: Mount) -> bool:
     try:
         return is_kept_out(mount) and os.geteuid() == 0 and server_of(mount) is None
     except OSError as error:
-        if error.errno != errno.ENOTCONN:
+        if error.errno not in _ENDED:
             raise
     return True
