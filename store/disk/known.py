@@ -103,7 +103,7 @@ class Known:
         self._tables: Tables | None = None
         # How often there were other tables.
         self.openings = 0
-        self._is_in_memory = self._is_closed = False
+        self._is_in_memory = self._is_closing = self._is_closed = False
         # Whether a process was started since the file was deleted, to make another one.
         self._is_replaced = False
         # Threads that differ from what is in the tables, and could not be taken over yet.
@@ -126,7 +126,7 @@ class Known:
         source.announcer.subscribe_first(self._unseen.changed)
 
     def close(self) -> None:
-        self._is_closed = True
+        self._is_closing = True
         self.source.announcer.unsubscribe(self._unseen.changed)
         self.source.on_deleted = None
         if self._builder:
@@ -140,6 +140,7 @@ class Known:
 
     def _end(self) -> None:
         with self._turns, suppress(sqlite3.Error):
+            self._is_closed = True
             self._close()
 
     def taking(self, tables: Tables) -> Cataloguing:
@@ -357,7 +358,7 @@ class Known:
         from store.disk.builder import Builder  # It needs subprocess, which no command does.
 
         self._builder = Builder(self.source.root, keeps_words=self._keeps_words)
-        if not self._is_closed:  # Else `close` may have come before there was anything to end.
+        if not self._is_closing:  # Else `close` may have come before there was anything to end.
             self._builder.start(self._lacks_many)
 
     @property

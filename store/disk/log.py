@@ -44,6 +44,11 @@ class DiskLogReader:
         self.document = Info(0, 0, (), 0, 0)
         # The size of the file when it was last looked at, and the size of its complete lines then.
         self._looked_at = (0, 0)
+        try:
+            self._opened()  # A thread may have come just now, with messages, and may go before they are read.
+        except BaseException:
+            self.close()
+            raise
 
     def _opened(self) -> int | None:
         if self._file is None and self._directory is not None:
