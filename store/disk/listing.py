@@ -44,17 +44,18 @@ class _Remembered:
         self.names = [*seen.present]
         self._inodes = array("Q", seen.present.values())
         self._others = seen.others
-        # Those whose directory, or document, has gone since.
+        # Those whose directory, or document, has gone since. Other threads add to it.
         self.gone: set[str] = set()
 
     def is_still(self, changed_ns: int) -> bool:
         """Whether the names are those that a directory with this ctime has."""
         return self._changed_ns == changed_ns and not self._others and not self.gone
 
-    def seen(self) -> _Seen:
+    def seen(self, gone: Collection[str]) -> _Seen:
+        """What to look at again, when these have *gone*."""
         present = dict(zip(self.names, self._inodes, strict=True))
-        gone = {name: present.pop(name) for name in self.gone if name in present}
-        return _Seen(self._changed_ns, present, {**self._others, **gone})
+        without = {name: present.pop(name) for name in gone if name in present}
+        return _Seen(self._changed_ns, present, {**self._others, **without})
 
 
 class Listing:
@@ -77,7 +78,8 @@ class Listing:
                 if remembered is not None and remembered.is_still(changed_ns):
                     return [*remembered.names]
                 waits()
-                seen = remembered.seen() if remembered is not None else _Seen(0, {}, {})
+                gone = set(remembered.gone) if remembered is not None else set()
+                seen = remembered.seen(gone) if remembered is not None else _Seen(0, {}, {})
                 if seen.changed_ns != changed_ns:
                     seen = _read(directory, document, seen.present)
                 else:
@@ -87,7 +89,10 @@ class Listing:
         if len(seen.present) >= _REMEMBERED_LENGTH:
             is_settled = abs(time.time_ns() - changed_ns) > _SETTLED_NS
             seen.changed_ns = changed_ns if is_settled else 0
-            self._remember(parts, _Remembered(seen))
+            following = _Remembered(seen)
+            self._remember(parts, following)
+            if remembered is not None:  # What has gone meanwhile; `forget` cares for what goes from now on.
+                following.gone |= remembered.gone - gone
         return list(seen.present)
 
     def _remember(self, parts: Parts, remembered: _Remembered) -> None:
@@ -98,8 +103,10 @@ class Listing:
 
     def forget(self, parts: Parts) -> None:
         """A directory, or its document, has gone."""
-        if (remembered := self._remembered.get(parts[:-1])) is not None:
-            remembered.gone.add(parts[-1])
+        remembered = None
+        while remembered is not (remembered := self._remembered.get(parts[:-1])):
+            if remembered is not None:
+                remembered.gone.add(parts[-1])
 
 
 def _read(directory: int, document: str, known: dict[str, int]) -> _Seen:
