@@ -58,6 +58,16 @@ class Mount:
         return self.store / run.parent.parent.name / "runs" / run.name / "status.json"
 
 
+def children_of(pid: int, module: str) -> list[int]:
+    """The processes of *module* that were started by one, and have not been waited for."""
+    return [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in task.read_text().split()
+        if module.encode() in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+
+
 THREADFS = ("threadfs.cli",)
 
 

@@ -20,7 +20,7 @@ from store import StorageFailed, documents
 from store.catalogue.queries import parsed
 from store.postgres import PostgresStore, filling
 from tests import forking
-from tests.mount.conftest import wait_until
+from tests.mount.conftest import children_of, wait_until
 from tests.postgres.cluster import Cluster, private_cluster
 from tests.postgres.conftest import OpenStore
 from tests.store.conftest import message
@@ -51,12 +51,7 @@ def worded(cluster: Cluster, database: str = "contract") -> list[tuple[object, .
 
 def makers_of(pid: int) -> list[int]:
     """The processes that were started by one to make words, and have not been waited for."""
-    return [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in task.read_text().split()
-        if b"store.postgres.making" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+    return children_of(pid, "store.postgres.making")
 
 
 def is_there(pid: int) -> bool:

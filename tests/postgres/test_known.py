@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import resource
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -46,8 +46,7 @@ def test_while_all_changes_are_heard_of_only_what_is_told_of_is_compared(
 ) -> None:
     store, other = open_store(), open_store()
     make_thread(other)
-    with ExitStack() as closing:
-        closing.callback(store.watch(lambda _: None).close)
+    with closing(store.watch(lambda _: None)):
         assert listed(store) == [("T", "")]
         compares_nothing(monkeypatch, store)
         other.create_thread(Thread(id="U"))
@@ -68,8 +67,7 @@ def test_that_others_have_made_words_is_noticed_though_nobody_tells_of_it(
     other.append_message("T", message("honey"))
     # This one makes none itself.
     monkeypatch.setattr("store.postgres.filling.Filling.start", lambda _: None)
-    with ExitStack() as closing:
-        closing.callback(store.watch(lambda _: None).close)
+    with closing(store.watch(lambda _: None)):
         honey = parsed("honey", 1)
         assert len(store.catalogue().search(honey).hits) == 1
         assert store.catalogue().statistics().words_behind == 1
@@ -84,8 +82,7 @@ def test_changes_made_with_sql_which_nobody_tells_of_are_found_later(
 ) -> None:
     store = open_store()
     make_thread(store)
-    with ExitStack() as closing:
-        closing.callback(store.watch(lambda _: None).close)
+    with closing(store.watch(lambda _: None)):
         assert listed(store) == [("T", "")]
         cluster.sql("DELETE FROM threadfs.threads", database="contract")
         assert listed(store) == [("T", "")]
@@ -98,8 +95,7 @@ def test_what_was_changed_while_there_was_no_connection_to_listen_on_is_compared
 ) -> None:
     store = open_store()
     make_thread(store)
-    with ExitStack() as closing:
-        closing.callback(store.watch(lambda _: None).close)
+    with closing(store.watch(lambda _: None)):
         assert listed(store) == [("T", "")]
         cluster.sql(
             "DELETE FROM threadfs.threads;"

@@ -387,13 +387,19 @@ def test_a_role_that_may_make_no_words_finds_what_is_there(
         cluster.sql("DROP OWNED BY reader; DROP ROLE reader", database="contract")
 
 
+def of_the_version_before(url: str, monkeypatch: pytest.MonkeyPatch) -> PostgresStore:
+    """A store that is made without the words, as one was that did not know of any."""
+    steps = schema.migrations()
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "migrations", lambda: [step for step in steps if step[0] < 5])
+        return PostgresStore(url, create=True)
+
+
 def test_a_program_of_the_version_before_goes_on_beside_one_that_brings_the_words(
     cluster: Cluster, new_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, steps = cluster.url(new_database), schema.migrations()
-    with monkeypatch.context() as patch:
-        patch.setattr(schema, "migrations", lambda: [step for step in steps if step[0] < 5])
-        older = PostgresStore(url, create=True)
+    url = cluster.url(new_database)
+    older = of_the_version_before(url, monkeypatch)
     with older:
         make_thread(older)
         older.append_message("T", message("bees"))
@@ -461,10 +467,8 @@ def test_a_search_that_the_server_lets_wait_too_long_fails_with_the_reason_and_t
 def test_what_a_program_of_the_version_before_does_while_words_are_made_is_found(
     cluster: Cluster, new_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, steps = cluster.url(new_database), schema.migrations()
-    with monkeypatch.context() as patch:
-        patch.setattr(schema, "migrations", lambda: [step for step in steps if step[0] < 5])
-        older = PostgresStore(url, create=True)
+    url = cluster.url(new_database)
+    older = of_the_version_before(url, monkeypatch)
 
     def change() -> None:
         for number in range(100):

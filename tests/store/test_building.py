@@ -20,7 +20,7 @@ from store.catalogue.api import Catalogue
 from store.catalogue.queries import parsed
 from store.disk import builder, known, signatures
 from store.disk.cataloguing import Cataloguing
-from tests.mount.conftest import ANSWERS_S, Mount, start, stop, wait_until
+from tests.mount.conftest import ANSWERS_S, Mount, children_of, start, stop, wait_until
 from tests.store.catalogue.conftest import NOW_S
 from tests.store.plain_reading import Plain
 from tests.store.test_catalogue_on_disk import check, files
@@ -85,12 +85,7 @@ def nobody_else_writes(root: Path, caches: Path) -> Iterator[None]:
 
 def builder_of(pid: int) -> list[int]:
     """The processes that were started by one, and have not been waited for."""
-    return [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in task.read_text().split()
-        if b"store.disk.building" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+    return children_of(pid, "store.disk.building")
 
 
 def opened_by(pid: int) -> Iterator[str]:
