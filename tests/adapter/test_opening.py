@@ -96,3 +96,25 @@ def test_refused_opens_are_remembered_for_a_moment(kernel: Kernel, monkeypatch: 
     for node in nodes:
         retried.expect(node)
     assert list(retried._refused) == nodes[-1:]
+
+
+def test_a_name_that_still_leads_to_a_version_of_before_is_looked_up_again(
+    kernel: Kernel, other: ThreadStore
+) -> None:
+    number = kernel.number(STATUS)
+    kernel.open(number)
+    change(other, kernel, number, "second")
+    kernel.attributes(number)  # From now on the name leads to another number.
+    assert is_refused(kernel, number)
+    assert b"second" in kernel.read(kernel.open(kernel.number(STATUS)))
+
+
+def test_a_version_of_before_that_is_opened_by_its_descriptor_comes_again_and_is_served(
+    kernel: Kernel, other: ThreadStore
+) -> None:
+    number = kernel.number(STATUS)
+    before = kernel.read(kernel.open(number))
+    change(other, kernel, number, "second")
+    kernel.attributes(number)
+    assert is_refused(kernel, number)
+    assert kernel.read(kernel.open(number)) == before

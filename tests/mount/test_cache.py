@@ -293,6 +293,16 @@ def test_a_removal_that_was_staged_is_not_that_of_a_thread_made_again(mount: Mou
     assert "new" in log.read_text()
 
 
+def test_a_version_that_somebody_reads_is_opened_again_by_its_descriptor(mount: Mount) -> None:
+    run = mount.run("in_progress")
+    with (run / "status").open("rb") as reader:
+        before = reader.read()
+        ThreadStore(mount.store).update_run_status(run.parent.parent.name, run.name, RunStatus.completed)
+        wait_until(lambda: (run / "status").read_bytes() != before)
+        for _ in range(2):
+            assert Path(f"/proc/self/fd/{reader.fileno()}").read_bytes() == before
+
+
 @pytest.mark.parametrize("seed", seeds(4))
 def test_the_mount_shows_what_the_store_holds_under_random_changes_from_both_sides(
     mount: Mount, seed: int

@@ -170,6 +170,9 @@ class OpenFiles:
 
     async def open_reader(self, found: Inode) -> pyfuse3.FileInfo:
         found.end_sharing()
+        if found.pinned_reader is not None and not self._retried.may_come(found.node):
+            # By a name that is about to be forgotten; or by a descriptor, and then it comes again.
+            raise self._look_up_again(found)
         reader = await self._reader(found)
         if isinstance(reader, BytesReader):
             version = reader.attributes().version
