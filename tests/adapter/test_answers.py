@@ -206,3 +206,15 @@ def test_a_removed_directory_has_no_name_and_the_time_of_its_removal(kernel: Ker
     removed = kernel.attributes(number)
     assert removed.st_nlink == 0
     assert removed.st_ctime_ns > made_ns
+
+
+@pytest.mark.parametrize("path", ["transcripts/T.md", "search/hello/hits.txt", ".threadfs/metrics"])
+def test_a_lookup_tells_no_smaller_size_than_whoever_has_the_text_open_knows(
+    kernel: Kernel, other: ThreadStore, path: str
+) -> None:
+    other.append_lines("T", [b'{"role":"user","content":"hello"}'])
+    number = kernel.number(path)
+    kernel.open(number)
+    opened = kernel.lookup(path)
+    assert opened.st_ino == number
+    assert opened.st_size == kernel.attributes(number).st_size > 0

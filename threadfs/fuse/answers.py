@@ -64,6 +64,8 @@ class Answers:
         entry.st_atime_ns = entry.st_mtime_ns = modified_ns = attributes.modified_ns
         entry.st_ctime_ns = modified_ns if attributes.changed_ns is None else attributes.changed_ns
         inode.kernel_has_attributes = True
+        if is_rendered(inode.node):
+            inode.told_bytes = attributes.size_bytes
         if inode.pinned_reader is not None:
             entry.entry_timeout = entry.attr_timeout = 0
             return entry
@@ -229,6 +231,8 @@ class Answers:
         """One entry serves for all, as the caller passes it on at once."""
         entry = self._bare[inode.node.kind]
         entry.st_ino = inode.number
+        # Of two answers about a file at once, the kernel keeps the first: who seeks its end may get this one.
+        entry.st_size = inode.told_bytes
         if timeout_s is None:
             timeout_s = (
                 0 if inode.pinned_reader is not None else self._kernel_cache.entry_timeout_s(inode.node)

@@ -49,7 +49,7 @@ class Forgetting:
         """Tells the kernel nothing from now on."""
         with self._wakeup:
             self._is_closed = True
-            self._wakeup.notify()
+            self._wakeup.notify_all()
         if self._caller is not None:
             self._caller.close()
 
@@ -78,7 +78,7 @@ class Forgetting:
                 now_s = time.monotonic()
                 with self._wakeup:
                     heapq.heappush(self._names, (now_s + _AGAIN_S, now_s, inode.number, b""))
-                    self._wakeup.notify()
+                    self._wakeup.notify_all()
 
         if self._is_closed:
             return
@@ -95,7 +95,7 @@ class Forgetting:
         with self._wakeup:
             for due_s in (now_s, now_s + _AGAIN_S):
                 heapq.heappush(self._names, (due_s, now_s, parent.number, name))
-            self._wakeup.notify()
+            self._wakeup.notify_all()
 
     def is_right(self, parent: Inode, name: bytes, looked_s: float) -> None:
         """The kernel holds the lock of *parent* and is told what *name* was at *looked_s*: that stays.
@@ -110,14 +110,13 @@ class Forgetting:
     def wait_for_names(self) -> None:
         """As `names_are_forgotten`, for a thread."""
         since_s = time.monotonic()
-        while not self._are_forgotten(since_s) and time.monotonic() < since_s + _PATIENCE_S:
-            time.sleep(_LOOKS_S)
+        with self._wakeup:
+            self._wakeup.wait_for(lambda: self._are_forgotten(since_s), _PATIENCE_S)
 
     def _are_forgotten(self, since_s: float) -> bool:
         """Whether all names that were due by then are forgotten, or nothing is forgotten any more."""
-        with self._wakeup:
-            are_forgotten = not self._is_forgetting and (not self._names or self._names[0][0] > since_s)
-            return are_forgotten or self._is_closed
+        are_forgotten = not self._is_forgetting and (not self._names or self._names[0][0] > since_s)
+        return are_forgotten or self._is_closed
 
     async def names_are_forgotten(self) -> None:
         """Returns when the names are forgotten, or soon. For requests that hold no directory's lock.
@@ -126,8 +125,9 @@ class Forgetting:
         """
         since_s, pause_s = time.monotonic(), 50e-6
         while time.monotonic() < since_s + _PATIENCE_S:
-            if self._are_forgotten(since_s):
-                return
+            with self._wakeup:
+                if self._are_forgotten(since_s):
+                    return
             # The thread that forgets them has no descriptors by which it could wake this one.
             await trio.sleep(pause_s)
             pause_s *= 2
@@ -144,15 +144,15 @@ class Forgetting:
                 is_right = self._right.get((parent, name), 0.0) > since_s
                 if not self._names:
                     self._right.clear()
-                if is_right:
-                    continue
-                self._is_forgetting = True
-                self._wakeup.release()
-                # The kernel may have forgotten it, or the directory, by itself.
-                with suppress(OSError):
-                    if name:
-                        pyfuse3.invalidate_entry(pyfuse3.InodeT(parent), pyfuse3.FileNameT(name))
-                    else:
-                        pyfuse3.invalidate_inode(pyfuse3.InodeT(parent), True)
-                self._wakeup.acquire()
-                self._is_forgetting = False
+                if not is_right:
+                    self._is_forgetting = True
+                    self._wakeup.release()
+                    # The kernel may have forgotten it, or the directory, by itself.
+                    with suppress(OSError):
+                        if name:
+                            pyfuse3.invalidate_entry(pyfuse3.InodeT(parent), pyfuse3.FileNameT(name))
+                        else:
+                            pyfuse3.invalidate_inode(pyfuse3.InodeT(parent), True)
+                    self._wakeup.acquire()
+                    self._is_forgetting = False
+                self._wakeup.notify_all()  # Those that wait for names.

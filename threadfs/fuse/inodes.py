@@ -57,6 +57,8 @@ class Inode:
     listing: Listing | None = None
     kernel_has_attributes: bool = False
     changes_seen: int = 0
+    # The size that a text that is rendered had when it was last asked for or opened.
+    told_bytes: int = 0
     # The version of the attributes that the kernel got, and that of the pages that it may hold.
     told_version: object = None
     cached_version: object = None

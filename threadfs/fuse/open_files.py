@@ -15,6 +15,7 @@ import trio
 
 from store import NotFound
 from threadfs.fuse import memory, openers, shim
+from threadfs.fuse.answers import is_rendered
 from threadfs.fuse.asking import in_thread, run_inline_or_in_thread
 from threadfs.fuse.inodes import Inode, Inodes
 from threadfs.fuse.kernel_cache import KernelCache
@@ -189,6 +190,8 @@ class OpenFiles:
                 reader.close()
             raise self._look_up_again(found)
         if not is_cached:
+            if is_rendered(found.node):
+                found.told_bytes = (await in_thread(reader.attributes)).size_bytes
             return self._opened(OpenFile(found, reader, None, is_cached=False))
         found.readers.append(reader)
         if found.pinned_reader is None and version != found.told_version:
