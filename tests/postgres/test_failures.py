@@ -35,7 +35,7 @@ from store import (
 from store.postgres import Limits, PostgresStore
 from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster, private_cluster, standby_of
-from tests.postgres.conftest import IMPATIENT, OpenStore
+from tests.postgres.fixtures import IMPATIENT, Emptying, OpenStore
 from tests.postgres.proxy import Proxy
 from tests.store.conftest import THREAD, make_run, make_thread, message, texts
 
@@ -161,10 +161,11 @@ def test_who_waits_for_a_connection_gets_it_before_those_who_came_later(
 
 
 def test_connections_that_are_not_used_are_closed(
-    open_store: OpenStore, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    open_store: OpenStore, cluster: Cluster, emptying: Emptying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("store.postgres.connections._IDLE_S", 1.0)
     store = open_store()
+    emptying.disconnect()
     until_s = time.monotonic() + 5
     connections = store._database.connections
     with connections.session(until_s), connections.session(until_s), connections.session(until_s):
