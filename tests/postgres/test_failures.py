@@ -126,15 +126,23 @@ def test_a_server_that_is_gone_fails_calls_in_time_with_the_reason() -> None:
 
 
 def test_a_call_that_waits_already_succeeds_soon_after_the_server_is_back(
-    open_store: OpenStore, url_through_proxy: str, proxy: Proxy
+    open_store: OpenStore, url_through_proxy: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = open_store(url_through_proxy, Limits(retry_s=3.0))
+    monkeypatch.setattr("store.postgres.outage._FIRST_LOOKS_S", 30.0)  # However busy the machine is.
+    store = open_store(url_through_proxy, Limits(retry_s=2.0))
     make_thread(store)
     proxy.cut(refuse=True)
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(store.get_thread, "T")
-        time.sleep(2)
-        second = pool.submit(store.get_thread, "T")
+
+    def are_waiting(calls: int) -> bool:
+        pool = store._database.connections._pool
+        return pool is not None and pool.get_stats()["requests_waiting"] == calls
+
+    with ThreadPoolExecutor(2) as executor:
+        first = executor.submit(store.get_thread, "T")
+        wait_until(lambda: are_waiting(1))
+        store._database._limits = Limits(retry_s=60.0)
+        second = executor.submit(store.get_thread, "T")
+        wait_until(lambda: are_waiting(2))
         fails_with(errno.ETIMEDOUT, "no connection", first.result)
         time.sleep(0.3)  # What was begun for the first one is over, too.
         proxy.go_on()
