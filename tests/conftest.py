@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
+pytest_plugins = ["tests.postgres.fixtures"]  # Of one server, which the tests of several directories use.
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

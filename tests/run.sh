@@ -18,8 +18,16 @@ packages=(
 root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
 cd -- "$root"
 scripts/setup dev "${packages[@]}"
+
+# What is imported is compiled once, and not by each of some thousand processes.
+unset PYTHONDONTWRITEBYTECODE
+if [[ ! -d tests/__pycache__ ]]; then # Else each process that shares the tests would compile them all.
+    .venv/bin/python3 -m pytest --collect-only -qq >/dev/null 2>&1 &
+fi
 scripts/check || {
+    wait
     echo "tests/run.sh: scripts/check failed, so no test was run (without it: .venv/bin/pytest)" >&2
     exit 1
 }
+wait
 exec .venv/bin/python3 -m pytest -n 4 "$@"

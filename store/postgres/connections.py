@@ -42,16 +42,17 @@ SCHEMA = "threadfs"
 # - A commit is answered when it is on disk: `off` would answer before. A server that waits for its replicas
 #   still does.
 # - No statement here runs as long as compiling it would take, which a search of a large table seems worth.
+# (The view pg_settings would have the server describe all its settings, which takes as long as connecting.)
 _SET_UP = f"""
     SELECT set_config('search_path', '{SCHEMA}', false),
         set_config('statement_timeout', %(answer_ms)s, false),
         set_config('idle_in_transaction_session_timeout', %(idle_ms)s, false),
         set_config('lock_timeout', %(lock_ms)s, false),
         set_config('jit', 'off', false),
-        (SELECT set_config(name, '1s', false)
-            FROM pg_settings WHERE name = 'client_connection_check_interval'),
-        (SELECT set_config(name, 'on', false)
-            FROM pg_settings WHERE name = 'synchronous_commit' AND setting = 'off')
+        CASE WHEN current_setting('client_connection_check_interval', true) IS NOT NULL
+            THEN set_config('client_connection_check_interval', '1s', false) END,
+        CASE WHEN current_setting('synchronous_commit') = 'off'
+            THEN set_config('synchronous_commit', 'on', false) END
 """
 # The watchdog's time is up so much later than the server's, so that the server's reason arrives first.
 _GRACE_S = 2.0

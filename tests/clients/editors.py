@@ -136,9 +136,15 @@ class _InWindow:
         return self._name in title and title.startswith("*") is not saved
 
     def insert(self, text: str) -> None:
+        wait_until(self._takes_keys)
         self.desktop.press("ctrl+Home", "Right")
         self.desktop.type(text)
-        wait_until(lambda: self._shows(saved=False))
+
+    def _takes_keys(self) -> bool:
+        """While it loads or saves keys are lost, and the title may not say so: blanks are no loss."""
+        if not self._shows(saved=False):
+            self.desktop.press("ctrl+Home", "Right", "space")
+        return self._shows(saved=False)
 
     def delete(self, count: int) -> None:
         self.desktop.press("ctrl+Home", "Right", *["Delete"] * count)

@@ -12,18 +12,10 @@ import pytest
 from store import Change, DocumentKey, Part, Store
 from store.changes import change_of
 from tests.mount.conftest import wait_until
-from tests.store.conftest import (
-    MakeStore,
-    cluster,
-    make_store,
-    open_store,
-    prepared_url,
-    store,
-    url,
-)
+from tests.store.conftest import MakeStore, make_store, store
 from threadfs.events.telling import Heard, Telling
 
-__all__ = ["cluster", "make_store", "open_store", "prepared_url", "store", "url"]
+__all__ = ["make_store", "store"]  # its fixtures
 
 Told = tuple[str, ...]
 

@@ -17,10 +17,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from store import DocumentKey, Store, ThreadStore
-from tests.postgres.conftest import cluster, open_store, prepared_url, url
 from threadfs.cli import main
-
-__all__ = ["cluster", "open_store", "prepared_url", "url"]  # fixtures of the store in a database
 
 FIXTURES = Path(__file__).with_name("fixtures")
 CASES = sorted(path.parent for path in FIXTURES.glob("*/*/expected.json"))

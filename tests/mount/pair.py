@@ -7,7 +7,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -217,14 +217,20 @@ class Pair:
         return {**{name: (len(data), data) for name, data in tree.items()}, **times, **runs, **views}
 
 
-def compare_under_random_changes(mount: Mount, behind: Path, seed: int, rounds: int) -> None:
-    """Fails when the mount does not show what the store holds.
+def compare_under_random_changes(
+    mount: Mount, behind: Path, seed: int, rounds: int, *, leaving: Collection[str] | None = None
+) -> None:
+    """Fails when the mount does not show what the store holds, at first all or the threads *leaving*.
 
     After a change made here, it must at once; after one of another program, which makes its changes in
     *behind*, within a second. Meanwhile others go on reading what they have opened.
     """
     with ExitStack() as reading:
         pair = Pair(mount, behind, seed, reading)
+        if leaving is not None:
+            for thread_id in {*pair.other.list_thread_ids()}.difference(leaving):
+                pair.other.delete_thread(thread_id, force=True)
+            wait_until(partial(pair.shows, pair.shown, pair.stored()), FRESH_WITHIN_S)
         for _ in range(rounds):
             pair.shown()
             pair.read_on()

@@ -19,8 +19,10 @@ from tests.mount.scripts import stats
 LIMITS = {
     "no instance": ("none", "no inotify instance is left"),
     "no watch": ("0", "no inotify watch is left"),
-    "twelve watches": ("12", ""),
+    "six watches": ("6", ""),
 }
+# All that there is is read from the store after each change: one thread is enough, beside those that change.
+BYSTANDERS = ["Trip to Oslo"]
 
 
 @pytest.fixture(params=LIMITS)
@@ -52,12 +54,12 @@ def behind(tmp_path: Path) -> Iterator[tuple[Path, Mount]]:
 
 
 def test_the_mount_shows_what_the_store_holds_under_random_changes(unwatched: Mount) -> None:
-    compare_under_random_changes(unwatched, unwatched.store, seed=0, rounds=40)
+    compare_under_random_changes(unwatched, unwatched.store, seed=0, rounds=40, leaving=BYSTANDERS)
 
 
 def test_the_mount_shows_what_other_hosts_change_at_random(behind: tuple[Path, Mount]) -> None:
     store, mount = behind
-    compare_under_random_changes(mount, store, seed=0, rounds=40)
+    compare_under_random_changes(mount, store, seed=0, rounds=40, leaving=BYSTANDERS)
 
 
 def test_the_stats_say_what_is_not_followed(unwatched: Mount) -> None:

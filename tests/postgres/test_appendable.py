@@ -11,7 +11,7 @@ from store.documents import MAX_LINE_BYTES
 from store.postgres import Limits
 from store.postgres.connections import Rows, Session
 from tests.postgres.cluster import Cluster
-from tests.postgres.conftest import OpenStore
+from tests.postgres.fixtures import OpenStore
 from tests.postgres.test_failures import fails_with
 from tests.store.conftest import make_thread, message
 

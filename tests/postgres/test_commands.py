@@ -13,7 +13,7 @@ from store.working import Outcome, WorkerState
 from tests import forking
 from tests.mount.conftest import EXAMPLES, wait_until
 from tests.postgres.cluster import Cluster
-from tests.postgres.conftest import IMPATIENT, OpenStore
+from tests.postgres.fixtures import IMPATIENT, OpenStore
 from tests.postgres.proxy import Proxy
 from tests.store.conftest import LONG_AGO_NS, RUN, THREAD, make_run, make_thread, message
 from threadfs import cli

@@ -35,7 +35,7 @@ from store import (
 from store.postgres import Limits, PostgresStore
 from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster, private_cluster, standby_of
-from tests.postgres.conftest import IMPATIENT, OpenStore
+from tests.postgres.fixtures import IMPATIENT, Emptying, OpenStore
 from tests.postgres.proxy import Proxy
 from tests.store.conftest import THREAD, make_run, make_thread, message, texts
 
@@ -126,15 +126,23 @@ def test_a_server_that_is_gone_fails_calls_in_time_with_the_reason() -> None:
 
 
 def test_a_call_that_waits_already_succeeds_soon_after_the_server_is_back(
-    open_store: OpenStore, url_through_proxy: str, proxy: Proxy
+    open_store: OpenStore, url_through_proxy: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = open_store(url_through_proxy, Limits(retry_s=3.0))
+    monkeypatch.setattr("store.postgres.outage._FIRST_LOOKS_S", 30.0)  # However busy the machine is.
+    store = open_store(url_through_proxy, Limits(retry_s=2.0))
     make_thread(store)
     proxy.cut(refuse=True)
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(store.get_thread, "T")
-        time.sleep(2)
-        second = pool.submit(store.get_thread, "T")
+
+    def are_waiting(calls: int) -> bool:
+        pool = store._database.connections._pool
+        return pool is not None and pool.get_stats()["requests_waiting"] == calls
+
+    with ThreadPoolExecutor(2) as executor:
+        first = executor.submit(store.get_thread, "T")
+        wait_until(lambda: are_waiting(1))
+        store._database._limits = Limits(retry_s=60.0)
+        second = executor.submit(store.get_thread, "T")
+        wait_until(lambda: are_waiting(2))
         fails_with(errno.ETIMEDOUT, "no connection", first.result)
         time.sleep(0.3)  # What was begun for the first one is over, too.
         proxy.go_on()
@@ -161,10 +169,11 @@ def test_who_waits_for_a_connection_gets_it_before_those_who_came_later(
 
 
 def test_connections_that_are_not_used_are_closed(
-    open_store: OpenStore, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    open_store: OpenStore, cluster: Cluster, emptying: Emptying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("store.postgres.connections._IDLE_S", 1.0)
     store = open_store()
+    emptying.disconnect()
     until_s = time.monotonic() + 5
     connections = store._database.connections
     with connections.session(until_s), connections.session(until_s), connections.session(until_s):

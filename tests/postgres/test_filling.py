@@ -22,7 +22,7 @@ from store.postgres import PostgresStore, filling
 from tests import forking
 from tests.mount.conftest import children_of, wait_until
 from tests.postgres.cluster import Cluster, private_cluster
-from tests.postgres.conftest import OpenStore
+from tests.postgres.fixtures import OpenStore
 from tests.store.conftest import message
 
 NOW_S = 1_796_000_000

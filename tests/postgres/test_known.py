@@ -15,7 +15,7 @@ from store.catalogue.queries import parsed
 from store.postgres import PostgresStore, known
 from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster
-from tests.postgres.conftest import OpenStore
+from tests.postgres.fixtures import OpenStore
 from tests.store.conftest import make_thread, message
 
 

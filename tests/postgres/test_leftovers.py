@@ -10,7 +10,7 @@ import pytest
 
 from store import Run, RunStatus, StorageFailed
 from tests.postgres.cluster import Cluster
-from tests.postgres.conftest import OpenStore
+from tests.postgres.fixtures import OpenStore
 from tests.store.conftest import make_run, make_thread, message
 
 

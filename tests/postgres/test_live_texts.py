@@ -5,7 +5,7 @@ from __future__ import annotations
 from store import RunStatus
 from store.working import Outcome, WorkerState
 from tests.nodes.driving import Programs
-from tests.postgres.conftest import OpenStore
+from tests.postgres.fixtures import OpenStore
 from tests.store.contract.working import CALLS, eventually
 from threadfs.nodes.growing import ThreadText
 from threadfs.nodes.root import root_of

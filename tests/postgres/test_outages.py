@@ -16,7 +16,7 @@ from store.postgres import Limits, PostgresStore, outage, watching
 from store.postgres.failures import storage_failed, words
 from store.postgres.outage import Outage
 from tests.mount.conftest import wait_until
-from tests.postgres.conftest import IMPATIENT, OpenStore
+from tests.postgres.fixtures import IMPATIENT, OpenStore
 from tests.postgres.proxy import Proxy
 from tests.store.conftest import THREAD, make_thread, message, texts
 

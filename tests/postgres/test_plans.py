@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -11,7 +11,6 @@ from store.catalogue.queries import parsed
 from store.postgres import PostgresStore, word_hits
 from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster
-from tests.postgres.conftest import OpenStore
 from tests.store.conftest import message
 
 OTHER_RUNS = 3000
@@ -23,25 +22,43 @@ _READ = """
     SELECT (SELECT sum(seq_tup_read) + sum(idx_tup_fetch) FROM pg_stat_user_tables)
         + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE schemaname = 'threadfs')
 """
-_OPEN = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'contract'"
+_OPEN = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'large'"
 # How often a table has been read that is read only when a store is opened.
 _MARKS = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'migrations'"
 
 
+@pytest.fixture(scope="module")
+def large_url(cluster: Cluster) -> Iterator[str]:
+    """Thirty threads with 100 completed runs each; one with two queued runs and a log of 1000 lines.
+
+    One with words that are said later than these, and one with a run that is claimed.
+    """
+    cluster.sql("CREATE DATABASE large")
+    url = cluster.url("large")
+    with PostgresStore(url, create=True) as store:
+        completed = documents.pretty(Run(status=RunStatus.completed))
+        for number in range(30):
+            runs = {f"R{number}": RunContents(completed) for number in range(OTHER_RUNS // 30)}
+            store.import_thread(f"T{number}", b'{"created_at":1}', [], runs)
+        store.create_thread(Thread(id="Q"))
+        for run_id in "ab":
+            store.create_run("Q", Run(id=run_id))
+        store.append_lines("Q", [documents.line(message("x" * 50, created_at=0)) for _ in range(1000)])
+        store.create_thread(Thread(id="C"))
+        store.create_run("C", Run(id="c"))
+        store.create_thread(Thread(id="W"))
+        words = enumerate((f"often said {'rare' if n % 150 == 0 else n}" for n in range(1, SAID + 1)), 1)
+        store.append_lines("W", [documents.line(message(text, created_at=number)) for number, text in words])
+        store.catalogue().refresh(words=True)
+    cluster.sql("VACUUM ANALYZE", database="large")
+    yield url
+    cluster.sql("DROP DATABASE large WITH (FORCE)")
+
+
 @pytest.fixture
-def large(open_store: OpenStore, cluster: Cluster) -> PostgresStore:
-    """Thirty threads with 100 completed runs each; one with two queued runs and a log of 1000 lines."""
-    store = open_store()
-    completed = documents.pretty(Run(status=RunStatus.completed))
-    for number in range(30):
-        runs = {f"R{number}": RunContents(completed) for number in range(OTHER_RUNS // 30)}
-        store.import_thread(f"T{number}", b'{"created_at":1}', [], runs)
-    store.create_thread(Thread(id="Q"))
-    for run_id in "ab":
-        store.create_run("Q", Run(id=run_id))
-    store.append_lines("Q", [documents.line(message("x" * 50)) for _ in range(1000)])
-    cluster.sql("VACUUM ANALYZE", database="contract")
-    return store
+def large(large_url: str) -> Iterator[PostgresStore]:
+    with PostgresStore(large_url) as store:
+        yield store
 
 
 CALLS: dict[str, Callable[[PostgresStore], object]] = {
@@ -54,7 +71,7 @@ CALLS: dict[str, Callable[[PostgresStore], object]] = {
     "its time": lambda s: s.thread_modified_ns("Q"),
     "the end of its log": lambda s: s.open_log("Q").read(s.log_info("Q").size_bytes - 300, 300),
     "a line in its log": lambda s: s.open_log("Q").read(s.log_info("Q").size_bytes // 2, 1),
-    "a claim": lambda s: s.update_run_status("Q", "a", RunStatus.in_progress, expected=RunStatus.queued),
+    "a claim": lambda s: s.update_run_status("C", "c", RunStatus.in_progress, expected=RunStatus.queued),
     "an append": lambda s: s.append_message("Q", message()),
 }
 
@@ -73,10 +90,10 @@ def all_rows_read(cluster: Cluster) -> int:
     Before version 15 reports arrive some time later, in the order in which they were sent: so a last one is.
     """
     wait_until(lambda: cluster.sql(_OPEN) == [(0,)])
-    marks = cluster.sql(_MARKS, database="contract")
-    cluster.sql("SELECT FROM threadfs.migrations", database="contract")
-    wait_until(lambda: cluster.sql(_MARKS, database="contract") != marks)
-    ((rows,),) = cluster.sql(_READ, database="contract")
+    marks = cluster.sql(_MARKS, database="large")
+    cluster.sql("SELECT FROM threadfs.migrations", database="large")
+    wait_until(lambda: cluster.sql(_MARKS, database="large") != marks)
+    ((rows,),) = cluster.sql(_READ, database="large")
     return int(str(rows))
 
 
@@ -96,24 +113,20 @@ def test_a_listing_of_many_pages_gives_every_run_once(
 ) -> None:
     monkeypatch.setattr("store.postgres.runs._PAGE_ROWS", 7)
     listed = [(thread_id, run_id) for thread_id, run_id, _ in large.runs_by_status()]
-    assert len(listed) == len(set(listed)) == OTHER_RUNS + 2
+    assert len(listed) == len(set(listed)) == OTHER_RUNS + 3
     assert len(set(large.runs_by_status([RunStatus.completed]))) == OTHER_RUNS
-    assert sorted(large.stale_runs(0)) == [("Q", run_id, RunStatus.queued) for run_id in "ab"]
+    claimed, *queued = sorted(large.stale_runs(0))
+    assert claimed[:2] == ("C", "c")
+    assert queued == [("Q", run_id, RunStatus.queued) for run_id in "ab"]
 
 
 @pytest.mark.parametrize("by_relevance", [False, True])
 @pytest.mark.parametrize("text", ["often", "of*", "often -rare", '"often said"'])
 def test_a_search_for_a_frequent_word_reads_about_as_many_messages_as_are_counted(
-    open_store: OpenStore, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, text: str, *, by_relevance: bool
+    large: PostgresStore, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, text: str, *, by_relevance: bool
 ) -> None:
     counted = 50
     monkeypatch.setattr(word_hits, "RANKED", counted)
-    store = open_store()
-    store.create_thread(Thread(id="T"))
-    words = [f"often said {'rare' if n % 150 == 0 else n}" for n in range(1, SAID + 1)]
-    store.append_lines("T", [documents.line(message(text, created_at=n)) for n, text in enumerate(words, 1)])
-    store.catalogue().refresh(words=True)
-    cluster.sql("VACUUM ANALYZE", database="contract")
 
     def find(store: PostgresStore) -> None:
         query = parsed(text, 0)
@@ -124,4 +137,4 @@ def test_a_search_for_a_frequent_word_reads_about_as_many_messages_as_are_counte
         assert len(found.hits) == 10
 
     # Each of them, and its entry in the index, once.
-    assert rows_read(store, cluster, find) < 2.5 * counted
+    assert rows_read(large, cluster, find) < 2.5 * counted

@@ -11,7 +11,7 @@ from typing import Any
 from store import NotFound, Run, RunInProgress, RunStatus, StatusChanged, Thread, lines
 from store.postgres import PostgresStore
 from tests.postgres.cluster import Cluster
-from tests.postgres.conftest import OpenStore
+from tests.postgres.fixtures import OpenStore
 from tests.store.conftest import make_thread, message
 
 PROCESSES = multiprocessing.get_context("fork")

@@ -10,7 +10,7 @@ from store import DocumentKey, RunStatus, StorageFailed, StoreError, Thread
 from store.catalogue.queries import parsed
 from store.postgres import PostgresStore, schema
 from tests.postgres.cluster import Cluster
-from tests.postgres.conftest import OpenStore
+from tests.postgres.fixtures import OpenStore
 from tests.store.conftest import THREAD, make_step, make_thread, message, texts
 
 TABLES = (

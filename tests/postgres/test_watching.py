@@ -12,7 +12,7 @@ import pytest
 from store import Change, DocumentKey, Part, Run, RunStatus, RunStep, StoreError, Thread
 from store.postgres import PostgresStore
 from tests.postgres.cluster import Cluster
-from tests.postgres.conftest import OpenStore
+from tests.postgres.fixtures import OpenStore
 from tests.postgres.proxy import Proxy
 from tests.store.conftest import META, RUN, THREAD, make_run, make_step, make_thread, message
 

@@ -20,7 +20,7 @@ from store.catalogue.values import Kind, Link
 from store.postgres import PostgresStore, lexemes, making, schema
 from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster
-from tests.postgres.conftest import IMPATIENT, OpenStore
+from tests.postgres.fixtures import IMPATIENT, OpenStore
 from tests.postgres.proxy import Proxy
 from tests.store.conftest import make_thread, message
 

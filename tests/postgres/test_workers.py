@@ -16,7 +16,7 @@ from store.postgres.held_thread import LockedRow
 from store.working import Answer
 from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster
-from tests.postgres.conftest import IMPATIENT, OpenStore
+from tests.postgres.fixtures import IMPATIENT, OpenStore
 from tests.postgres.proxy import Proxy
 from tests.store.conftest import RUN, RUN_DOCUMENT, texts
 from tests.store.contract.working import (

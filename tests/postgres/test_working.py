@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from store import RunStatus
-from tests.postgres.conftest import IMPATIENT, OpenStore
+from tests.postgres.fixtures import IMPATIENT, OpenStore
 from tests.postgres.proxy import Proxy
 from tests.work.running import answers, ask, ended, growing, settings, wait_until, working
 from tests.work.scripted import Exchange, scripted

@@ -23,9 +23,6 @@ from store import (
     ThreadMessage,
     ThreadStore,
 )
-from tests.postgres.conftest import cluster, open_store, prepared_url, url
-
-__all__ = ["cluster", "open_store", "prepared_url", "url"]  # fixtures of the store in a database
 
 # Opens another Store object on the same data.
 MakeStore: TypeAlias = Callable[[], Store]

@@ -16,7 +16,42 @@ from tests.postgres.proxy import Proxy, proxy_to
 OpenStore: TypeAlias = Callable[..., PostgresStore]
 
 _DATABASE = "contract"
-_TABLES = "threads, messages, deleted_logs, runs, steps, commits, workers, answers, answer_texts"
+_TABLES = (
+    "threads",
+    "messages",
+    "deleted_logs",
+    "runs",
+    "steps",
+    "commits",
+    "workers",
+    "answers",
+    "answer_texts",
+)
+_EMPTY = "; ".join(f"DELETE FROM threadfs.{table}" for table in _TABLES).encode()
+
+
+class Emptying:
+    """Empties the database: a hundred times quicker than a new one, as its connection is kept a thousand."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._connection: psycopg.Connection | None = None
+
+    def empty(self) -> None:
+        if self._connection is not None:
+            try:
+                self._connection.execute(_EMPTY)
+                return
+            except psycopg.OperationalError:  # A test has ended all connections.
+                self.disconnect()
+        self._connection = psycopg.connect(self.url, autocommit=True)
+        self._connection.execute(_EMPTY)
+
+    def disconnect(self) -> None:
+        """For tests of all connections that there are."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 @pytest.fixture(scope="session")
@@ -33,13 +68,18 @@ def prepared_url(cluster: Cluster) -> str:
     return cluster.url(_DATABASE)
 
 
+@pytest.fixture(scope="session")
+def emptying(prepared_url: str) -> Iterator[Emptying]:
+    emptying = Emptying(prepared_url)
+    yield emptying
+    emptying.disconnect()
+
+
 @pytest.fixture
-def url(prepared_url: str) -> str:
-    """The same database, emptied: quicker than a new one by a hundred times."""
-    with psycopg.connect(prepared_url, options="-csearch_path=threadfs") as connection:
-        for table in _TABLES.split(", "):
-            connection.execute(f"DELETE FROM {table}".encode())
-    return prepared_url
+def url(emptying: Emptying) -> str:
+    """The same database, without rows."""
+    emptying.empty()
+    return emptying.url
 
 
 @pytest.fixture
