@@ -199,7 +199,9 @@ class Answers:
             return of_readers
         if known and (attributes := known.get(node)):
             return self._made(inode, attributes)
-        if node.has_cheap_attributes or known is not None:
+        # What the kernel got before an entry without would take away.
+        was_told = inode.kernel_has_attributes and not inode.listed_without_attributes
+        if node.has_cheap_attributes or known is not None or was_told:
             with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
                 if entry := self.at_hand(inode):
                     return entry
