@@ -55,7 +55,8 @@ class Answers:
         """
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = inode.number
-        entry.st_mode = self._mode(inode.node, attributes.mode)
+        node = inode.node
+        entry.st_mode = attributes.mode if node.keeps_permissions else self._ownership.shown(attributes.mode)
         entry.st_nlink = attributes.links
         entry.st_uid, entry.st_gid = self._ownership.uid, self._ownership.gid
         entry.st_size = attributes.size_bytes
@@ -70,16 +71,13 @@ class Answers:
         if inode.told_version != attributes.version:
             inode.end_sharing()  # Its pages are those of another version than the size.
             inode.told_version = attributes.version
-        entry.entry_timeout = self._kernel_cache.entry_timeout_s(inode.node)
+        entry.entry_timeout = self._kernel_cache.entry_timeout_s(node)
         if changes_seen is not None:
             entry.attr_timeout = WATCHED_S
             if inode.remember_entry(entry, changes_seen):
                 return entry
-        entry.attr_timeout = self._kernel_cache.uncovered_timeout_s(inode.node)
+        entry.attr_timeout = self._kernel_cache.uncovered_timeout_s(node)
         return entry
-
-    def _mode(self, node: Node, mode: int) -> int:
-        return mode if node.keeps_permissions else self._ownership.shown(mode)
 
     def _bare_entry(self, kind: int) -> pyfuse3.EntryAttributes:
         entry = pyfuse3.EntryAttributes()
