@@ -55,6 +55,23 @@ class Stores:
         return generate(self.root / "many", self.many_shape)
 
     @cached_property
+    def half_shape(self) -> Shape:
+        """Half as many threads as in the large list, all of which the user's watches may be enough for."""
+        return Shape(self.threads // 2, messages=1, links=True)
+
+    @cached_property
+    def half(self) -> Path:
+        return generate(self.root / "half", self.half_shape)
+
+    @cached_property
+    def fifth_shape(self) -> Shape:
+        return Shape(self.threads // 5, messages=1, links=True)
+
+    @cached_property
+    def fifth(self) -> Path:
+        return generate(self.root / "fifth", self.fifth_shape)
+
+    @cached_property
     def listed_shape(self) -> Shape:
         return Shape(self.threads, messages=1, links=True)
 
@@ -84,16 +101,24 @@ class Stores:
 
 
 def small_files(stores: Stores) -> Iterator[Row]:
-    with mounts.sides(stores.middle, stores.middle_shape, stores.roots) as sides:
-        yield from reading.small_files(sides, stores.middle_shape, quick=stores.quick)
+    with (
+        mounts.sides(stores.middle, stores.middle_shape, stores.roots) as sides,
+        mounts.threadfs(stores.middle, stores.roots / "noshim", "-o", "noshim") as without,
+    ):
+        yield from reading.small_files(sides, without, stores.middle_shape, quick=stores.quick)
 
 
 def listings(stores: Stores) -> Iterator[Row]:
-    return reading.listings(stores.listed, stores.listed_shape, stores.roots, quick=stores.quick)
+    yield from reading.listings(stores.listed, stores.listed_shape, stores.roots, quick=stores.quick)
+    yield from reading.listings(stores.half, stores.half_shape, stores.roots, quick=stores.quick)
 
 
 def whole_trees(stores: Stores) -> Iterator[Row]:
     return reading.whole_trees(stores.middle, stores.middle_shape, stores.roots, quick=stores.quick)
+
+
+def after_mounting(stores: Stores) -> Iterator[Row]:
+    return reading.after_mounting(stores.fifth, stores.fifth_shape, stores.roots, quick=stores.quick)
 
 
 def writes(stores: Stores) -> Iterator[Row]:
@@ -126,7 +151,8 @@ def stalls(stores: Stores) -> Iterator[Row]:
 
 
 def memory(stores: Stores) -> Iterator[Row]:
-    return scale.memory(stores.listed, stores.threads, stores.roots)
+    yield from scale.memory(stores.listed, stores.threads, stores.roots)
+    yield from scale.memory(stores.middle, stores.middle_shape.threads, stores.roots)
 
 
 def idle(stores: Stores) -> Iterator[Row]:
@@ -139,6 +165,7 @@ PARTS: dict[str, Callable[[Stores], Iterator[Row]]] = {
     "long-log": long_log,
     "whole-trees": whole_trees,
     "listings": listings,
+    "after-mounting": after_mounting,
     "mounting": mounting,
     "index": index,
     "stalls": stalls,

@@ -29,6 +29,7 @@ from store.waiting import waits
 
 if TYPE_CHECKING:  # It needs the library for watching.
     from store.disk.followed import Followed
+    from store.disk.seen import SeenInThread
 
 D = TypeVar("D", bound=Document)
 T = TypeVar("T")
@@ -65,16 +66,28 @@ class DocumentFiles(Updates):
             ThreadNotFound, RunNotFound, RunStepNotFound: there is none.
             Damaged: something that is no regular file has its name.
         """
+        seen = self._seen_in(key)
+        if seen is not None and (known := seen.infos.get(key)) is not None:
+            return known
         info = files.stat_path(self.root, layout.parts(key))
         if info is None:
             raise self._gone(key)
+        if seen is not None:
+            seen.remember_info(key, info)
         return info
+
+    def _seen_in(self, key: DocumentKey) -> SeenInThread | None:
+        """What was seen in the thread a moment ago, if each change in it is reported."""
+        return None if (followed := self._followed) is None else followed.seen_in(key.thread_id)
 
     def read_document(self, key: DocumentKey) -> tuple[bytes, Info]:
         """The stored bytes of one version of a document, valid or not, and its info."""
+        seen = self._seen_in(key)
         found = files.read_path(self.root, layout.parts(key))
         if found is None:
             raise self._gone(key)
+        if seen is not None:
+            seen.remember_info(key, found[1])
         return found
 
     def check_ours(self, key: DocumentKey, *, with_foreign: bool = False) -> None:

@@ -25,6 +25,7 @@ from store.changes import Announcer, Change, Part
 from store.disk.list_times import ListTimes
 from store.disk.reported import Reported
 from store.disk.run_lists import RunLists
+from store.disk.seen import Seen, SeenInThread
 from store.disk.watch_budget import WatchBudget
 from store.disk.watching import DiskWatch
 from store.errors import StorageFailed
@@ -91,6 +92,7 @@ class Followed:
         self._some_may_have_ended = False
         # The times of threads that are wholly followed, and how many changes there were.
         self._times: dict[str, Times] = {}
+        self._seen = Seen()
         self.changes_heard = 0
         self._came = threading.Event()
         self._closing = threading.Event()
@@ -126,10 +128,10 @@ class Followed:
         if change.part in (Part.ANSWER, Part.WORKERS):
             return  # These are in no list, and have no time.
         with self._noting:
-            self.changes_heard += 1
-            self._times.pop(change.thread_id, None)
+            self._forget_seen(change.thread_id)
             if change.part is Part.EVERYTHING:
                 self._times.clear()
+                self._seen.clear()
                 self._stale.update(dict.fromkeys((*self._runs, *self._under_way)))
                 self._beyond.clear()
                 self._threads_are_stale = True
@@ -196,6 +198,19 @@ class Followed:
         with self._noting:
             if self.changes_heard == changes_heard and self.reported_of(thread_id) is Reported.ALL:
                 self._times[thread_id] = times
+
+    def seen_in(self, thread_id: str) -> SeenInThread | None:
+        """What was seen in it since its last change, and the place for more; none if one may be missed."""
+        if (seen := self._seen.get(thread_id)) is not None:
+            return seen
+        with self._noting:
+            return self._seen.made(thread_id) if self.reported_of(thread_id) is Reported.ALL else None
+
+    def _forget_seen(self, thread_id: str) -> None:
+        """Something has changed in the thread, or will be reported no longer."""
+        self.changes_heard += 1
+        self._times.pop(thread_id, None)
+        self._seen.forget(thread_id)
 
     def run_ids(self, thread_id: str) -> list[str] | None:
         """The ids of a thread's runs, if they are known."""
@@ -357,8 +372,7 @@ class Followed:
 
     def _free_runs(self, thread_id: str, ended: list[str]) -> None:
         with self._noting:
-            self.changes_heard += 1
-            self._times.pop(thread_id, None)
+            self._forget_seen(thread_id)
             left = (run_id for run_id in self._runs[thread_id] if run_id and run_id not in ended)
             self._runs[thread_id] = (*left, *_AND_OTHERS)
         self._budget.forget_runs(thread_id, ended)

@@ -150,7 +150,10 @@ class Watches:
 
     def is_covered(self, key: DocumentKey) -> bool:
         """Whether changes of what *key* stands for are seen, as another follower wants it."""
-        return any(watch.covers(key) for watch in self._watches) and not self._is_losing
+        for watch in self._watches:  # It is asked in each request: `any` takes twice as long.
+            if watch.covers(key):
+                return not self._is_losing
+        return False
 
     def forget(self, key: DocumentKey) -> None:
         """One watch does not follow *key* any more."""

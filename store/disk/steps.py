@@ -37,6 +37,15 @@ class Steps(DocumentFiles):
     def list_step_ids(self, thread_id: str, run_id: str) -> list[str]:
         """The ids of the run's steps, damaged ones too, in no order. Raises RunNotFound."""
         key = DocumentKey(thread_id, run_id)
+        seen = self._seen_in(key)
+        if seen is not None and (known := seen.step_ids.get(run_id)) is not None:
+            return [*known]
+        found = self._read_step_ids(key)
+        if seen is not None:
+            seen.remember_step_ids(run_id, [*found])
+        return found
+
+    def _read_step_ids(self, key: DocumentKey) -> list[str]:
         with opened(self.root, *layout.place(key)[0], STEPS) as steps:
             if steps is None:
                 self.document_info(key)

@@ -16,7 +16,7 @@ from tests.mount.conftest import wait_until
 from tests.nodes.driving import Programs
 from threadfs.fuse import forgetting as forgetting_module
 from threadfs.fuse.forgetting import Forgetting
-from threadfs.fuse.inodes import Inode
+from threadfs.fuse.inodes import FileInode
 from threadfs.nodes.base import is_readable
 from threadfs.nodes.root import root_of
 
@@ -57,25 +57,25 @@ def forgetting(kernel: Kernel) -> Iterator[Forgetting]:
 
 
 @pytest.fixture
-def inode(tmp_path: Path) -> Inode:
+def inode(tmp_path: Path) -> FileInode:
     """Of a document."""
     store = ThreadStore(tmp_path)
     store.create_thread(Thread(id="T"))
-    return Inode(7, Programs(root_of(store)).at("threads/T/meta.json"))
+    return FileInode(7, Programs(root_of(store)).at("threads/T/meta.json"))
 
 
 HERE = threading.main_thread().name
 
 
 def test_an_inode_is_forgotten_at_once_by_whoever_asks(
-    kernel: Kernel, forgetting: Forgetting, inode: Inode
+    kernel: Kernel, forgetting: Forgetting, inode: FileInode
 ) -> None:
     forgetting.forget_inode(inode, attributes_only=False)
     assert (kernel.inodes, kernel.threads) == ([(7, False)], {HERE})
 
 
 def test_pages_that_may_be_locked_are_forgotten_by_another_thread_before_the_call_returns(
-    kernel: Kernel, forgetting: Forgetting, inode: Inode
+    kernel: Kernel, forgetting: Forgetting, inode: FileInode
 ) -> None:
     assert is_readable(inode.node)
     inode.readers.append(inode.node.open_for_reading())
@@ -85,7 +85,7 @@ def test_pages_that_may_be_locked_are_forgotten_by_another_thread_before_the_cal
 
 
 def test_a_name_is_forgotten_by_another_thread_as_a_handler_may_hold_its_directory(
-    kernel: Kernel, forgetting: Forgetting, inode: Inode
+    kernel: Kernel, forgetting: Forgetting, inode: FileInode
 ) -> None:
     with kernel.lock:
         forgetting.forget_name(inode, b"name")
@@ -95,7 +95,7 @@ def test_a_name_is_forgotten_by_another_thread_as_a_handler_may_hold_its_directo
 
 
 def test_a_name_is_forgotten_twice_as_a_lookup_may_be_under_way(
-    kernel: Kernel, forgetting: Forgetting, inode: Inode
+    kernel: Kernel, forgetting: Forgetting, inode: FileInode
 ) -> None:
     for name in (b"one", b"two"):
         forgetting.forget_name(inode, name)
@@ -104,7 +104,7 @@ def test_a_name_is_forgotten_twice_as_a_lookup_may_be_under_way(
 
 
 def test_a_change_is_acknowledged_when_each_name_was_forgotten_once(
-    kernel: Kernel, forgetting: Forgetting, inode: Inode
+    kernel: Kernel, forgetting: Forgetting, inode: FileInode
 ) -> None:
     for number in range(20):
         forgetting.forget_name(inode, b"%d" % number)
@@ -113,7 +113,7 @@ def test_a_change_is_acknowledged_when_each_name_was_forgotten_once(
 
 
 def test_a_change_does_not_wait_for_long_for_a_directory_that_is_held(
-    kernel: Kernel, forgetting: Forgetting, inode: Inode
+    kernel: Kernel, forgetting: Forgetting, inode: FileInode
 ) -> None:
     with kernel.lock:
         forgetting.forget_name(inode, b"name")
@@ -122,7 +122,7 @@ def test_a_change_does_not_wait_for_long_for_a_directory_that_is_held(
 
 
 def test_a_name_that_the_kernel_does_not_know_does_not_keep_the_others(
-    kernel: Kernel, forgetting: Forgetting, inode: Inode, monkeypatch: pytest.MonkeyPatch
+    kernel: Kernel, forgetting: Forgetting, inode: FileInode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def knows_one(number: int, name: bytes) -> None:
         if name != b"known":
@@ -135,7 +135,9 @@ def test_a_name_that_the_kernel_does_not_know_does_not_keep_the_others(
     wait_until(lambda: kernel.names == [(7, b"known")])
 
 
-def test_after_the_end_nothing_is_told_any_more(kernel: Kernel, forgetting: Forgetting, inode: Inode) -> None:
+def test_after_the_end_nothing_is_told_any_more(
+    kernel: Kernel, forgetting: Forgetting, inode: FileInode
+) -> None:
     trio.run(forgetting.end)
     forgetting.forget_inode(inode, attributes_only=True)
     forgetting.forget_name(inode, b"name")
@@ -144,7 +146,7 @@ def test_after_the_end_nothing_is_told_any_more(kernel: Kernel, forgetting: Forg
 
 
 def test_the_end_waits_for_the_kernel_to_have_forgotten_what_it_was_told(
-    kernel: Kernel, forgetting: Forgetting, inode: Inode
+    kernel: Kernel, forgetting: Forgetting, inode: FileInode
 ) -> None:
     kernel.lock.acquire()
     forgetting.forget_name(inode, b"name")
@@ -155,7 +157,7 @@ def test_the_end_waits_for_the_kernel_to_have_forgotten_what_it_was_told(
 
 
 def test_the_end_does_not_wait_for_ever(
-    kernel: Kernel, forgetting: Forgetting, inode: Inode, monkeypatch: pytest.MonkeyPatch
+    kernel: Kernel, forgetting: Forgetting, inode: FileInode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forgetting_module, "_ENDS_S", 0.1)
     with kernel.lock:

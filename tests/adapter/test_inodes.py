@@ -199,6 +199,25 @@ def test_what_was_read_since_the_last_change_is_remembered(inode: Inode) -> None
     assert (inode.entry, inode.listing.is_current, inode.latest_reader) == (entry, True, reader)
 
 
+def test_the_entry_of_a_thread_is_right_until_a_change_and_takes_no_memory(
+    inodes: Inodes, root: Root
+) -> None:
+    thread = held(inodes, root, "threads/T")
+    changes_seen = thread.changes_seen
+    assert thread.remember_entry(pyfuse3.EntryAttributes(), changes_seen)
+    assert thread.entry is None
+    thread.lose_entry()
+    assert not thread.remember_entry(pyfuse3.EntryAttributes(), changes_seen)
+
+
+def test_a_directory_holds_nothing_of_what_files_need(inodes: Inodes, root: Root) -> None:
+    thread = held(inodes, root, "threads/T")
+    thread.lose_reader()
+    assert (*thread.readers_now, thread.writers, thread.latest_reader) == (0, None)
+    with pytest.raises(AttributeError):
+        thread.readers.append(reader_of(held(inodes, root, META)))
+
+
 def test_a_change_takes_the_reader_of_the_version_before(inode: Inode) -> None:
     inode.remember_reader(reader_of(inode), inode.changes_seen)
     inode.lose_reader()

@@ -125,12 +125,16 @@ def opened_in_the_store(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> list
     return opened
 
 
-def test_a_first_read_of_a_status_opens_four_files(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_first_read_of_a_status_opens_three_files_at_most(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     follow_all_runs(kernel)
     opened = opened_in_the_store(kernel, monkeypatch)
     handle = kernel.open(kernel.number(STATUS))
     assert b"queued" in kernel.read(handle)
-    assert Counter(opened) == {"T/meta.json": 1, "T/runs/R/status.json": 3}
+    # Looked at, unless that was done a moment ago; then read.
+    assert opened[-1] == "T/runs/R/status.json"
+    assert Counter(opened) <= Counter({"T/meta.json": 1, "T/runs/R/status.json": 2})
 
 
 def test_the_attributes_of_a_log_that_is_read_take_one_opening_of_it(

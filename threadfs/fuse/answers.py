@@ -55,7 +55,8 @@ class Answers:
         """
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = inode.number
-        entry.st_mode = self._mode(inode.node, attributes.mode)
+        node = inode.node
+        entry.st_mode = attributes.mode if node.keeps_permissions else self._ownership.shown(attributes.mode)
         entry.st_nlink = attributes.links
         entry.st_uid, entry.st_gid = self._ownership.uid, self._ownership.gid
         entry.st_size = attributes.size_bytes
@@ -72,16 +73,13 @@ class Answers:
         if inode.told_version != attributes.version:
             inode.end_sharing()  # Its pages are those of another version than the size.
             inode.told_version = attributes.version
-        entry.entry_timeout = self._kernel_cache.entry_timeout_s(inode.node)
+        entry.entry_timeout = self._kernel_cache.entry_timeout_s(node)
         if changes_seen is not None:
             entry.attr_timeout = WATCHED_S
             if inode.remember_entry(entry, changes_seen):
                 return entry
-        entry.attr_timeout = self._kernel_cache.uncovered_timeout_s(inode.node)
+        entry.attr_timeout = self._kernel_cache.uncovered_timeout_s(node)
         return entry
-
-    def _mode(self, node: Node, mode: int) -> int:
-        return mode if node.keeps_permissions else self._ownership.shown(mode)
 
     def _bare_entry(self, kind: int) -> pyfuse3.EntryAttributes:
         entry = pyfuse3.EntryAttributes()
@@ -201,7 +199,9 @@ class Answers:
             return of_readers
         if known and (attributes := known.get(node)):
             return self._made(inode, attributes)
-        if node.has_cheap_attributes or known is not None:
+        # What the kernel got before an entry without would take away.
+        was_told = inode.kernel_has_attributes and not inode.listed_without_attributes
+        if node.has_cheap_attributes or known is not None or was_told:
             with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
                 if entry := self.at_hand(inode):
                     return entry

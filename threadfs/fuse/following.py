@@ -36,7 +36,7 @@ class Following:
         self._lock = threading.Lock()
         self._watch: Watch | None = None
         # What is followed, so that each change in it will be reported.
-        self.covered: AbstractSet[DocumentKey | None] = set()
+        self.covered: AbstractSet[DocumentKey] = set()
         # Set when something may lack a watch; by whom runs the loop, as soon as there is one.
         self._lacks = trio.Event()
         self._loop: trio.lowlevel.TrioToken | None = None
@@ -86,9 +86,13 @@ class Following:
             was_followed, inode.is_followed = inode.is_followed, True
         return not was_followed
 
+    def covers(self, scope: DocumentKey | None) -> bool:
+        """Whether *scope* is one of the `covered`."""
+        return scope is not None and self._watch is not None and self._watch.covers(scope)
+
     def is_heard(self, scope: DocumentKey | None) -> bool:
         """Whether changes in *scope* are reported already, for whomever, or it is nothing to be followed."""
-        if scope is None or scope in self.covered:
+        if scope is None or self.covers(scope):
             return True
         return self._watch is not None and self._watch.is_heard(scope)
 

@@ -11,8 +11,7 @@ import stat
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 import pyfuse3
 
@@ -34,29 +33,21 @@ class SharedOpens(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class Inode:
-    number: int
-    node: Node
-    lookups: int = 0
+    """A directory, or a link. There are 100,000s of them, so what only a file needs is in `FileInode`."""
+
+    __slots__ = (
+        *("changes_seen", "entry", "is_followed", "kernel_has_attributes", "listed_without_attributes"),
+        *("listing", "lookups", "node", "number", "owns_node", "removed_ns"),
+    )
+
     # Readers whose bytes the kernel caches under this number, and how many write.
-    readers: list[Reader] = field(default_factory=list)
+    readers: list[Reader] = cast("list[Reader]", ())
     writers: int = 0
-    # Whether a listing gave its name alone.
-    listed_without_attributes: bool = False
-    # Whether its changes are followed; the reader of its latest version while it is known to be that.
-    is_followed: bool = False
+    # The reader of its latest version while it is known to be that.
     latest_reader: Reader | None = None
     # What ends that the shim answers opens for reading, while it does.
     shared: SharedOpens | None = None
-    # Whether its node has no other number by now.
-    owns_node: bool = True
-    # Its entry, while it is known to be right; if it is a directory, its listing; whether the kernel may hold
-    # its attributes; how many changes have taken these, and the reader, away.
-    entry: pyfuse3.EntryAttributes | None = None
-    listing: Listing | None = None
-    kernel_has_attributes: bool = False
-    changes_seen: int = 0
     # The size that a text that is rendered had when it was last asked for or opened.
     told_bytes: int = 0
     # The version of the attributes that the kernel got, and that of the pages that it may hold.
@@ -64,11 +55,28 @@ class Inode:
     cached_version: object = None
     # A time of change that was given while somebody writes: it holds after the commit, too.
     given_time_ns: int | None = None
-    # When the directory that it was lost its name, in nanoseconds since 1970. What is stored has no state of
-    # its own that would tell those who still hold it.
-    removed_ns: int | None = None
     # The version that a detached inode goes on showing.
     pinned_reader: Reader | None = None
+
+    def __init__(self, number: int, node: Node) -> None:
+        self.number = number
+        self.node = node
+        self.lookups = 0
+        # Whether a listing gave its name alone.
+        self.listed_without_attributes = False
+        # Whether its changes are followed.
+        self.is_followed = False
+        # Whether its node has no other number by now.
+        self.owns_node = True
+        # Its entry, while it is known to be right; if it is a directory, its listing; whether the kernel may
+        # hold its attributes; how many changes have taken these, and the reader, away.
+        self.entry: pyfuse3.EntryAttributes | None = None
+        self.listing: Listing | None = None
+        self.kernel_has_attributes = False
+        self.changes_seen = 0
+        # When the directory that it was lost its name, in nanoseconds since 1970. What is stored has no state
+        # of its own that would tell those who still hold it.
+        self.removed_ns: int | None = None
 
     # What is to be remembered was read when *changes_seen* changes had been seen. The count is compared after
     # it is set: a change counts itself first, and then takes away what it finds.
@@ -87,7 +95,9 @@ class Inode:
             shared.end_sharing()
 
     def remember_entry(self, entry: pyfuse3.EntryAttributes, changes_seen: int) -> bool:
-        """Whether *entry* is still right, and so remembered."""
+        """Whether *entry* is still right, and so remembered, unless the store does that."""
+        if self.node.store_remembers_attributes:
+            return self.changes_seen == changes_seen
         self.entry = entry
         if self.changes_seen == changes_seen:
             return True
@@ -119,6 +129,26 @@ class Inode:
         """Counted first: a reader of before the change that is kept meanwhile is taken away then."""
         self.changes_seen += 1
         self.drop_reader()
+
+    def drop_reader(self) -> None:
+        """The next open reads anew."""
+
+
+class FileInode(Inode):
+    """A file, which may be open."""
+
+    __slots__ = (
+        *("cached_version", "given_time_ns", "latest_reader", "pinned_reader", "readers", "shared"),
+        *("told_bytes", "told_version", "writers"),
+    )
+
+    def __init__(self, number: int, node: Node) -> None:
+        super().__init__(number, node)
+        self.readers = []
+        self.writers = 0
+        self.told_bytes = 0
+        self.latest_reader = self.shared = self.pinned_reader = None
+        self.told_version = self.cached_version = self.given_time_ns = None
 
     def drop_reader(self) -> None:
         self.latest_reader = None
@@ -162,7 +192,7 @@ class Inodes:
             number = remembered.pop(node, None) if remembered else None
             if number is None:
                 number, self._next = self._next, self._next + 1
-            inode = Inode(number, node)
+            inode = (FileInode if node.kind == stat.S_IFREG else Inode)(number, node)
             self._by_number[inode.number] = self._by_node[node] = inode
             if node.is_within_thread and (scope := node.scope) is not None:
                 self._within.setdefault(scope.thread_id, {})[inode.number] = inode

@@ -94,12 +94,12 @@ class KernelCache:
         if isinstance(node, (ThreadDirectory, RunsDirectory)):
             # Their time is that of everything in the thread.
             return self._tree.store.reports_all_of(node.thread_id)
-        return node.scope in self.following.covered and node.life is not Life.UNREPORTED
+        return self.following.covers(node.scope) and node.life is not Life.UNREPORTED
 
     def covers_names_in(self, directory: Directory) -> bool:
         """Whether each name that comes or goes is going to be reported."""
         scope = directory.names_scope
-        return directory.names_are_fixed or (scope is not None and scope in self.following.covered)
+        return directory.names_are_fixed or self.following.covers(scope)
 
     def entry_timeout_s(self, node: Node) -> float:
         life = node.life
@@ -107,7 +107,7 @@ class KernelCache:
             return WATCHED_S
         if life is Life.UNREPORTED:
             return 0
-        return WATCHED_S if node.listed_in in self.following.covered else UNWATCHED_S
+        return WATCHED_S if self.following.covers(node.listed_in) else UNWATCHED_S
 
     def uncovered_timeout_s(self, node: Node) -> float:
         """Of what was read while *node* was not covered."""

@@ -7,7 +7,6 @@ So whatever is there all the time is seen exactly once, however many programs li
 
 from __future__ import annotations
 
-import os
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -42,20 +41,20 @@ class Listing:
         """Looks into *directory*; names that were there *before* keep their cookies."""
         # When it was begun to look.
         self.began_s = time.monotonic()
-        names: list[bytes] = []
+        names: list[str] = []  # Of threads and runs these are the texts of the nodes, and take no memory.
         nodes: list[Node] = []
         for name, node in directory.entries():
-            names.append(os.fsencode(name))
+            names.append(name)
             nodes.append(node)
         self.names, self.nodes = names, nodes
         # Of some that have gone, as they may come again: what is saved anew shall keep its place.
-        self._gone: dict[bytes, int] = {}
+        self._gone: dict[str, int] = {}
         # When the kernel last got entries of this, and last got some of another one; 0 where it holds none.
         self.told_s = self._other_told_s = 0.0
         self.cookies: Sequence[int]
         if before is None:
             # Names that are hidden now have their place, too.
-            whole = [] if directory.lists_store else list(map(os.fsencode, directory.names_when_whole()))
+            whole = [] if directory.lists_store else [*directory.names_when_whole()]
             if whole[: len(names)] == names[: len(whole)]:
                 self._next = _FIRST + max(len(names), len(whole))
                 self.cookies = range(_FIRST, _FIRST + len(names))
@@ -81,7 +80,7 @@ class Listing:
         self.known: dict[Node, Attributes | None] | None = None
         self._known_until_s = 0.0
 
-    def _go_on(self, given: dict[bytes, int]) -> None:
+    def _go_on(self, given: dict[str, int]) -> None:
         """Takes over the cookies that were *given*."""
         following = self._next
         cookies = []

@@ -15,6 +15,7 @@ have them at once.
 
 from __future__ import annotations
 
+import os
 import stat
 import time
 from contextlib import suppress
@@ -121,7 +122,8 @@ class Listings:
             if inode.readers_now:  # When it changes, it gets another number.
                 listing.is_lasting = False
             inode.kernel_has_attributes = True
-            if not pyfuse3.readdir_reply(token, listing.names[index], entry, listing.cookies[index]):
+            name = os.fsencode(listing.names[index])
+            if not pyfuse3.readdir_reply(token, name, entry, listing.cookies[index]):
                 self._inodes.release(inode)
                 return
             inode.lookups += 1

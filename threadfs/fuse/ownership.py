@@ -27,9 +27,9 @@ class Ownership:
 
     def shown(self, mode: int) -> int:
         """The type and permissions of what has none of its own. What is derived stays read-only."""
-        if stat.S_ISDIR(mode) and self.directory_mask is not None:
+        if self.directory_mask is not None and stat.S_ISDIR(mode):
             return stat.S_IFDIR | (0o777 & ~self.directory_mask)
-        if stat.S_ISREG(mode) and self.file_mask is not None:
+        if self.file_mask is not None and stat.S_ISREG(mode):
             return stat.S_IFREG | ((0o666 if mode & 0o222 else 0o444) & ~self.file_mask)
         return mode
 

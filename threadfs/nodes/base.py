@@ -103,6 +103,8 @@ class Node:
     is_slow: ClassVar[bool] = False
     # Whether a listing may read the attributes of each child.
     has_cheap_attributes: ClassVar[bool] = True
+    # Whether the store remembers its attributes for as long as it reports their changes: nobody else need.
+    store_remembers_attributes: ClassVar[bool] = False
     # Whether it shows what a search finds.
     searches: ClassVar[bool] = False
     # Whether chmod changes its permissions.

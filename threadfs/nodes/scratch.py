@@ -155,6 +155,8 @@ class Scratch(Generic[NodeT]):
 
     def is_unused(self, directory: str) -> bool:
         """Whether *directory* has no scratch files, staged removals or appearing documents."""
+        if not (self._files or self._staged or self._appearing):
+            return True
         if directory in self._files or self._staged.get(directory):
             return False
         return not self._appearing or all(parent != directory for parent, _ in list(self._appearing))

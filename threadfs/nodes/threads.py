@@ -129,6 +129,7 @@ class ThreadDirectory(CanonicalDirectory):
     """``threads/<thread>/``: its time is that of the last change in the thread."""
 
     has_cheap_attributes: ClassVar[bool] = False
+    store_remembers_attributes: ClassVar[bool] = True
     documents: ClassVar[tuple[str, ...]] = ("meta.json", "messages.jsonl")
 
     thread_id: str
