@@ -6,12 +6,13 @@ import os
 import time
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from store import names
 from store.disk import paths
 from store.disk.layout import Parts
+from store.disk.looking_ahead import looking_ahead
 from store.disk.paths import opened, storage_errors
 from store.waiting import waits
 
@@ -119,14 +120,13 @@ def _read(directory: int, document: str, known: dict[str, int]) -> _Seen:
     present = {name: inode for name, inode in found.items() if known.get(name) == inode}
     if len(present) == len(found):
         return _Seen(0, present, {})
-    present = {}
-    others: dict[str, int] = {}
-    for name, inode in found.items():
-        if known.get(name) == inode or (names.is_id(name) and _holds(directory, name, document)):
-            present[name] = inode
-        elif names.is_id(name):
-            others[name] = inode
-    return _Seen(0, present, others)
+    new = [name for name, inode in found.items() if known.get(name) != inode and names.is_id(name)]
+    looked_at: Iterable[str] = new
+    if len(new) >= _REMEMBERED_LENGTH:
+        looked_at = looking_ahead(new, lambda name: _holds(directory, name, document))
+    holding = {name for name in looked_at if _holds(directory, name, document)}
+    present = {name: inode for name, inode in found.items() if known.get(name) == inode or name in holding}
+    return _Seen(0, present, {name: found[name] for name in new if name not in holding})
 
 
 def _look_again(directory: int, document: str, seen: _Seen) -> None:
