@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from array import array
 from collections import OrderedDict
@@ -65,11 +66,19 @@ class Listing:
     def __init__(self, root: str) -> None:
         self._root = root
         self._remembered: OrderedDict[Parts, _Remembered] = OrderedDict()
+        self._reading = threading.Lock()
         # Called with a list and the directories in it without a document; whether one may have come since.
         self.on_incomplete: Callable[[Parts, Collection[str]], bool] = lambda parts, without: False
 
     def ids(self, parts: Parts, document: str) -> list[str]:
         """The ids of the directories below *parts* that hold *document*, in the order of the disk."""
+        if parts:
+            return self._ids(parts, document)
+        # The longest list is read by one thread at a time: the others find it, and have the same texts.
+        with self._reading:
+            return self._ids(parts, document)
+
+    def _ids(self, parts: Parts, document: str) -> list[str]:
         with opened(self._root, *parts) as directory:
             if directory is None:
                 return []

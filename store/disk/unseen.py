@@ -158,12 +158,12 @@ class Look:
                 return
             if self.is_due:
                 unseen.listed = self._listed
-            if unseen.unreported is None:
-                if self._unreported is None:
-                    return
-                unseen.unreported = {*unseen.noted}
             if self._unreported is not None:
-                unseen.unreported |= self._unreported
+                # These, and what was told of meanwhile. A set that has held more takes more room.
+                self._unreported.update(unseen.noted)
+                unseen.unreported = self._unreported
+            if unseen.unreported is None:
+                return
             for thread_id, reported in self._reported.items():
                 if thread_id in unseen.noted:
                     continue  # It may have changed since it was looked at.
