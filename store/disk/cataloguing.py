@@ -162,29 +162,30 @@ class Cataloguing:
 
         Of those that are *by_lists*, only that which lists of runs that have not ended go by is looked at.
         """
-        here = {*self.tables.thread_ids()}
-        changed = self._changed(self.tables.all_signatures(), by_lists)
+        # No list of all that are known is made, which would take more room than all else.
+        unknown = dict.fromkeys(self._directories() if there is None else there)
+        gone: list[str] = []
+        changed = [*self._changed(self._known_of(unknown, gone), by_lists)]
+        new: Iterable[str] = [*unknown]
         if there is None:
-            there = self._directories()
-            new = [name for name in there if name not in here]
-            new = [*filter(self._is_thread, looking_ahead(new, self._is_thread))]
-        else:
-            new = [thread_id for thread_id in there if thread_id not in here]
-        return [*dict.fromkeys([*here.difference(there), *changed, *new])]
+            new = filter(self._is_thread, looking_ahead(new, self._is_thread))
+        return [*dict.fromkeys([*gone, *changed, *new])]
 
     def differing_among(self, thread_ids: Collection[str], by_lists: AllBut | None) -> list[str]:
         """As `differing`, of some threads."""
         if len(thread_ids) * _FEW < self.tables.count():
             return self._few_changed(thread_ids)
         unknown = dict.fromkeys(thread_ids)
+        return [*self._changed(self._known_of(unknown, []), by_lists), *unknown]
 
-        def known() -> Iterator[SeenOfThread]:
-            for found in self.tables.all_signatures():
-                if found[0] in unknown:
-                    del unknown[found[0]]
-                    yield found
-
-        return [*self._changed(known(), by_lists), *unknown]
+    def _known_of(self, thread_ids: dict[str, None], others: list[str]) -> Iterator[SeenOfThread]:
+        """What was seen of some threads, which are taken out; all others are added to *others*."""
+        for found in self.tables.all_signatures():
+            if found[0] in thread_ids:
+                del thread_ids[found[0]]
+                yield found
+            else:
+                others.append(found[0])
 
     def _directories(self) -> list[str]:
         """The names in the store that threads may have."""

@@ -280,12 +280,11 @@ class Followed:
             there = {thread_id: thread_id for thread_id in self._source.list_thread_ids()}
             # With too few watches it matters which ones come first.
             are_many = len(there) * 2 > self._budget.max_watches
-            known = self.run_lists().newest_first(looks=are_many)
+            old = self.run_lists().newest_first(there, looks=are_many)
         except BaseException:
             self._threads_are_stale = True
             raise
-        new = there.keys() - {*known}
-        old = (there[thread_id] for thread_id in known if thread_id in there)
+        new = there.keys() - {*old}
         self._unfollowed = deque(thread_id for thread_id in (*new, *old) if thread_id not in self._runs)
         with self._noting:
             self._stale.update(dict.fromkeys(self._runs.keys() - there.keys()))

@@ -58,14 +58,17 @@ class RunLists:
 
         return self.known.beside_lists(work, None, _needed([status]), asked_s)
 
-    def newest_first(self, *, looks: bool) -> list[str]:
-        """The ids of the threads, as known from before, the last changed first.
+    def newest_first(self, there: Mapping[str, str], *, looks: bool) -> list[str]:
+        """The ids of the threads, as known from before, the last changed first: those that are *there*, each
+        with the text that stands for it there.
 
         If it *looks*, those come before whose log is another one by now: whoever asks something else waits
         for less than if all were compared.
         """
         waits()
-        thread_ids = self.known.use(lambda tables: tables.newest_first())
+        thread_ids = self.known.use(
+            lambda tables: [there[one] for one in tables.newest_first() if one in there]
+        )
         changed: set[str] = set()
         for at in range(0, len(thread_ids) if looks else 0, _AT_ONCE):
             changed.update(self._of_other_logs(thread_ids[at : at + _AT_ONCE]))
