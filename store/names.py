@@ -29,7 +29,7 @@ def why_not_an_id(name: object) -> str | None:
     return _why_not(name) if isinstance(name, str) else "an id is a text"
 
 
-@lru_cache(maxsize=10_000)  # Every call of the store checks the same few names again.
+@lru_cache(maxsize=1000)  # Every call of the store checks the same few names again.
 def _why_not(name: str) -> str | None:
     if not name:
         return "an id is not empty"

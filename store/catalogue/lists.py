@@ -53,10 +53,10 @@ class Lists:
         """How many threads there are."""
         return int(self.connection.execute("SELECT count(*) FROM threads").fetchone()[0])
 
-    def newest_first(self) -> list[str]:
+    def newest_first(self) -> Iterator[str]:
         """The ids of the threads, by their last change."""
         found = self.connection.execute("SELECT id FROM threads ORDER BY changed_ns DESC")
-        return [thread_id for (thread_id,) in found]
+        return (thread_id for (thread_id,) in found)
 
     def statuses_in(self, thread_ids: Iterable[str]) -> list[tuple[str, str, str]]:
         """(thread id, run id, status) of each run of some threads."""

@@ -27,6 +27,8 @@ class Busy(Exception):
 
 # A path in a thread with the numbers of its `Signature`, in that order.
 Seen: TypeAlias = tuple[str, tuple[int, ...]]
+# (thread id, paths, numbers, of_lists), as they are stored: nothing, if nothing was seen of it.
+SeenOfThread: TypeAlias = tuple[str, str, bytes, int]
 
 NUMBERS: Final = Struct("<qqQqq")
 
@@ -236,17 +238,21 @@ class Tables(Lists):
         )
         return {thread_id: _signatures(paths, numbers) for thread_id, paths, numbers in found}
 
-    def all_signatures(self) -> Iterator[tuple[str, Iterator[Seen], int]]:
-        """(thread id, what was seen, how many of the first of these are `of_lists`) of all threads.
+    def logs_looked_at(self, thread_ids: Iterable[str]) -> list[tuple[str, int, int, int]]:
+        """(thread id, ctime, size, inode) of the logs of some threads when these were looked at."""
+        return self.connection.execute(
+            "SELECT id, seen.log_changed_ns, seen.log_size_bytes, seen.log_inode"
+            " FROM threads JOIN signatures AS seen ON thread = number"
+            " WHERE seen.log_changed_ns IS NOT NULL AND id IN (SELECT value FROM json_each(?))",
+            (json.dumps([*thread_ids]),),
+        ).fetchall()
 
-        Nothing may be changed before the last one.
-        """
-        found = self.connection.execute(
-            "SELECT id, paths, numbers, of_lists FROM threads JOIN signatures ON number = thread"
-            " ORDER BY number"
+    def all_signatures(self) -> Iterator[SeenOfThread]:
+        """What was seen of all threads. Nothing may be changed before the last one."""
+        return self.connection.execute(
+            "SELECT id, coalesce(paths, ''), coalesce(numbers, x''), coalesce(of_lists, 0)"
+            " FROM threads LEFT JOIN signatures ON number = thread ORDER BY number"
         )
-        for thread_id, paths, numbers, of_lists in found:
-            yield thread_id, _seen(paths, numbers), of_lists
 
     def put_signatures(
         self, thread_id: str, seen: Mapping[str, Signature], of_lists: int, log: Signature | None
@@ -346,12 +352,14 @@ class Tables(Lists):
         )
 
 
-def _seen(paths: str, numbers: bytes) -> Iterator[Seen]:
-    return zip(paths.split("\0"), NUMBERS.iter_unpack(numbers), strict=True)
+def seen(paths: str, numbers: bytes, first: int = -1) -> Iterator[Seen]:
+    """What was seen of a thread, or the *first* things of it."""
+    these = paths.split("\0") if first < 0 else paths.split("\0", first)[:first]
+    return zip(these, NUMBERS.iter_unpack(numbers), strict=first < 0)
 
 
 def _signatures(paths: str, numbers: bytes) -> dict[str, Signature]:
     return {
         path: Signature(changed_ns, size_bytes, inode, modified_ns, bool(is_settled))
-        for path, (changed_ns, size_bytes, inode, modified_ns, is_settled) in _seen(paths, numbers)
+        for path, (changed_ns, size_bytes, inode, modified_ns, is_settled) in seen(paths, numbers)
     }

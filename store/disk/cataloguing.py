@@ -14,12 +14,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from store import names
 from store.api import DocumentKey, LogReader
 from store.catalogue.finding import text_of
-from store.catalogue.tables import Seen, Tables
+from store.catalogue.tables import SeenOfThread, Tables, seen
 from store.catalogue.values import MessageText, RunSummary, Signature, ThreadSummary
 from store.disk import describing, signatures
 from store.disk.describing import Documents
@@ -44,6 +44,12 @@ _ENDED: Final = frozenset(status.value for status in RunStatus if status.is_term
 _ATTEMPTS: Final = 100
 
 _T = TypeVar("_T", bound="Taken")
+
+
+class AllBut(NamedTuple):
+    """All threads but these."""
+
+    others: Collection[str]
 
 
 class Source(Documents, Protocol):
@@ -151,24 +157,35 @@ class Cataloguing:
     tables: Tables
     skip: Callable[[str, StorageFailed], None] | None = None
 
-    def differing(
-        self, goes_by_lists: Callable[[str], bool] = lambda _: False, among: Collection[str] | None = None
-    ) -> list[str]:
-        """The threads that came, went or may have changed, *among* some or all.
+    def differing(self, there: Collection[str] | None = None, by_lists: AllBut | None = None) -> list[str]:
+        """The threads that came, went or may have changed. *there* are those in the store, if they are known.
 
-        *goes_by_lists* is called before one is looked at: whether it is enough if all that lists of runs that
-        have not ended go by is the same.
+        Of those that are *by_lists*, only that which lists of runs that have not ended go by is looked at.
         """
-        if among is not None:
-            return [*self._changed(among, goes_by_lists, is_all=False)]
-        here = {*self.tables.thread_ids()}
-        changed = [*self._changed(here, goes_by_lists, is_all=True)]
-        there = self._directories()
-        new = [name for name in there if name not in here]
-        gone = here.difference(there)
-        return [
-            *dict.fromkeys([*gone, *changed, *filter(self._is_thread, looking_ahead(new, self._is_thread))])
-        ]
+        # No list of all that are known is made, which would take more room than all else.
+        unknown = dict.fromkeys(self._directories() if there is None else there)
+        gone: list[str] = []
+        changed = [*self._changed(self._known_of(unknown, gone), by_lists)]
+        new: Iterable[str] = [*unknown]
+        if there is None:
+            new = filter(self._is_thread, looking_ahead(new, self._is_thread))
+        return [*dict.fromkeys([*gone, *changed, *new])]
+
+    def differing_among(self, thread_ids: Collection[str], by_lists: AllBut | None) -> list[str]:
+        """As `differing`, of some threads."""
+        if len(thread_ids) * _FEW < self.tables.count():
+            return self._few_changed(thread_ids)
+        unknown = dict.fromkeys(thread_ids)
+        return [*self._changed(self._known_of(unknown, []), by_lists), *unknown]
+
+    def _known_of(self, thread_ids: dict[str, None], others: list[str]) -> Iterator[SeenOfThread]:
+        """What was seen of some threads, which are taken out; all others are added to *others*."""
+        for found in self.tables.all_signatures():
+            if found[0] in thread_ids:
+                del thread_ids[found[0]]
+                yield found
+            else:
+                others.append(found[0])
 
     def _directories(self) -> list[str]:
         """The names in the store that threads may have."""
@@ -185,33 +202,26 @@ class Cataloguing:
             return error.errno not in MISSING
         return True
 
-    def _changed(
-        self, thread_ids: Collection[str], goes_by_lists: Callable[[str], bool], *, is_all: bool
-    ) -> Iterator[str]:
-        """Those of some threads that do not look as they did."""
+    def _changed(self, known: Iterable[SeenOfThread], by_lists: AllBut | None) -> Iterator[str]:
+        """The threads that do not look as is *known* of them."""
         root = self.source.root
-        if not is_all and len(thread_ids) * _FEW < self.tables.count():
-            for thread_id in looking_ahead(thread_ids, lambda one: signatures.look(root, one, {})):
-                goes_by_lists(thread_id)
-                known = self.tables.signatures(thread_id)
-                if not signatures.is_as_known(root, thread_id, known):
-                    yield thread_id
-            return
 
-        # The same texts as those of the caller, who may keep them.
-        remaining = {thread_id: thread_id for thread_id in thread_ids}
+        def is_same(one: SeenOfThread) -> bool:
+            thread_id, paths, numbers, of_lists = one
+            if not numbers:
+                return False
+            first = of_lists if by_lists is not None and thread_id not in by_lists.others else -1
+            return signatures.is_same(root, thread_id, seen(paths, numbers, first))
 
-        def known_of_these() -> Iterator[tuple[str, list[Seen]]]:
-            for one, seen, of_lists in self.tables.all_signatures():
-                if (thread_id := remaining.pop(one, None)) is not None:
-                    yield thread_id, [*islice(seen, of_lists if goes_by_lists(thread_id) else None)]
+        return (one[0] for one in looking_ahead(known, is_same) if not is_same(one))
 
-        for thread_id, seen in looking_ahead(known_of_these(), lambda one: signatures.is_same(root, *one)):
-            if not signatures.is_same(root, thread_id, seen):
-                yield thread_id
-        for thread_id in remaining:  # Of these nothing is known.
-            goes_by_lists(thread_id)
-            yield thread_id
+    def _few_changed(self, thread_ids: Collection[str]) -> list[str]:
+        root = self.source.root
+        return [
+            thread_id
+            for thread_id in looking_ahead(thread_ids, lambda one: signatures.look(root, one, {}))
+            if not signatures.is_as_known(root, thread_id, self.tables.signatures(thread_id))
+        ]
 
     def compare_these(self, thread_ids: Iterable[str]) -> Iterator[int]:
         """Takes over titles, times and runs; yields now and then how many threads more are done."""

@@ -175,6 +175,10 @@ class Followed:
             return Reported.NOTHING
         return Reported.BUT_ENDED if runs[-1:] == _AND_OTHERS else Reported.ALL
 
+    def reported_among(self, thread_ids: Iterable[str]) -> dict[str, Reported]:
+        """As `reported_of`, of some threads; at least of those of which anything is reported."""
+        return {one: self.reported_of(one) for one in thread_ids if one in self._runs}
+
     def follows_all_runs(self) -> bool:
         """Whether each change of a run that has not ended is reported, and each new run; sets it up first.
 
@@ -289,14 +293,13 @@ class Followed:
             self._follow_list()
             # The same texts for all that is remembered of a thread.
             there = {thread_id: thread_id for thread_id in self._source.list_thread_ids()}
-            known = self.run_lists().threads(compared=False)
-            if known and len(there) * 2 > self._budget.max_watches:  # Then it matters which ones come first.
-                known = self.run_lists().threads(compared=True)
+            # With too few watches it matters which ones come first.
+            are_many = len(there) * 2 > self._budget.max_watches
+            old = self.run_lists().newest_first(there, looks=are_many)
         except BaseException:
             self._threads_are_stale = True
             raise
-        new = there.keys() - {*known}
-        old = (there[thread_id] for thread_id in known if thread_id in there)
+        new = there.keys() - {*old}
         self._unfollowed = deque(thread_id for thread_id in (*new, *old) if thread_id not in self._runs)
         with self._noting:
             self._stale.update(dict.fromkeys(self._runs.keys() - there.keys()))

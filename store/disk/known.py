@@ -196,8 +196,7 @@ class Known:
         if not has_waited and self._is_for_builder(len(differing) + len(self.pending)):
             raise _Many
         self.pending.update(dict.fromkeys(differing))
-        for thread_id in self.pending:
-            look.begin(thread_id)
+        look.begin(self.pending)
         if time.monotonic() < self._busy_until_s:
             return  # They are pending, and it is due again.
         try:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from store import names
 from store.disk import paths
 from store.disk.layout import Parts
+from store.disk.looking_ahead import looking_ahead
 from store.disk.paths import opened, storage_errors
 from store.waiting import waits
 
@@ -64,11 +66,19 @@ class Listing:
     def __init__(self, root: str) -> None:
         self._root = root
         self._remembered: OrderedDict[Parts, _Remembered] = OrderedDict()
+        self._reading = threading.Lock()
         # Called with a list and the directories in it without a document; whether one may have come since.
         self.on_incomplete: Callable[[Parts, Collection[str]], bool] = lambda parts, without: False
 
     def ids(self, parts: Parts, document: str) -> list[str]:
         """The ids of the directories below *parts* that hold *document*, in the order of the disk."""
+        if parts:
+            return self._ids(parts, document)
+        # The longest list is read by one thread at a time: the others find it, and have the same texts.
+        with self._reading:
+            return self._ids(parts, document)
+
+    def _ids(self, parts: Parts, document: str) -> list[str]:
         with opened(self._root, *parts) as directory:
             if directory is None:
                 return []
@@ -119,14 +129,13 @@ def _read(directory: int, document: str, known: dict[str, int]) -> _Seen:
     present = {name: inode for name, inode in found.items() if known.get(name) == inode}
     if len(present) == len(found):
         return _Seen(0, present, {})
-    present = {}
-    others: dict[str, int] = {}
-    for name, inode in found.items():
-        if known.get(name) == inode or (names.is_id(name) and _holds(directory, name, document)):
-            present[name] = inode
-        elif names.is_id(name):
-            others[name] = inode
-    return _Seen(0, present, others)
+    new = [name for name, inode in found.items() if known.get(name) != inode and names.is_id(name)]
+    looked_at: Iterable[str] = new
+    if len(new) >= _REMEMBERED_LENGTH:
+        looked_at = looking_ahead(new, lambda name: _holds(directory, name, document))
+    holding = {name for name in looked_at if _holds(directory, name, document)}
+    present = {name: inode for name, inode in found.items() if known.get(name) == inode or name in holding}
+    return _Seen(0, present, {name: found[name] for name in new if name not in holding})
 
 
 def _look_again(directory: int, document: str, seen: _Seen) -> None:

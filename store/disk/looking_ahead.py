@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from store.errors import StoreError
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
 # So many things at once, by so many threads.
-_TOGETHER: Final = 256
+_TOGETHER: Final = 512
 _THREADS: Final = 16
 # Much is one block of 4 KiB for each, in the unit of getrusage(2).
 _MUCH: Final = 8
@@ -33,14 +35,26 @@ def looking_ahead(things: Iterable[T], look: Callable[[T], object]) -> Iterator[
             look(thing)
 
     remaining = iter(things)
+    pool: Executor | None = None
     is_cold = False
-    with ThreadPoolExecutor(_THREADS) as pool:
+    read = _blocks_read()
+    try:
         while together := [*islice(remaining, _TOGETHER)]:
-            before = _blocks_read()
             if is_cold:
+                pool = pool or _pool()
                 list(pool.map(look_at, together))
             yield from together
-            is_cold = _blocks_read() - before >= _MUCH * len(together)
+            before, read = read, _blocks_read()
+            is_cold = read - before >= _MUCH * len(together)
+    finally:
+        if pool is not None:
+            pool.shutdown()
+
+
+def _pool() -> Executor:
+    from concurrent.futures import ThreadPoolExecutor  # Which takes longer than most looks.
+
+    return ThreadPoolExecutor(_THREADS)
 
 
 def _blocks_read() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from store.api import StatusOfRun, Times
 from store.catalogue.tables import Tables
@@ -14,6 +14,9 @@ from store.disk.signatures import run_of
 from store.disk.unseen import Needed
 from store.models import RunStatus
 from store.waiting import waits
+
+# So many logs are looked at, and then others may ask.
+_AT_ONCE: Final = 1000
 
 
 class RunsOfThread(NamedTuple):
@@ -55,11 +58,26 @@ class RunLists:
 
         return self.known.beside_lists(work, None, _needed([status]), asked_s)
 
-    def threads(self, *, compared: bool) -> list[str]:
-        """The ids of the threads, the last changed first; unless *compared* now, as known from before."""
+    def newest_first(self, there: Mapping[str, str], *, looks: bool) -> list[str]:
+        """The ids of the threads, as known from before, the last changed first: those that are *there*, each
+        with the text that stands for it there.
+
+        If it *looks*, those come before whose log is another one by now: whoever asks something else waits
+        for less than if all were compared.
+        """
         waits()
-        ask = self.known.beside_lists if compared else self.known.use
-        return ask(lambda tables: tables.newest_first())
+        thread_ids = self.known.use(
+            lambda tables: [there[one] for one in tables.newest_first() if one in there]
+        )
+        changed: set[str] = set()
+        for at in range(0, len(thread_ids) if looks else 0, _AT_ONCE):
+            changed.update(self._of_other_logs(thread_ids[at : at + _AT_ONCE]))
+        return sorted(thread_ids, key=lambda one: one not in changed)
+
+    def _of_other_logs(self, thread_ids: list[str]) -> list[str]:
+        root = self.known.source.root
+        logs = self.known.use(lambda tables: tables.logs_looked_at(thread_ids))
+        return [thread_id for thread_id, *log in logs if not signatures.is_log(root, thread_id, *log)]
 
     def of_threads(self, thread_ids: Collection[str]) -> dict[str, RunsOfThread | None]:
         """The runs of some threads, which are compared now; ``None`` for a thread that is gone.

@@ -110,14 +110,12 @@ def differs(known: Signature | None, seen: Signature) -> bool:
 def by_lists(seen: Mapping[str, Signature], ended: Collection[str]) -> tuple[dict[str, Signature], int]:
     """What was seen, that by which lists of runs that have not ended go first; and how much that is.
 
-    *ended* are the ids of runs that have ended: such a list has them only when they are forced to go on.
+    *ended* are the ids of runs that have ended: such a list has them only when they are forced to go on. A
+    thread of no other runs is in no such list, with a document or without, until a run comes.
     """
-
-    def is_of_lists(path: str) -> bool:
-        return path in (META, RUNS) or ((run_id := run_of(path)) is not None and run_id not in ended)
-
-    first = {path: one for path, one in seen.items() if is_of_lists(path)}
-    return {**first, **seen}, len(first)
+    unended = [path for path in seen if (run_id := run_of(path)) is not None and run_id not in ended]
+    first = [RUNS, *([META] if unended else []), *unended]
+    return {path: seen[path] for path in dict.fromkeys([*first, *seen])}, len(first)
 
 
 def run_of(path: str) -> str | None:

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,6 +148,10 @@ class ThreadStore(Workers):
     def reported_of(self, thread_id: str) -> Reported:
         """What is reported to all watches of what others change in a thread."""
         return Reported.NOTHING if (followed := self._followed) is None else followed.reported_of(thread_id)
+
+    def reported_among(self, thread_ids: Iterable[str]) -> dict[str, Reported]:
+        """As `reported_of`, of some threads; at least of those of which anything is reported."""
+        return {} if (followed := self._followed) is None else followed.reported_among(thread_ids)
 
     def hear(self) -> None:
         """Returns when all have been told what others have changed so far, in what is followed."""

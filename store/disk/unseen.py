@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from store.changes import Change, Part
-from store.disk.cataloguing import Cataloguing
+from store.disk.cataloguing import AllBut, Cataloguing
 from store.disk.reported import Reported
 
 
@@ -30,6 +30,7 @@ class Reporting(Protocol):
     @property
     def reports_threads(self) -> bool: ...
     def reported_of(self, thread_id: str) -> Reported: ...
+    def reported_among(self, thread_ids: Iterable[str]) -> dict[str, Reported]: ...
 
 
 class Unseen:
@@ -99,10 +100,13 @@ class Look:
             self.noted, unseen.noted = unseen.noted, {}
             self._expiries, self._losses = unseen.expiries, unseen.losses
             self.is_due = unseen.looked_at_s[needed] <= after_s
-            self._unreported = None if unseen.unreported is None else {*unseen.unreported}
-            if self._unreported is not None and needed is Needed.ALL:
-                self._unreported |= unseen.but_ended
-        # What was told of threads, and of each, before they were looked at.
+            self._unreported: set[str] | None = None
+            self._but_ended: set[str] = set()
+            if self.is_due and unseen.unreported is not None:
+                self._unreported = {*unseen.unreported}
+                if needed is Needed.ALL:
+                    self._but_ended = {*unseen.but_ended}
+        # What was told of threads, and of some, before they were looked at; nothing of all other threads.
         self._reports_threads = unseen.store.reports_threads
         self._reported: dict[str, Reported] = {}
         self._listed: int | None = None
@@ -111,30 +115,34 @@ class Look:
         """The threads that differ from what is known, of those that nobody has told of."""
         if not self.is_due:
             return []
-        if self._unreported is None:
-            differing = taking.differing(self._goes_by_lists)
-            if self._reports_threads:
-                # What is known of each thread is kept, with the same text as in the list, which is kept, too.
-                there = taking.source.list_thread_ids()
-                self._listed = hash(frozenset(there))
-                texts = {thread_id: thread_id for thread_id in there}
-                self._reported = {texts.get(one, one): found for one, found in self._reported.items()}
-            return differing
+        if self._unreported is None and not self._reports_threads:
+            return taking.differing(None, self._by_lists_alone())  # All are looked at again.
         there = taking.source.list_thread_ids()
         self._listed = hash(frozenset(there))
-        if self._listed != self._unseen.listed:
+        # All are looked at, or all that were looked at before and of which nothing was told.
+        are_all = self._unreported is None
+        if self._unreported is None:
+            # They are kept, with the same texts as in the list, which is kept, too.
+            self._unreported = {*there}
+        elif self._listed != self._unseen.listed:
             self._unreported |= {*there}.symmetric_difference(taking.tables.thread_ids())
-        return taking.differing(self._goes_by_lists, self._unreported)
+        self._reported = self._unseen.store.reported_among(self._unreported)
+        if are_all:
+            return taking.differing(there, self._by_lists_alone())
+        self.begin(self._but_ended)
+        return taking.differing_among(self._unreported | self._but_ended, self._by_lists_alone())
 
-    def _goes_by_lists(self, thread_id: str) -> bool:
-        """Whether a thread is looked at for a list of runs alone, and will be again for any other answer."""
-        self.begin(thread_id)
-        return self._needed is Needed.UNENDED and self._reported[thread_id] is Reported.NOTHING
+    def _by_lists_alone(self) -> AllBut | None:
+        """Of which nothing is told is looked at for a list of runs alone, and again for any other answer."""
+        if self._needed is not Needed.UNENDED:
+            return None
+        return AllBut({one for one, found in self._reported.items() if found is not Reported.NOTHING})
 
-    def begin(self, thread_id: str) -> None:
-        """To be called before a thread is compared."""
-        if thread_id not in self._reported:
-            self._reported[thread_id] = self._unseen.store.reported_of(thread_id)
+    def begin(self, thread_ids: Iterable[str]) -> None:
+        """To be called before threads are compared."""
+        for thread_id in thread_ids:
+            if thread_id not in self._reported:
+                self._reported[thread_id] = self._unseen.store.reported_of(thread_id)
 
     def end(self, gone: Iterable[str], unreadable: Iterable[str]) -> None:
         """All was compared; these threads are gone, and these could not be."""
@@ -150,10 +158,12 @@ class Look:
                 return
             if self.is_due:
                 unseen.listed = self._listed
+            if self._unreported is not None:
+                # These, and what was told of meanwhile. A set that has held more takes more room.
+                self._unreported.update(unseen.noted)
+                unseen.unreported = self._unreported
             if unseen.unreported is None:
-                if not self.is_due or not self._reports_threads:
-                    return
-                unseen.unreported = {*unseen.noted}
+                return
             for thread_id, reported in self._reported.items():
                 if thread_id in unseen.noted:
                     continue  # It may have changed since it was looked at.

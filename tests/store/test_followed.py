@@ -468,8 +468,9 @@ def test_for_lists_of_runs_that_have_not_ended_only_what_these_go_by_is_looked_a
     looked_at: set[str] = set()
 
     def is_same(root: str, thread_id: str, seen: Any, is_same: Any = signatures.is_same) -> Any:
-        looked_at.update(path for path, _ in seen)
-        return is_same(root, thread_id, seen)
+        known = [*seen]
+        looked_at.update(path for path, _ in known)
+        return is_same(root, thread_id, known)
 
     with closing(store):
         follow(store, max_watches=0)
