@@ -6,6 +6,10 @@ the calls that a program would have made here, and they hear of what other progr
 each change once. [operating.md](operating.md#programs-that-watch) says where, and `-o nowake` switches it
 off. To wait for a run, use `poll(2)` on its `status`, as with a file of sysfs: POLLPRI says that it is
 another document, whoever changed it; then open it again.
+
+Syncthing makes a folder `.stfolder` in what it shares, which `threads/` refuses: share it as "Send Only",
+with the name of a thread that stays as `markerName`. VS Code watches folders by Parcel's watcher, and a file
+that is open by itself as Node.js does.
 """
 
 from __future__ import annotations
