@@ -12,7 +12,7 @@ set -euo pipefail
 packages=(
     attr bindfs curl dbus-daemon e2fsprogs emacs-nox entr faketime fio fish fonts-dejavu-core gedit git
     inotify-tools jq less libglib2.0-bin moreutils mousepad nano node-chokidar openssl pcmanfm perl postgresql
-    procps restic ripgrep rsync shared-mime-info strace stress-ng thunar tmux vim xdotool xvfb zsh
+    procps restic ripgrep rsync shared-mime-info strace stress-ng syncthing thunar tmux vim xdotool xvfb zsh
 )
 
 root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import subprocess
 from importlib import metadata
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from tests.clients.watchers import NODE_PATH
 
 
 class Program(NamedTuple):
@@ -46,6 +50,8 @@ _ALL = (
     Program("entr", "entr", "entr"),
     Program("watchdog"),
     Program("chokidar", "node", "node-chokidar"),
+    Program("Parcel's watcher", "node"),
+    Program("Syncthing", "syncthing", "syncthing"),
     Program("systemd path units (their system calls)"),
     Program("grep", "grep", "grep"),
     Program("ripgrep", "rg", "ripgrep"),
@@ -73,6 +79,9 @@ def version(title: str) -> str:
         return platform.python_version()
     if title == "watchdog":
         return metadata.version(title)
+    if title == "Parcel's watcher":
+        package = json.loads(Path(NODE_PATH.split(":")[0], "@parcel/watcher/package.json").read_text())
+        return str(package["version"])
     if not program.package:
         return "—"
     query = ["dpkg-query", "-W", "-f", "${source:Upstream-Version}", program.package]

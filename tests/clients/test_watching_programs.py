@@ -6,16 +6,20 @@ the calls that a program would have made here, and they hear of what other progr
 each change once. [operating.md](operating.md#programs-that-watch) says where, and `-o nowake` switches it
 off. To wait for a run, use `poll(2)` on its `status`, as with a file of sysfs: POLLPRI says that it is
 another document, whoever changed it; then open it again.
+
+Syncthing makes a folder `.stfolder` in what it shares, which `threads/` refuses: share it as "Send Only",
+with the name of a thread that stays as `markerName`. VS Code watches folders by Parcel's watcher, and a file
+that is open by itself as Node.js does.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -26,6 +30,7 @@ from inotify_simple import INotify, flags
 
 from store import ContentBlock, MessageRole, Run, RunStatus, TextContent, Thread, ThreadMessage, ThreadStore
 from tests.clients.terminal import Terminal
+from tests.clients.watchers import NODE_PATH, WATCHERS
 from tests.mount.conftest import Mount, wait_until
 
 THREAD = "Trip to Oslo"
@@ -59,6 +64,13 @@ class Follower:
         except AssertionError:
             raise AssertionError(f"{text!r} was not printed, but {self.printed()!r}") from None
 
+    def wait_for_match(self, pattern: str, begin: int) -> None:
+        """For *pattern* after the first *begin* characters."""
+        try:
+            wait_until(lambda: re.search(pattern, self.printed()[begin:]) is not None)
+        except AssertionError:
+            raise AssertionError(f"{pattern!r} does not match {self.printed()[begin:]!r}") from None
+
     def printed(self) -> str:
         return self._output.read_text()
 
@@ -67,8 +79,7 @@ class Follower:
 def follow(mount: Mount, place: Path, environment: Mapping[str, str]) -> Iterator[Callable[..., Follower]]:
     """Starts a program in the mount that ends before the mount does."""
     followers: list[Follower] = []
-    # Where Debian has the modules of JavaScript.
-    environment = {**environment, "NODE_PATH": "/usr/share/nodejs"}
+    environment = {**environment, "NODE_PATH": NODE_PATH}
 
     def start(*command: str) -> Follower:
         followers.append(Follower(list(command), mount.root, place / f"output{len(followers)}", environment))
@@ -136,64 +147,43 @@ def test_inotifywait_reports_what_is_done_through_the_mount(
     inotifywait.wait_for("DELETE,ISDIR idea")
 
 
-# What prints what it is told, each in a line.
-_WATCHDOG = """
-from watchdog.events import FileSystemEventHandler
-from watchdog.observers import Observer
-
-class Handler(FileSystemEventHandler):
-    def on_any_event(self, event):
-        if event.event_type != "opened":
-            print(event.event_type, event.src_path, flush=True)
-
-observer = Observer()
-observer.schedule(Handler(), "threads", recursive=True)
-observer.start()
-print("ready", flush=True)
-observer.join()
-"""
-_CHOKIDAR = """
-const { relative } = require("path");  // What it was told to watch it now and then names by its whole path.
-require("chokidar").watch("threads", { ignoreInitial: true })
-    .on("ready", () => console.log("ready"))
-    .on("all", (event, path) => console.log(event, relative(".", path)));
-"""
-# Of each program: how it is started, when it is ready, and what it says of a thread, a message, a status and
-# a deletion.
-_PROGRAMS = {
-    "inotifywait": (
-        ["inotifywait", "-m", "-r", "--format", "%e %w%f", "threads"],
-        "Watches established",
-        ("CREATE,ISDIR", "CLOSE_WRITE,CLOSE", "CLOSE_WRITE,CLOSE", "DELETE,ISDIR"),
-    ),
-    "watchdog": ([sys.executable, "-c", _WATCHDOG], "ready", ("created", "closed", "closed", "deleted")),
-    "chokidar": (["node", "-e", _CHOKIDAR], "ready", ("addDir", "change", "change", "unlinkDir")),
-}
-
-
 @pytest.mark.parametrize(
-    "program", [pytest.param(name, marks=pytest.mark.program(name)) for name in _PROGRAMS]
+    "program", [pytest.param(name, marks=pytest.mark.program(name)) for name in WATCHERS]
 )
 def test_is_told_once_of_a_thread_a_message_a_status_and_a_deletion_elsewhere(
     mount: Mount, follow: Callable[..., Follower], program: str
 ) -> None:
     run = mount.run("in_progress")
-    command, ready, (comes, is_written, is_changed, goes) = _PROGRAMS[program]
-    watcher = follow(*command)
-    watcher.wait_for(ready)
-    status = run.relative_to(mount.root) / "status"
-    changes: dict[str, Callable[[], object]] = {
-        f"{comes} threads/elsewhere\n": lambda: ThreadStore(mount.store).create_thread(
-            Thread(id="elsewhere")
-        ),
-        f"{is_written} threads/{THREAD}/messages.jsonl\n": lambda: append_elsewhere(mount, "And by ferry?"),
-        f"{is_changed} {status}\n": lambda: complete_elsewhere(mount, run),
-        f"{goes} threads/elsewhere\n": lambda: ThreadStore(mount.store).delete_thread("elsewhere"),
-    }
-    for told, change in changes.items():
+    watching = WATCHERS[program]
+    comes, is_written, is_changed, goes = watching.events
+    watcher = follow(*watching.command)
+    for text in watching.begins:
+        watcher.wait_for(text)
+    begin = len(watcher.printed())
+    changes: list[tuple[str, str, Callable[[], object]]] = [
+        (comes, "threads/elsewhere", lambda: ThreadStore(mount.store).create_thread(Thread(id="elsewhere"))),
+        (is_written, f"threads/{THREAD}/messages.jsonl", lambda: append_elsewhere(mount, "And by ferry?")),
+        (is_changed, f"{run.relative_to(mount.root)}/status", lambda: complete_elsewhere(mount, run)),
+        (goes, "threads/elsewhere", lambda: ThreadStore(mount.store).delete_thread("elsewhere")),
+    ]
+    for event, path, change in changes:
         change()
-        watcher.wait_for(told)
-    assert {told: watcher.printed().count(told) for told in changes} == dict.fromkeys(changes, 1)
+        watcher.wait_for_match(watching.pattern(event, path), begin)
+    told = [watching.pattern(event, path) for event, path, _ in changes]
+    assert {one: len(re.findall(one, watcher.printed()[begin:])) for one in told} == dict.fromkeys(told, 1)
+
+
+@pytest.mark.program("VS Code (its system calls)")
+def test_shows_a_document_anew_that_is_open_and_changes_elsewhere(
+    mount: Mount, follow: Callable[..., Follower]
+) -> None:
+    """A file that is open outside the folder of a window is watched by itself, by fs.watch of Node.js."""
+    run = mount.run("in_progress")
+    watches = 'require("fs").watch(process.argv[1], (...told) => console.log(...told)); console.log("ready")'
+    watcher = follow("node", "-e", watches, str(run / "status"))
+    watcher.wait_for("ready\n")
+    complete_elsewhere(mount, run)
+    watcher.wait_for("change status\n")
 
 
 # The number of poll(2), or ppoll(2), and its limit of time where it has none; see asm/unistd.h.

@@ -7,12 +7,27 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
+from typing import IO
 
 import pytest
 
-from tests.mount.conftest import EXAMPLES, Mount
-from tests.mount.scripts import contents, document, install_threadfs, new_run, new_thread, succeeds, texts
+from store import Run, RunStatus, Thread, ThreadStore
+from tests.mount.conftest import EXAMPLES, Mount, wait_until
+from tests.mount.scripts import (
+    contents,
+    document,
+    install_threadfs,
+    new_run,
+    new_thread,
+    new_work,
+    succeeds,
+    texts,
+)
+from tests.store.conftest import message
 
 RECIPES = EXAMPLES.parent / "docs" / "recipes.md"
 OSLO = "Trip to Oslo"
@@ -94,27 +109,98 @@ def test_stuck_runs_are_found_cancelled_and_given_back(mount: Mount) -> None:
     assert statuses == ["in_progress", "cancelled", "queued"]
 
 
-def test_a_thread_is_followed_by_people_and_programs(mount: Mount, tmp_path: Path) -> None:
-    install_threadfs(tmp_path / "bin")
-    environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
-    log = mount.path("threads", OSLO, "messages.jsonl")
-    count = len(log.read_text().splitlines())
-    for script in recipes("Follow a thread"):
-        follower = subprocess.Popen(
-            ["setsid", "bash", "-c", script],
-            cwd=mount.root,
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+@contextmanager
+def running(script: str, mount: Mount, tmp_path: Path) -> Iterator[IO[str]]:
+    """What a script prints that goes on until it is ended, with the command ``threadfs``."""
+    if not (tmp_path / "bin").exists():
+        install_threadfs(tmp_path / "bin")
+    environment = {**os.environ, "HOME": str(tmp_path), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    follower = subprocess.Popen(
+        ["setsid", "bash", "-c", script], cwd=mount.root, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    with follower:
         try:
             assert follower.stdout is not None
-            mount.path("threads", OSLO, "say").write_text(f"the end of {count}")
-            assert any(line.endswith(f"the end of {count}\n") for line in follower.stdout)
-            count += 1
+            yield follower.stdout
         finally:
             os.killpg(follower.pid, 15)
-            follower.wait()
+
+
+@pytest.fixture
+def called(tmp_path: Path) -> Callable[[str], Callable[[], list[str]]]:
+    """``called(name)``: puts a command into the PATH that only notes what it is called with."""
+
+    def install(name: str) -> Callable[[], list[str]]:
+        install_threadfs(tmp_path / "bin")
+        calls, program = tmp_path / "calls", tmp_path / "bin" / name
+        calls.touch()
+        program.write_text(f'#!/bin/sh\necho "$*" >> {calls}\n')
+        program.chmod(0o755)
+        return lambda: calls.read_text().splitlines()
+
+    return install
+
+
+def test_a_thread_is_followed_by_people_and_programs(mount: Mount, tmp_path: Path) -> None:
+    log = mount.path("threads", OSLO, "messages.jsonl")
+    lines = len(log.read_text().splitlines())
+    for script in recipes("Follow a thread"):
+        with running(script, mount, tmp_path) as printed:
+            mount.path("threads", OSLO, "say").write_text(f"the end of {lines}")
+            assert any(line.endswith(f"the end of {lines}\n") for line in printed)
+            lines += 1
+
+
+def test_a_script_is_run_at_every_completed_run(
+    mount: Mount, tmp_path: Path, called: Callable[[str], Callable[[], list[str]]]
+) -> None:
+    notified = called("notify-send")
+    (script,) = recipes("Run a script at every completed run")
+    with closing(ThreadStore(mount.store)) as other, running(script, mount, tmp_path):
+
+        def completes(run_id: str, status: RunStatus = RunStatus.completed) -> None:
+            other.create_run(OSLO, Run(id=run_id))
+            other.force_update_run_status(OSLO, run_id, status)
+
+        numbers = count()
+
+        def is_heard() -> bool:
+            completes(f"before it listens {next(numbers)}")
+            return notified() != []
+
+        wait_until(is_heard)
+        other.create_thread(Thread(id="a  b"))
+        other.create_run("a  b", Run(id="R"))
+        completes("failed", RunStatus.failed)
+        other.force_update_run_status("a  b", "R", RunStatus.completed)
+        (new_work(mount) / "status").write_text("completed")
+        wait_until(lambda: notified()[-1].startswith("Idee"))
+        assert notified().count("a  b has an answer") == 1
+        assert len(notified()) <= next(numbers) + 2  # No other.
+
+
+def test_a_page_is_rebuilt_when_a_transcript_grows(
+    mount: Mount, tmp_path: Path, called: Callable[[str], Callable[[], list[str]]]
+) -> None:
+    rebuilt = called("make")
+    (script,) = recipes("Rebuild a page when a transcript grows")
+
+    def wait_for_another(change: Callable[[], object]) -> None:
+        before = len(rebuilt())
+
+        def is_rebuilt() -> bool:
+            change()  # Again: entr hears nothing in the 50 ms after it has run something.
+            return len(rebuilt()) > before
+
+        wait_until(is_rebuilt)
+
+    with closing(ThreadStore(mount.store)) as other, running(script, mount, tmp_path):
+        wait_until(lambda: rebuilt() != [])  # At the beginning.
+        wait_for_another(lambda: other.append_message(OSLO, message("And by ferry?")))
+        wait_for_another(lambda: other.create_thread(Thread(id=f"new {len(os.listdir(mount.store))}")))
+        name = max(name for name in os.listdir(mount.path("threads")) if name.startswith("new "))
+        wait_for_another(lambda: other.append_message(name, message("Where should we go?")))
+    assert set(rebuilt()) == {f"-C {tmp_path}/site"}
 
 
 def test_why_runs_failed_is_seen(mount: Mount, tmp_path: Path) -> None:

@@ -291,6 +291,22 @@ def test_a_run_without_a_list_before_it_is_told(own_mount: Mount, other: ThreadS
         watcher.waits_for("CREATE", "runs/queued/Q@U")
 
 
+def test_the_directory_of_a_status_that_few_runs_have_comes_and_goes(
+    own_mount: Mount, other: ThreadStore
+) -> None:
+    with watching(own_mount.root, "runs", "runs/in_progress") as watcher:
+        other.update_run_status("T", "R", RunStatus.in_progress)
+        watcher.waits_for("MOVED_TO", "runs/in_progress/R@T")
+        other.update_run_status("T", "R", RunStatus.requires_action)
+        watcher.waits_for("CREATE", "runs/requires_action")
+        watcher.watch("runs/requires_action")
+        watcher.waits_for("MOVED_FROM", "runs/in_progress/R@T")
+        other.update_run_status("T", "R", RunStatus.in_progress)
+        watcher.waits_for("DELETE", "runs/requires_action")
+        assert watcher.count("MOVED_FROM", "runs/requires_action/R@T") == 1
+        assert watcher.count("MOVED_TO", "runs/in_progress/R@T") == 2
+
+
 def test_with_nowake_nobody_is_told(tmp_path: Path) -> None:
     with checked_mount(tmp_path, "-o", "nowake") as mount, watching(mount.root) as watcher:
         watcher.watch_all()

@@ -75,8 +75,12 @@ class StatusDirectory(ListDirectory):
         return self.status
 
     @property
+    def is_always_there(self) -> bool:
+        return self.status in _ALWAYS
+
+    @property
     def life(self) -> Life:
-        return Life.MOUNT if self.status in _ALWAYS else Life.UNREPORTED
+        return Life.MOUNT if self.is_always_there else Life.UNREPORTED
 
     @property
     def path(self) -> str:

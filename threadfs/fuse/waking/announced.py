@@ -97,7 +97,7 @@ class Announced:
                 return self._answers.counted(self._inodes.of(node))
             case Remove(path=gone, node=node) if path == gone:
                 return self._answers.counted(self._inodes.of(node))
-            case Remove(above=above) if (found := above.get(path)) is not None:
+            case Remove(above=above) | Move(above=above) if (found := above.get(path)) is not None:
                 return self._answers.counted(self._inodes.of(found))
             case Touch(path=changed, earlier=earlier) if earlier is not None and path == changed:
                 return await self._earlier(earlier)

@@ -77,12 +77,16 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """IN_MOVED_FROM and IN_MOVED_TO of a link. FileExistsError: the kernel knows the new one already."""
+    """IN_MOVED_FROM and IN_MOVED_TO of a link. FileExistsError: the kernel knows the new one already.
+
+    *above*: the directory over the old one, which may have gone with it.
+    """
 
     old_path: str
     old_node: Node
     path: str
     node: Node
+    above: Mapping[str, Node] = field(default_factory=dict)
 
     def make(self, root: int) -> None:
         os.rename(self.old_path, self.path, src_dir_fd=root, dst_dir_fd=root)

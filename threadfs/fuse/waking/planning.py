@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
-from store import NotFound, RunStatus, Store, StoreError
+from store import DocumentKey, NotFound, RunStatus, Store, StoreError
 from store.api import StatusOfRun
 from threadfs.fuse.inodes import Inodes
 from threadfs.fuse.waking.calls import Call, Make, Modify, Move, Remove, Touch
 from threadfs.fuse.waking.subjects import File, Link, Log, Name, Names, Subject, Time, Times
 from threadfs.nodes.base import Directory, Node, NoSuchName, Tree
 from threadfs.nodes.growing import ThreadTexts
-from threadfs.nodes.runs_by_status import RunLink, StatusDirectory
+from threadfs.nodes.runs_by_status import RunLink, RunsByStatusDirectory, StatusDirectory
 from threadfs.nodes.threads import (
     RunDirectory,
     RunsDirectory,
@@ -119,7 +119,8 @@ class Planning:
             case Name(), bool(is_there):
                 self._is_there[subject.path] = is_there
             case Link(), RunStatus():
-                self._note_status(subject, told)
+                if (before := self._note_status(subject, told)) is not None:
+                    self._status(before)
 
     def wake(self, subject: Subject) -> None:
         """Makes the calls."""
@@ -204,17 +205,40 @@ class Planning:
             return
         was_there = self._is_there.get(name.path)
         self._is_there[name.path] = True
-        if was_there or not self._is_held(name.directory):
+        if not self._is_held(name.directory):
             return
-        if self._make(Make(name.path, node)) == errno.EEXIST:
-            self._make(Touch(name.path))  # Somebody has found it before it was told.
+        if was_there:
+            self._may_be_another(name, node)
+            return
+        match self._make(Make(name.path, node)):
+            case errno.EEXIST:
+                self._make(Touch(name.path))  # Somebody has found it before it was told.
+            case errno.ENOENT:
+                self._is_there.pop(name.path, None)  # It has gone before it was told.
+
+    def _may_be_another(self, name: Name, node: Node) -> None:
+        """It may have gone and come again, and who looked between has not found it, or the one before."""
+        self._make(Touch(name.path))
+        contents: list[File | Log] = []
+        match node:
+            case ThreadDirectory(thread_id=thread_id):
+                contents = [File(node, "meta.json", DocumentKey(thread_id)), Log(node, ())]
+            case RunDirectory(thread_id=thread_id, run_id=run_id):
+                contents = [File(node, "status", DocumentKey(thread_id, run_id))]
+                steps = StepsDirectory(self._tree, thread_id, run_id)
+                if self._is_held(steps):
+                    self._names(steps)
+        for each in contents:
+            if each.path in self._versions:  # Most often it is only announced twice.
+                self.wake(each)
 
     def _has_gone(self, name: Name) -> None:
         was_there = self._is_there.get(name.path)
         self._is_there[name.path] = False
-        if was_there is False or not self._is_held(name.directory):
-            return
         node = _child(name.directory, name.name)
+        # It may have come since, and somebody has found it before that was told.
+        if not self._is_held(name.directory) or (was_there is False and not self._is_held(node)):
+            return
         children = self._children(node)
         above = {one.path: one for one in (*children, node) if isinstance(one, Directory)}
         for child in children:
@@ -254,7 +278,13 @@ class Planning:
             found = ()
         except StoreError:
             return
-        for run_id in dict.fromkeys([*found, *self._statuses.get(thread_id, ())]):
+        # Somebody may have found a run before it was told, and have it gone before.
+        held = [
+            inode.node.run_id
+            for inode in self._inodes.within(thread_id)
+            if isinstance(inode.node, RunDirectory)
+        ]
+        for run_id in dict.fromkeys([*found, *self._statuses.get(thread_id, ()), *held]):
             self._name(Name(directory, run_id))
             self._link(Link(thread_id, run_id))
 
@@ -269,19 +299,41 @@ class Planning:
             return
         if self._is_being_told(link):
             return
-        before = self._note_status(link, after) or self._status_held(link, after)
+        before = self._note_status(link, after)
+        for status in self._statuses_held(link):
+            if before is None and status is not after:
+                before = status
+            elif status not in (before, after):  # Somebody has found it there before it was told.
+                self._moved(self._run_link(link, status), None)
         if before is after:
+            if after is not None and (same := self._run_link(link, after)):
+                self._make(Touch(same.path))
             return
-        old = None if before is None else self._run_link(link, before)
-        new = None if after is None else self._run_link(link, after)
+        if after is not None:
+            self._status(after)
+        self._moved(
+            None if before is None else self._run_link(link, before),
+            None if after is None else self._run_link(link, after),
+        )
+        if before is not None:
+            self._status(before)
+
+    def _moved(self, old: RunLink | None, new: RunLink | None) -> None:
+        directory = old and StatusDirectory(self._tree, old.status)
+        above = {} if directory is None else {directory.path: directory}
         if old and new:
-            if self._make(Move(old.path, old, new.path, new)) == errno.EEXIST:
-                self._make(Remove(old.path, old, _name_of(old)))
+            if self._make(Move(old.path, old, new.path, new, above)) == errno.EEXIST:
+                self._make(Remove(old.path, old, _name_of(old), above))
                 self._make(Touch(new.path))
         elif old:
-            self._make(Remove(old.path, old, _name_of(old)))
+            self._make(Remove(old.path, old, _name_of(old), above))
         elif new and self._make(Make(new.path, new)) == errno.EEXIST:
             self._make(Touch(new.path))
+
+    def _status(self, status: RunStatus) -> None:
+        """The directory of a status may be there only while a run has that."""
+        if not StatusDirectory(self._tree, status).is_always_there:
+            self._name(Name(RunsByStatusDirectory(self._tree), status))
 
     def _note_status(self, link: Link, status: RunStatus | None) -> RunStatus | None:
         """``None``: there is no such run any more. Returns what was noted before."""
@@ -299,12 +351,13 @@ class Planning:
             return RunLink(self._tree, link.thread_id, link.run_id, status)
         return None
 
-    def _status_held(self, link: Link, but: RunStatus | None) -> RunStatus | None:
-        """The status in whose directory the kernel has seen the run."""
-        for status in RunStatus:
-            if status is not but and self._is_held(RunLink(self._tree, link.thread_id, link.run_id, status)):
-                return status
-        return None
+    def _statuses_held(self, link: Link) -> list[RunStatus]:
+        """The statuses in whose directories the kernel has seen the run."""
+        return [
+            status
+            for status in RunStatus
+            if self._is_held(RunLink(self._tree, link.thread_id, link.run_id, status))
+        ]
 
 
 def _name_of(link: RunLink) -> Name:
@@ -318,6 +371,8 @@ def _child(directory: Directory, name: str) -> Node:
             return ThreadDirectory(tree, name)
         case RunsDirectory():
             return directory.child(name)
+        case RunsByStatusDirectory(tree=tree):
+            return StatusDirectory(tree, RunStatus(name))
         case ThreadTexts():
             return directory.text(name)
         case ThreadDirectory() | RunDirectory() | StepsDirectory():
