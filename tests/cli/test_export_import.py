@@ -7,16 +7,13 @@ import os
 import shutil
 import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from openai.types.beta import Thread as OpenAIThread
-from openai.types.beta.threads import Message as OpenAIMessage
-from openai.types.beta.threads import Run as OpenAIRun
-from openai.types.beta.threads.runs import RunStep as OpenAIRunStep
 from pydantic import BaseModel
 
 from store import DocumentKey, InvalidDocument, RunContents, StoreError, ThreadStore
@@ -26,12 +23,20 @@ from threadfs.openai import objects
 from threadfs.openai.exporting import Export
 from threadfs.openai.objects import restored
 
-TYPES: dict[str, type[BaseModel]] = {
-    "thread": OpenAIThread,
-    "thread.message": OpenAIMessage,
-    "thread.run": OpenAIRun,
-    "thread.run.step": OpenAIRunStep,
-}
+
+@cache
+def openai_types() -> dict[str, type[BaseModel]]:
+    """OpenAI's own, which take a second to import: not for each process that collects the tests."""
+    from openai.types.beta import Thread
+    from openai.types.beta.threads import Message, Run
+    from openai.types.beta.threads.runs import RunStep
+
+    return {"thread": Thread, "thread.message": Message, "thread.run": Run, "thread.run.step": RunStep}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported_types() -> None:
+    openai_types()  # Not within the time of an example.
 
 
 def refused(what: str, error: StoreError | None = None) -> None:
@@ -62,7 +67,7 @@ def validated(line: bytes) -> None:
     """The line is what OpenAI's types accept, strictly, and nothing that they do not know."""
     made: dict[str, Any] = json.loads(line)
     made.pop("threadfs", None)
-    model = TYPES[made["object"]].model_validate(made, strict=True)
+    model = openai_types()[made["object"]].model_validate(made, strict=True)
     assert {*unknown_fields(model)} <= DETAILS_OF_USAGE
     # Every value that was given is what the model holds: nothing was taken for something else.
     assert json.loads(model.model_dump_json(exclude_unset=True, by_alias=True)) == made

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from tests.cli.test_export_import import TYPES, as_json, exported, imported, validated
+from tests.cli.test_export_import import as_json, exported, imported, openai_types, validated
 
 # ── Any object that the types accept ────────────────────────────────────────────────────────────────────
 
@@ -68,9 +68,14 @@ IDENTITY = {
 @st.composite
 def objects(draw: st.DrawFn) -> list[dict[str, Any]]:
     """A thread, a message, a run and a step of it, as OpenAI might have sent them."""
-    made = [{**draw(accepted_by(TYPES[kind])), **identity} for kind, identity in IDENTITY.items()]
+    made = [{**draw(accepted_by(openai_types()[kind])), **identity} for kind, identity in IDENTITY.items()]
     made[-1]["type"] = made[-1]["step_details"]["type"]  # Which the types do not connect.
     return made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported_types() -> None:
+    openai_types()  # Not within the time of an example.
 
 
 @settings(deadline=None, max_examples=100)
