@@ -44,6 +44,8 @@ _CLOSES_S: Final = 0.1
 _AT_ONCE: Final = 20
 _FREED_AT_ONCE: Final = 500
 _AND_OTHERS: Final = ("",)
+# Of the thread and of the list of its runs.
+_WATCHES_OF_THREAD: Final = 2
 
 
 class Source(Protocol):
@@ -281,6 +283,7 @@ class Followed:
             self.run_lists().known.note(stale)
         elif self._unfollowed:
             some = [self._unfollowed.popleft() for _ in range(min(at_once, len(self._unfollowed)))]
+            self._budget.promised = _WATCHES_OF_THREAD * len(self._unfollowed)
             self._follow({thread_id: () for thread_id in some if thread_id not in self._runs})
             if not self._unfollowed:
                 self.run_lists().known.expire()
@@ -318,6 +321,9 @@ class Followed:
                     self.remember_times(thread_id, there.times, changes_heard)
                 else:
                     self._leave(thread_id, before[thread_id], is_gone=thread_id in found and there is None)
+            # Where a run is followed, it may have changed before that was.
+            whole = [one for one in before if self._runs.get(one) in ((), _AND_OTHERS)]
+            self.run_lists().known.were_compared(whole)
         except BaseException:
             with self._noting:
                 for thread_id in before.keys() - self._runs.keys():

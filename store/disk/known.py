@@ -169,6 +169,10 @@ class Known:
         """Has these compared before the next answer."""
         self._unseen.note(thread_ids)
 
+    def were_compared(self, thread_ids: Iterable[str]) -> None:
+        """These were compared after that was reported which is reported of them now."""
+        self._unseen.were_compared(thread_ids)
+
     def expire(self) -> None:
         """Has all compared before the next answer of which not everything is told."""
         self._unseen.expire()

@@ -70,6 +70,26 @@ class Unseen:
                 if self.unreported is not None:
                     self.unreported.add(thread_id)
 
+    def were_compared(self, thread_ids: Iterable[str]) -> None:
+        """These were compared after that was reported which is reported of them now."""
+        with self.lock:
+            if self.unreported is None:
+                return
+            for thread_id in thread_ids:
+                reported = self.store.reported_of(thread_id)
+                if thread_id not in self.noted and reported is not Reported.NOTHING:
+                    self._is_reported(thread_id, reported)
+
+    def _is_reported(self, thread_id: str, reported: Reported) -> None:
+        """A thread was compared; called with the lock held."""
+        assert self.unreported is not None
+        self.unreported.discard(thread_id)
+        self.but_ended.discard(thread_id)
+        if reported is Reported.NOTHING:
+            self.unreported.add(thread_id)
+        elif reported is Reported.BUT_ENDED:
+            self.but_ended.add(thread_id)
+
     def expire(self) -> None:
         """What is not told is looked at before the next answer, as more is told from now on."""
         with self.lock:
@@ -165,11 +185,5 @@ class Look:
             if unseen.unreported is None:
                 return
             for thread_id, reported in self._reported.items():
-                if thread_id in unseen.noted:
-                    continue  # It may have changed since it was looked at.
-                unseen.unreported.discard(thread_id)
-                unseen.but_ended.discard(thread_id)
-                if reported is Reported.NOTHING:
-                    unseen.unreported.add(thread_id)
-                elif reported is Reported.BUT_ENDED:
-                    unseen.but_ended.add(thread_id)
+                if thread_id not in unseen.noted:  # Else it may have changed since it was looked at.
+                    unseen._is_reported(thread_id, reported)

@@ -27,6 +27,8 @@ class WatchBudget:
         self._watch = watch
         self._free = free
         self._is_closed = False
+        # How many watches the threads will take at least that are still to be followed.
+        self.promised = 0
         self.max_watches = int(_MAX_WATCHES.read_text()) * 2 // 3 if max_watches is None else max_watches
 
     def close(self) -> None:
@@ -41,8 +43,10 @@ class WatchBudget:
         return self._follow(thread_id)
 
     def follow_run(self, thread_id: str, run_id: str, *, has_ended: bool) -> bool:
-        """One that has ended only while half of the watches are left, and else no longer."""
-        many_are_left = self._watch.in_use < self.max_watches // 2
+        """One that has ended only while half of the watches are left, and enough for all threads, and else no
+        longer."""
+        in_use = self._watch.in_use
+        many_are_left = in_use < self.max_watches // 2 and in_use + self.promised < self.max_watches
         if (many_are_left or not has_ended) and self._follow(thread_id, run_id):
             return True
         self.forget_runs(thread_id, [run_id])

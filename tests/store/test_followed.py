@@ -518,6 +518,37 @@ def test_titles_and_a_search_look_at_no_thread_of_which_all_but_runs_that_have_e
         assert looked_at != []
 
 
+def test_runs_that_have_ended_are_not_followed_where_all_threads_need_the_watches(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signatures, "_SETTLES_NS", -1)
+    monkeypatch.setattr(known, "_FRESH_S", 0)
+    for number in range(10):
+        for status in ("queued", "in_progress"):
+            store.delete_run(f"T{number}", f"R-{status}", force=True)
+    freed: list[Any] = []
+    monkeypatch.setattr(Followed, "_free_runs", lambda *these: freed.append(these))
+    looked_at: list[str] = []
+
+    def is_same(root: str, thread_id: str, seen: Any, is_same: Any = signatures.is_same) -> Any:
+        looked_at.append(thread_id)
+        return is_same(root, thread_id, seen)
+
+    with closing(store):
+        # For the list of threads, each thread, and the list of its runs.
+        followed = follow(store, max_watches=21)
+        assert shown(store) == on_disk(store)
+        assert followed.follows_all_runs()
+        assert {store.reported_of(one) for one in store.list_thread_ids()} == {Reported.BUT_ENDED}
+        assert freed == []
+        # They were compared when they were followed.
+        monkeypatch.setattr(signatures, "is_same", is_same)
+        assert list(store.runs_by_status({RunStatus.queued})) == []
+        assert looked_at == []
+        ThreadStore(store.location).create_run("T7", Run(id="new"))
+        assert list(store.runs_by_status({RunStatus.queued})) == [("T7", "new", RunStatus.queued)]
+
+
 def test_runs_that_have_ended_make_room_for_those_that_have_not(store: ThreadStore) -> None:
     for number in range(1, 10):
         store.delete_thread(f"T{number}", force=True)
