@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 from _pytest.mark import ParameterSet
+
+# A shell has its background ignore it, and programs that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.postgres.fixtures"]  # Of one server, which the tests of several directories use.
 

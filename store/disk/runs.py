@@ -83,7 +83,7 @@ class Runs(Steps):
                 self._refuse_in_progress(thread_id, run_id)
             if only_empty and (
                 self.get_run(thread_id, run_id).status is not RunStatus.queued
-                or self.list_step_ids(thread_id, run_id)
+                or self._step_ids(key)  # Another program may have added one that was not seen yet.
             ):
                 raise NotEmpty(f"run {run_id!r} has been worked on")
             if not with_damaged:

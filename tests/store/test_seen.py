@@ -11,6 +11,7 @@ import pytest
 from store import DocumentKey, Run, RunStatus, RunStep, RunStepType, Thread, ThreadStore, without_waiting
 from store.disk import files
 from store.disk.seen import Seen, SeenInThread
+from store.errors import NotEmpty
 
 THREAD, RUN = DocumentKey("T"), DocumentKey("T", "R")
 
@@ -70,6 +71,14 @@ def test_changes_by_others_are_seen_soon(store: ThreadStore) -> None:
     other.append_step("T", "R", step("S2"))
     wait_for(lambda: store.document_info(RUN) == other.document_info(RUN))
     wait_for(lambda: sorted(store.list_step_ids("T", "R")) == ["S", "S2"])
+
+
+def test_a_run_is_not_removed_as_empty_when_another_program_has_just_added_a_step(store: ThreadStore) -> None:
+    store.create_run("T", Run(id="new"))
+    assert store.list_step_ids("T", "new") == []
+    ThreadStore(store.location).append_step("T", "new", step("S"))
+    with pytest.raises(NotEmpty):
+        store.delete_run("T", "new", only_empty=True)
 
 
 def test_what_is_read_during_a_change_is_not_found_after_it(
