@@ -3,7 +3,7 @@
 #
 #   tests/run.sh [ARGUMENT...]    arguments go to pytest: -k cancel, -x, tests/store, --long (attacks of two hours)
 #
-# Four processes share the tests, as most wait more than they compute; with -n 0 it is one. Those marked "alone" run
+# Six processes share the tests, as most wait more than they compute; with -n 0 it is one. Those marked "alone" run
 # while the others wait.
 set -euo pipefail
 
@@ -30,4 +30,4 @@ scripts/check || {
     exit 1
 }
 wait
-exec .venv/bin/python3 -m pytest -n 4 "$@"
+exec .venv/bin/python3 -m pytest -n 6 "$@"

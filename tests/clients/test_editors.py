@@ -27,11 +27,8 @@ Open = Callable[[Path], Editor]
 _IN_TERMINAL: dict[str, type[Vim] | type[Nano] | type[Emacs]] = {"vim": Vim, "nano": Nano, "emacs": Emacs}
 _IN_WINDOW: dict[str, type[Mousepad] | type[Gedit]] = {"Mousepad": Mousepad, "gedit": Gedit}
 _PLAYED = "VS Code (its system calls)"
-# gedit loses keys while the bar in which it refused comes and goes, the longer that takes.
-_NEEDS_THE_MACHINE = {"gedit": [pytest.mark.alone]}
 EDITORS = [
-    pytest.param(title, marks=[pytest.mark.program(title), *_NEEDS_THE_MACHINE.get(title, [])])
-    for title in (*_IN_TERMINAL, *_IN_WINDOW, _PLAYED)
+    pytest.param(title, marks=[pytest.mark.program(title)]) for title in (*_IN_TERMINAL, *_IN_WINDOW, _PLAYED)
 ]
 DOCUMENTS = ("status", "meta.json", "step")
 

@@ -166,7 +166,7 @@ def test_what_another_program_appends_shows_at_once_and_its_size_is_exact(mount:
 
 
 def test_one_more_message_in_a_long_log_costs_little(mount: Mount) -> None:
-    count = 100_000
+    count = 30_000
     ThreadStore(mount.store).create_thread(Thread(id="long"))
     thread = mount.path("threads", "long")
     line = json.dumps(

@@ -104,7 +104,8 @@ class Changes:
                 *(self.touch, self.log_goes, self.foreign_run, self.torn_line, self.recreate),
             ]
         )
-        with suppress(StoreError):  # The store refuses to change what is damaged or foreign.
+        # The store refuses to change what is damaged or foreign; another process may have removed the thread.
+        with suppress(StoreError, FileNotFoundError):
             change(self.random.choice(threads))
         return None
 
@@ -166,8 +167,9 @@ class Changes:
         if log.exists():
             lines = log.read_bytes().splitlines(keepends=True)
             self.random.shuffle(lines)
-            (log.parent / ".new").write_bytes(b"".join(lines[: self.random.randrange(len(lines) + 1)]))
-            os.rename(log.parent / ".new", log)
+            new = log.parent / f".new{os.getpid()}"
+            new.write_bytes(b"".join(lines[: self.random.randrange(len(lines) + 1)]))
+            os.rename(new, log)
 
     def foreign_append(self, thread_id: str) -> None:
         with self.log(thread_id).open("ab") as log:
