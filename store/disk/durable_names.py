@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
 from store.disk.layout import Parts
@@ -89,7 +89,8 @@ class DurableNames:
         """Syncs the last name of *parts*, which was made in *parent* just now."""
         self.forget(parts)
         self._calls.sync(parent)
-        self._inodes[parts] = os.stat(parts[-1], dir_fd=parent, follow_symlinks=False).st_ino
+        with suppress(FileNotFoundError):  # Another program has removed it by now.
+            self._inodes[parts] = os.stat(parts[-1], dir_fd=parent, follow_symlinks=False).st_ino
 
     def forget(self, parts: Parts) -> None:
         """Something new has this name, and perhaps the inode number of the one before."""

@@ -101,11 +101,12 @@ def test_tail_follows_the_name_when_an_attempt_is_handed_back(
         printed = Printed(program)
         wait_until(lambda: printed.ends_with("first"))
         number = transcript.stat().st_ino
-        answer.hand_back()
-        answering.answer("second", thread_id=thread.name)
-        assert transcript.stat().st_ino != number
+        with transcript.open() as held:
+            answer.hand_back()
+            answering.answer("second", thread_id=thread.name)
+            assert transcript.stat().st_ino != number
+            assert held.read().count("first\n\n*(begun again)*\n\n## Assistant, ") == 1
         wait_until(lambda: printed.ends_with(transcript.read_text()))
-        assert printed.text.count("first\n\n*(begun again)*\n\n## Assistant, ") == 1
         assert printed.text.count("following new file") == 1
 
 

@@ -485,6 +485,18 @@ def test_a_process_killed_before_its_rename_leaves_the_old_document_and_no_lock(
     assert store.get_thread("T").metadata == "kept"
 
 
+class RemovesWhatIsMade(SystemCalls):
+    def rename(self, directory: int, name: str, new_directory: int, new_name: str) -> None:
+        super().rename(directory, name, new_directory, new_name)
+        os.rename(new_name, ".tmpR3m0v3", src_dir_fd=new_directory, dst_dir_fd=new_directory)
+
+
+def test_a_thread_that_another_program_removes_as_soon_as_it_is_there_was_made(tmp_path: Path) -> None:
+    store = ThreadStore(tmp_path, calls=RemovesWhatIsMade())
+    assert store.create_thread(Thread(id="T")).id == "T"
+    assert store.list_thread_ids() == []
+
+
 # ── Documents that others replace ───────────────────────────────────────────────────────────────────────
 
 
