@@ -176,15 +176,17 @@ class Cataloguing:
         if len(thread_ids) * _FEW < self.tables.count():
             return self._few_changed(thread_ids)
         unknown = dict.fromkeys(thread_ids)
-        return [*self._changed(self._known_of(unknown, []), by_lists), *unknown]
+        return [*self._changed(self._known_of(unknown), by_lists), *unknown]
 
-    def _known_of(self, thread_ids: dict[str, None], others: list[str]) -> Iterator[SeenOfThread]:
-        """What was seen of some threads, which are taken out; all others are added to *others*."""
+    def _known_of(
+        self, thread_ids: dict[str, None], others: list[str] | None = None
+    ) -> Iterator[SeenOfThread]:
+        """What was seen of some threads, which are taken out; all others are added to *others*, if given."""
         for found in self.tables.all_signatures():
             if found[0] in thread_ids:
                 del thread_ids[found[0]]
                 yield found
-            else:
+            elif others is not None:
                 others.append(found[0])
 
     def _directories(self) -> list[str]:

@@ -65,7 +65,7 @@ class Answers:
         entry.st_atime_ns = entry.st_mtime_ns = modified_ns = attributes.modified_ns
         entry.st_ctime_ns = modified_ns if attributes.changed_ns is None else attributes.changed_ns
         inode.kernel_has_attributes = True
-        if is_rendered(inode.node):
+        if is_rendered(node):
             inode.told_bytes = attributes.size_bytes
         if inode.pinned_reader is not None:
             entry.entry_timeout = entry.attr_timeout = 0
