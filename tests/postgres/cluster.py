@@ -121,23 +121,31 @@ class Cluster:
         subprocess.run([*command, self.url(database, user)], check=True, capture_output=True)
 
 
+def _new_directory(purpose: str) -> Path:
+    """One that belongs to the user of the server."""
+    directory = Path(tempfile.mkdtemp(prefix=f"threadfs-{purpose}-"))
+    if not os.geteuid():
+        shutil.chown(directory, _SERVER_USER, _SERVER_USER)
+    return directory
+
+
+def _make_data(program: str, directory: Path, *options: str) -> None:
+    """Has a program of PostgreSQL make the data of a server in *directory*."""
+    subprocess.run(
+        [str(_programs() / program), "-D", str(directory / "data"), *options],
+        check=True,
+        capture_output=True,
+        cwd=directory,
+        **_as_server_user(),  # type: ignore[call-overload]
+    )
+
+
 @contextmanager
 def standby_of(primary: Cluster) -> Iterator[Cluster]:
     """A second server, which follows the first one and can be read."""
-    directory = Path(tempfile.mkdtemp(prefix="threadfs-standby-"))
+    directory = _new_directory("standby")
     try:
-        if not os.geteuid():
-            shutil.chown(directory, _SERVER_USER, _SERVER_USER)
-        subprocess.run(
-            [
-                *(str(_programs() / "pg_basebackup"), "-d", primary.url("postgres")),
-                *("-D", str(directory / "data"), "-c", "fast", "--no-sync"),
-            ],
-            check=True,
-            capture_output=True,
-            cwd=directory,
-            **_as_server_user(),  # type: ignore[call-overload]
-        )
+        _make_data("pg_basebackup", directory, "-d", primary.url("postgres"), "-c", "fast", "--no-sync")
         (directory / "data" / "standby.signal").touch()
         standby = Cluster(directory, free_port(), {"primary_conninfo": f"'{primary.url('')}'"})
         standby.start()
@@ -152,20 +160,10 @@ def standby_of(primary: Cluster) -> Iterator[Cluster]:
 @cache
 def _initialised() -> Path:
     """A directory as initdb makes it, which takes ten times as long as copying it."""
-    directory = Path(tempfile.mkdtemp(prefix="threadfs-initdb-"))
+    directory = _new_directory("initdb")
     atexit.register(shutil.rmtree, directory)
-    if not os.geteuid():
-        shutil.chown(directory, _SERVER_USER, _SERVER_USER)
-    subprocess.run(
-        [
-            *(str(_programs() / "initdb"), "-D", str(directory / "data"), "-U", "postgres"),
-            *("-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"),
-        ],
-        check=True,
-        capture_output=True,
-        cwd=directory,
-        **_as_server_user(),  # type: ignore[call-overload]
-    )
+    options = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+    _make_data("initdb", directory, *options)
     # Everybody is trusted but these.
     with open(directory / "data" / "pg_hba.conf", "r+") as rules:
         others = rules.read()
@@ -176,10 +174,8 @@ def _initialised() -> Path:
 
 @contextmanager
 def private_cluster(**settings: str) -> Iterator[Cluster]:
-    directory = Path(tempfile.mkdtemp(prefix="threadfs-postgres-"))
+    directory = _new_directory("postgres")
     try:
-        if not os.geteuid():
-            shutil.chown(directory, _SERVER_USER, _SERVER_USER)
         subprocess.run(["cp", "-a", _initialised(), directory / "data"], check=True)
         cluster = Cluster(directory, free_port(), dict(settings))
         cluster.start()

@@ -490,6 +490,18 @@ def test_for_lists_of_runs_that_have_not_ended_only_what_these_go_by_is_looked_a
         assert looked_at > of_lists
 
 
+def threads_looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list that gets the id of each thread that is compared from now on."""
+    looked_at: list[str] = []
+
+    def is_same(root: str, thread_id: str, seen: Any, is_same: Any = signatures.is_same) -> Any:
+        looked_at.append(thread_id)
+        return is_same(root, thread_id, seen)
+
+    monkeypatch.setattr(signatures, "is_same", is_same)
+    return looked_at
+
+
 def test_titles_and_a_search_look_at_no_thread_of_which_all_but_runs_that_have_ended_is_reported(
     store: ThreadStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -498,18 +510,13 @@ def test_titles_and_a_search_look_at_no_thread_of_which_all_but_runs_that_have_e
     for number in range(10):
         for status in ("queued", "in_progress"):
             store.delete_run(f"T{number}", f"R-{status}", force=True)
-    looked_at: list[str] = []
-
-    def is_same(root: str, thread_id: str, seen: Any, is_same: Any = signatures.is_same) -> Any:
-        looked_at.append(thread_id)
-        return is_same(root, thread_id, seen)
 
     with closing(store):
         assert follow(store, max_watches=21).follows_all_runs()
         assert store.reported_of("T9") is Reported.BUT_ENDED
         catalogue = store.catalogue()
         catalogue.refresh(words=True)
-        monkeypatch.setattr(signatures, "is_same", is_same)
+        looked_at = threads_looked_at(monkeypatch)
         assert catalogue.search(parsed("honey", 0)).links == []
         assert [one.thread_id for one in catalogue.titles()] == sorted(store.list_thread_ids())
         assert looked_at == []
@@ -528,11 +535,6 @@ def test_runs_that_have_ended_are_not_followed_where_all_threads_need_the_watche
             store.delete_run(f"T{number}", f"R-{status}", force=True)
     freed: list[Any] = []
     monkeypatch.setattr(Followed, "_free_runs", lambda *these: freed.append(these))
-    looked_at: list[str] = []
-
-    def is_same(root: str, thread_id: str, seen: Any, is_same: Any = signatures.is_same) -> Any:
-        looked_at.append(thread_id)
-        return is_same(root, thread_id, seen)
 
     with closing(store):
         # For the list of threads, each thread, and the list of its runs.
@@ -542,7 +544,7 @@ def test_runs_that_have_ended_are_not_followed_where_all_threads_need_the_watche
         assert {store.reported_of(one) for one in store.list_thread_ids()} == {Reported.BUT_ENDED}
         assert freed == []
         # They were compared when they were followed.
-        monkeypatch.setattr(signatures, "is_same", is_same)
+        looked_at = threads_looked_at(monkeypatch)
         assert list(store.runs_by_status({RunStatus.queued})) == []
         assert looked_at == []
         ThreadStore(store.location).create_run("T7", Run(id="new"))
