@@ -13,6 +13,7 @@ from store import Change, DocumentKey, Part, Store
 from store.changes import change_of
 from tests.mount.conftest import wait_until
 from tests.store.conftest import MakeStore, make_store, store
+from threadfs.events.states import State
 from threadfs.events.telling import Heard, Telling
 
 __all__ = ["make_store", "store"]  # its fixtures
@@ -45,14 +46,14 @@ class Listener:
         self.now()
         self.told.clear()
 
-    def follow(self, key: DocumentKey) -> None:
+    def follow(self, key: DocumentKey, told: State | None = None) -> None:
         self.watch.follow(key)
         below = (key.thread_id, "") if key.run_id is None else (key.thread_id, key.run_id, "")
         self.watch.follow(DocumentKey(*below))
-        self._changed(change_of(Part.DOCUMENT, key))  # It may have changed between.
+        self._changed(change_of(Part.DOCUMENT, key), told)  # It may have changed between.
 
-    def _changed(self, change: Change) -> None:
-        if (heard := self.telling.heard(change)) is not None:
+    def _changed(self, change: Change, told: State | None = None) -> None:
+        if (heard := self.telling.heard(change, told)) is not None:
             self._came.append(heard)
 
     def hear(self, change: Change) -> list[Told]:

@@ -236,6 +236,18 @@ def test_what_was_created_since_is_told_though_little_is_remembered(
     listener.tells(("message.created", "U", written.id))
 
 
+def test_what_comes_in_large_numbers_is_told_once_though_little_is_remembered(
+    listener: Listener, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known, "_MAX_THREADS", 1)
+    names = [f"N{number}" for number in range(5)]
+    for name in names:
+        other.create_thread(Thread(id=name))
+    listener.tells(*(("thread.created", name) for name in names))
+    other.create_thread(Thread(id="last"))
+    listener.tells(("thread.created", "last"))
+
+
 def test_new_messages_are_found_at_the_end_of_a_long_log(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from store import Change, DocumentKey, Store
     from threadfs.commands.changes import Changes
     from threadfs.events.event import Event
+    from threadfs.events.states import State
     from threadfs.events.telling import Heard
 
 EXAMPLES = """\
@@ -80,17 +81,17 @@ def run(options: argparse.Namespace) -> int:
     came: deque[Heard] = deque()
     began_ns = time.time_ns()
 
-    def concerns(change: Change) -> bool:
+    def concerns(change: Change, told: State | None = None) -> bool:
         if options.thread not in (None, change.thread_id) and change.part is not Part.EVERYTHING:
             return False
-        heard = telling.heard(change)
+        heard = telling.heard(change, told)
         if heard is not None:
             came.append(heard)
         return heard is not None
 
-    def follow(key: DocumentKey) -> None:
+    def follow(key: DocumentKey, told: State) -> None:
         _follow(changes, key)
-        concerns(change_of(Part.DOCUMENT, key))  # It may have changed between.
+        concerns(change_of(Part.DOCUMENT, key), told)  # It may have changed between.
 
     telling = Telling(store, follow)
     with Changes(store, concerns, until_unread=True) as changes:

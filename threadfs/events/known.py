@@ -20,6 +20,13 @@ class KnownThread:
     runs: dict[str, State] = field(default_factory=dict)
     steps: dict[tuple[str, str], State] = field(default_factory=dict)
 
+    def remember(self, run_id: str | None, state: State) -> None:
+        """What was told of the thread or run, unless something later is known."""
+        if run_id is not None:
+            self.runs.setdefault(run_id, state)
+        elif self.document is None:
+            self.document = state
+
 
 class KnownThreads:
     """What was not heard of lately is not known: *since_s* tells what of it is new.

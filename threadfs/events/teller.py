@@ -12,6 +12,7 @@ from typing import Final
 from store import Change, DocumentKey, Part, Store, StoreError, Watch
 from store.changes import change_of
 from threadfs.events.kept import KeptLines
+from threadfs.events.states import State
 from threadfs.events.telling import Heard, Telling
 
 log = logging.getLogger("threadfs")
@@ -49,11 +50,11 @@ class Teller:
             self._watch.close()
         self._store.announcer.unsubscribe(self._changed)
 
-    def _changed(self, change: Change) -> None:
-        if (heard := self._telling.heard(change)) is not None:
+    def _changed(self, change: Change, told: State | None = None) -> None:
+        if (heard := self._telling.heard(change, told)) is not None:
             self._heard.put(heard)
 
-    def _follow(self, key: DocumentKey) -> None:
+    def _follow(self, key: DocumentKey, told: State) -> None:
         """Follows what has just come, and no longer what came long before."""
         if self._watch is None:
             return
@@ -65,7 +66,7 @@ class Teller:
         if len(self._new) > _MAX_NEW:
             for each in _with_list(self._new.popitem(last=False)[0]):
                 self._watch.forget(each)
-        self._changed(change_of(Part.DOCUMENT, key))  # Since it was heard of.
+        self._changed(change_of(Part.DOCUMENT, key), told)  # Since it was heard of.
 
     def _tell(self) -> None:
         while (heard := self._heard.get()) is not None and not self._is_closed:

@@ -36,7 +36,7 @@ _AT_ONCE_RUNS: Final = 50
 class Heard(NamedTuple):
     """A change and, unless it has to be read yet, what its document said then; ``None``: there was none.
 
-    *runs*: of a list of runs, what each said then.
+    *runs*: of a list of runs, what each said then. *told*: what has been told of it as of something new.
     """
 
     change: Change
@@ -44,22 +44,25 @@ class Heard(NamedTuple):
     is_read: bool = False
     state: State | None = None
     runs: dict[str, State] | None = None
+    told: State | None = None
 
 
 class Telling:
     """Says what has happened, from when it is made. `heard` is called by any thread, `events` by one.
 
-    *follow* is called with each thread and run that is new, before what is in it is read. Its document may
-    have changed since it was heard of.
+    *follow* is called with each thread and run that is new, and what is told of it, before what is in it is
+    read. Its document may have changed since it was heard of: it has to be `heard` of again.
     """
 
-    def __init__(self, store: Store, follow: Callable[[DocumentKey], object] = lambda key: None) -> None:
+    def __init__(
+        self, store: Store, follow: Callable[[DocumentKey, State], object] = lambda key, told: None
+    ) -> None:
         self._store = store
         self._follow = follow
         self._known = KnownThreads(int(time.time()))
 
-    def heard(self, change: Change) -> Heard | None:
-        """What is to be told later, by `events`; ``None`` if nothing is.
+    def heard(self, change: Change, told: State | None = None) -> Heard | None:
+        """What is to be told later, by `events`; ``None`` if nothing is. *told*: as `follow` was called.
 
         Documents of a disk are read at once: each state that they have is told, however fast they change.
         """
@@ -68,18 +71,18 @@ class Telling:
         now_ns = time.time_ns()
         key = _document_of(change)
         if self._store.is_remote or is_refused():
-            return Heard(change, now_ns)
+            return Heard(change, now_ns, told=told)
         try:
             if key is None:
                 runs = self._runs_at_once(change.thread_id) if change.part is Part.RUNS else None
                 return Heard(change, now_ns, runs=runs)
             if self._store.document_info(key).size_bytes > _AT_ONCE_BYTES:
-                return Heard(change, now_ns)
-            return Heard(change, now_ns, True, self._state(key))
+                return Heard(change, now_ns, told=told)
+            return Heard(change, now_ns, True, self._state(key), told=told)
         except NotFound:
-            return Heard(change, now_ns, True, None)
+            return Heard(change, now_ns, True, None, told=told)
         except StoreError:
-            return Heard(change, now_ns)
+            return Heard(change, now_ns, told=told)
 
     def _runs_at_once(self, thread_id: str) -> dict[str, State] | None:
         """Raises StoreError."""
@@ -108,6 +111,8 @@ class Telling:
         known = self._known[thread_id]
         if (key := _document_of(change)) is not None:
             state = heard.state if heard.is_read else self._state_now(key)
+            if heard.told is not None:  # Much may have been heard of since, and this be forgotten.
+                known.remember(run_id, heard.told)
             if run_id is None:
                 yield from self._thread(change, state, time_ns)
             elif known.document is GONE:
@@ -164,7 +169,7 @@ class Telling:
             known = self._known.begin(thread_id, state)
             known.log = LogPlace()
             yield Event(time_ns, "thread.created", thread_id)
-            self._follow(DocumentKey(thread_id))
+            self._follow(DocumentKey(thread_id), state)
             yield from self._messages(thread_id, known, time_ns)
             for run_id in self._store.list_run_ids(thread_id):
                 yield from self._run_has_come(thread_id, run_id, known, time_ns)
@@ -235,7 +240,7 @@ class Telling:
         yield Event(
             time_ns, f"run.{state.status or 'created'}", thread_id, run_id, status=state.status or None
         )
-        self._follow(DocumentKey(thread_id, run_id))
+        self._follow(DocumentKey(thread_id, run_id), state)
         yield from self._steps(thread_id, run_id, known, time_ns, are_new=True)
 
     @staticmethod
