@@ -227,8 +227,18 @@ class Cataloguing:
 
     def compare_these(self, thread_ids: Iterable[str]) -> Iterator[int]:
         """Takes over titles, times and runs; yields now and then how many threads more are done."""
+        known: dict[str, dict[str, Signature]] = {}
+
+        def asked(thread_ids: Iterator[str]) -> Iterator[str]:
+            """To ask the catalogue of each by itself would take as long as to read a document."""
+            while together := [*islice(thread_ids, _TOGETHER)]:
+                known.update(self.tables.signatures_of(together))
+                yield from together
+
         ahead = looking_ahead(thread_ids, lambda one: describing.described(self.source, one))
-        return self._take_together(ahead, self._compared, self.compare)
+        return self._take_together(
+            asked(ahead), lambda one: self._compared_with(one, known.pop(one, {})), self.compare
+        )
 
     def behind(self) -> list[str]:
         """The threads in the catalogue whose words may not be there, or not all, or be others."""
@@ -316,8 +326,10 @@ class Cataloguing:
 
     # Documents and lists.
     def _compared(self, thread_id: str) -> _Parts | _Gone | None:
-        """``None``: nothing has changed."""
-        known = self.tables.signatures(thread_id)
+        return self._compared_with(thread_id, self.tables.signatures(thread_id))
+
+    def _compared_with(self, thread_id: str, known: Mapping[str, Signature]) -> _Parts | _Gone | None:
+        """With what was *known* of it; ``None``: nothing has changed."""
         seen = signatures.look(self.source.root, thread_id, known)
         if seen is None:
             return self._gone(thread_id, known) if known else None
