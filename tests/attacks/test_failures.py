@@ -19,7 +19,7 @@ from tests import forking
 from tests.attacks.conftest import Effort, attacked, told
 from tests.attacks.writers import writers
 from tests.conftest import inotify_limit
-from tests.mount.conftest import Mount, stop, wait_until
+from tests.mount.conftest import ANSWERS_S, Mount, children_of, stop, wait_until
 
 # The number of statfs(2) by architecture, see asm/unistd.h.
 _STATFS = {"x86_64": 137, "aarch64": 43}[os.uname().machine]
@@ -38,10 +38,13 @@ def answers(mount: Mount) -> bool:
         return False
 
 
+def mounting(mount: Mount) -> list[str]:
+    return ["threadfs.cli", "-f", "--log", str(mount.log), str(mount.store), str(mount.root)]
+
+
 def mount_again(mount: Mount) -> None:
     """As a user does after a crash: the same command once more."""
-    arguments = ["threadfs.cli", "-f", "--log", str(mount.log), str(mount.store), str(mount.root)]
-    mount.process = forking.Process(arguments)
+    mount.process = forking.Process(mounting(mount))
     wait_until(lambda: answers(mount))
 
 
@@ -73,19 +76,109 @@ def test_what_was_acknowledged_before_a_kill_is_there_and_the_next_mount_works(
                 writer.end()
 
 
+def is_asking(pid: int) -> bool:
+    """Whether a process that it has started waits for an answer of statfs(2)."""
+    calls = [Path(f"/proc/{child}/syscall").read_text() for child in children_of(pid, "stat")]
+    return any(call.startswith(f"{_STATFS} ") for call in calls)
+
+
 def test_a_mount_whose_process_dies_while_it_is_looked_at_is_made_again(tmp_path: Path) -> None:
     with attacked(tmp_path) as mount:
         killed = mount.process
         killed.send_signal(signal.SIGSTOP)
-        mount.process = forking.Process(
-            ["threadfs.cli", "-f", "--log", str(mount.log), str(mount.store), str(mount.root)]
-        )
-        asked = Path(f"/proc/{mount.process.pid}/syscall")
-        wait_until(lambda: asked.read_text().split()[0] == str(_STATFS))
+        mount.process = forking.Process(mounting(mount))
+        wait_until(lambda: is_asking(mount.process.pid))
         killed.send_signal(signal.SIGKILL)
         wait_until(lambda: answers(mount))
         killed.wait()
         assert mounts_on(mount.root) == 1
+
+
+_STALLING = """
+import sys
+import time
+from pathlib import Path
+from threadfs.fuse.operations import Operations
+from threadfs import cli
+
+async def stall(*arguments):
+    Path(sys.argv[-1]).with_name("stalled").touch()
+    time.sleep(3600)
+
+Operations.symlink = stall
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def is_locked_out(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a thread of it waits in the kernel for the lock of a directory, in which a name has changed."""
+    waits = [path.read_text() for path in Path(f"/proc/{process.pid}/task").glob("*/wchan")]
+    return "fuse_reverse_inval_entry" in waits
+
+
+@pytest.fixture
+def locked_out(tmp_path: Path) -> Iterator[tuple[Mount, list[subprocess.Popen[bytes]]]]:
+    """A mount that answers nothing any more, while one of its threads waits for the lock of a directory.
+
+    And two programs: one has made it stall, the other one waits for an answer while it has that lock.
+    """
+    mount = Mount(tmp_path / "store", tmp_path / "mnt", tmp_path / "log", None)  # type: ignore[arg-type]
+    store = ThreadStore(mount.store)
+    others = [store.create_thread(Thread(id=f"other {number}")).id for number in range(100)]
+    server = subprocess.Popen([sys.executable, "-c", _STALLING, *mounting(mount)[1:]])
+    mount.process, programs = server, []
+    try:
+        wait_until(lambda: answers(mount))
+        assert len(os.listdir(mount.path("threads"))) == len(others)
+        programs.append(subprocess.Popen(["ln", "-s", "anywhere", mount.path("drafts", "stall")]))
+        wait_until((tmp_path / "stalled").exists)
+        programs.append(subprocess.Popen(["mkdir", mount.path("threads", "new")]))
+
+        def another_goes() -> bool:
+            store.delete_thread(others.pop())
+            return is_locked_out(server)
+
+        wait_until(another_goes)
+        yield mount, programs
+    finally:
+        server.kill()
+        subprocess.run(["umount", "-f", mount.root], stderr=subprocess.DEVNULL, check=False)
+        for process in (*programs, server):
+            process.kill()
+            process.wait()
+        stop(mount)
+
+
+def test_programs_that_wait_for_a_mount_that_was_killed_are_failed_by_the_next_one(
+    locked_out: tuple[Mount, list[subprocess.Popen[bytes]]],
+) -> None:
+    mount, programs = locked_out
+    killed = mount.process
+    mount.process = forking.Process(mounting(mount))
+    wait_until(lambda: is_asking(mount.process.pid))  # It was alive then.
+    killed.send_signal(signal.SIGKILL)
+    assert [program.wait(ANSWERS_S) for program in programs] == [1, 1]
+    wait_until(lambda: answers(mount))
+    assert mounts_on(mount.root) == 1
+
+
+def test_programs_that_wait_for_a_mount_that_was_killed_are_failed_when_it_is_unmounted(
+    locked_out: tuple[Mount, list[subprocess.Popen[bytes]]],
+) -> None:
+    mount, programs = locked_out
+    mount.process.send_signal(signal.SIGKILL)
+    ended = Path(f"/proc/{mount.process.pid}/stat")
+    wait_until(lambda: ended.read_text().rpartition(")")[2].split()[0] == "Z")
+    unmounted = subprocess.run(
+        [sys.executable, "-m", "threadfs.cli", "umount", mount.root],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert unmounted.returncode == 0
+    assert "its callers are failed" in unmounted.stderr
+    assert [program.wait(ANSWERS_S) for program in programs] == [1, 1]
+    assert mounts_on(mount.root) == 0
 
 
 _RAISING = """

@@ -518,6 +518,15 @@ def test_umount_of_a_busy_mount_fails_and_says_what_to_do(mounted: Mount) -> Non
     assert os.path.ismount(mounted.root)
 
 
+def test_umount_of_a_mount_that_does_not_answer_and_is_busy_says_what_to_do(mounted: Mount) -> None:
+    with mounted.path("README.md").open("rb"):
+        mounted.process.send_signal(signal.SIGSTOP)
+        try:
+            fails(threadfs("umount", mounted.root), 1, "does not answer", "--lazy")
+        finally:
+            mounted.process.send_signal(signal.SIGCONT)
+
+
 def test_umount_tries_again_as_a_mount_may_be_busy_by_itself(
     mounted: Mount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,8 +64,16 @@ def children_of(pid: int, module: str) -> list[int]:
         int(child)
         for task in Path(f"/proc/{pid}/task").glob("*/children")
         for child in task.read_text().split()
-        if module.encode() in Path(f"/proc/{child}/cmdline").read_bytes()
+        if module.encode() in _command_of(child)
     ]
+
+
+def _command_of(pid: str) -> bytes:
+    """Empty for a process that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 THREADFS = ("threadfs.cli",)

@@ -19,6 +19,7 @@ examples:
   threadfs umount MNT     also clears a dead one"""
 
 _ANSWERS_S = 3.0
+NO_ANSWER = "does not answer"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +47,7 @@ def states_of(mounts: list[Mount]) -> list[str]:
     """The problem with each mount; empty if it answers."""
     from threadfs.mounting import life_line
 
-    states = ["does not answer" for _ in mounts]
+    states = [NO_ANSWER for _ in mounts]
 
     def check(index: int) -> None:
         try:

@@ -44,9 +44,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from threadfs.commands.list_ import state_of
+    from threadfs.commands.list_ import NO_ANSWER, state_of
     from threadfs.mounting.life_line import LifeLine
     from threadfs.mounting.mount_table import on_top, place_of
+    from threadfs.mounting.place import fail_callers
 
     given: str = options.mountpoint
     place = place_of(given)
@@ -56,6 +57,9 @@ def run(options: argparse.Namespace) -> int:
         raise CommandFailed(f"{given} is no threadfs mount: it is {what}")
     life_line = LifeLine(mount)
     state = state_of(mount)
+    if state == NO_ANSWER and life_line.pid is None:
+        fail_callers(mount)
+        state = "dead"
     answers = state in ("", "of another user")
     if not options.force and answers and (lost := _drafts_of(mount)):
         raise CommandFailed(
@@ -73,6 +77,8 @@ def run(options: argparse.Namespace) -> int:
         time.sleep(_RETRY_S)
     if done.returncode:
         reason = " ".join(done.stderr.split()).removeprefix("fusermount3: ")
+        if "busy" in reason and state == NO_ANSWER:
+            raise CommandFailed(f"{given} does not answer, and programs wait for it: --lazy does not wait")
         if "busy" in reason:
             raise CommandFailed(f"{given} is busy: something in it is open (fuser -m {given} says what)")
         raise CommandFailed(f"{given}: {reason}")

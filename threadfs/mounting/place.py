@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 
 from store.printing import printable
 from threadfs.mounting import life_line
-from threadfs.mounting.mount_table import on_top
+from threadfs.mounting.mount_table import Mount, on_top, place_of
 
 log = logging.getLogger("threadfs")
 
@@ -29,9 +29,10 @@ class MountFailed(Exception):
 def clear_dead(mountpoint: str) -> bool:
     """Unmounts a mount of a killed process at *mountpoint*, and returns whether there was one."""
     cleared = False
-    _fail_waiting_callers(mountpoint)
+    place = place_of(mountpoint)
     # One by one: an older version may have stacked several.
-    while (mounted := on_top(os.path.realpath(mountpoint))) and mounted.is_threadfs:
+    while (mounted := on_top(place)) and mounted.is_threadfs:
+        _wait_for_an_answer(mounted)
         try:
             if not life_line.is_dead(mounted):
                 break
@@ -46,31 +47,35 @@ def clear_dead(mountpoint: str) -> bool:
     return cleared
 
 
-def _fail_waiting_callers(mountpoint: str) -> None:
-    """Fails calls that wait for a killed process, if the kernel has not noticed its death.
+def _wait_for_an_answer(mounted: Mount) -> None:
+    """Returns when a mount has answered, or has failed; a process that serves it may take its time.
 
-    This happens when it was killed while one of its threads waited for a lock (`detached`).
+    Calls that wait for a process that has been killed are failed, if the kernel has not noticed its death: it
+    was killed while one of its threads waited for a lock (`detached`).
     """
-    parent, name = os.path.split(os.path.abspath(mountpoint))
-    place = os.path.join(os.path.realpath(parent), name)  # Without a call to the mount itself.
-    mounted = on_top(place)
-    if mounted is None or not mounted.is_threadfs:
-        return
-    if life_line.server_of(mounted) is not None:
-        return
     probe = subprocess.Popen(
-        ["stat", "-f", "--", place], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ["stat", "-f", "--", mounted.mountpoint], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        probe.wait(_ANSWERS_S)
-    except subprocess.TimeoutExpired:
-        log.warning("nobody answers on %s: its callers are failed", place)
-        with suppress(OSError), open(f"/sys/fs/fuse/connections/{mounted.device[2:]}/abort", "w") as abort:
-            abort.write("1")
-        ctypes.CDLL(None).umount2(os.fsencode(place), _MNT_FORCE)
+        while True:
+            try:
+                probe.wait(_ANSWERS_S)
+                return
+            except subprocess.TimeoutExpired:
+                if life_line.server_of(mounted) is None:
+                    fail_callers(mounted)
+                    return
     finally:
         probe.kill()
         probe.wait()
+
+
+def fail_callers(mounted: Mount) -> None:
+    """Has the kernel take a mount for dead, whose process it does not know to have ended."""
+    log.warning("nobody answers on %s: its callers are failed", mounted.mountpoint)
+    with suppress(OSError), open(f"/sys/fs/fuse/connections/{mounted.device[2:]}/abort", "w") as abort:
+        abort.write("1")
+    ctypes.CDLL(None).umount2(os.fsencode(mounted.mountpoint), _MNT_FORCE)
 
 
 def _one_line(text: str) -> str:
