@@ -16,7 +16,8 @@ from store.disk.paths import opened, storage_errors
 from store.disk.system_calls import SystemCalls
 from store.disk.threads import Threads
 from store.errors import Damaged, NotFound
-from store.models import Run, RunStatus, RunStep, ThreadMessage
+from store.models import Run, RunStep, ThreadMessage
+from store.statuses import RunStatus
 
 # When there are more, all are forgotten, which costs reading them again.
 _REMEMBERED = 100_000

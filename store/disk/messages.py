@@ -14,7 +14,6 @@ from store.disk.document_files import Changing, DocumentFiles
 from store.disk.durable_names import NamesToSync
 from store.disk.importing import of_place
 from store.disk.layout import LOG, META
-from store.disk.log import DiskLogReader
 from store.disk.open_threads import OpenThread, locked_thread
 from store.disk.paths import opened
 from store.errors import StorageFailed, ThreadNotFound
@@ -127,20 +126,6 @@ class Messages(DocumentFiles):
 
     def list_messages(self, thread_id: str) -> list[ThreadMessage]:
         return list(self.iter_messages(thread_id))
-
-    def open_log(self, thread_id: str) -> DiskLogReader:
-        """The log, open for reading at any offset."""
-        key = DocumentKey(thread_id)
-        try:
-            reader = DiskLogReader(self.root, names.checked(thread_id))
-        except ThreadNotFound:
-            raise self._gone(key) from None
-        try:
-            reader.document = self.document_info(key)
-        except BaseException:
-            reader.close()
-            raise
-        return reader
 
     def log_info(self, thread_id: str) -> Info:
         reader = self.open_log(thread_id)

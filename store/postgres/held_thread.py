@@ -8,12 +8,13 @@ from contextlib import suppress
 from store import documents, lines
 from store.changes import Change, Part
 from store.errors import Damaged, RunNotFound, ThreadNotFound
-from store.models import Run, RunStatus, RunStep, ThreadMessage
+from store.models import Run, RunStep, ThreadMessage
 from store.names import DocumentKey
 from store.postgres.database import Transaction
 from store.postgres.documents import rewrite, update
 from store.postgres.log import append
 from store.postgres.tables import ANSWER_TABLES, DIED, parsed
+from store.statuses import RunStatus
 from store.working import GrowingAnswer
 
 _IN_PROGRESS = [status.value for status in RunStatus if status.is_in_progress]
