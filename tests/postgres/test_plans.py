@@ -131,7 +131,7 @@ def test_a_search_for_a_frequent_word_reads_about_as_many_messages_as_are_counte
     def find(store: PostgresStore) -> None:
         query = parsed(text, 0)
         found = word_hits.find(
-            store._database, query, 10, by_relevance=by_relevance, among=None, but=(), titled=()
+            store._database, query, 10, 10, by_relevance=by_relevance, among=None, but=(), titled=()
         )
         assert found.is_bounded
         assert len(found.hits) == 10
