@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from store import documents, lines, transitions
+from store import documents, transitions
 from store.api import DocumentKey
 from store.disk import files, foreign, paths
 from store.disk.layout import LOG, META, RUNS
 from store.disk.paths import opened
 from store.errors import Damaged, InvalidDocument, StoreError
+from store.messages import message_of
 
 # How much of a log is searched for a message.
 _SEARCHED_BYTES = 1 << 20
@@ -43,7 +44,7 @@ def _has_message(root: str, thread_id: str) -> bool:
                 start = os.pread(log.descriptor, _SEARCHED_BYTES, 0)
             finally:
                 os.close(log.descriptor)
-            return any(lines.message_of(line, thread_id) for line in start.split(b"\n"))
+            return any(message_of(line, thread_id) for line in start.split(b"\n"))
     return False
 
 

@@ -17,6 +17,7 @@ from store.disk.layout import LOG, META
 from store.disk.open_threads import OpenThread, locked_thread
 from store.disk.paths import opened
 from store.errors import StorageFailed, ThreadNotFound
+from store.messages import message_of
 from store.models import ThreadMessage
 
 
@@ -119,7 +120,7 @@ class Messages(DocumentFiles):
         reader = self.open_log(thread_id)
         try:
             for line, _ in lines.iter_lines(reader.read):
-                if message := lines.message_of(line, thread_id):
+                if message := message_of(line, thread_id):
                     yield message
         finally:
             reader.close()

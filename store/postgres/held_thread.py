@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from store import documents, lines
+from store import documents
 from store.changes import Change, Part
 from store.errors import Damaged, RunNotFound, ThreadNotFound
+from store.messages import message_of
 from store.models import Run, RunStep, ThreadMessage
 from store.names import DocumentKey
 from store.postgres.database import Transaction
@@ -110,7 +111,7 @@ class LockedRow:
 
     def messages_of(self, run_id: str) -> list[ThreadMessage]:
         found = self._transaction.execute(_LINES_WITH, [self._id, documents.in_line(run_id)])
-        messages = [lines.message_of(line, self._id) for (line,) in found]
+        messages = [message_of(line, self._id) for (line,) in found]
         return [message for message in messages if message is not None and message.run_id == run_id]
 
     def growing_text(self, run_id: str) -> str:
