@@ -185,7 +185,7 @@ class Measured:
         number = f"{len(found.hits) + found.hits_left_out:,}{' or more' if found.is_bounded else ''}"
         for name, times, options in (
             (f"links of {what} ({number} hits)", 9, {"with_hits": False}),
-            ("  by relevance", 9, {"with_hits": False, "by_relevance": True}),
+            ("  the ten best by relevance", 9, {"limit": 10, "by_relevance": True}),
             ("  with snippets", 5, {}),
         ):
             spent = self._cpu_s(partial(catalogue.search, query, **options), times)

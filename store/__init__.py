@@ -42,14 +42,13 @@ if TYPE_CHECKING:
         MessageRole,
         Run,
         RunError,
-        RunStatus,
         RunStep,
-        RunStepStatus,
         RunStepType,
         TextContent,
         Thread,
         ThreadMessage,
     )
+    from store.statuses import RunStatus, RunStepStatus
     from store.waiting import WouldWait, without_waiting
 
 __all__ = [
@@ -102,7 +101,7 @@ __all__ = [
 ]
 
 # Where it is, those first that import little.
-_MODULES = ("errors", "waiting", "changes", "api", "models", "disk.thread_store")
+_MODULES = ("errors", "statuses", "waiting", "changes", "api", "models", "disk.thread_store")
 
 if not TYPE_CHECKING:
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from store.changes import Announcer, Change, Watch
-from store.models import Run, RunError, RunStatus, RunStep, RunStepStatus, Thread, ThreadMessage
 from store.names import DocumentKey as DocumentKey
+from store.statuses import RunStatus, RunStepStatus
 from store.working import Working
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # They need the models, and SQLite, which who only reads does not.
     from store.catalogue.api import Catalogue
+    from store.models import Run, RunError, RunStep, Thread, ThreadMessage
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,12 @@ from store.models import (
     MessageRole,
     Run,
     RunError,
-    RunStatus,
     RunStep,
-    RunStepStatus,
     RunStepType,
     ThreadMessage,
     now_s,
 )
+from store.statuses import RunStatus, RunStepStatus
 from store.tools import ToolCall, calls_of, details_of
 from store.working import MAX_TRIES, Outcome
 

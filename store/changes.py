@@ -78,7 +78,7 @@ class Announcer:
     take over runs or close a watch, which wait for that, nor wait for a thread that does.
     """
 
-    def __init__(self, first: Subscriber) -> None:
+    def __init__(self, first: Subscriber = lambda change: None) -> None:
         # What the store remembers of itself: the other subscribers ask it when they are called.
         self.first = first
         # Guards the others, of which each change makes a new tuple.

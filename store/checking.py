@@ -15,7 +15,8 @@ from store import documents, lines, transitions
 from store.api import DocumentKey, LogReader, Store
 from store.documents import MAX_LINE_BYTES
 from store.errors import Damaged, InvalidDocument, NotFound, StorageFailed
-from store.models import Document, RunStep, RunStepStatus, ThreadMessage
+from store.models import Document, RunStep, ThreadMessage
+from store.statuses import RunStepStatus
 
 META, LOG, RUNS, STATUS, STEPS = "meta.json", "messages.jsonl", "runs", "status.json", "steps"
 

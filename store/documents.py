@@ -7,10 +7,12 @@ import json
 import math
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from store.errors import InvalidDocument
-from store.models import Document
+
+if TYPE_CHECKING:  # The models take longer to import than all else.
+    from store.models import Document
 
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024

@@ -21,14 +21,8 @@ from store.errors import (
     StorageFailed,
     ToolCallNotFound,
 )
-from store.models import (
-    Run,
-    RunStatus,
-    RunStep,
-    RunStepStatus,
-    RunStepType,
-    ThreadMessage,
-)
+from store.models import Run, RunStep, RunStepType, ThreadMessage
+from store.statuses import RunStatus, RunStepStatus
 from store.tools import calls_of
 from store.working import Outcome
 

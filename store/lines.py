@@ -4,22 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from store import documents
 from store.documents import MAX_LINE_BYTES
-from store.errors import InvalidDocument
-from store.models import ThreadMessage
 
 _CHUNK_BYTES = 1 << 20
-
-
-def message_of(line: bytes, thread_id: str) -> ThreadMessage | None:
-    """The message in a line of a log; ``None`` when it holds none."""
-    if not line.strip() or len(line) > MAX_LINE_BYTES:
-        return None
-    try:
-        return ThreadMessage.of({**documents.parse(line), "thread_id": thread_id})
-    except InvalidDocument:
-        return None
 
 
 def iter_lines(read: Callable[[int, int], bytes], offset: int = 0) -> Iterator[tuple[bytes, int]]:

@@ -16,18 +16,8 @@ from store.errors import (
     RunStepInTerminalState,
     StatusChanged,
 )
-from store.models import (
-    ContentBlock,
-    Document,
-    Run,
-    RunError,
-    RunStatus,
-    RunStep,
-    RunStepStatus,
-    Thread,
-    ThreadMessage,
-    now_s,
-)
+from store.models import ContentBlock, Document, Run, RunError, RunStep, Thread, ThreadMessage, now_s
+from store.statuses import RunStatus, RunStepStatus
 
 _TIMESTAMP = {
     RunStatus.in_progress: "started_at",

@@ -8,7 +8,8 @@ from typing import Any, Protocol, TypeVar
 from store import transitions
 from store.api import DocumentKey
 from store.errors import InvalidDocument, ModifiedSince
-from store.models import Document, Run, RunError, RunStatus, RunStep, RunStepStatus
+from store.models import Document, Run, RunError, RunStep
+from store.statuses import RunStatus, RunStepStatus
 
 D = TypeVar("D", bound=Document)
 

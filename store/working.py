@@ -18,10 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
-from store.models import Run, RunError, RunStatus, ThreadMessage
-from store.tools import ToolCall
+if TYPE_CHECKING:  # They need the models, which who only reads does not.
+    from store.models import Run, RunError, ThreadMessage
+    from store.statuses import RunStatus
+    from store.tools import ToolCall
 
 # How many times a run is begun at most, when each time its worker dies.
 MAX_TRIES = 3

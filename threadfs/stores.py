@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from store import Store, StoreError, ThreadStore
-from store.disk import evidence
+from store.disk import mistaken
+from store.disk.stored_files import StoredFiles
+from store.errors import StoreError
 from threadfs.mounting.mount_table import mounts, on_top, place_of
+
+if TYPE_CHECKING:
+    from store import Store
+    from store.catalogue.api import Catalogue
 
 _SCHEMES = ("postgresql://", "postgres://")
 
@@ -19,6 +24,13 @@ class CannotOpen(StoreError):
 
 class NoStore(CannotOpen):
     """The directory holds other files."""
+
+
+class Catalogued(Protocol):
+    """A store, for who asks its catalogue."""
+
+    def catalogue(self, *, keeps_words: bool = True) -> Catalogue: ...
+    def close(self) -> None: ...
 
 
 def is_url(location: str) -> bool:
@@ -80,12 +92,26 @@ def open_store(location: str, *, create: bool = False, insist: bool = False) -> 
     if is_url(location):
         store: Store = _postgres().PostgresStore(location, create=create)
         return store
+    path = _directory(location, create=create, insist=insist)
+    from store import ThreadStore  # It needs the models, which take a while to import.
+
+    return ThreadStore(path)
+
+
+def open_catalogued(location: str) -> Catalogued:
+    """As `open_store`, for who only asks the catalogue: of a directory it loads little."""
+    location = resolved(location)
+    return open_store(location) if is_url(location) else StoredFiles(_directory(location))
+
+
+def _directory(location: str, *, create: bool = False, insist: bool = False) -> str:
+    """The path of a store's directory. Raises CannotOpen; see `open_store`."""
     path = absolute(location)
     _check_is_none_of_ours(location, os.path.realpath(path))
     check_is_there(location, path, create=create, insist=insist)
-    if not insist and os.path.isdir(path) and evidence.holds_no_thread(os.path.realpath(path)):
+    if not insist and os.path.isdir(path) and mistaken.holds_no_thread(os.path.realpath(path)):
         raise NoStore(f"{location} is no store: it holds other things, and not one thread")
-    return ThreadStore(path)
+    return path
 
 
 def open_if_there(location: str, *, insist: bool = False) -> Store | None:
@@ -125,8 +151,11 @@ def _check_is_none_of_ours(location: str, path: str) -> None:
     if innermost and innermost[0].is_threadfs:
         raise CannotOpen(f"{location} is in a mount, and no store: it shows {innermost[0].source}")
     above, name = os.path.split(path)
-    if os.path.isfile(os.path.join(path, "meta.json")) and evidence.is_surely_thread(above, name):
-        raise CannotOpen(f"{location} is a thread, and no store: give the directory that it is in")
+    if os.path.isfile(os.path.join(path, "meta.json")):
+        from store.disk import evidence  # As `ThreadStore`.
+
+        if evidence.is_surely_thread(above, name):
+            raise CannotOpen(f"{location} is a thread, and no store: give the directory that it is in")
 
 
 def _postgres() -> Any:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, cast
 
-from store import documents, transitions
+from store import documents
 from store.api import DocumentKey
 from store.catalogue import usual
 from store.catalogue.names import name_of
 from store.catalogue.values import RunSummary, ThreadSummary
 from store.errors import InvalidDocument
-from store.models import Run, Thread
+
+if TYPE_CHECKING:
+    from store.models import Document, Run
 
 
 def summary_of(
@@ -28,7 +31,7 @@ def summary_of(
     try:
         fields = documents.parse(document)
         if not usual.is_thread(fields):
-            Thread.of(transitions.with_identity(DocumentKey(thread_id), fields))
+            _by_its_model(DocumentKey(thread_id), fields)
     except InvalidDocument:
         return without_document(thread_id, modified_ns, changed_ns)
     metadata = fields.get("metadata")
@@ -61,10 +64,17 @@ def summary_of_run_document(
         if usual.is_run(fields):
             status, model = fields["status"], fields.get("model", "")
             return RunSummary(run_id, status, model, fields["created_at"], modified_ns)
-        key = DocumentKey(thread_id, run_id)
-        return summary_of_run(Run.of(transitions.with_identity(key, fields)), modified_ns)
+        run = _by_its_model(DocumentKey(thread_id, run_id), fields)
+        return summary_of_run(cast("Run", run), modified_ns)
     except InvalidDocument:
         return None
+
+
+def _by_its_model(key: DocumentKey, fields: dict[str, Any]) -> Document:
+    """Of one that is not usual. Raises InvalidDocument."""
+    from store import transitions  # Its models take longer to import than most stores to be searched.
+
+    return transitions.document_at(key, fields)
 
 
 def _encodable(text: str) -> str:

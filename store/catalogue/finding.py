@@ -19,7 +19,7 @@ from store.catalogue.queries import Query, Term
 from store.catalogue.values import Hit, Kind, Link, MessageText, RunSummary, ThreadSummary
 from store.documents import MAX_LINE_BYTES
 from store.errors import InvalidDocument
-from store.lines import iter_lines, message_of
+from store.lines import iter_lines
 
 # Where a title and where messages stand.
 _DOCUMENT: Final = "meta.json"
@@ -86,6 +86,8 @@ def text_of(line: bytes, number: int, thread_id: str) -> MessageText | None:
     with suppress(InvalidDocument):
         if text := usual.message(documents.parse(line), number):
             return text
+    from store.messages import message_of  # Few need it, and its model takes a while to import.
+
     if (message := message_of(line, thread_id)) is None:
         return None
     return MessageText(number, Kind[message.role.upper()], message.created_at, message.text)

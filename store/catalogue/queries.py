@@ -25,7 +25,7 @@ from typing import Any, Final
 from store.catalogue.folding import words_of
 from store.catalogue.values import Kind
 from store.errors import InvalidQuery
-from store.models import RunStatus
+from store.statuses import RunStatus
 
 DAY_S: Final = 86400
 

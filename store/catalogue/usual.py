@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from store.catalogue.values import Kind, MessageText
-from store.models import RunStatus
+from store.statuses import RunStatus
 
 _FIRST_S: Final = -(2**63)
 _AFTER_LAST_S: Final = 2**63

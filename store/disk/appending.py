@@ -18,7 +18,7 @@ from store.disk.paths import storage_errors
 from store.disk.system_calls import SystemCalls
 from store.documents import MAX_LINE_BYTES
 from store.errors import Damaged
-from store.lines import message_of
+from store.messages import message_of
 from store.waiting import waits
 
 # A generous bound for what a line of the log holds besides the text of the message.

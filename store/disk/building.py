@@ -6,7 +6,7 @@ lowest priority, but while somebody waits for the lists: a byte on its standard 
 its end, the one who has started it is gone or wants no more, and it ends at once, which no catalogue minds.
 
 The priority of a thread is its own, and can only be lowered. So there is another one, which goes on with the
-lists when somebody waits. (What is imported first, a fifth of a second, has the normal one: that could not be
+lists when somebody waits. (What is imported first, a tenth of a second, has the normal one: that could not be
 handed over.)
 """
 
@@ -57,13 +57,12 @@ def _heed_starter(is_awaited: threading.Event) -> None:
 
 
 def _build(root: str, is_awaited: threading.Event, hurrying: ThreadPoolExecutor, *, with_words: bool) -> int:
-    from store.disk.thread_store import (
-        ThreadStore,
-    )  # Which others import who only want to start this process.
+    # Others import this who only want to start the process.
+    from store.disk.stored_files import StoredFiles
 
     identity = place.identity_of(root, with_words=with_words)
     opened = place.open_catalogue(place.base(os.environ), identity, with_words=with_words)
-    with opened, closing(ThreadStore(root)) as store:
+    with opened, closing(StoredFiles(root)) as store:
         if not place.begins_building(opened.directory):
             return IS_BUILT
         taking = Cataloguing(store, Tables(opened.connection, has_words=with_words), _skipping())

@@ -20,7 +20,6 @@ from store.catalogue.tables import Tables
 from store.catalogue.values import Hit
 from store.disk.describing import described
 from store.disk.known import Known, Reporting, TakenOver
-from store.disk.run_lists import RunLists
 from store.disk.signatures import is_log
 from store.disk.unseen import Needed
 from store.errors import StorageFailed, ThreadNotFound
@@ -34,7 +33,6 @@ class DiskCatalogue(IndexedCatalogue):
 
     def __init__(self, source: Reporting, *, keeps_words: bool = True) -> None:
         self.known = Known(source, keeps_words=keeps_words)
-        self.run_lists = RunLists(self.known)
         self._source = source
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ from store.disk.looking_ahead import looking_ahead
 from store.disk.paths import MISSING, opened, storage_errors
 from store.errors import Damaged, NotFound, StorageFailed, ThreadNotFound
 from store.lines import iter_lines
-from store.models import RunStatus
+from store.statuses import RunStatus
 
 # Lines and threads that are taken over at once: other processes that write wait for no more.
 _TOGETHER: Final = 200

@@ -8,28 +8,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from store import documents, transitions
-from store.api import DocumentKey, Info
-from store.changes import Announcer, Change, Part, change_of
+from store.api import DocumentKey
+from store.changes import Change, Part, change_of
 from store.disk import files, foreign, layout, paths, trees
 from store.disk.durable_names import DurableNames, NamesToSync
 from store.disk.echoes import Echoes
 from store.disk.layout import RUNS, STATUS, Parts
 from store.disk.list_times import ListTimes
-from store.disk.listing import Listing
 from store.disk.open_threads import OpenThread, OpenThreads, locked_thread
 from store.disk.paths import opened, storage_errors
+from store.disk.stored_files import StoredFiles
 from store.disk.system_calls import SystemCalls
 from store.errors import AlreadyExists, Damaged, InvalidDocument, NotFound, StorageFailed
 from store.models import Document
 from store.updates import Updates
 from store.waiting import waits
-
-if TYPE_CHECKING:  # It needs the library for watching.
-    from store.disk.followed import Followed
-    from store.disk.seen import SeenInThread
 
 D = TypeVar("D", bound=Document)
 T = TypeVar("T")
@@ -43,52 +39,17 @@ class Changing(NamedTuple):
     unsynced: NamesToSync
 
 
-class DocumentFiles(Updates):
+class DocumentFiles(StoredFiles, Updates):
     """The part of the store that is the same for threads, runs and steps."""
 
     def __init__(self, location: str, calls: SystemCalls) -> None:
-        self.location = location
-        # Without links, so that none is followed when something in it is opened.
-        self.root = os.path.realpath(location)
+        super().__init__(location)
         self._calls = calls
-        self._listing = Listing(self.root)
         self._durable = DurableNames(self.root, calls)
         self.open_threads = OpenThreads(self.root)
-        self._followed: Followed | None = None
         self._lists = ListTimes()
-        self.announcer = Announcer(first=self._lists.changed)
+        self.announcer.first = self._lists.changed
         self._echoes = Echoes(self.root)
-
-    def document_info(self, key: DocumentKey) -> Info:
-        """Size, time and version of a stored document.
-
-        Raises:
-            ThreadNotFound, RunNotFound, RunStepNotFound: there is none.
-            Damaged: something that is no regular file has its name.
-        """
-        seen = self._seen_in(key)
-        if seen is not None and (known := seen.infos.get(key)) is not None:
-            return known
-        info = files.stat_path(self.root, layout.parts(key))
-        if info is None:
-            raise self._gone(key)
-        if seen is not None:
-            seen.remember_info(key, info)
-        return info
-
-    def _seen_in(self, key: DocumentKey) -> SeenInThread | None:
-        """What was seen in the thread a moment ago, if each change in it is reported."""
-        return None if (followed := self._followed) is None else followed.seen_in(key.thread_id)
-
-    def read_document(self, key: DocumentKey) -> tuple[bytes, Info]:
-        """The stored bytes of one version of a document, valid or not, and its info."""
-        seen = self._seen_in(key)
-        found = files.read_path(self.root, layout.parts(key))
-        if found is None:
-            raise self._gone(key)
-        if seen is not None:
-            seen.remember_info(key, found[1])
-        return found
 
     def check_ours(self, key: DocumentKey, *, with_foreign: bool = False) -> None:
         """Checks that a thread or run is surely one of this format, and holds nothing else.
@@ -154,12 +115,6 @@ class DocumentFiles(Updates):
             self._set_modified(parts, name, modified_ns, layout.not_found(key))
             self._echoes.note(*layout.parts(key))
             changes.append(replace(change_of(Part.DOCUMENT, key), only_times=True))
-
-    def _gone(self, key: DocumentKey) -> NotFound:
-        """The error for a document that is not there; the remembered lists drop it."""
-        if key.step_id is None:
-            self._listing.forget(layout.place(key)[0])
-        return layout.not_found(key)
 
     def _parsed(self, key: DocumentKey, data: bytes, model: type[D]) -> D:
         try:

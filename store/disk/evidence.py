@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from store import documents, lines, names, transitions
+from store import documents, transitions
 from store.api import DocumentKey
 from store.disk import files, foreign, paths
-from store.disk.layout import LOG, META, RUNS, STATUS
-from store.disk.paths import opened, storage_errors
+from store.disk.layout import LOG, META, RUNS
+from store.disk.paths import opened
 from store.errors import Damaged, InvalidDocument, StoreError
+from store.messages import message_of
 
 # How much of a log is searched for a message.
 _SEARCHED_BYTES = 1 << 20
@@ -32,7 +33,7 @@ def is_surely_thread(root: str, thread_id: str) -> bool:
         if next(foreign.foreign_in(parent, thread_id, DocumentKey(thread_id)), None):
             return False
     with opened(root, thread_id) as thread:
-        return thread is None or not _is_anothers(thread, thread_id)
+        return thread is None or not is_anothers(thread, thread_id)
 
 
 def _has_message(root: str, thread_id: str) -> bool:
@@ -43,7 +44,7 @@ def _has_message(root: str, thread_id: str) -> bool:
                 start = os.pread(log.descriptor, _SEARCHED_BYTES, 0)
             finally:
                 os.close(log.descriptor)
-            return any(lines.message_of(line, thread_id) for line in start.split(b"\n"))
+            return any(message_of(line, thread_id) for line in start.split(b"\n"))
     return False
 
 
@@ -56,7 +57,7 @@ def _has_run(root: str, thread_id: str) -> bool:
     return False
 
 
-def _is_anothers(thread: int, thread_id: str) -> bool:
+def is_anothers(thread: int, thread_id: str) -> bool:
     """Whether there is a whole ``meta.json`` of another program."""
     try:
         fields = documents.parse(files.read_file(thread, META, META) or b"")
@@ -69,37 +70,3 @@ def _is_anothers(thread: int, thread_id: str) -> bool:
     except InvalidDocument:
         return True
     return False
-
-
-def holds_no_thread(root: str) -> bool:
-    """Whether a directory holds something but not one thread, be it a damaged one: it is no store.
-
-    Names that begin with a dot, and ``lost+found``, do not count.
-    """
-    is_empty = True
-    with opened(root) as directory, storage_errors(root):
-        assert directory is not None
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if entry.name.startswith(".") or entry.name == names.OF_THE_DISK:
-                    continue
-                is_empty = False
-                if entry.is_dir(follow_symlinks=False) and _may_be_thread(root, entry.name):
-                    return False
-    return not is_empty
-
-
-def _may_be_thread(root: str, name: str) -> bool:
-    try:
-        with opened(root, name) as thread:
-            if thread is None:
-                return False
-            if paths.exists(thread, LOG):
-                return True
-            if paths.exists(thread, META):
-                return not _is_anothers(thread, name)
-        with opened(root, name, RUNS) as runs:
-            found = paths.subdirectories(runs) if runs is not None else []
-            return any(paths.exists(runs, f"{run}/{STATUS}") for run, _ in found if runs is not None)
-    except (StoreError, OSError):
-        return False  # It cannot be looked at, so there is no evidence.

@@ -29,7 +29,7 @@ from store.disk.seen import Seen, SeenInThread
 from store.disk.watch_budget import WatchBudget
 from store.disk.watching import DiskWatch
 from store.errors import StorageFailed
-from store.models import RunStatus
+from store.statuses import RunStatus
 
 log = logging.getLogger("threadfs")
 

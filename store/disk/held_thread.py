@@ -16,7 +16,9 @@ from store.disk.paths import opened, storage_errors
 from store.disk.system_calls import SystemCalls
 from store.disk.threads import Threads
 from store.errors import Damaged, NotFound
-from store.models import Run, RunStatus, RunStep, ThreadMessage
+from store.messages import message_of
+from store.models import Run, RunStep, ThreadMessage
+from store.statuses import RunStatus
 
 # When there are more, all are forgotten, which costs reading them again.
 _REMEMBERED = 100_000
@@ -121,7 +123,7 @@ class DiskHeldThread:
         try:
             for line, _ in lines.iter_lines(log.read):
                 # Other programs may spell an id with other escapes; our lines are what matters.
-                if name in line and (message := lines.message_of(line, self._id)):
+                if name in line and (message := message_of(line, self._id)):
                     found.append(message)
         finally:
             log.close()

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
-from store.api import LogReader, StatusOfRun
+from store.api import LogReader
 from store.catalogue import place, schema
 from store.catalogue.api import Progress
 from store.catalogue.place import NoPlace, Opened
@@ -72,7 +72,6 @@ class Reporting(Source, ReportingThreads, Protocol):
     on_deleted: Callable[[str, LogReader], None] | None
 
     def hear(self) -> None: ...
-    def scan(self, thread_id: str) -> Iterator[StatusOfRun]: ...
 
 
 class _Many(Exception):

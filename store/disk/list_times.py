@@ -13,7 +13,7 @@ from typing import Protocol
 
 from store.api import StatusOfRun
 from store.changes import Change, Part
-from store.models import RunStatus
+from store.statuses import RunStatus
 
 # The runs of at most so many threads are read to know whether a list has changed.
 _FEW = 100

@@ -14,10 +14,10 @@ from store.disk.document_files import Changing, DocumentFiles
 from store.disk.durable_names import NamesToSync
 from store.disk.importing import of_place
 from store.disk.layout import LOG, META
-from store.disk.log import DiskLogReader
 from store.disk.open_threads import OpenThread, locked_thread
 from store.disk.paths import opened
 from store.errors import StorageFailed, ThreadNotFound
+from store.messages import message_of
 from store.models import ThreadMessage
 
 
@@ -120,27 +120,13 @@ class Messages(DocumentFiles):
         reader = self.open_log(thread_id)
         try:
             for line, _ in lines.iter_lines(reader.read):
-                if message := lines.message_of(line, thread_id):
+                if message := message_of(line, thread_id):
                     yield message
         finally:
             reader.close()
 
     def list_messages(self, thread_id: str) -> list[ThreadMessage]:
         return list(self.iter_messages(thread_id))
-
-    def open_log(self, thread_id: str) -> DiskLogReader:
-        """The log, open for reading at any offset."""
-        key = DocumentKey(thread_id)
-        try:
-            reader = DiskLogReader(self.root, names.checked(thread_id))
-        except ThreadNotFound:
-            raise self._gone(key) from None
-        try:
-            reader.document = self.document_info(key)
-        except BaseException:
-            reader.close()
-            raise
-        return reader
 
     def log_info(self, thread_id: str) -> Info:
         reader = self.open_log(thread_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from store.api import StatusOfRun, Times
@@ -12,7 +12,7 @@ from store.disk import signatures
 from store.disk.known import Known
 from store.disk.signatures import run_of
 from store.disk.unseen import Needed
-from store.models import RunStatus
+from store.statuses import RunStatus
 from store.waiting import waits
 
 # So many logs are looked at, and then others may ask.
@@ -27,8 +27,10 @@ class RunsOfThread(NamedTuple):
 
 
 class RunLists:
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: Known, scan: Callable[[str], Iterator[StatusOfRun]]) -> None:
+        """*scan* reads the runs of a thread."""
         self.known = known
+        self._scan = scan
 
     def runs(self, statuses: Collection[RunStatus], asked_s: float | None = None) -> Iterator[StatusOfRun]:
         """Each run in one of *statuses* at this moment. *asked_s*: as of `Known.beside_lists`.
@@ -44,7 +46,7 @@ class RunLists:
             if thread_id not in read:
                 yield thread_id, run_id, RunStatus(status)
         for thread_id in read:
-            yield from (run for run in self.known.source.scan(thread_id) if run[2] in statuses)
+            yield from (run for run in self._scan(thread_id) if run[2] in statuses)
 
     def version(self, status: RunStatus, asked_s: float) -> Hashable:
         """What is another one whenever the list of runs in *status* is; ``None`` if that is not known.

@@ -17,7 +17,8 @@ from store.disk.open_threads import locked_thread
 from store.disk.paths import opened
 from store.disk.steps import Steps
 from store.errors import Damaged, NotEmpty, NotFound, RunInProgress, StorageFailed, StoreError
-from store.models import Run, RunStatus
+from store.models import Run
+from store.statuses import RunStatus
 
 
 class Runs(Steps):

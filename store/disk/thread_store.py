@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,13 +22,12 @@ from store.disk.reported import Reported
 from store.disk.system_calls import SystemCalls
 from store.disk.workers import Workers
 from store.errors import StorageFailed
-from store.models import RunStatus
+from store.statuses import RunStatus
 from store.waiting import waits
 
 if TYPE_CHECKING:  # They need the library for watching, or SQLite.
-    from store.catalogue.api import Catalogue
-    from store.disk.catalogue import DiskCatalogue
     from store.disk.inotify import Watches
+    from store.disk.run_lists import RunLists
     from store.disk.watching import DiskWatch
 
 
@@ -46,8 +45,6 @@ class ThreadStore(Workers):
         super().__init__(os.path.abspath(directory), calls or SystemCalls())
         self._watches: Watches | None = None
         self._watching = threading.Lock()
-        self._catalogue: DiskCatalogue | None = None
-        self._cataloguing = threading.Lock()
         with storage_errors(self.location):
             # Links may lead to the directory. A dangling link at its own place is not given a target.
             above, name = os.path.split(self.location)
@@ -79,10 +76,7 @@ class ThreadStore(Workers):
         if self._followed is not None:
             self._followed.close()
             self._followed = None
-        with self._cataloguing:
-            if self._catalogue is not None:
-                self._catalogue.close()
-                self._catalogue = None
+        super().close()
         self.own_workers.close()
         self.open_threads.close()
 
@@ -140,19 +134,6 @@ class ThreadStore(Workers):
     def reports_all_of(self, thread_id: str) -> bool:
         return self.reported_of(thread_id) is Reported.ALL
 
-    @property
-    def reports_threads(self) -> bool:
-        """Whether each thread that others make or delete is reported to all watches."""
-        return (followed := self._followed) is not None and followed.reports_threads
-
-    def reported_of(self, thread_id: str) -> Reported:
-        """What is reported to all watches of what others change in a thread."""
-        return Reported.NOTHING if (followed := self._followed) is None else followed.reported_of(thread_id)
-
-    def reported_among(self, thread_ids: Iterable[str]) -> dict[str, Reported]:
-        """As `reported_of`, of some threads; at least of those of which anything is reported."""
-        return {} if (followed := self._followed) is None else followed.reported_among(thread_ids)
-
     def hear(self) -> None:
         """Returns when all have been told what others have changed so far, in what is followed."""
         with suppress(StorageFailed):  # Who asks for what cannot be read is told so.
@@ -161,28 +142,18 @@ class ThreadStore(Workers):
             elif self._watches is not None:
                 self._watches.catch_up()
 
-    def catalogue(self, *, keeps_words: bool = True) -> Catalogue:
-        """What is in the store, by titles, days and words. It is closed with the store.
-
-        The first call says whether it *keeps_words* of messages; without, each search reads the logs.
-        """
-        return self._disk_catalogue(keeps_words=keeps_words)
-
-    def _disk_catalogue(self, *, keeps_words: bool = True) -> DiskCatalogue:
-        from store.disk.catalogue import DiskCatalogue  # It needs SQLite, which most programs do not.
-
-        with self._cataloguing:
-            if self._catalogue is None:
-                self._catalogue = DiskCatalogue(self, keeps_words=keeps_words)
-            return self._catalogue
-
     def index_runs(self) -> None:
         """Has `runs_by_status` answer by the catalogue, and begins to follow all threads, if it can."""
         if self._followed is None and not self.is_remote:
             from store.disk.followed import Followed  # As in `follower` and `catalogue`.
 
             with suppress(OSError):
-                self._followed = Followed(self, lambda: self._disk_catalogue().run_lists, self._lists)
+                self._followed = Followed(self, self._run_lists, self._lists)
+
+    def _run_lists(self) -> RunLists:
+        from store.disk.run_lists import RunLists  # As for `catalogue`.
+
+        return RunLists(self._disk_catalogue().known, self.scan)
 
     def list_changed_ns(self, status: RunStatus | None = None) -> int:
         """When a name last came into or left the list of threads or, with *status*, the list of those runs.

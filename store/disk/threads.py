@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 
 from store import documents, names
-from store.api import DocumentKey, LogReader, RunContents, Times
+from store.api import DocumentKey, RunContents, Times
 from store.changes import Change, Part
 from store.disk import foreign, layout, paths, thread_times, trees
 from store.disk.extending import Addition
@@ -24,9 +24,6 @@ from store.models import Thread
 
 
 class Threads(Runs, Messages):
-    # Gets each thread that was deleted, and its log, to read it once more and to close it.
-    on_deleted: Callable[[str, LogReader], None] | None = None
-
     def create_thread(self, thread: Thread) -> Thread:
         """Makes a thread with no messages and no runs.
 
@@ -108,10 +105,6 @@ class Threads(Runs, Messages):
 
     def get_thread(self, thread_id: str) -> Thread:
         return self._get(DocumentKey(thread_id), Thread)
-
-    def list_thread_ids(self) -> list[str]:
-        """The ids of all threads, in no order."""
-        return self._listing.ids((), META)
 
     def has_place(self, key: DocumentKey) -> bool:
         """Whether a thread or run has a directory, also without a document: it may be being made."""

@@ -34,7 +34,8 @@ from store.errors import (
     StoreError,
 )
 from store.held_thread import HeldThread
-from store.models import Run, RunStatus, RunStep, ThreadMessage
+from store.models import Run, RunStep, ThreadMessage
+from store.statuses import RunStatus
 from store.working import GrowingAnswer, Worker, WorkerState, any_run
 
 log = logging.getLogger("threadfs")

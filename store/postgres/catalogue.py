@@ -121,16 +121,19 @@ class PostgresCatalogue(IndexedCatalogue):
     def search(
         self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
     ) -> Results:
-        look = partial(self._indexed, query, limit, by_relevance)
+        is_ranked = by_relevance and with_hits
+        look = partial(self._indexed, query, limit if with_hits else 0, limit, is_ranked)
         found = self._search(look, query, limit, by_relevance=by_relevance, with_hits=with_hits)
         if self._known.may_make_words and self._known.behind:
             self._filling.start()
         return found
 
-    def _indexed(self, query: Query, limit: int, by_relevance: bool, but: Collection[str]) -> Indexed | None:
+    def _indexed(
+        self, query: Query, most_hits: int, most_links: int, by_relevance: bool, but: Collection[str]
+    ) -> Indexed | None:
         if not can_be_asked_for(query):
             return None
-        known = self._known.ask(partial(self._by_titles, query, limit, but, by_relevance), words=True)
+        known = self._known.ask(partial(self._by_titles, query, most_hits, but, by_relevance), words=True)
         if known is None:
             return None
         if not query.is_about_messages:
@@ -139,7 +142,8 @@ class PostgresCatalogue(IndexedCatalogue):
         found = word_hits.find(
             self._database,
             query,
-            limit,
+            most_hits,
+            most_links,
             by_relevance=by_relevance,
             among=known.among,
             but=known.behind.union(known.but, but),

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from store import documents, lines
+from store import documents
 from store.changes import Change, Part
 from store.errors import Damaged, RunNotFound, ThreadNotFound
-from store.models import Run, RunStatus, RunStep, ThreadMessage
+from store.messages import message_of
+from store.models import Run, RunStep, ThreadMessage
 from store.names import DocumentKey
 from store.postgres.database import Transaction
 from store.postgres.documents import rewrite, update
 from store.postgres.log import append
 from store.postgres.tables import ANSWER_TABLES, DIED, parsed
+from store.statuses import RunStatus
 from store.working import GrowingAnswer
 
 _IN_PROGRESS = [status.value for status in RunStatus if status.is_in_progress]
@@ -109,7 +111,7 @@ class LockedRow:
 
     def messages_of(self, run_id: str) -> list[ThreadMessage]:
         found = self._transaction.execute(_LINES_WITH, [self._id, documents.in_line(run_id)])
-        messages = [lines.message_of(line, self._id) for (line,) in found]
+        messages = [message_of(line, self._id) for (line,) in found]
         return [message for message in messages if message is not None and message.run_id == run_id]
 
     def growing_text(self, run_id: str) -> str:

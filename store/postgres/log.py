@@ -10,6 +10,7 @@ from store import documents, lines, names, transitions
 from store.api import Info
 from store.changes import Change, Part
 from store.errors import StorageFailed, ThreadNotFound
+from store.messages import message_of
 from store.models import ThreadMessage
 from store.postgres.database import Database, Transaction
 from store.postgres.documents import Documents
@@ -171,7 +172,7 @@ class Messages(Documents):
         """The messages in the order of the log, in bounded memory; lines that are no messages are skipped."""
         reader = self.open_log(thread_id)
         for line, _ in lines.iter_lines(reader.read):
-            if message := lines.message_of(line, thread_id):
+            if message := message_of(line, thread_id):
                 yield message
 
     def list_messages(self, thread_id: str) -> list[ThreadMessage]:

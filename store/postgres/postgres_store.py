@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from store.changes import Change, Watch
-from store.models import RunStatus
 from store.postgres import schema
 from store.postgres.connections import Limits
 from store.postgres.database import Database
@@ -22,6 +21,7 @@ from store.postgres.threads import Threads
 from store.postgres.urls import without_password
 from store.postgres.watching import ALL_RUNS, PostgresWatch
 from store.postgres.workers import Workers
+from store.statuses import RunStatus
 
 if TYPE_CHECKING:
     from store.catalogue.api import Catalogue

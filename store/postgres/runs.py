@@ -10,10 +10,11 @@ from store import documents, names
 from store.api import DocumentKey
 from store.changes import Change, Part
 from store.errors import AlreadyExists, NotEmpty, RunInProgress, ThreadNotFound
-from store.models import Run, RunStatus
+from store.models import Run
 from store.postgres.database import Transaction
 from store.postgres.documents import Documents
 from store.postgres.tables import ANSWER_TABLES, LIVES, NOW_NS, checked, not_found, refuse_foreign
+from store.statuses import RunStatus
 
 # Of a listing, at a time: what is in memory does not grow with the store.
 _PAGE_ROWS = 5000

@@ -47,10 +47,10 @@ _FOUND: Final = """
         count(*) FILTER (WHERE thread_id = ANY(string_to_array(%(titled)s::text, chr(10)))) FROM of_threads
     UNION ALL
     (SELECT 1, thread_id, line, kind, created_at FROM found
-        ORDER BY {best_first}created_at DESC, thread_id, line DESC LIMIT %(limit)s)
+        ORDER BY {best_first}created_at DESC, thread_id, line DESC LIMIT %(most_hits)s)
     UNION ALL
     (SELECT 2, thread_id, 0, 0, created_at FROM of_threads
-        ORDER BY created_at DESC, thread_id LIMIT %(limit)s)
+        ORDER BY created_at DESC, thread_id LIMIT %(most_links)s)
 """
 _EXPECTED: Final = "EXPLAIN (FORMAT JSON) SELECT FROM words WHERE part = 0 {where}"
 # So many times what is counted have to be expected, as the server may be wrong.
@@ -81,7 +81,8 @@ class WordHits:
 def find(
     database: Database,
     query: Query,
-    limit: int,
+    most_hits: int,
+    most_links: int,
     *,
     by_relevance: bool,
     among: Collection[str] | None,
@@ -95,10 +96,10 @@ def find(
         among: the threads of which messages count, if not all, *but* these.
         titled: threads to count among those with a hit.
     """
-    most = max(RANKED, limit)
+    most = max(RANKED, most_hits, most_links)
     conditions, values = _filters(query, among, but)
     # As one text, which is made in less time than a list; an id has no end of a line in it.
-    values |= {"limit": limit, "titled": "\n".join(titled)}
+    values |= {"most_hits": most_hits, "most_links": most_links, "titled": "\n".join(titled)}
     hits: list[Hit] = []
     newest: list[Hit] = []
     messages = threads = titled_threads = 0

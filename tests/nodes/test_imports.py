@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from store import ContentBlock, MessageRole, Run, Thread, ThreadMessage, ThreadStore
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,3 +80,25 @@ def test_who_opens_a_store_imports_neither_sqlite_nor_what_a_catalogue_is_made_o
     assert "store.disk.thread_store" in modules
     assert not {"sqlite3", "inotify_simple"} & {*modules}
     assert [name for name in modules if name.startswith("store.catalogue")] == []
+
+
+@pytest.mark.parametrize("command", ["search STORE honey", "ls STORE"])
+def test_who_only_asks_the_catalogue_of_a_directory_imports_no_models(tmp_path: Path, command: str) -> None:
+    with closing(ThreadStore(tmp_path / "store")) as store:
+        thread = store.create_thread(Thread())
+        store.create_run(thread.id, Run())
+        said = ThreadMessage(role=MessageRole.user, content=[ContentBlock.of_text("honey")])
+        store.append_message(thread.id, said)
+    script = "import sys; from threadfs import cli; cli.main(sys.argv[1:]); print(*sys.modules)"
+    arguments = command.replace("STORE", store.location).split()
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found, modules = done.stdout.splitlines()
+    assert thread.id in found
+    assert "store.disk.catalogue" in modules.split()
+    assert not {"pydantic", "store.models"} & {*modules.split()}

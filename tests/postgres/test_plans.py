@@ -131,10 +131,24 @@ def test_a_search_for_a_frequent_word_reads_about_as_many_messages_as_are_counte
     def find(store: PostgresStore) -> None:
         query = parsed(text, 0)
         found = word_hits.find(
-            store._database, query, 10, by_relevance=by_relevance, among=None, but=(), titled=()
+            store._database, query, 10, 10, by_relevance=by_relevance, among=None, but=(), titled=()
         )
         assert found.is_bounded
         assert len(found.hits) == 10
 
     # Each of them, and its entry in the index, once.
     assert rows_read(large, cluster, find) < 2.5 * counted
+
+
+@pytest.mark.parametrize(
+    ("said", "counted"), [("", "1.1"), ("ALTER DATABASE large SET random_page_cost = 2", "2")]
+)
+def test_the_way_by_an_index_costs_as_on_a_disk_that_does_not_turn_if_nobody_has_said_otherwise(
+    large_url: str, cluster: Cluster, said: str, counted: str
+) -> None:
+    cluster.sql(said or "SELECT")
+    try:
+        with PostgresStore(large_url) as store:
+            assert store._database.read("SHOW random_page_cost") == [(counted,)]
+    finally:
+        cluster.sql("ALTER DATABASE large RESET random_page_cost")

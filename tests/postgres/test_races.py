@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from store import NotFound, Run, RunInProgress, RunStatus, StatusChanged, Thread, lines
+from store.messages import message_of
 from store.postgres import PostgresStore
 from tests.postgres.cluster import Cluster
 from tests.postgres.fixtures import OpenStore
@@ -91,7 +92,7 @@ def test_a_reader_of_a_growing_log_never_sees_a_gap_or_half_a_line(open_store: O
         reader, seen = store.open_log("T"), b""
         while seen.count(b"\n") < 60 * (WRITERS - 1):
             seen += reader.read(len(seen), 1000)
-        return all(lines.message_of(line, "T") for line in seen.splitlines())
+        return all(message_of(line, "T") for line in seen.splitlines())
 
     assert all(each_in_a_process(url, write_or_read))
 

@@ -17,7 +17,7 @@ from store.catalogue import schema as catalogue_tables
 from store.catalogue.matching import matches
 from store.catalogue.queries import parsed
 from store.catalogue.values import Kind, Link
-from store.postgres import PostgresStore, lexemes, making, schema
+from store.postgres import PostgresStore, lexemes, making, schema, word_hits
 from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster
 from tests.postgres.fixtures import IMPATIENT, OpenStore
@@ -345,6 +345,26 @@ def test_the_longest_message_gets_its_words(open_store: OpenStore) -> None:
     for text in (first, last, f"{first} {last}"):
         assert [link.thread_id for link in links(store, text)] == ["T"]
     assert links(store, f"{first} -{last}") == []
+
+
+def test_who_asks_for_links_alone_is_sent_no_hits(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store()
+    make_thread(store)
+    store.append_message("T", message("bees"))
+    store.append_message("T", message("more bees"))
+    store.catalogue().refresh(words=True)
+    found: list[word_hits.WordHits] = []
+    find = word_hits.find
+
+    def noting(*arguments: Any, **options: Any) -> word_hits.WordHits:
+        found.append(find(*arguments, **options))
+        return found[-1]
+
+    monkeypatch.setattr(word_hits, "find", noting)
+    assert [link.thread_id for link in links(store, "bees")] == ["T"]
+    assert [(one.hits, one.messages, one.threads) for one in found] == [([], 2, 1)]
 
 
 def links(store: Store, text: str) -> list[Link]:

@@ -64,7 +64,7 @@ def followed(request: pytest.FixtureRequest, store: ThreadStore) -> Iterator[Fol
 
 def follow(store: ThreadStore, max_watches: int | None = None) -> Followed:
     """As `ThreadStore.index_runs`, with so many watches."""
-    store._followed = Followed(store, lambda: store._disk_catalogue().run_lists, store._lists, max_watches)
+    store._followed = Followed(store, store._run_lists, store._lists, max_watches)
     return store._followed
 
 
@@ -93,7 +93,7 @@ def test_what_is_known_of_the_runs_of_threads_is_only_looked_at_and_not_through_
 ) -> None:
     monkeypatch.setattr(signatures, "_SETTLES_NS", -1)
     with closing(store):
-        lists = store._disk_catalogue().run_lists
+        lists = store._run_lists()
         runs = {f"R-{status}": str(status) for status in ("queued", "in_progress", "completed")}
         (there,) = lists.of_threads(["T1"]).values()
         assert there is not None

@@ -27,10 +27,10 @@ from store import (
 )
 from store.changes import Change
 from store.disk import worker_locks
-from store.disk.evidence import holds_no_thread
 from store.disk.fsck import checking
 from store.disk.fsck.repairing import Repair
 from store.disk.layout import LOG, STATUS, WORKERS, answer_name, is_answer
+from store.disk.mistaken import holds_no_thread
 from store.disk.system_calls import SystemCalls
 from store.errors import ToolCallNotFound
 from store.names import WORKERS as WORKERS_KEY

@@ -65,7 +65,8 @@ class ShownAnswer:
     def _new_messages(self) -> Iterator[ThreadMessage]:
         """What has come into the log from the run, or from a program that does not say from which."""
         from store import MessageRole
-        from store.lines import iter_lines, message_of
+        from store.lines import iter_lines
+        from store.messages import message_of
 
         if self._store.log_info(self._thread_id).size_bytes <= self._log_bytes:
             return

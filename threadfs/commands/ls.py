@@ -70,11 +70,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from threadfs.stores import open_store
+    from threadfs.stores import open_catalogued
 
     now_ns = time.time_ns()
     is_wanted = _filter(options, now_ns)
-    store = open_store(options.store)
+    store = open_catalogued(options.store)
     try:
         catalogue = store.catalogue()
         with progress.counting("thread") as tell:

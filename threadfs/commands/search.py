@@ -83,11 +83,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _search(options: argparse.Namespace, text: str, limit: int) -> int:
-    from threadfs.stores import open_store
+    from threadfs.stores import open_catalogued
 
     pattern = _pattern(text) if options.grep else None
     query = None if pattern or not text else _query(text)
-    store = open_store(options.store)
+    store = open_catalogued(options.store)
     try:
         catalogue = store.catalogue(keeps_words=not options.no_words)
         if options.rebuild:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from store.api import LogReader
-from store.lines import message_of
+from store.messages import message_of
 from threadfs.nodes.reading_on import LogPlace
 
 _WINDOW_BYTES: Final = 1 << 16

@@ -19,7 +19,7 @@ from store import (
     Store,
     StoreError,
 )
-from store.lines import message_of
+from store.messages import message_of
 from store.models import ThreadMessage
 from store.waiting import is_refused
 from threadfs.events.event import MISSED, Event

@@ -24,6 +24,7 @@ from store import (
     ThreadNotFound,
     lines,
 )
+from store.messages import message_of
 from threadfs.importing.conversations import (
     Conversation,
     Message,
@@ -122,7 +123,7 @@ class Merge:
                     size = end
                     if found := _ID.match(line):
                         digests.append(_digest(found[1]))
-                    elif message := lines.message_of(line, thread_id):
+                    elif message := message_of(line, thread_id):
                         digests.append(_digest(message.id.encode()))
         except ThreadNotFound:
             return None

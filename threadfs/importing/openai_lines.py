@@ -27,6 +27,7 @@ from store import (
     names,
     transitions,
 )
+from store.messages import message_of
 from threadfs.importing.message_spool import MessageSpool
 from threadfs.openai import objects
 from threadfs.openai.translation import Fields
@@ -237,11 +238,11 @@ def _same_messages(store: Store, thread: _Thread) -> bool:
         there = (
             documents.line(message)
             for line, _ in lines.iter_lines(log.read)
-            if (message := lines.message_of(line, thread.thread_id))
+            if (message := message_of(line, thread.thread_id))
         )
         given = (
             documents.line(message)
             for line in thread.lines()
-            if (message := lines.message_of(line, thread.thread_id))
+            if (message := message_of(line, thread.thread_id))
         )
         return all(one == other for one, other in zip_longest(there, given))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from store import MessageRole, Store, ThreadMessage
 from store.api import LogReader
 from store.documents import MAX_LINE_BYTES
-from store.lines import message_of
+from store.messages import message_of
 from store.printing import printable_lines
 from store.working import GrowingAnswer
 from threadfs.nodes.growing import GrowingText

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from store import Store, ThreadMessage
 from store.api import LogReader
-from store.lines import iter_lines, message_of
+from store.lines import iter_lines
+from store.messages import message_of
 from store.working import GrowingAnswer
 
 _COMPARED_BYTES = 4096

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from store import Damaged, DocumentKey, MessageRole, NotFound, Store, ThreadMessage
 from store.api import LogReader
-from store.lines import message_of
+from store.messages import message_of
 from store.working import GrowingAnswer
 from threadfs.nodes import markdown
 from threadfs.nodes.growing import GrowingText

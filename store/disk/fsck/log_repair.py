@@ -24,6 +24,7 @@ from store.disk.paths import storage_errors
 from store.disk.system_calls import SystemCalls
 from store.documents import MAX_LINE_BYTES
 from store.errors import InvalidDocument
+from store.messages import message_of
 from store.models import ThreadMessage
 
 _PIECE_BYTES = 1 << 16
@@ -112,7 +113,7 @@ class LogRepair:
     def _message_at(self, log: int, finding: Finding) -> bool:
         start, size = finding.span
         line = os.pread(log, size, start)
-        message = lines.message_of(line, finding.key.thread_id)
+        message = message_of(line, finding.key.thread_id)
         try:
             if message is not None:
                 check_text(line, message)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from store import documents, lines, transitions
+from store import documents, transitions
 from store.api import DocumentKey
 from store.checking import (
     Finding,
@@ -30,6 +30,7 @@ from store.disk.system_calls import SystemCalls
 from store.disk.thread_store import ThreadStore
 from store.documents import MAX_LINE_BYTES
 from store.errors import Foreign, InvalidDocument, StoreError
+from store.messages import message_of
 from store.models import Thread, now_s
 from store.printing import printable
 
@@ -198,7 +199,7 @@ def _oldest_s(root: str, thread_id: str) -> int:
                         first = os.pread(log.descriptor, MAX_LINE_BYTES, 0).split(b"\n", 1)[0]
                     finally:
                         os.close(log.descriptor)
-                    if message := lines.message_of(first, thread_id):
+                    if message := message_of(first, thread_id):
                         found.append(message.created_at)
     with opened(root, thread_id, RUNS) as runs:
         names = [name for name, _ in paths.subdirectories(runs)] if runs is not None else []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from store import InvalidDocument, Run, Thread
 from store.catalogue import usual
 from store.catalogue.values import Kind, MessageText
-from store.lines import message_of
+from store.messages import message_of
 
 TEXTS = st.text(max_size=4) | st.sampled_from(["\ud800", "text", "user", "thread.message"])
 VALUES = st.recursive(
