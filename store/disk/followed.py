@@ -36,6 +36,9 @@ log = logging.getLogger("threadfs")
 # In the background it is set up in slices of this length, with pauses for others to work.
 _SLICE_S: Final = 0.005
 _PAUSE_S: Final = 0.01
+# While somebody looks at many threads that are not followed yet, the pauses are so long: two threads that ask
+# the disk for little at a time cost each other more than they do.
+_YIELDS_S: Final = 0.05
 # Once all is followed, changes are collected for so long.
 _SETTLES_S: Final = 0.25
 # How long it is waited for until nothing is set up any more.
@@ -79,6 +82,8 @@ class Followed:
         self._setting_up = threading.Lock()
         # The threads that were there at first and are not followed yet.
         self._unfollowed: deque[str] = deque()
+        # Whether somebody has asked for the times of threads that are not followed.
+        self._is_asked = False
         # Guards all below, for no longer than noting takes.
         self._noting = threading.Lock()
         self._threads_are_stale = True
@@ -199,6 +204,12 @@ class Followed:
         """When anything in the thread last changed, if that is known."""
         return self._times.get(thread_id)
 
+    def without_times(self, thread_ids: Iterable[str]) -> list[str]:
+        """Of many threads, those whose times are not known: who asks is going to look at these."""
+        unknown = [thread_id for thread_id in thread_ids if thread_id not in self._times]
+        self._is_asked |= bool(unknown)
+        return unknown
+
     def remember_times(self, thread_id: str, times: Times, changes_heard: int) -> None:
         """Remembers *times*, which were read after *changes_heard* changes, unless there were more since."""
         with self._noting:
@@ -248,7 +259,8 @@ class Followed:
                 is_complete = True
             if is_complete and not self._closing.is_set():
                 self._came.wait()
-            self._closing.wait(_SETTLES_S if is_complete else _PAUSE_S)
+            was_asked, self._is_asked = self._is_asked, False
+            self._closing.wait(_SETTLES_S if is_complete else _YIELDS_S if was_asked else _PAUSE_S)
 
     def catch_up(self, for_s: float = float("inf")) -> bool:
         """Follows what is to be followed, for at most so many seconds; whether that was all.
