@@ -2,7 +2,7 @@
 
 Watches are few. Each thread takes two, for itself and for the list of its runs, and each run that has not
 ended two more: with these every change of a list is reported, but for what is forced on a run that has ended.
-Runs that have ended are followed, too, while many watches are left. The threads that changed last come first.
+Runs that have ended are followed, too, while watches are left. The threads that changed last come first.
 
 It is set up in the background. Until then, and for what is beyond the watches, who asks compares (`known`).
 """

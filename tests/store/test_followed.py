@@ -572,6 +572,15 @@ def test_titles_and_a_search_look_at_no_thread_of_which_all_but_runs_that_have_e
         assert looked_at != []
 
 
+def test_runs_that_have_ended_are_followed_while_there_are_watches_for_all_threads(
+    store: ThreadStore,
+) -> None:
+    with closing(store):
+        # One for the list of threads; two for each of ten, and one for each of its three runs.
+        follow(store, max_watches=51).catch_up()
+        assert {store.reported_of(one) for one in store.list_thread_ids()} == {Reported.ALL}
+
+
 def test_runs_that_have_ended_are_not_followed_where_all_threads_need_the_watches(
     store: ThreadStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
