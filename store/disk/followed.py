@@ -182,6 +182,12 @@ class Followed:
             return Reported.NOTHING
         return Reported.BUT_ENDED if runs[-1:] == _AND_OTHERS else Reported.ALL
 
+    def reports_all_of(self, thread_id: str) -> bool:
+        """Whether all is reported of a thread."""
+        if thread_id in self._stale or (runs := self._runs.get(thread_id)) is None:
+            return False
+        return not runs or bool(runs[-1])
+
     def reported_among(self, thread_ids: Iterable[str]) -> dict[str, Reported]:
         """As `reported_of`, of some threads; at least of those of which anything is reported."""
         return {one: self.reported_of(one) for one in thread_ids if one in self._runs}
@@ -213,7 +219,7 @@ class Followed:
     def remember_times(self, thread_id: str, times: Times, changes_heard: int) -> None:
         """Remembers *times*, which were read after *changes_heard* changes, unless there were more since."""
         with self._noting:
-            if self.changes_heard == changes_heard and self.reported_of(thread_id) is Reported.ALL:
+            if self.changes_heard == changes_heard and self.reports_all_of(thread_id):
                 self._times[thread_id] = times
 
     def seen_in(self, thread_id: str) -> SeenInThread | None:
@@ -221,7 +227,7 @@ class Followed:
         if (seen := self._seen.get(thread_id)) is not None:
             return seen
         with self._noting:
-            return self._seen.made(thread_id) if self.reported_of(thread_id) is Reported.ALL else None
+            return self._seen.made(thread_id) if self.reports_all_of(thread_id) else None
 
     def _forget_seen(self, thread_id: str) -> None:
         """Something has changed in the thread, or will be reported no longer."""
@@ -232,7 +238,7 @@ class Followed:
     def run_ids(self, thread_id: str) -> list[str] | None:
         """The ids of a thread's runs, if they are known."""
         with self._noting:
-            return [*self._runs[thread_id]] if self.reported_of(thread_id) is Reported.ALL else None
+            return [*self._runs[thread_id]] if self.reports_all_of(thread_id) else None
 
     def run_lists(self) -> RunLists:
         """What is compared. Those of a catalogue that is closed with the store, even where this goes on."""

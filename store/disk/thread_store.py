@@ -138,7 +138,8 @@ class ThreadStore(Workers):
         return (followed := self._followed) is not None and followed.follows_all_runs()
 
     def reports_all_of(self, thread_id: str) -> bool:
-        return self.reported_of(thread_id) is Reported.ALL
+        # It is asked several times for each entry of a listing.
+        return (followed := self._followed) is not None and followed.reports_all_of(thread_id)
 
     @property
     def reports_threads(self) -> bool:

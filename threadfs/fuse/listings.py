@@ -117,7 +117,8 @@ class Listings:
             entry = inode.entry
             if entry is None:
                 entry = self._answers.listed(inode, known, names_timeout_s)
-                if is_long and not self._answers.lasts(inode):
+                # One that may be remembered for long was covered just now: a change since ends the listing.
+                if is_long and entry.attr_timeout < WATCHED_S and not self._answers.lasts(inode):
                     listing.is_lasting = False
             if inode.readers_now:  # When it changes, it gets another number.
                 listing.is_lasting = False
