@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -147,7 +147,7 @@ class Threads(Runs, Messages):
             followed.remember_times(thread_id, latest, changes_heard)
         return latest
 
-    def times_of_threads(self, thread_ids: Iterable[str]) -> dict[str, Times]:
+    def times_of_threads(self, thread_ids: Collection[str]) -> dict[str, Times]:
         """As `thread_times`, of many; without those that are not there, or cannot be looked at.
 
         Of a thread that is not followed yet the catalogue knows where its parts are, and how they were: to

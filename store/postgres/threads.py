@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import suppress
 
 from store import documents, names
@@ -69,7 +69,7 @@ class Threads(Documents):
             raise ThreadNotFound(thread_id)
         return Times(*found[0])
 
-    def times_of_threads(self, thread_ids: Iterable[str]) -> dict[str, Times]:
+    def times_of_threads(self, thread_ids: Collection[str]) -> dict[str, Times]:
         """As `thread_times`, of many; without those that are not there."""
         found = {}
         for thread_id in thread_ids:
