@@ -231,12 +231,15 @@ class Tables(Lists):
 
     def signatures_of(self, thread_ids: Iterable[str]) -> dict[str, dict[str, Signature]]:
         """As `signatures`, of some threads, without those that are not here."""
-        found = self.connection.execute(
+        return {one: _signatures(paths, numbers) for one, paths, numbers in self.seen_of(thread_ids)}
+
+    def seen_of(self, thread_ids: Iterable[str]) -> list[tuple[str, str, bytes]]:
+        """(thread id, paths, numbers) of some threads, as they are stored, for `seen`."""
+        return self.connection.execute(
             "SELECT id, paths, numbers FROM threads JOIN signatures ON number = thread"
             " WHERE id IN (SELECT value FROM json_each(?)) ORDER BY number",
             (json.dumps([*thread_ids]),),
-        )
-        return {thread_id: _signatures(paths, numbers) for thread_id, paths, numbers in found}
+        ).fetchall()
 
     def logs_looked_at(self, thread_ids: Iterable[str]) -> list[tuple[str, int, int, int]]:
         """(thread id, ctime, size, inode) of the logs of some threads when these were looked at."""

@@ -13,14 +13,27 @@ class Turns:
         self._queue: deque[threading.Event] = deque()
 
     def __enter__(self) -> None:
+        self.take()
+
+    def __exit__(self, *error: object) -> None:
+        self.give_back()
+
+    def take(self, within_s: float | None = None) -> bool:
+        """False if others had it all the time."""
         mine = threading.Event()
         with self._lock:
             self._queue.append(mine)
             if len(self._queue) == 1:
-                return
-        mine.wait()
+                return True
+        if mine.wait(within_s):
+            return True
+        with self._lock:
+            if mine is not self._queue[0]:
+                self._queue.remove(mine)
+                return False
+        return True  # It came just now.
 
-    def __exit__(self, *error: object) -> None:
+    def give_back(self) -> None:
         with self._lock:
             self._queue.popleft()
             if self._queue:

@@ -2,7 +2,7 @@
 
 Watches are few. Each thread takes two, for itself and for the list of its runs, and each run that has not
 ended two more: with these every change of a list is reported, but for what is forced on a run that has ended.
-Runs that have ended are followed, too, while many watches are left. The threads that changed last come first.
+Runs that have ended are followed, too, while watches are left. The threads that changed last come first.
 
 It is set up in the background. Until then, and for what is beyond the watches, who asks compares (`known`).
 """
@@ -36,6 +36,9 @@ log = logging.getLogger("threadfs")
 # In the background it is set up in slices of this length, with pauses for others to work.
 _SLICE_S: Final = 0.005
 _PAUSE_S: Final = 0.01
+# While somebody looks at many threads that are not followed yet, the pauses are so long: two threads that ask
+# the disk for little at a time cost each other more than they do.
+_YIELDS_S: Final = 0.05
 # Once all is followed, changes are collected for so long.
 _SETTLES_S: Final = 0.25
 # How long it is waited for until nothing is set up any more.
@@ -79,6 +82,8 @@ class Followed:
         self._setting_up = threading.Lock()
         # The threads that were there at first and are not followed yet.
         self._unfollowed: deque[str] = deque()
+        # Whether somebody has asked for the times of threads that are not followed.
+        self._is_asked = False
         # Guards all below, for no longer than noting takes.
         self._noting = threading.Lock()
         self._threads_are_stale = True
@@ -177,6 +182,12 @@ class Followed:
             return Reported.NOTHING
         return Reported.BUT_ENDED if runs[-1:] == _AND_OTHERS else Reported.ALL
 
+    def reports_all_of(self, thread_id: str) -> bool:
+        """Whether all is reported of a thread."""
+        if thread_id in self._stale or (runs := self._runs.get(thread_id)) is None:
+            return False
+        return not runs or bool(runs[-1])
+
     def reported_among(self, thread_ids: Iterable[str]) -> dict[str, Reported]:
         """As `reported_of`, of some threads; at least of those of which anything is reported."""
         return {one: self.reported_of(one) for one in thread_ids if one in self._runs}
@@ -199,10 +210,16 @@ class Followed:
         """When anything in the thread last changed, if that is known."""
         return self._times.get(thread_id)
 
+    def without_times(self, thread_ids: Iterable[str]) -> list[str]:
+        """Of many threads, those whose times are not known: who asks is going to look at these."""
+        unknown = [thread_id for thread_id in thread_ids if thread_id not in self._times]
+        self._is_asked |= bool(unknown)
+        return unknown
+
     def remember_times(self, thread_id: str, times: Times, changes_heard: int) -> None:
         """Remembers *times*, which were read after *changes_heard* changes, unless there were more since."""
         with self._noting:
-            if self.changes_heard == changes_heard and self.reported_of(thread_id) is Reported.ALL:
+            if self.changes_heard == changes_heard and self.reports_all_of(thread_id):
                 self._times[thread_id] = times
 
     def seen_in(self, thread_id: str) -> SeenInThread | None:
@@ -210,7 +227,7 @@ class Followed:
         if (seen := self._seen.get(thread_id)) is not None:
             return seen
         with self._noting:
-            return self._seen.made(thread_id) if self.reported_of(thread_id) is Reported.ALL else None
+            return self._seen.made(thread_id) if self.reports_all_of(thread_id) else None
 
     def _forget_seen(self, thread_id: str) -> None:
         """Something has changed in the thread, or will be reported no longer."""
@@ -221,7 +238,7 @@ class Followed:
     def run_ids(self, thread_id: str) -> list[str] | None:
         """The ids of a thread's runs, if they are known."""
         with self._noting:
-            return [*self._runs[thread_id]] if self.reported_of(thread_id) is Reported.ALL else None
+            return [*self._runs[thread_id]] if self.reports_all_of(thread_id) else None
 
     def run_lists(self) -> RunLists:
         """What is compared. Those of a catalogue that is closed with the store, even where this goes on."""
@@ -248,7 +265,8 @@ class Followed:
                 is_complete = True
             if is_complete and not self._closing.is_set():
                 self._came.wait()
-            self._closing.wait(_SETTLES_S if is_complete else _PAUSE_S)
+            was_asked, self._is_asked = self._is_asked, False
+            self._closing.wait(_SETTLES_S if is_complete else _YIELDS_S if was_asked else _PAUSE_S)
 
     def catch_up(self, for_s: float = float("inf")) -> bool:
         """Follows what is to be followed, for at most so many seconds; whether that was all.

@@ -57,6 +57,8 @@ _DEAD_S: Final = 86400.0
 _MAX_DEAD: Final = 4
 # How long it is waited for until the file is closed.
 _CLOSES_S: Final = 0.1
+# How long it is waited for the tables by who can do without.
+_SOON_S: Final = 0.02
 # If more threads than these differ, a process of its own takes them over, where one may be started.
 _MANY: Final = 300
 # If more threads than these cannot be read, it is the disk.
@@ -342,16 +344,28 @@ class Known:
             StorageFailed: it is closed, or there can be no tables.
         """
         with self._turns:
-            failures = 0
-            while True:
-                try:
-                    self._go_over_to_another_file()
-                    return work(self._without_dead_words(self._open()))
-                except sqlite3.Error as error:
-                    if self._is_in_memory:
-                        raise StorageFailed(errno.EIO, "the catalogue", str(error)) from None
-                    failures += 1
-                    self._put_away(error, failures)
+            return self._use(work)
+
+    def use_soon(self, work: Callable[[Tables], T]) -> T | None:
+        """As `use`; ``None`` if that would take long, as they are not open yet, or others use them."""
+        if self._tables is None or not self._turns.take(_SOON_S):
+            return None
+        try:
+            return self._use(work)
+        finally:
+            self._turns.give_back()
+
+    def _use(self, work: Callable[[Tables], T]) -> T:
+        failures = 0
+        while True:
+            try:
+                self._go_over_to_another_file()
+                return work(self._without_dead_words(self._open()))
+            except sqlite3.Error as error:
+                if self._is_in_memory:
+                    raise StorageFailed(errno.EIO, "the catalogue", str(error)) from None
+                failures += 1
+                self._put_away(error, failures)
 
     # ── A process of its own ─────────────────────────────────────────────────────────────────────────
 

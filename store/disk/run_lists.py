@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from store.api import StatusOfRun, Times
-from store.catalogue.tables import Tables
+from store.catalogue.tables import Tables, seen
 from store.catalogue.values import Signature
 from store.disk import signatures
 from store.disk.known import Known
@@ -81,6 +81,20 @@ class RunLists:
         logs = self.known.use(lambda tables: tables.logs_looked_at(thread_ids))
         return [thread_id for thread_id, *log in logs if not signatures.is_log(root, thread_id, *log)]
 
+    def times_of(self, thread_ids: Collection[str]) -> dict[str, Times]:
+        """The times of those threads that now are as they are known; of none while others ask for long.
+
+        The threads are known to be directories.
+        """
+        waits()
+        root = self.known.source.root
+        found = {}
+        for thread_id, paths, numbers in self.known.use_soon(lambda tables: tables.seen_of(thread_ids)) or ():
+            parts = [*seen(paths, numbers)]
+            if signatures.is_same(root, thread_id, parts):
+                found[thread_id] = Times(max(part[1][3] for part in parts), max(part[1][0] for part in parts))
+        return found
+
     def of_threads(self, thread_ids: Collection[str]) -> dict[str, RunsOfThread | None]:
         """The runs of some threads, which are compared now; ``None`` for a thread that is gone.
 
@@ -93,16 +107,16 @@ class RunLists:
 
         def work(tables: Tables) -> dict[str, RunsOfThread | None]:
             root = self.known.source.root
-            seen = tables.signatures_of(thread_ids)
+            known = tables.signatures_of(thread_ids)
             differing = [
-                one for one in thread_ids if not signatures.is_as_known(root, one, seen.get(one, {}))
+                one for one in thread_ids if not signatures.is_as_known(root, one, known.get(one, {}))
             ]
             if differing:
                 for _ in self.known.taking(tables).compare_these(differing):
                     pass
-                seen = tables.signatures_of(thread_ids)
+                known = tables.signatures_of(thread_ids)
             left_out = self.known.unread()
-            found = {one: _runs_of(seen.get(one, {})) for one in thread_ids if one not in left_out}
+            found = {one: _runs_of(known.get(one, {})) for one in thread_ids if one not in left_out}
             for thread_id, run_id, status in tables.statuses_in(thread_ids):
                 if there := found.get(thread_id):
                     there.statuses[run_id] = status

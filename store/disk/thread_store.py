@@ -18,7 +18,6 @@ from store.changes import Change, Watch
 from store.disk import filesystems, leftovers
 from store.disk.layout import RUNS, STEPS, Parts
 from store.disk.paths import opened, storage_errors
-from store.disk.reported import Reported
 from store.disk.system_calls import SystemCalls
 from store.disk.workers import Workers
 from store.errors import StorageFailed
@@ -132,7 +131,8 @@ class ThreadStore(Workers):
         return (followed := self._followed) is not None and followed.follows_all_runs()
 
     def reports_all_of(self, thread_id: str) -> bool:
-        return self.reported_of(thread_id) is Reported.ALL
+        # It is asked several times for each entry of a listing.
+        return (followed := self._followed) is not None and followed.reports_all_of(thread_id)
 
     def hear(self) -> None:
         """Returns when all have been told what others have changed so far, in what is followed."""

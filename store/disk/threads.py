@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -139,6 +139,22 @@ class Threads(Runs, Messages):
         if followed is not None:
             followed.remember_times(thread_id, latest, changes_heard)
         return latest
+
+    def times_of_threads(self, thread_ids: Collection[str]) -> dict[str, Times]:
+        """As `thread_times`, of many; without those that are not there, or cannot be looked at.
+
+        Of a thread that is not followed yet the catalogue knows where its parts are, and how they were: to
+        compare these takes half of what it takes to look for them.
+        """
+        found: dict[str, Times] = {}
+        if (followed := self._followed) is not None:
+            with suppress(StorageFailed):
+                found = followed.run_lists().times_of(followed.without_times(thread_ids))
+        for thread_id in thread_ids:
+            if thread_id not in found:
+                with suppress(StoreError):
+                    found[thread_id] = self.thread_times(thread_id)
+        return found
 
     def thread_touched_ns(self, thread_id: str) -> int:
         """The later of `thread_modified_ns` and of when an entry of its own directory last came or went.

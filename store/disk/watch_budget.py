@@ -43,11 +43,9 @@ class WatchBudget:
         return self._follow(thread_id)
 
     def follow_run(self, thread_id: str, run_id: str, *, has_ended: bool) -> bool:
-        """One that has ended only while half of the watches are left, and enough for all threads, and else no
-        longer."""
-        in_use = self._watch.in_use
-        many_are_left = in_use < self.max_watches // 2 and in_use + self.promised < self.max_watches
-        if (many_are_left or not has_ended) and self._follow(thread_id, run_id):
+        """One that has ended only while watches are left, and enough for all threads, and else no longer."""
+        some_are_left = self._watch.in_use + self.promised < self.max_watches
+        if (some_are_left or not has_ended) and self._follow(thread_id, run_id):
             return True
         self.forget_runs(thread_id, [run_id])
         return False

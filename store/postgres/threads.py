@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
+from contextlib import suppress
 
 from store import documents, names
 from store.api import DocumentKey, Times
 from store.changes import Change, Part
-from store.errors import AlreadyExists, ModifiedSince, NotEmpty, ThreadNotFound
+from store.errors import AlreadyExists, ModifiedSince, NotEmpty, StoreError, ThreadNotFound
 from store.models import Thread
 from store.postgres.database import Transaction
 from store.postgres.documents import Documents
@@ -66,6 +68,14 @@ class Threads(Documents):
         if not found:
             raise ThreadNotFound(thread_id)
         return Times(*found[0])
+
+    def times_of_threads(self, thread_ids: Collection[str]) -> dict[str, Times]:
+        """As `thread_times`, of many; without those that are not there."""
+        found = {}
+        for thread_id in thread_ids:
+            with suppress(StoreError):
+                found[thread_id] = self.thread_times(thread_id)
+        return found
 
     def thread_touched_ns(self, thread_id: str) -> int:
         """The later of `thread_modified_ns` and of when it was imported."""

@@ -35,11 +35,12 @@ from store import (
 from store.api import Info
 from store.catalogue.queries import parsed
 from store.catalogue.tables import Tables
-from store.disk import known, signatures
+from store.disk import known, signatures, thread_times
 from store.disk.followed import Followed
 from store.disk.reported import Reported
 from store.disk.run_lists import RunLists
 from tests.conftest import inotify_limit, seeds
+from tests.store.contract.test_times import let_the_clock_tick
 
 # No watch at all; for a few threads; for all threads and some runs; for all.
 WATCHES = [0, 5, 40, 1000]
@@ -111,6 +112,52 @@ def test_what_is_known_of_the_runs_of_threads_is_only_looked_at_and_not_through_
         (tmp_path / "store" / "T1").symlink_to(tmp_path / "T1")
         assert lists.of_threads(["T1", "T2"]).keys() == {"T1", "T2"}
         assert lists.of_threads(["T1"]) == {"T1": None}
+
+
+RUN = "runs/R-completed"
+CHANGES_OF_OTHERS: dict[str, Callable[[Path], object]] = {
+    "its document is written to": lambda thread: os.utime(thread / "meta.json", (2**31, 2**31)),
+    "its log comes": lambda thread: (thread / "messages.jsonl").touch(),
+    "a run comes": lambda thread: (thread / "runs" / "R-new").mkdir(),
+    "a run is written to": lambda thread: write(thread / RUN / "status.json", "failed"),
+    "the list of steps comes": lambda thread: (thread / RUN / "steps").mkdir(),
+}
+
+
+@pytest.fixture
+def unfollowed(store: ThreadStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadStore]:
+    """Nothing is followed; the catalogue knows all threads."""
+    monkeypatch.setattr(signatures, "_SETTLES_NS", -1)
+    with closing(store):
+        follow(store, 0)
+        store._disk_catalogue().refresh(words=False)
+        yield store
+
+
+def test_the_times_of_threads_that_are_as_the_catalogue_knows_them_take_no_search_for_their_parts(
+    unfollowed: ThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = {thread_id: unfollowed.thread_times(thread_id) for thread_id in unfollowed.list_thread_ids()}
+    monkeypatch.setattr(thread_times, "thread_times", None)
+    assert unfollowed.times_of_threads(times) == times
+
+
+@pytest.mark.parametrize("change", CHANGES_OF_OTHERS)
+def test_the_times_of_threads_that_are_not_followed_are_those_after_a_change_by_others(
+    unfollowed: ThreadStore, change: str
+) -> None:
+    before = unfollowed.times_of_threads(["T1", "T2"])
+    let_the_clock_tick(before["T1"].changed_ns)
+    CHANGES_OF_OTHERS[change](Path(unfollowed.root, "T1"))
+    after = unfollowed.times_of_threads(["T1", "T2"])
+    assert after["T1"].changed_ns > before["T1"].changed_ns
+    assert after == {"T1": unfollowed.thread_times("T1"), "T2": before["T2"]}
+
+
+def test_the_times_of_threads_are_told_while_others_use_the_catalogue(unfollowed: ThreadStore) -> None:
+    times = unfollowed.times_of_threads(["T1"])
+    with unfollowed._disk_catalogue().known._turns:
+        assert unfollowed.times_of_threads(["T1"]) == times
 
 
 @pytest.mark.usefixtures("followed")
@@ -523,6 +570,15 @@ def test_titles_and_a_search_look_at_no_thread_of_which_all_but_runs_that_have_e
         ThreadStore(store.location).force_update_run_status("T9", "R-completed", RunStatus.failed)
         assert [link.thread_id for link in catalogue.search(parsed("status:failed", 0)).links] == ["T9"]
         assert looked_at != []
+
+
+def test_runs_that_have_ended_are_followed_while_there_are_watches_for_all_threads(
+    store: ThreadStore,
+) -> None:
+    with closing(store):
+        # One for the list of threads; two for each of ten, and one for each of its three runs.
+        follow(store, max_watches=51).catch_up()
+        assert {store.reported_of(one) for one in store.list_thread_ids()} == {Reported.ALL}
 
 
 def test_runs_that_have_ended_are_not_followed_where_all_threads_need_the_watches(

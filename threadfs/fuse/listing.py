@@ -10,10 +10,8 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from itertools import islice
 
-from store import StoreError
 from threadfs.fuse.asking import in_thread
 from threadfs.nodes.base import Attributes, Directory, Node
 
@@ -127,7 +125,7 @@ class Listing:
     # ── Attributes ──────────────────────────────────────────────────────────────────────────────────
 
     async def know_from(
-        self, start: int, are_costly: Callable[[Node], bool]
+        self, start: int, directory: Directory, are_costly: Callable[[Node], bool]
     ) -> dict[Node, Attributes | None]:
         """The attributes of the entries from *start* on, as far as the kernel may take them at once."""
         nodes = self.nodes[start : start + _AT_ONCE]
@@ -135,15 +133,7 @@ class Listing:
             nodes and (nodes[0] not in self.known or time.monotonic() >= self._known_until_s)
         ):
             costly = [node for node in nodes if are_costly(node)]
-            found = await in_thread(_attributes_of, costly) if costly else {}
+            found = await in_thread(directory.attributes_of, costly) if costly else {}
             self.known = {node: found.get(node) for node in nodes}
             self._known_until_s = time.monotonic() + _HOLD_S
         return self.known
-
-
-def _attributes_of(nodes: list[Node]) -> dict[Node, Attributes]:
-    found = {}
-    for node in nodes:
-        with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
-            found[node] = node.attributes()
-    return found

@@ -88,7 +88,7 @@ class Listings:
                 if dot > cookie and not pyfuse3.readdir_reply(token, name, self._answers.dot(number), dot):
                     return
         if start < len(listing.names):
-            await self._tell(inode, listing, start, token)
+            await self._tell(inode, directory, listing, start, token)
         elif cookie < DOTS[-1]:
             listing.told_s = time.monotonic()  # An empty one may be kept as well.
             self._has_told(inode, listing, DOTS[-1])
@@ -98,12 +98,12 @@ class Listings:
                 shim.keep_no_listing()
 
     async def _tell(
-        self, directory: Inode, listing: Listing, start: int, token: pyfuse3.ReaddirToken
+        self, told: Inode, directory: Directory, listing: Listing, start: int, token: pyfuse3.ReaddirToken
     ) -> None:
         nodes = listing.nodes
         known: dict[Node, Attributes | None] | None = None
         if listing.gives_attributes:
-            known = await listing.know_from(start, self._answers.attributes_are_costly)
+            known = await listing.know_from(start, directory, self._answers.attributes_are_costly)
         names_timeout_s = None
         if listing.was_current:  # Names may have gone since.
             names_timeout_s = WATCHED_S if listing.is_current else 0
@@ -117,7 +117,8 @@ class Listings:
             entry = inode.entry
             if entry is None:
                 entry = self._answers.listed(inode, known, names_timeout_s)
-                if is_long and not self._answers.lasts(inode):
+                # One that may be remembered for long was covered just now: a change since ends the listing.
+                if is_long and entry.attr_timeout < WATCHED_S and not self._answers.lasts(inode):
                     listing.is_lasting = False
             if inode.readers_now:  # When it changes, it gets another number.
                 listing.is_lasting = False
@@ -127,7 +128,7 @@ class Listings:
                 self._inodes.release(inode)
                 return
             inode.lookups += 1
-        self._has_told(directory, listing, listing.cookies[-1])
+        self._has_told(told, listing, listing.cookies[-1])
 
     def _has_told(self, directory: Inode, listing: Listing, last_cookie: int) -> None:
         """The kernel got the last entry. It asks on after that."""

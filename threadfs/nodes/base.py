@@ -13,10 +13,11 @@ from __future__ import annotations
 import errno
 import stat
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
-from store import DocumentKey, NotFound, RunStatus, Store, Times
+from store import DocumentKey, NotFound, RunStatus, Store, StoreError, Times
 from threadfs.events.kept import KeptLines
 from threadfs.journal import Journal
 from threadfs.nodes.finding import Finding
@@ -171,8 +172,7 @@ class Directory(Node):
     kind: ClassVar[int] = stat.S_IFDIR
 
     def attributes(self) -> Attributes:
-        modified_ns, changed_ns = self.times()
-        return Attributes(stat.S_IFDIR | 0o755, 0, modified_ns, changed_ns=changed_ns)
+        return directory_attributes(self.times())
 
     def times(self) -> Times:
         return Times(self.tree.journal.started_ns, self.tree.journal.started_ns)
@@ -207,6 +207,14 @@ class Directory(Node):
 
     def entries(self) -> Iterable[tuple[str, Node]]:
         raise NotImplementedError
+
+    def attributes_of(self, children: Sequence[Node]) -> dict[Node, Attributes]:
+        """Those of some of its children, without those that have gone or are not readable."""
+        found = {}
+        for child in children:
+            with suppress(StoreError):
+                found[child] = child.attributes()
+        return found
 
     def make_directory(self, name: str) -> Node:
         """A new directory, durable on return."""
@@ -300,6 +308,10 @@ def link_attributes(target: str, times: Times) -> Attributes:
     return Attributes(
         stat.S_IFLNK | 0o777, len(target.encode()), times.modified_ns, changed_ns=times.changed_ns
     )
+
+
+def directory_attributes(times: Times) -> Attributes:
+    return Attributes(stat.S_IFDIR | 0o755, 0, times.modified_ns, None, times.changed_ns)
 
 
 def is_readable(node: Node) -> TypeGuard[Readable]:

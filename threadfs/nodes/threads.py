@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,7 +19,16 @@ from store import (
     names,
 )
 from store.waiting import waits
-from threadfs.nodes.base import ALL_THREADS, Directory, ListDirectory, Node, NoSuchName, PathNode
+from threadfs.nodes.base import (
+    ALL_THREADS,
+    Attributes,
+    Directory,
+    ListDirectory,
+    Node,
+    NoSuchName,
+    PathNode,
+    directory_attributes,
+)
 from threadfs.nodes.canonical import CanonicalDirectory
 from threadfs.nodes.controls import AskFile, CancelFile, SayFile, StartFile
 from threadfs.nodes.documents import MetaFile, StatusFile, StepFile
@@ -82,6 +91,11 @@ class ThreadsDirectory(ListDirectory):
         return (
             (thread_id, ThreadDirectory(self.tree, thread_id)) for thread_id in self.store.list_thread_ids()
         )
+
+    def attributes_of(self, children: Sequence[Node]) -> dict[Node, Attributes]:
+        threads = {child.thread_id: child for child in children if isinstance(child, ThreadDirectory)}
+        found = self.store.times_of_threads(threads)
+        return {threads[thread_id]: directory_attributes(times) for thread_id, times in found.items()}
 
     def make_directory(self, name: str) -> Node:
         self.store.create_thread(Thread(id=names.checked(name)))

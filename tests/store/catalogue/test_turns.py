@@ -46,3 +46,14 @@ def test_who_takes_it_again_and_again_lets_others_in_between() -> None:
     with turns:
         assert others.is_set()
     waiting.join()
+
+
+def test_who_can_do_without_has_no_turn_while_another_one_has_it_and_keeps_nobody_waiting() -> None:
+    turns = Turns()
+    with turns:
+        assert not turns.take(0.0)
+    assert turns.take(0.0)
+    assert not turns.take(0.0)
+    turns.give_back()
+    with turns:
+        pass

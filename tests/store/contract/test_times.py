@@ -48,6 +48,15 @@ def test_every_change_in_a_thread_is_a_change_of_the_thread(store: Store, change
     assert before_ns < store.thread_modified_ns("T") <= time.time_ns()
 
 
+def test_the_times_of_many_threads_are_those_of_each_that_is_there(store: Store) -> None:
+    make_step(store)
+    store.create_thread(Thread(id="U"))
+    assert store.times_of_threads(["U", "none", "T"]) == {
+        "T": store.thread_times("T"),
+        "U": store.thread_times("U"),
+    }
+
+
 def test_reading_is_no_change_of_the_thread(store: Store) -> None:
     make_step(store)
     store.append_message("T", message())
