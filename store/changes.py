@@ -44,6 +44,7 @@ class Change:
 
     ``is_own``: it was made through the store that announces it. If a thread or run came, it is the one that
     was made through this store.
+    ``has_come``, of a thread or run: a directory has come for it, where none was before.
     ``grew``, of a log: it is the same file as before, and its bytes are others, most often more.
     ``only_times``, of a document or log: its bytes are the same.
     """
@@ -53,6 +54,7 @@ class Change:
     run_id: str | None = None
     step_id: str | None = None
     is_own: bool = False
+    has_come: bool = False
     grew: bool = False
     only_times: bool = False
 

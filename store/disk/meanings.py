@@ -45,6 +45,8 @@ def changes_of(parts: Parts, name: str, mask: int, *, has_document: bool) -> lis
         return [Change(Part.ANSWER, parts[0], parts[2])]
     if name.startswith("."):
         return _only_times(parts)  # A temporary file.
+    if len(parts) in (0, 2) and not mask & (GONE | flags.ISDIR):
+        return _only_times(parts)  # Threads and runs are directories.
     if mask & GONE:
         if not parts:
             return [Change(Part.EVERYTHING)]
@@ -53,17 +55,24 @@ def changes_of(parts: Parts, name: str, mask: int, *, has_document: bool) -> lis
     # A step has no directory of its own whose document could be known.
     if not has_document or _is_list_of_steps(parts):
         came_or_went |= flags.MOVED_TO
-    is_same_file = not mask & CAME_OR_WENT
-    found = _changes(parts, name, came_or_went=bool(mask & came_or_went), is_same_file=is_same_file)
+    found = _changes(
+        parts,
+        name,
+        came_or_went=bool(mask & came_or_went),
+        has_come=bool(mask & CAME),
+        is_same_file=not mask & CAME_OR_WENT,
+    )
     if mask & ~flags.ISDIR == flags.ATTRIB:
         found = [replace(change, only_times=change.part in (Part.DOCUMENT, Part.LOG)) for change in found]
     return found or _only_times(parts)
 
 
-def _changes(parts: Parts, name: str, *, came_or_went: bool, is_same_file: bool = False) -> list[Change]:
+def _changes(
+    parts: Parts, name: str, *, came_or_went: bool, has_come: bool = False, is_same_file: bool = False
+) -> list[Change]:
     match parts:
         case () if names.is_id(name):
-            return [Change(Part.THREADS, name)]
+            return [Change(Part.THREADS, name, has_come=has_come)]
         case (thread,) if name == META:
             existence = [Change(Part.THREADS, thread)] if came_or_went else []
             return [*existence, Change(Part.DOCUMENT, thread)]
@@ -72,7 +81,7 @@ def _changes(parts: Parts, name: str, *, came_or_went: bool, is_same_file: bool 
         case (thread,) if name == RUNS:
             return [Change(Part.RUNS, thread)]
         case (thread, _) if names.is_id(name):
-            return [Change(Part.RUNS, thread, name)]
+            return [Change(Part.RUNS, thread, name, has_come=has_come)]
         case (thread, _, run) if name == STATUS:
             existence = [Change(Part.RUNS, thread, run)] if came_or_went else []
             return [*existence, Change(Part.DOCUMENT, thread, run)]

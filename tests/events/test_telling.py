@@ -236,6 +236,20 @@ def test_what_was_created_since_is_told_though_little_is_remembered(
     listener.tells(("message.created", "U", written.id))
 
 
+def test_of_what_was_never_a_thread_or_run_nothing_is_told(on_disk: Listener, disk: ThreadStore) -> None:
+    disk.create_run("T", Run(id="R"))
+    on_disk.tells(("run.queued", "T", "R", "queued"))
+    for place in (disk.thread_dir("T").parent, disk.thread_dir("T") / "runs"):
+        place.joinpath("notes").mkdir()
+        place.joinpath("notes").rmdir()
+        place.joinpath("notes.txt").write_text("mine")
+        place.joinpath("notes.txt").unlink()
+        place.joinpath("other.txt").write_text("mine")
+    disk.create_run("T", Run(id="Q"))
+    disk.create_thread(Thread(id="last"))
+    on_disk.tells(("run.queued", "T", "Q", "queued"), ("thread.created", "last"))
+
+
 def test_what_comes_in_large_numbers_is_told_once_though_little_is_remembered(
     listener: Listener, other: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -291,6 +291,19 @@ def test_a_run_without_a_list_before_it_is_told(own_mount: Mount, other: ThreadS
         watcher.waits_for("CREATE", "runs/queued/Q@U")
 
 
+def test_of_what_was_never_a_thread_or_run_nobody_is_told(own_mount: Mount, other: ThreadStore) -> None:
+    settle(own_mount)
+    with watching(own_mount.root) as watcher:
+        watcher.watch_all()
+        for place in (own_mount.store, own_mount.store / "T" / "runs"):
+            place.joinpath("notes").mkdir()
+            place.joinpath("notes").rmdir()
+            place.joinpath("notes.txt").write_text("mine")
+            place.joinpath("notes.txt").unlink()
+        settle(own_mount)
+        assert [path for _, path in watcher.look() if "notes" in path] == []
+
+
 def test_the_directory_of_a_status_that_few_runs_have_comes_and_goes(
     own_mount: Mount, other: ThreadStore
 ) -> None:

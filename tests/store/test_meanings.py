@@ -26,16 +26,33 @@ def meaning(parts: Parts, name: str, mask: int, *, has_document: bool = True) ->
     return changes_of(parts, name, mask, has_document=has_document)
 
 
-@pytest.mark.parametrize("mask", [flags.CREATE, flags.MOVED_TO, flags.MOVED_FROM, flags.DELETE])
+MASKS = [flags.CREATE, flags.MOVED_TO, flags.MOVED_FROM, flags.DELETE]
+
+
+@pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize(
     ("parts", "name", "change"),
-    [(STORE, "t", THE_THREAD), (RUNS, "r", THE_RUN), (STEPS, "s.json", THE_STEP)],
-    ids=["thread", "run", "step"],
+    [(STORE, "t", THE_THREAD), (RUNS, "r", THE_RUN)],
+    ids=["thread", "run"],
 )
-def test_a_name_that_comes_into_a_list_or_goes_changes_the_list(
+def test_a_directory_that_comes_into_a_list_or_goes_changes_the_list(
     parts: Parts, name: str, change: Change, mask: int
 ) -> None:
-    assert change in meaning(parts, name, mask)
+    has_come = bool(mask & (flags.CREATE | flags.MOVED_TO))
+    assert meaning(parts, name, mask | flags.ISDIR) == [replace(change, has_come=has_come)]
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize(("parts", "changes"), [(STORE, []), (RUNS, [ONLY_TIMES])], ids=["thread", "run"])
+def test_a_file_where_threads_and_runs_are_is_none_of_them(
+    parts: Parts, changes: list[Change], mask: int
+) -> None:
+    assert meaning(parts, "notes.txt", mask) == changes
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_a_step_that_comes_or_goes_changes_the_list(mask: int) -> None:
+    assert THE_STEP in meaning(STEPS, "s.json", mask)
 
 
 @pytest.mark.parametrize(("parts", "name"), [(STORE, WORKERS), ((WORKERS,), "worker_1")])

@@ -150,7 +150,7 @@ class Telling:
             return None
         if change.is_own or change.part is Part.DOCUMENT:
             return GONE
-        if self._store.has_place(key):
+        if change.has_come or self._store.has_place(key):
             return BEING_MADE
         return None if before is BEING_MADE else GONE
 

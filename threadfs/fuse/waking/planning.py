@@ -122,6 +122,12 @@ class Planning:
                 if (before := self._note_status(subject, told)) is not None:
                     self._status(before)
 
+    def note_absent(self, name: Name) -> None:
+        """It was not there before it came, as far as nothing was told of it: there may never be more of it than
+        a directory."""
+        if name.path not in self._is_there:
+            self._is_there[name.path] = False
+
     def wake(self, subject: Subject) -> None:
         """Makes the calls."""
         match subject:

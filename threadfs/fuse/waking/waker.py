@@ -28,7 +28,7 @@ from threadfs.fuse.waking.announced import Announced
 from threadfs.fuse.waking.calls import Call
 from threadfs.fuse.waking.place import open_root
 from threadfs.fuse.waking.planning import Planning, Told
-from threadfs.fuse.waking.subjects import File, Link, Log, Subject, Times, subjects_of
+from threadfs.fuse.waking.subjects import File, Link, Log, Name, Subject, Times, subjects_of
 from threadfs.nodes.base import Directory, Tree
 from threadfs.nodes.growing import ThreadTexts
 
@@ -63,10 +63,12 @@ class Waker:
         self.announced = Announced(inodes, answers, kernel_cache.name_is_right)
         self._planning = Planning(tree, inodes, self._make, self._forget_name, self._is_being_told)
         self._mountpoint = ""
-        # Guards those below. What may have changed, and what of that has been told by the kernel.
+        # Guards those below. What may have changed, what of that has been told by the kernel, and which names
+        # were not there before.
         self._wakeup = threading.Condition()
         self._pending: dict[tuple[Subject, Told | None], None] = {}
         self._told_now: set[Subject] = set()
+        self._came: set[Name] = set()
         self._ends = threading.Event()
         self._requested: dict[str, bool] = {}
         # The runs that have not ended, once they are known; and the threads that changed until then, of which
@@ -168,6 +170,8 @@ class Waker:
             for subject in subjects_of(self._tree, self._texts, change)
         }
         with self._wakeup:
+            if change.has_come:
+                self._came.update(subject for subject, _ in found if isinstance(subject, Name))
             self._pending |= found
             self._told_now.update(subject for subject, told in found if told is not None)
             if self._changed_meanwhile is not None:
@@ -226,7 +230,10 @@ class Waker:
         self._kernel_cache.wait_for_names()
         with self._wakeup:
             subjects, self._pending = self._pending, {}
+            came, self._came = self._came, set()
             self._told_now.clear()
+        for name in came:
+            self._planning.note_absent(name)
         self._made, self._paused_s = 0, time.monotonic()
         for subject, told in subjects:
             if told is not None:
