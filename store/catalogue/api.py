@@ -145,7 +145,7 @@ class Catalogue(Protocol):
         ...
 
     def messages(self) -> int:
-        """How many messages there are, but perhaps those of threads whose words are not here yet."""
+        """How many messages there are, but those of many threads whose words are being taken over."""
         ...
 
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:

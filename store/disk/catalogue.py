@@ -52,6 +52,7 @@ class DiskCatalogue(IndexedCatalogue):
 
     def messages(self) -> int:
         waits()
+        self.known.take_over_words(time.monotonic())
         return self.known.use(lambda tables: tables.messages() if tables.has_words else 0)
 
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:

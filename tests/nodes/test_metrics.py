@@ -7,6 +7,7 @@ import time
 
 from store import DocumentKey, Run, RunStatus, Thread, ThreadStore
 from tests.nodes.driving import Programs
+from tests.store.conftest import message
 from threadfs.nodes.metrics import Measured, metrics
 
 # https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
@@ -62,7 +63,6 @@ def test_threads_messages_and_runs_are_counted(store: ThreadStore, programs: Pro
             store.create_run(thread_id, Run(model=model))
     for run_id in store.list_run_ids("a"):
         store.update_run_status("a", run_id, RunStatus.cancelled)
-    programs.names("search/bees")
     found = metrics_of(programs)
     assert found["threadfs_threads"] == {(): 2}
     assert found["threadfs_messages"] == {(): 6}
@@ -72,6 +72,13 @@ def test_threads_messages_and_runs_are_counted(store: ThreadStore, programs: Pro
         ("cancelled", "llama3"): 2,
         ("cancelled", "phi"): 1,
     }
+
+
+def test_a_message_counts_at_once_though_nobody_searches(store: ThreadStore, programs: Programs) -> None:
+    store.create_thread(Thread(id="a"))
+    for number in (1, 2):
+        store.append_message("a", message("bees"))
+        assert metrics_of(programs)["threadfs_messages"] == {(): number}
 
 
 def test_the_age_of_the_oldest_run_is_since_its_document_changed(

@@ -37,8 +37,8 @@ class Measured(NamedTuple):
 
 def measured(catalogue: Catalogue, now_ns: int) -> Measured:
     runs = catalogue.runs()
-    known = catalogue.statistics()
     messages = catalogue.messages()
+    known = catalogue.statistics()
     return Measured(known.threads, messages, known.words_behind, _counted(runs), _ages(runs, now_ns))
 
 
