@@ -362,8 +362,10 @@ class Cataloguing:
             log.read(0, _AHEAD_BYTES)
 
     def _next_lines(self, thread_id: str) -> _Lines | None:
-        """``None``: there are none that may be new, or there is no such thread."""
+        """``None``: there are none that may be new, or there is no such thread, in the store or here."""
         before = self.tables.log(thread_id)
+        if before is None and not self.tables.has_thread(thread_id):
+            return None  # It has gone, and another one may have come that nobody has compared yet.
         known = LogState.of(before) if before is not None else None
         seen = signatures.look_at_log(self.source.root, thread_id)
         if known and known.is_whole and not signatures.differs(known.signature, seen):

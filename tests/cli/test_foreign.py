@@ -315,7 +315,11 @@ def test_a_directory_with_nothing_but_hidden_names_is_an_empty_store(
         (tmp_path / "store" / name).mkdir(parents=True)
     (tmp_path / "store").mkdir(exist_ok=True)
     assert main(on(words, tmp_path / "store")) == 0
-    assert capsys.readouterr() == ("", "")
+    said, complained = capsys.readouterr()
+    assert said == ""
+    # A backup of a mount point where nothing is mounted has nothing in it.
+    assert ("if a store should be mounted there, it is not" in complained) == (words == ["export"])
+    assert len(complained.splitlines()) == (words == ["export"])
 
 
 DAMAGED: dict[str, Callable[[Path], object]] = {

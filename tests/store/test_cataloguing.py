@@ -237,6 +237,23 @@ def test_a_log_that_is_replaced_while_it_is_taken_over_is_read_from_the_beginnin
     pair.check()
 
 
+def test_words_of_a_thread_that_has_come_anew_and_is_not_compared_yet_wait_for_that(pair: Pair) -> None:
+    thread(pair)
+    pair.say("thread_1", "honey")
+    taking = Cataloguing(pair.store, pair.catalogue)
+    compare_all(taking)
+    taken = taking._next_lines("thread_1")
+    assert taken is not None
+    with pair.catalogue.changing():
+        pair.catalogue.remove_thread("thread_1")  # Another process did, before the thread came anew.
+    with pair.catalogue.changing():
+        assert not taken.take(pair.catalogue)
+    taking.index("thread_1")
+    assert pair.hits("honey") == []
+    pair.take_over()
+    assert pair.hits("honey") == [("thread_1", 1)]
+
+
 def test_a_store_that_is_away_has_not_lost_its_threads(pair: Pair, tmp_path: Path) -> None:
     thread(pair, title="Bees")
     pair.take_over()

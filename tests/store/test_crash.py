@@ -28,6 +28,7 @@ import pytest
 
 from store import DocumentKey, Run, RunStep, StorageFailed, StoreError, Thread, ThreadStore
 from store.disk.system_calls import SystemCalls
+from tests.mount.conftest import wait_until
 from tests.store import power_cut
 from tests.store.crash_script import (
     SCRIPT,
@@ -638,7 +639,12 @@ class Ext4:
         _system("mount", "-o", "loop", str(self._image), str(self.path))
 
     def unmount(self) -> None:
+        """Returns when it is mounted nowhere: a test beside may have a copy in a namespace of its own.
+
+        Another mount would be one more of that, with the power cut.
+        """
         _system("umount", str(self.path))
+        wait_until(lambda: not _system("losetup", "-j", str(self._image)))
 
     def cut_power(self) -> None:
         directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
@@ -656,8 +662,8 @@ def sync_directory(path: Path) -> None:
         os.close(directory)
 
 
-def _system(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True)
+def _system(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture

@@ -69,6 +69,8 @@ def run(options: argparse.Namespace) -> int:
     directory = _directory(store, thread_ids) if options.form == "markdown" else ""
     for thread_id in thread_ids:
         store.document_info(DocumentKey(thread_id))  # Fails before any output if there is none.
+    if not is_url(store.location) and not store.list_thread_ids():
+        progress.complain(f"{options.store} has no thread; if a store should be mounted there, it is not")
     missing = 0
 
     def missed(what: str, error: StoreError) -> None:

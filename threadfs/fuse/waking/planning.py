@@ -123,8 +123,7 @@ class Planning:
                     self._status(before)
 
     def note_absent(self, name: Name) -> None:
-        """It was not there before it came, as far as nothing was told of it: there may never be more of it than
-        a directory."""
+        """It was not there before it came, if nothing was told of it. It may never become a thread or run."""
         if name.path not in self._is_there:
             self._is_there[name.path] = False
 
