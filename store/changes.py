@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TypeAlias
 
@@ -44,7 +44,8 @@ class Change:
 
     ``is_own``: it was made through the store that announces it. If a thread or run came, it is the one that
     was made through this store.
-    ``has_come``, of a thread or run: a directory has come for it, where none was before.
+    ``has_come``, of a thread or run: a directory has come for it, where none was before. A change is the same
+    one where that is not known.
     ``grew``, of a log: it is the same file as before, and its bytes are others, most often more.
     ``only_times``, of a document or log: its bytes are the same.
     """
@@ -54,7 +55,7 @@ class Change:
     run_id: str | None = None
     step_id: str | None = None
     is_own: bool = False
-    has_come: bool = False
+    has_come: bool = field(default=False, compare=False)
     grew: bool = False
     only_times: bool = False
 

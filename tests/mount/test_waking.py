@@ -363,10 +363,11 @@ def test_who_may_not_write_what_is_shown_as_0444_touches_it(tmp_path: Path) -> N
 # Changes as fast as it can, in a process of its own.
 _BUSY = """
 import sys
-from store import Run, RunStatus, Thread, ThreadStore
+from store import MessageRole, Run, RunStatus, Thread, ThreadMessage, ThreadStore
 store, number = ThreadStore(sys.argv[1]), 0
 while True:
     number += 1
+    store.append_message("Trip to Oslo", ThreadMessage(role=MessageRole.user, content=[]))
     store.create_thread(Thread(id=f"busy {number}"))
     store.create_run(f"busy {number}", Run(id="R"))
     store.update_run_status(f"busy {number}", "R", RunStatus.in_progress)
