@@ -181,6 +181,18 @@ def test_the_end_of_a_run_that_is_cancelled_stands_after_what_there_is_of_its_an
     assert at(programs, "transcripts") == node
 
 
+def test_the_end_of_a_run_that_was_told_before_its_worker_said_a_word_is_after_the_answer_for_who_opens_it(
+    programs: Programs, answering: Answering
+) -> None:
+    ask(programs)
+    answer = answering.claim()
+    programs.write(f"threads/T/runs/{answer.run.id}/cancel", b"1")
+    assert "cancelled" in transcript(programs)
+    answer.append("Because")
+    assert "cancelled" not in transcript(programs)
+    assert transcript(programs).endswith("Because")
+
+
 def test_an_answer_that_is_cut_is_told_with_the_reason(programs: Programs, answering: Answering) -> None:
     ask(programs)
     answer = answering.claim()

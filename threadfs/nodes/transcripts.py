@@ -141,9 +141,20 @@ class Transcript(GrowingText):
                 self._write_outcomes(answering, before_s=self._latest_s)
                 self._write_message(message, self._latest_s)
         answers = [answer for answer in answers if self._answered.get(answer.run_id) != answer.message_id]
+        if self._have_ended_here(answers):
+            self.is_current = False
         self._write_outcomes({answer.run_id for answer in answers})
         if answers:
             self._begin(answers[0], store)
+
+    def _have_ended_here(self, answers: list[GrowingAnswer]) -> bool:
+        """Whether the outcome of a run is shown that has an answer only now: anew it comes after that."""
+        waiting = {outcome.run_id for outcome in self._waiting}
+        return any(
+            self._runs.get(answer.run_id, (None, ""))[1] and answer.run_id not in waiting
+            for answer in answers
+            if self._answered.get(answer.run_id) != answer.message_id
+        )
 
     def _write_outcomes(self, answering: set[str], before_s: int | None = None) -> None:
         """Writes outcomes, with *before_s* the earlier ones; none of the runs that are still *answering*."""
@@ -208,6 +219,7 @@ class Transcript(GrowingText):
             if (
                 shown.stream.is_overtaken
                 or answers[0].message_id != answer.message_id
+                or self._have_ended_here(answers)
                 or any(outcome.run_id not in growing for outcome in self._waiting)
             ):
                 self.is_current = False
