@@ -203,7 +203,8 @@ class FileManager:
         """Presses the keys until they have worked: a directory that is not loaded yet has nothing in it."""
 
         def works() -> bool:
-            self.press(*keys)
+            if not condition():  # Else a dialog came late, from which no other window takes the focus.
+                self.press(*keys)
             return is_soon(condition)
 
         wait_until(works)
