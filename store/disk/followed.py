@@ -183,10 +183,7 @@ class Followed:
         return Reported.BUT_ENDED if runs[-1:] == _AND_OTHERS else Reported.ALL
 
     def reports_all_of(self, thread_id: str) -> bool:
-        """Whether all is reported of a thread."""
-        if thread_id in self._stale or (runs := self._runs.get(thread_id)) is None:
-            return False
-        return not runs or bool(runs[-1])
+        return self.reported_of(thread_id) is Reported.ALL
 
     def reported_among(self, thread_ids: Iterable[str]) -> dict[str, Reported]:
         """As `reported_of`, of some threads; at least of those of which anything is reported."""

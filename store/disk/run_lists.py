@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from store.api import StatusOfRun, Times
@@ -92,7 +92,7 @@ class RunLists:
         for thread_id, paths, numbers in self.known.use_soon(lambda tables: tables.seen_of(thread_ids)) or ():
             parts = [*seen(paths, numbers)]
             if signatures.is_same(root, thread_id, parts):
-                found[thread_id] = Times(max(part[1][3] for part in parts), max(part[1][0] for part in parts))
+                found[thread_id] = _latest(of_part for _, of_part in parts)
         return found
 
     def of_threads(self, thread_ids: Collection[str]) -> dict[str, RunsOfThread | None]:
@@ -130,8 +130,13 @@ def _runs_of(seen: Mapping[str, Signature]) -> RunsOfThread | None:
     if not seen:
         return None
     statuses: dict[str, str | None] = dict.fromkeys(filter(None, map(run_of, seen)))
-    modified_ns = signatures.modified_ns(seen.values())
-    return RunsOfThread(statuses, Times(modified_ns, max(one.changed_ns for one in seen.values())))
+    return RunsOfThread(statuses, _latest(seen.values()))
+
+
+def _latest(parts: Iterable[tuple[int, ...]]) -> Times:
+    """The times of a thread: *parts* are the signatures of its parts, or their numbers in that order."""
+    changed_ns, _, _, modified_ns, _ = zip(*parts, strict=True)
+    return Times(max(modified_ns), max(changed_ns))
 
 
 def _needed(statuses: Collection[RunStatus]) -> Needed:

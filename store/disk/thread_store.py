@@ -131,7 +131,6 @@ class ThreadStore(Workers):
         return (followed := self._followed) is not None and followed.follows_all_runs()
 
     def reports_all_of(self, thread_id: str) -> bool:
-        # It is asked several times for each entry of a listing.
         return (followed := self._followed) is not None and followed.reports_all_of(thread_id)
 
     def hear(self) -> None:

@@ -198,8 +198,7 @@ sys.exit(cli.main(sys.argv[1:]))
 def mount_with_a_bug(place: Path, method: str) -> Mount:
     """A process that mounts, and in which *method* raises what nobody expects."""
     mount = Mount(place / "store", place / "mnt", place / "log", None)  # type: ignore[arg-type]
-    options = ["-f", "--log", str(mount.log), str(mount.store), str(mount.root)]
-    command = [sys.executable, "-c", _RAISING.format(method=method), *options]
+    command = [sys.executable, "-c", _RAISING.format(method=method), *mounting(mount)[1:]]
     mount.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return mount
 

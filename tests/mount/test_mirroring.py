@@ -188,5 +188,5 @@ def test_who_looks_where_it_is_told_knows_all_that_two_others_change_and_hears_o
             if not any(concerns(path, thread, tuple(below)) for thread, *below in changes)
         ]
         assert others == []
-        # Much is told together, how much depends on what the machine does else.
+    # Much is told together; how much depends on what else the machine does.
     assert len(mirror.told) > _CHANGES / 10

@@ -69,7 +69,8 @@ def run(options: argparse.Namespace) -> int:
     directory = _directory(store, thread_ids) if options.form == "markdown" else ""
     for thread_id in thread_ids:
         store.document_info(DocumentKey(thread_id))  # Fails before any output if there is none.
-    if not is_url(store.location) and not store.list_thread_ids():
+    thread_ids = sorted(set(thread_ids) or store.list_thread_ids())
+    if not thread_ids and not is_url(store.location):
         progress.complain(f"{options.store} has no thread; if a store should be mounted there, it is not")
     missing = 0
 
@@ -80,7 +81,6 @@ def run(options: argparse.Namespace) -> int:
         missing += 1
         progress.complain(f"{what}: {error}")
 
-    thread_ids = sorted(set(thread_ids) or store.list_thread_ids())
     if directory:
         _write_notes(directory, store, thread_ids, missed)
     else:

@@ -68,21 +68,21 @@ class Telling:
         """
         if change.part in (Part.ANSWER, Part.WORKERS, Part.TIMES):
             return None
-        now_ns = time.time_ns()
+        heard = Heard(change, time.time_ns(), told=told)
         key = _document_of(change)
         if self._store.is_remote or is_refused():
-            return Heard(change, now_ns, told=told)
+            return heard
         try:
             if key is None:
                 runs = self._runs_at_once(change.thread_id) if change.part is Part.RUNS else None
-                return Heard(change, now_ns, runs=runs)
+                return heard._replace(runs=runs)
             if self._store.document_info(key).size_bytes > _AT_ONCE_BYTES:
-                return Heard(change, now_ns, told=told)
-            return Heard(change, now_ns, True, self._state(key), told=told)
+                return heard
+            return heard._replace(is_read=True, state=self._state(key))
         except NotFound:
-            return Heard(change, now_ns, True, None, told=told)
+            return heard._replace(is_read=True)
         except StoreError:
-            return Heard(change, now_ns, told=told)
+            return heard
 
     def _runs_at_once(self, thread_id: str) -> dict[str, State] | None:
         """Raises StoreError."""

@@ -140,12 +140,16 @@ class Transcript(GrowingText):
                 self._latest_s = max(message.created_at, self._latest_s or message.created_at)
                 self._write_outcomes(answering, before_s=self._latest_s)
                 self._write_message(message, self._latest_s)
-        answers = [answer for answer in answers if self._answered.get(answer.run_id) != answer.message_id]
+        answers = self._unanswered(answers)
         if self._have_ended_here(answers):
             self.is_current = False
         self._write_outcomes({answer.run_id for answer in answers})
         if answers:
             self._begin(answers[0], store)
+
+    def _unanswered(self, answers: list[GrowingAnswer]) -> list[GrowingAnswer]:
+        """Those whose message has not been shown."""
+        return [answer for answer in answers if self._answered.get(answer.run_id) != answer.message_id]
 
     def _have_ended_here(self, answers: list[GrowingAnswer]) -> bool:
         """Whether the outcome of a run is shown that has an answer only now: anew it comes after that."""
@@ -153,7 +157,6 @@ class Transcript(GrowingText):
         return any(
             self._runs.get(answer.run_id, (None, ""))[1] and answer.run_id not in waiting
             for answer in answers
-            if self._answered.get(answer.run_id) != answer.message_id
         )
 
     def _write_outcomes(self, answering: set[str], before_s: int | None = None) -> None:
@@ -219,7 +222,7 @@ class Transcript(GrowingText):
             if (
                 shown.stream.is_overtaken
                 or answers[0].message_id != answer.message_id
-                or self._have_ended_here(answers)
+                or self._have_ended_here(self._unanswered(answers))
                 or any(outcome.run_id not in growing for outcome in self._waiting)
             ):
                 self.is_current = False
