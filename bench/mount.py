@@ -117,6 +117,10 @@ def whole_trees(stores: Stores) -> Iterator[Row]:
     return reading.whole_trees(stores.middle, stores.middle_shape, stores.roots, quick=stores.quick)
 
 
+def views(stores: Stores) -> Iterator[Row]:
+    return reading.views(stores.middle, stores.middle_shape, stores.roots, quick=stores.quick)
+
+
 def after_mounting(stores: Stores) -> Iterator[Row]:
     return reading.after_mounting(stores.fifth, stores.fifth_shape, stores.roots, quick=stores.quick)
 
@@ -164,6 +168,7 @@ PARTS: dict[str, Callable[[Stores], Iterator[Row]]] = {
     "writes": writes,
     "long-log": long_log,
     "whole-trees": whole_trees,
+    "views": views,
     "listings": listings,
     "after-mounting": after_mounting,
     "mounting": mounting,

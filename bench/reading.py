@@ -223,6 +223,19 @@ def whole_trees(store: Path, shape: Shape, roots: Path, *, quick: bool) -> Itera
             yield against("bare", "  and the disk itself", bare | again, limit_bare)
 
 
+def views(store: Path, shape: Shape, roots: Path, *, quick: bool) -> Iterator[Row]:
+    """A walk through all of the mount; the other side leaves out the links, and whatever is behind them."""
+    name = f"find in a mount of {shape.threads:,} threads"
+    leaving_out = ["(", "-name", "by-*", "-o", "-name", "search", ")", "-prune", "-o", "-print"]
+    serve: dict[str, Serve] = {"threadfs": partial(mounts.threadfs, store, roots / "threadfs")}
+    rounds = 1 if quick else 3
+    without = programs(serve, rounds, lambda root: ["find", str(root), *leaving_out])
+    whole = programs(serve, rounds, lambda root: ["find", str(root)])
+    for which, least, found in zip(("first", "again"), without, whole, strict=True):
+        sides = {"other": least["threadfs"], "threadfs": found["threadfs"]}
+        yield Row(f"{name}, {which}", sides, sides["threadfs"] / sides["other"], 1.1, "x without its links")
+
+
 def after_mounting(store: Path, shape: Shape, roots: Path, *, quick: bool) -> Iterator[Row]:
     """What is asked for at once, while the store is looked through; the other side is what it takes later.
 
