@@ -2,7 +2,8 @@
 for a worker to answer it.
 
 An interrupt (Ctrl-C), or the end of whoever reads the answer, cancels the run. What the run waits for is
-said on stderr. Exit status: as of `wait`, 0 when the run is completed, 1 when it has ended otherwise.
+said on stderr. Exit status: 0 when the run is completed, 1 when it has ended otherwise or cannot be queued,
+2 used wrongly.
 """
 
 from __future__ import annotations
