@@ -114,6 +114,19 @@ def _directory(location: str, *, create: bool = False, insist: bool = False) -> 
     return path
 
 
+def is_empty(location: str) -> bool:
+    """Whether *location* is a directory without anything in it: a new store, or the place of a mount or disk
+    that is not mounted. What is mounted, and what is in a database, is none.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    if resolved(location) != location or is_url(location):
+        return False
+    path = absolute(location)
+    return os.path.isdir(path) and mistaken.is_empty(os.path.realpath(path))
+
+
 def open_if_there(location: str, *, insist: bool = False) -> Store | None:
     """The store at *location*; ``None`` where there is none yet, and `open_store` would make it."""
     location = resolved(location)

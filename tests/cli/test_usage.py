@@ -124,7 +124,7 @@ def test_what_cannot_be_written_to_stdout_is_a_failure_of_one_line(
     fails(result, 1, "threadfs: No space left on device")
 
 
-@pytest.mark.parametrize("words", ["--version", "list", "import store"])
+@pytest.mark.parametrize("words", ["--version", "list", "import ./store"])
 def test_closed_standard_streams_make_no_traceback(tmp_path: Path, words: str) -> None:
     script = f"exec {sys.executable} -m threadfs.cli {words} <&- >&-"
     result = subprocess.run(

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from threadfs.commands import UsedWrongly, progress
-from threadfs.commands.places import add_store, completes_threads
+from threadfs.commands.places import add_store, completes_threads, tell_if_empty
 
 if TYPE_CHECKING:
     from store import Run, Store
@@ -51,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
     from threadfs.stores import open_store
 
     store = open_store(options.store)
+    tell_if_empty(options.store)
     store.document_info(DocumentKey(options.thread))  # Fails before anything is typed if there is none.
     message, asked = question(store, options.thread, _text(options.text), options.model)
     answer = ShownAnswer(store, options.thread, asked.id)

@@ -23,7 +23,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from threadfs.commands import CommandFailed, progress
-from threadfs.commands.places import add_store
+from threadfs.commands.places import add_store, tell_if_empty
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,6 +90,7 @@ def _tell(options: argparse.Namespace) -> int:
     mount = _mount_on(options.store)
     line = _line_to(mount) if mount else None
     store = stores.open_store(options.store)
+    tell_if_empty(options.store)
     if options.thread is not None:
         store.document_info(DocumentKey(options.thread))
     printer = _Printer()

@@ -11,7 +11,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from threadfs.commands import CommandFailed
-from threadfs.commands.places import add_store, completes_runs
+from threadfs.commands.places import add_store, completes_runs, tell_if_empty
 
 if TYPE_CHECKING:
     from store import Run, Store
@@ -74,6 +74,7 @@ def _ended(options: argparse.Namespace) -> Run:
     from threadfs.stores import open_store
 
     store, run_id = open_store(options.store), options.run
+    tell_if_empty(options.store)
     thread_id = _thread_of(store, run_id) if options.thread is None else options.thread
     with Changes(store, of_thread(thread_id)) as changes:
         while True:
