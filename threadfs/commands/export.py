@@ -70,11 +70,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from store import DocumentKey, StorageFailed
-    from threadfs.stores import is_empty, is_url, open_store
+    from threadfs.stores import is_empty, is_url, open_store, why_no_place_for_files
 
     store = open_store(options.store)
     thread_ids: list[str] = options.threads
     directory = _directory(store, thread_ids) if options.form == "markdown" else ""
+    if directory and (why := why_no_place_for_files(directory, options.store)):
+        raise UsedWrongly(why)
     for thread_id in thread_ids:
         store.document_info(DocumentKey(thread_id))  # Fails before any output if there is none.
     thread_ids = sorted(set(thread_ids) or store.list_thread_ids())

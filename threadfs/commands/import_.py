@@ -85,6 +85,7 @@ def run(options: argparse.Namespace) -> int:
     from threadfs.importing.merging import Merge
     from threadfs.importing.reporting import Report
     from threadfs.importing.session import STDIN, Session, Stopped
+    from threadfs.stores import why_no_place_for_files
 
     if not options.files and sys.stdin is not None and sys.stdin.isatty():
         progress.complain(
@@ -96,6 +97,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsedWrongly(f"{name!r} is no store: a new one is given as ./{name}; see threadfs import --help")
     target = _Target(options.store, insist=options.create, is_rehearsal=options.dry_run)
     target.check()
+    if options.attached and (why := why_no_place_for_files(options.attached, options.store)):
+        raise UsedWrongly(f"--files: {why}")
     report = Report(progress.complain)
     merge = Merge(
         target.reading, None if options.dry_run else target.writing, int(time.time()), report.counts
