@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from store.disk import mistaken
 from store.disk.stored_files import StoredFiles
 from store.errors import StoreError
-from threadfs.mounting.mount_table import mounts, on_top, place_of
+from threadfs.mounting.mount_table import Mount, mounts, on_top, place_of
 
 if TYPE_CHECKING:
     from store import Store
@@ -114,6 +114,19 @@ def _directory(location: str, *, create: bool = False, insist: bool = False) -> 
     return path
 
 
+def is_empty(location: str) -> bool:
+    """Whether *location* is a directory without anything in it: a new store, or the place of a mount or disk
+    that is not mounted. What is mounted, and what is in a database, is none.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    if resolved(location) != location or is_url(location):
+        return False
+    path = absolute(location)
+    return os.path.isdir(path) and mistaken.is_empty(os.path.realpath(path))
+
+
 def open_if_there(location: str, *, insist: bool = False) -> Store | None:
     """The store at *location*; ``None`` where there is none yet, and `open_store` would make it."""
     location = resolved(location)
@@ -144,12 +157,36 @@ def check_is_there(location: str, path: str, *, create: bool = False, insist: bo
         raise CannotOpen(f"{location}: Not a directory")
 
 
+def why_no_place_for_files(directory: str, location: str) -> str | None:
+    """Why a command should not write files into *directory*, in words; ``None`` when nothing is against it.
+
+    Args:
+        location: the store that the command works on.
+    """
+    path = os.path.realpath(directory)
+    if mount := _mount_around(path):
+        return f"{directory} is in the mount {mount.mountpoint}: give a directory outside of it"
+    store = "" if is_url(location) else os.path.realpath(absolute(resolved(location)))
+    if store and _is_in(store, path):
+        return f"{directory} is in the store: give a directory outside of {location}"
+    return None
+
+
+def _mount_around(path: str) -> Mount | None:
+    """The mount of ours that a real path is in."""
+    around = [mount for mount in mounts() if _is_in(mount.mountpoint, path)]
+    innermost = sorted(around, key=lambda mount: len(mount.mountpoint))[-1:]
+    return innermost[0] if innermost and innermost[0].is_threadfs else None
+
+
+def _is_in(directory: str, path: str) -> bool:
+    return f"{path}/".startswith(f"{directory.rstrip('/')}/")
+
+
 def _check_is_none_of_ours(location: str, path: str) -> None:
     """Refuses a directory inside a mount, and a single thread: both look like a store."""
-    around = [mount for mount in mounts() if f"{path}/".startswith(f"{mount.mountpoint.rstrip('/')}/")]
-    innermost = sorted(around, key=lambda mount: len(mount.mountpoint))[-1:]
-    if innermost and innermost[0].is_threadfs:
-        raise CannotOpen(f"{location} is in a mount, and no store: it shows {innermost[0].source}")
+    if mount := _mount_around(path):
+        raise CannotOpen(f"{location} is in a mount, and no store: it shows {mount.source}")
     above, name = os.path.split(path)
     if os.path.isfile(os.path.join(path, "meta.json")):
         from store.disk import evidence  # As `ThreadStore`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from store import names
 from store.disk import paths
@@ -17,16 +18,25 @@ def holds_no_thread(root: str) -> bool:
     Names that begin with a dot, and ``lost+found``, do not count.
     """
     is_empty = True
+    for entry in _shown(root):
+        is_empty = False
+        if entry.is_dir(follow_symlinks=False) and _may_be_thread(root, entry.name):
+            return False
+    return not is_empty
+
+
+def is_empty(root: str) -> bool:
+    """Whether a directory holds nothing, as a new store does; the same names do not count."""
+    return next(_shown(root), None) is None
+
+
+def _shown(root: str) -> Iterator[os.DirEntry[str]]:
     with opened(root) as directory, storage_errors(root):
         assert directory is not None
         with os.scandir(directory) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or entry.name == names.OF_THE_DISK:
-                    continue
-                is_empty = False
-                if entry.is_dir(follow_symlinks=False) and _may_be_thread(root, entry.name):
-                    return False
-    return not is_empty
+                if not entry.name.startswith(".") and entry.name != names.OF_THE_DISK:
+                    yield entry
 
 
 def _may_be_thread(root: str, name: str) -> bool:

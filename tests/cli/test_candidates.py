@@ -262,5 +262,5 @@ def test_a_run_that_one_thread_has_is_waited_for_without_its_thread(store: Threa
 def test_which_run_is_meant_has_to_be_said_where_several_are_called_so(store: ThreadStore) -> None:
     make_thread(store, "T", RunStatus.completed, 0)
     make_thread(store, "U", RunStatus.completed, 0)
-    fails(threadfs("wait", store.location, "R"), 1, "2 threads have a run 'R': give one of R@T, R@U\n")
-    fails(threadfs("wait", store.location, "none"), 1, "no thread has a run 'none'")
+    fails(threadfs("wait", store.location, "R"), 3, "2 threads have a run 'R': give one of R@T, R@U\n")
+    fails(threadfs("wait", store.location, "none"), 3, "no thread has a run 'none'")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from tests.mount.conftest import ANSWERS_S, Mount, wait_until
 from tests.store.conftest import message
 from threadfs.commands.events import _of_mount
 from threadfs.events.event import Event
+from threadfs.mounting.mount_table import KIND
+from threadfs.mounting.mount_table import Mount as MountEntry
 
 
 @pytest.fixture
@@ -48,7 +51,8 @@ class Events:
 
 
 @contextmanager
-def events(tmp_path: Path, *arguments: object) -> Iterator[Events]:
+def events(tmp_path: Path, *arguments: object, says: str = "") -> Iterator[Events]:
+    """*says*: what it has said on stderr when it ends."""
     output = tmp_path / "events"
     with (
         output.open("wb") as stdout,
@@ -59,7 +63,7 @@ def events(tmp_path: Path, *arguments: object) -> Iterator[Events]:
             yield Events(process, output)
         finally:
             process.kill()
-    assert (tmp_path / "complaints").read_bytes() == b""
+    assert (tmp_path / "complaints").read_text() == says
 
 
 def begins(running: Events, store: ThreadStore) -> None:
@@ -149,16 +153,44 @@ def test_since_a_time_a_mount_prints_the_events_that_it_keeps(mounted: Mount, tm
     other.close()
 
 
-def test_a_mount_can_be_unmounted_while_its_events_are_printed(mounted: Mount, tmp_path: Path) -> None:
-    with events(tmp_path, mounted.root, "--since", "1h") as running:
+def _unmount(mount: Mount) -> None:
+    assert threadfs("umount", mount.root).returncode == 0
+
+
+def _kill(mount: Mount) -> None:
+    mount.process.kill()
+
+
+@pytest.mark.parametrize("end", [_unmount, _kill])
+def test_the_end_of_a_mount_ends_the_printing_of_its_events(
+    mounted: Mount, tmp_path: Path, end: Callable[[Mount], None]
+) -> None:
+    said = f"threadfs: the mount on {mounted.root} has ended\n"
+    with events(tmp_path, mounted.root, "--since", "1h", says=said) as running:
         other = ThreadStore(mounted.store)
         begins(running, other)
         other.close()
-        assert threadfs("umount", mounted.root).returncode == 0
+        end(mounted)
+        assert running.process.wait(ANSWERS_S) == 1
+
+
+def test_a_mount_that_has_ended_before_has_no_events(mounted: Mount) -> None:
+    _kill(mounted)
+    mounted.process.wait()
+    fails(threadfs("events", mounted.root), 1, f"the mount on {mounted.root} has ended")
+
+
+def test_the_end_of_a_store_ends_the_printing_of_its_events(store: ThreadStore, tmp_path: Path) -> None:
+    store.create_thread(Thread(id="T"))
+    with events(tmp_path, store.root, says=f"threadfs: {store.root}: No such file or directory\n") as running:
+        begins(running, store)
+        shutil.rmtree(store.root)
+        assert running.process.wait(ANSWERS_S) == 1
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_at_a_signal(store: ThreadStore, tmp_path: Path, end: signal.Signals) -> None:
+    store.create_thread(Thread(id="T"))
     with events(tmp_path, store.root) as running:
         begins(running, store)
         running.process.send_signal(end)
@@ -180,6 +212,7 @@ def test_it_ends_when_nobody_reads_it_any_more(store: ThreadStore) -> None:
 
 
 def test_what_cannot_be_told_is_said_in_one_line(store: ThreadStore) -> None:
+    store.create_thread(Thread(id="T"))
     fails(threadfs("events", store.root, "--since", "yesterday"), 2, "'yesterday' is no time", "12h")
     fails(threadfs("events", store.root, "--thread", "missing"), 1, "missing")
     fails(threadfs("events", f"{store.root}/none"), 1, "none")
@@ -203,5 +236,6 @@ def test_events_that_a_mount_drops_while_they_are_read_are_left_out(tmp_path: Pa
     events.parent.mkdir()
     kept = Event(1_000_000_000, "thread.created", "T")
     events.write_bytes(b'\n\n{"time":"2026-\n' + kept.line())
+    mount = MountEntry(str(tmp_path), KIND, "", "0:0", frozenset(), frozenset())
     options = Namespace(store=tmp_path, since_ns=0, thread=None)
-    assert list(_of_mount(options)) == [kept]
+    assert list(_of_mount(mount, options)) == [kept]

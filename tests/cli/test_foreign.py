@@ -13,7 +13,8 @@ import pytest
 from store import Run, RunStatus, Thread, ThreadStore
 from store.disk.system_calls import SystemCalls
 from store.errors import Foreign
-from tests.cli.conftest import OSLO, threadfs
+from tests.cli.conftest import OSLO, fails, succeeds, threadfs
+from tests.mount.conftest import start, stop
 from tests.store.conftest import message
 from threadfs.cli import main
 
@@ -293,33 +294,47 @@ def test_a_directory_of_other_things_is_no_store(
     work: Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     before = everything(work)
-    assert main(on(words, work)) == 1
+    assert main(on(words, work)) == (3 if words[0] == "wait" else 1)
     assert f"{work} is no store: it holds other things, and not one thread" in capsys.readouterr().err
     assert everything(work) == before
 
 
 @pytest.mark.parametrize("words", ON_STORES, ids=" ".join)
 def test_etc_is_no_store(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
-    assert main(on(words, Path("/etc"))) == 1
+    assert main(on(words, Path("/etc"))) == (3 if words[0] == "wait" else 1)
     said, complained = capsys.readouterr()
     assert said == ""
     assert "/etc is no store" in complained
 
 
+# What looks for something in a store, and the status with which it ends where there is nothing.
+ON_EMPTY = {
+    "fsck": 0,
+    "ls": 0,
+    f"prune {' '.join(OLD)}": 0,
+    f"expire {' '.join(OLD)}": 0,
+    "search honey": 1,
+    "export": 1,
+    "export --to chat": 1,
+    "follow T": 1,
+    "ask T Hello": 1,
+    "events --thread T": 1,
+    "wait R@T": 3,
+}
+
+
 @pytest.mark.parametrize("names", [[], ["lost+found"], [".git", ".Trash-0", "lost+found"]], ids=" ".join)
-@pytest.mark.parametrize("words", [["fsck"], ["export"], ["prune", *OLD], ["expire", *OLD]], ids=" ".join)
-def test_a_directory_with_nothing_but_hidden_names_is_an_empty_store(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], names: list[str], words: list[str]
+@pytest.mark.parametrize("words", ON_EMPTY)
+def test_a_directory_with_nothing_but_hidden_names_is_an_empty_store_and_perhaps_no_mount(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], names: list[str], words: str
 ) -> None:
     for name in names:
         (tmp_path / "store" / name).mkdir(parents=True)
     (tmp_path / "store").mkdir(exist_ok=True)
-    assert main(on(words, tmp_path / "store")) == 0
+    assert main(on(words.split(), tmp_path / "store")) == ON_EMPTY[words]
     said, complained = capsys.readouterr()
     assert said == ""
-    # A backup of a mount point where nothing is mounted has nothing in it.
-    assert ("if a store should be mounted there, it is not" in complained) == (words == ["export"])
-    assert len(complained.splitlines()) == (words == ["export"])
+    assert complained.count("has no thread; is it a mount point that is not mounted?") == 1
 
 
 DAMAGED: dict[str, Callable[[Path], object]] = {
@@ -347,9 +362,55 @@ def test_a_damaged_thread_makes_a_store_and_fsck_names_it(
     assert complained == ""
 
 
-def test_import_into_a_missing_directory_makes_it(household: Path, tmp_path: Path) -> None:
+def test_what_is_mounted_is_not_asked_whether_it_is(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    mount = start(tmp_path / "store", tmp_path / "mnt", tmp_path / "log")
+    try:
+        assert succeeds(threadfs("ls", mount.root)) == ""
+        (mount.root / "threads" / "T").mkdir()
+        assert succeeds(threadfs("ls", mount.root)).startswith("T\t")
+        (mount.root / "threads" / "T").rmdir()
+        fails(threadfs("export", mount.root), 1, "has no thread (--allow-empty")
+    finally:
+        stop(mount)
+
+
+def test_an_export_without_a_thread_fails_unless_it_may_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    asked = ["export", tmp_path / "store"]
+    fails(threadfs(*asked), 1, "has no thread; is it a mount point that is not mounted? (--allow-empty")
+    fails(threadfs(*asked, "--to", "markdown", tmp_path / "notes"), 1, "has no thread")
+    assert not (tmp_path / "notes").exists()
+    assert succeeds(threadfs(*asked, "--allow-empty")) == ""
+    notes = ("--to", "markdown", tmp_path / "notes")
+    assert succeeds(threadfs(*asked, "--allow-empty", *notes)) == "0 new, 0 changed, 0 unchanged\n"
+
+
+def test_import_into_a_directory_with_nothing_in_it_says_that_the_store_is_new(
+    household: Path, tmp_path: Path
+) -> None:
     backup = threadfs("export", household).stdout
-    assert threadfs("import", "new", given=backup, cwd=tmp_path).returncode == 0
+    (tmp_path / "new").mkdir()
+    for options, said in ((["--dry-run"], True), ([], True), ([], False)):
+        result = threadfs("import", "new", *options, given=backup, cwd=tmp_path)
+        assert result.returncode == 0
+        new = "threadfs: new has no thread yet: it is taken for a new store\n"
+        assert result.stderr == (new if said else "")
+
+
+def test_a_mistyped_store_without_a_directory_is_not_made_by_import(tmp_path: Path) -> None:
+    fails(
+        threadfs("import", "new", given="", cwd=tmp_path), 2, "'new' is no store", "given as ./new", "--help"
+    )
+    assert not os.listdir(tmp_path)
+
+
+def test_import_into_a_missing_directory_makes_it_and_says_so(household: Path, tmp_path: Path) -> None:
+    backup = threadfs("export", household).stdout
+    rehearsed = threadfs("import", "./new", "--dry-run", given=backup, cwd=tmp_path)
+    assert rehearsed.stderr == "threadfs: ./new is not there yet: what is imported makes it\n"
+    made = threadfs("import", "./new", given=backup, cwd=tmp_path)
+    assert (made.returncode, made.stderr) == (0, f"threadfs: made a new store: {tmp_path}/new\n")
     assert (tmp_path / "new" / OSLO / "meta.json").exists()
     refused = threadfs("import", "far/away/new", given=backup, cwd=tmp_path)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import ThreadStore
+from store import Thread, ThreadStore
 from tests.cli.conftest import succeeds, threadfs
 from tests.cli.test_export_import import anything, as_json, exported, imported
 from threadfs.importing.openai_lines import Import
@@ -119,6 +119,7 @@ def test_a_field_of_a_wrong_type_is_named_with_its_line(
 
 def test_of_lines_that_are_of_no_thread_each_is_named(tmp_path: Path) -> None:
     lines = ['{"object":["x"]}', '{"object":7}', "[]", "?", json.dumps(THREAD)]
+    ThreadStore(tmp_path / "store").create_thread(Thread(id="other"))
     result = threadfs("import", tmp_path / "store", given="\n".join(lines))
     assert result.returncode == 1
     assert [line.split(": ")[1] for line in result.stderr.splitlines()] == [
@@ -162,6 +163,7 @@ def test_messages_are_turned_round_where_all_of_them_come_with_the_newest_first(
 
 def test_an_import_of_the_newest_first_that_is_run_again_changes_nothing(tmp_path: Path) -> None:
     export = b"\n".join(thread_with(("c", 9), ("b", 4), ("a", 2)))
+    ThreadStore(tmp_path / "store").create_thread(Thread(id="other"))
     succeeds(threadfs("import", tmp_path / "store", given=export))
     before = (tmp_path / "store" / "T" / "messages.jsonl").read_bytes()
     succeeds(threadfs("import", tmp_path / "store", given=export))

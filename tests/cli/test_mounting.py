@@ -392,6 +392,23 @@ def test_a_thread_is_not_mounted(household: Path, tmp_path: Path) -> None:
     fails(threadfs(household / OSLO, tmp_path / "mnt"), 1, "is a thread, and no store")
 
 
+def test_who_mounts_again_is_told_which_process_does_not_answer(mounted: Mount, tmp_path: Path) -> None:
+    pid = mounted.process.pid
+    said = tmp_path / "said"
+    mounted.process.send_signal(signal.SIGSTOP)
+    try:
+        with said.open("wb") as stderr:
+            again = command(mounted.store, mounted.root)
+            mounting = subprocess.Popen(again, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        wait_until(lambda: said.read_bytes().endswith(b"\n"))
+    finally:
+        mounted.process.send_signal(signal.SIGCONT)
+    stdout, _ = mounting.communicate(timeout=60)
+    assert stdout == f"already mounted: {mounted.store} on {mounted.root}\n"
+    why = f"waiting for process {pid}, which is stopped (kill -CONT {pid} lets it go on)"
+    assert said.read_text() == f"threadfs: {mounted.root} does not answer: {why}\n"
+
+
 # ── list and umount ─────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -231,7 +231,7 @@ def test_waiting_sees_what_a_program_writes_that_knows_nothing_of_us(household: 
 
 
 @pytest.mark.parametrize("whole_thread", [False, True])
-def test_waiting_ends_with_1_when_the_run_is_deleted(household: Path, whole_thread: bool) -> None:
+def test_waiting_ends_with_3_when_the_run_is_deleted(household: Path, whole_thread: bool) -> None:
     process = waiting(household)
     with process:
         if whole_thread:
@@ -239,7 +239,7 @@ def test_waiting_ends_with_1_when_the_run_is_deleted(household: Path, whole_thre
         else:
             ThreadStore(household).delete_run(*RUNNING, force=True)
         assert "no run" in process.communicate(timeout=10)[1]
-    assert process.returncode == 1
+    assert process.returncode == 3
 
 
 def test_a_run_that_has_ended_is_not_waited_for(household: Path) -> None:
@@ -248,8 +248,9 @@ def test_a_run_that_has_ended_is_not_waited_for(household: Path) -> None:
     assert succeeds(threadfs("wait", household, f"{run_id}@{OSLO}")) == "completed\n"
 
 
-def test_a_run_that_is_not_there_is_not_waited_for(household: Path) -> None:
-    fails(threadfs("wait", household, OSLO, "none"), 1, "no run 'none'")
+def test_a_run_that_is_not_there_is_told_from_one_that_failed(household: Path) -> None:
+    fails(threadfs("wait", household, OSLO, "none"), 3, "no run 'none'")
+    fails(threadfs("wait", household, "none", "none"), 3, "no run 'none'")
 
 
 def test_waiting_asks_the_disk_nothing_while_nothing_changes(household: Path) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,9 +19,12 @@ from store import DocumentKey, MessageRole, Run, RunStatus, Thread, ThreadMessag
 from store.models import ContentBlock
 from tests import forking
 from tests.cli.conftest import ENDS_S, OSLO, ROOT, command, fails, succeeds, threadfs
-from tests.mount.conftest import Mount, stop
+from tests.mount.conftest import Mount, stop, wait_until
 from threadfs.commands import mounted_search
 from threadfs.commands.widths import width
+from threadfs.mounting import asking
+from threadfs.mounting.mount_table import KIND
+from threadfs.mounting.mount_table import Mount as MountEntry
 
 DAY_S = 86400
 
@@ -208,6 +215,69 @@ def test_where_nothing_is_mounted_nothing_is_asked(mounted: Mount, household: Pa
     assert mounted_search.asked(os.fspath(household), "oslo")
     stop(mounted)
     assert mounted_search.asked(os.fspath(household), "oslo") is None
+
+
+@contextmanager
+def waiting(mount: Mount, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A search that waits for a mount, which is stopped until it goes on, and what it has said of that."""
+    said = tmp_path / "said"
+    mount.process.send_signal(signal.SIGSTOP)
+    try:
+        with said.open("wb") as stderr:
+            searching = subprocess.Popen(
+                command("search", mount.store, "oslo"), stdout=subprocess.PIPE, stderr=stderr, text=True
+            )
+        wait_until(lambda: said.read_bytes().endswith(b"\n"))
+        yield searching, said.read_text()
+    finally:
+        mount.process.send_signal(signal.SIGCONT)
+    searching.communicate(timeout=ENDS_S)
+
+
+def test_a_search_says_which_process_it_waits_for(mounted: Mount, tmp_path: Path) -> None:
+    with waiting(mounted, tmp_path) as (searching, said):
+        pid = mounted.process.pid
+        why = f"waiting for process {pid}, which is stopped (kill -CONT {pid} lets it go on)"
+        assert said == f"threadfs: {mounted.root} does not answer: {why}\n"
+        mounted.process.send_signal(signal.SIGCONT)
+        found, _ = searching.communicate(timeout=ENDS_S)
+    assert (tmp_path / "said").read_text() == said
+    assert found == succeeds(threadfs("search", mounted.store, "oslo"))
+
+
+def test_a_search_that_waits_for_a_process_can_be_interrupted(mounted: Mount, tmp_path: Path) -> None:
+    with waiting(mounted, tmp_path) as (searching, _):
+        searching.send_signal(signal.SIGINT)
+        assert searching.wait(ENDS_S) == 130
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_an_answer_that_takes_long_is_waited_for_with_a_word_where_nothing_answers(
+    standing_in: MountEntry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, answers: bool
+) -> None:
+    looked = threading.Semaphore(0)
+
+    def is_answering(mount: MountEntry) -> bool:
+        looked.release()
+        return answers
+
+    def slow() -> str:
+        for _ in range(2 if answers else 1):
+            assert looked.acquire(timeout=ENDS_S)
+        return "found"
+
+    monkeypatch.setattr(asking, "LOOKS_S", 0.01)
+    monkeypatch.setattr(asking, "_answers", is_answering)
+    assert asking.answer_of(standing_in, slow) == "found"
+    said = f"{standing_in.mountpoint} does not answer: waiting for process {os.getpid()}, whose log says "
+    assert caplog.messages == ([] if answers else [f"{said}what it waits for"])
+
+
+@pytest.fixture
+def standing_in(monkeypatch: pytest.MonkeyPatch) -> MountEntry:
+    """A mount that this process seems to serve."""
+    monkeypatch.setattr(asking, "server_of", lambda mount: os.getpid())
+    return MountEntry("/mnt", KIND, "/store", "0:0", frozenset(), frozenset())
 
 
 # ── ls ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from store import DocumentKey, ThreadStore
 from tests.cli.conftest import command, fails, threadfs
 from tests.exporting.conftest import CREATED_S, add, export, exported, message
+from tests.mount.conftest import start, stop
 from threadfs.exporting.note_names import note_name
 
 
@@ -230,6 +231,29 @@ def test_a_directory_is_needed_and_a_thread_is_not_taken_for_one(store: Path, no
     )
     notes.write_text("")
     fails(threadfs("export", store, "--to", "markdown", notes), 1, f"{notes}: Not a directory")
+
+
+def test_no_notes_are_written_into_the_store(store: Path) -> None:
+    add(store, "thread_1", title="One")
+    before = sorted(store.rglob("*"))
+    for directory in (store, store / "notes", store / "thread_1" / "notes"):
+        fails(threadfs("export", store, "--to", "markdown", directory), 2, "is in the store")
+    assert sorted(store.rglob("*")) == before
+
+
+def test_no_notes_are_written_into_a_mount(store: Path, notes: Path, tmp_path: Path) -> None:
+    add(store, "thread_1", title="One")
+    mount = start(store, tmp_path / "mnt", tmp_path / "log")
+    try:
+        notes.symlink_to(mount.path("drafts"))
+        for place, directory in ((store, mount.root), (mount.root, mount.path("drafts")), (store, notes)):
+            fails(
+                threadfs("export", place, "--to", "markdown", directory), 2, f"is in the mount {mount.root}"
+            )
+        fails(threadfs("export", mount.root, "--to", "markdown", store / "notes"), 2, "is in the store")
+        assert not list(mount.path("drafts").iterdir())
+    finally:
+        stop(mount)
 
 
 def test_a_note_that_only_its_owner_may_read_stays_so(store: Path, notes: Path) -> None:

@@ -321,6 +321,15 @@ def test_files_are_written_under_their_ids_and_nothing_else_is(name: str, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["files", "store"]
 
 
+def test_files_are_not_written_into_the_store(tmp_path: Path) -> None:
+    archive = BY_NAME["chatgpt/shards"] / "export.zip"
+    for files in (tmp_path / "store", tmp_path / "store" / "files"):
+        refused = imported(tmp_path / "store", archive, "--files", files)
+        assert (refused.status, refused.stdout) == (2, "")
+        assert f"--files: {files} is in the store: give a directory outside of" in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
 PNG = b"\x89PNG\r\n\x1a\n"
 
 

@@ -21,6 +21,7 @@ from tests.importing.conftest import (
     Place,
     bytes_of,
     chatgpt,
+    complaints,
     everything,
     imported,
     lines_of,
@@ -286,7 +287,7 @@ def test_imports_at_once_bring_everything_once(place: Place, tmp_path: Path) -> 
     importing = [start_import(location, *files) for files in ((old, new), (new, old), (old, new))]
     for process in importing:
         _, stderr = process.communicate(timeout=60)
-        assert (process.returncode, stderr) == (0, b"")
+        assert (process.returncode, complaints(stderr.decode())) == (0, "")
     store = open_store()
     assert len(store.list_thread_ids()) == 60
     assert all(texts(store, thread_id) == ["0", "1", "2", "3"] for thread_id in store.list_thread_ids())

@@ -56,6 +56,15 @@ def refuses(place: Path, capsys: pytest.CaptureFixture[str]) -> Refuses:
     return refuse
 
 
+def test_a_worker_in_a_directory_with_nothing_in_it_says_that_the_store_is_new(
+    endpoint: ScriptedEndpoint, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    result = works(tmp_path / "empty", endpoint.url)
+    assert result.returncode == 0
+    assert f"WARNING {tmp_path}/empty has no thread yet: it is taken for a new store\n" in result.stderr
+
+
 def test_what_is_queued_is_answered_once_with_a_line_for_each_run(
     store: Store, place: Path, endpoint: ScriptedEndpoint, tmp_path: Path
 ) -> None:
@@ -110,7 +119,10 @@ def test_an_endpoint_without_its_version_says_what_was_meant(
     refuses(2, url, f"there is no endpoint at {url}: did you mean {endpoint.url}?")
 
 
-def test_an_endpoint_with_several_models_wants_to_know_which(place: Path, endpoint: ScriptedEndpoint) -> None:
+def test_an_endpoint_with_several_models_wants_to_know_which(
+    store: Store, place: Path, endpoint: ScriptedEndpoint
+) -> None:
+    ask(store)
     endpoint.has("b", "a")
     fails(works(place, endpoint.url), 2, "which model? Say it with --model NAME: the endpoint has a, b")
     endpoint.has()

@@ -2,7 +2,8 @@
 for a worker to answer it.
 
 An interrupt (Ctrl-C), or the end of whoever reads the answer, cancels the run. What the run waits for is
-said on stderr. Exit status: as of `wait`, 0 when the run is completed, 1 when it has ended otherwise.
+said on stderr. Exit status: 0 when the run is completed, 1 when it has ended otherwise or cannot be queued,
+2 used wrongly.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from threadfs.commands import UsedWrongly, progress
-from threadfs.commands.places import add_store, completes_threads
+from threadfs.commands.places import add_store, completes_threads, tell_if_empty
 
 if TYPE_CHECKING:
     from store import Run, Store
@@ -50,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
     from threadfs.stores import open_store
 
     store = open_store(options.store)
+    tell_if_empty(options.store)
     store.document_info(DocumentKey(options.thread))  # Fails before anything is typed if there is none.
     message, asked = question(store, options.thread, _text(options.text), options.model)
     answer = ShownAnswer(store, options.thread, asked.id)

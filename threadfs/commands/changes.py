@@ -14,22 +14,33 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from store import Change, DocumentKey, Store
+    from threadfs.mounting.life_line import LifeLine
 
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # How often to look if no changes are reported.
 _LOOK_S = 1.0
 
 
+class MountEnded(Exception):
+    """The process that serves a mount has ended."""
+
+
 class Changes:
     """Changes of a store, as a context. First `follow`, then look, then `wait`: no change is missed."""
 
     def __init__(
-        self, store: Store, concerns: Callable[[Change], bool], *, until_unread: bool = False
+        self,
+        store: Store,
+        concerns: Callable[[Change], bool],
+        *,
+        until_unread: bool = False,
+        mount: LifeLine | None = None,
     ) -> None:
         """
         Args:
             concerns: whether to look when something has changed; it is called by other threads, and often.
             until_unread: `wait` raises BrokenPipeError when nobody can read stdout any more.
+            mount: `wait` raises MountEnded when the process at its other end has ended.
         """
         self._store = store
         self._came = os.eventfd(0, os.EFD_CLOEXEC)
@@ -39,6 +50,8 @@ class Changes:
         if until_unread and sys.stdout is not None:
             self._stdout = sys.stdout.fileno()
             self._poll.register(self._stdout, 0)  # An error is reported in any case.
+        if mount is not None:
+            self._poll.register(mount, select.POLLIN)
         self._are_reported = True
 
         def changed(change: Change) -> None:
@@ -73,14 +86,18 @@ class Changes:
 
         Raises:
             BrokenPipeError: nobody can read stdout.
+            MountEnded: the process of the mount has ended, and there is no change before that.
         """
         looks_s = None if self._are_reported else _LOOK_S
         self._are_reported = True
         times_s = [s for s in (looks_s, at_most_s) if s is not None]
-        for descriptor, _ in self._poll.poll(min(times_s) * 1000 if times_s else None):
-            if descriptor == self._stdout:
-                raise BrokenPipeError
+        ready = {descriptor for descriptor, _ in self._poll.poll(min(times_s) * 1000 if times_s else None)}
+        if self._stdout in ready:
+            raise BrokenPipeError
+        if self._came in ready:
             os.eventfd_read(self._came)
+        elif ready:
+            raise MountEnded
 
 
 def of_thread(thread_id: str) -> Callable[[Change], bool]:

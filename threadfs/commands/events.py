@@ -1,6 +1,7 @@
 """Print what happens in a store, a line of JSON for each event, until an interrupt (Ctrl-C) or until nobody
 reads it any more: threads, messages, runs and steps that come, change or go, whichever program or host has
-done it.
+done it. When the store is gone, or STORE is a mount of yours that has ended, it says so and ends with the
+exit status 1.
 
 A line has `time`, `event` (`thread.created`, `message.created`, `run.queued`, `run.completed`, `step.created`
 and the like), `thread_id`, and `run_id`, `message_id`, `step_id` and `status` where they apply.
@@ -14,14 +15,15 @@ a store by the times in its documents, which do not tell of what was deleted. TI
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from threadfs.commands import progress
-from threadfs.commands.places import add_store
+from threadfs.commands import CommandFailed, progress
+from threadfs.commands.places import add_store, tell_if_empty
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from threadfs.events.event import Event
     from threadfs.events.states import State
     from threadfs.events.telling import Heard
+    from threadfs.mounting.life_line import LifeLine
+    from threadfs.mounting.mount_table import Mount
 
 EXAMPLES = """\
 examples:
@@ -67,14 +71,26 @@ def time_ns(text: str) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
+    from threadfs.commands.changes import MountEnded
+
+    try:
+        return _tell(options)
+    except MountEnded:
+        raise CommandFailed(f"the mount on {options.store} has ended") from None
+
+
+def _tell(options: argparse.Namespace) -> int:
+    """Tells until an exception ends it: among them MountEnded."""
     from store import DocumentKey, Part
     from store.changes import change_of
     from threadfs import stores
     from threadfs.commands.changes import Changes
     from threadfs.events.telling import Telling
 
-    is_mount = stores.resolved(options.store) != options.store
+    mount = _mount_on(options.store)
+    line = _line_to(mount) if mount else None
     store = stores.open_store(options.store)
+    tell_if_empty(options.store)
     if options.thread is not None:
         store.document_info(DocumentKey(options.thread))
     printer = _Printer()
@@ -94,12 +110,12 @@ def run(options: argparse.Namespace) -> int:
         concerns(change_of(Part.DOCUMENT, key), told)  # It may have changed between.
 
     telling = Telling(store, follow)
-    with Changes(store, concerns, until_unread=True) as changes:
+    with Changes(store, concerns, until_unread=True, mount=line) as changes:
         _follow_all(store, changes, options.thread)
         if not changes.are_reported:
             progress.complain("not all changes by other programs are reported here: some will not be told")
         if options.since_ns is not None:
-            earlier = _of_mount(options) if is_mount else _of_store(store, options)
+            earlier = _of_mount(mount, options) if mount else _of_store(store, options)
             printer.write(earlier, began_ns)
         while True:
             while came:
@@ -109,6 +125,32 @@ def run(options: argparse.Namespace) -> int:
                     _follow_all(store, changes, options.thread)
             printer.flush()
             changes.wait()
+
+
+def _mount_on(location: str) -> Mount | None:
+    from threadfs import stores
+    from threadfs.mounting.mount_table import on_top, place_of
+
+    mount = None if stores.is_url(location) else on_top(place_of(location))
+    return mount if mount and mount.is_threadfs else None
+
+
+def _line_to(mount: Mount) -> LifeLine | None:
+    """A line that breaks when the mount ends; ``None`` for one of another user, who lets nobody wait.
+
+    Raises:
+        MountEnded: it has ended already.
+    """
+    from threadfs.commands.changes import MountEnded
+    from threadfs.commands.list_ import DEAD, state_of
+    from threadfs.mounting.life_line import LifeLine
+
+    if os.geteuid() not in (0, mount.owner[0]):
+        return None
+    line = LifeLine(mount)
+    if line.pid is None and state_of(mount) == DEAD:
+        raise MountEnded
+    return line if line.pid else None
 
 
 def _follow_all(store: Store, changes: Changes, thread_id: str | None) -> None:
@@ -144,14 +186,18 @@ def _of_store(store: Store, options: argparse.Namespace) -> Iterable[Event]:
     return events_since(store, options.since_ns, thread_ids)
 
 
-def _of_mount(options: argparse.Namespace) -> Iterable[Event]:
+def _of_mount(mount: Mount, options: argparse.Namespace) -> Iterable[Event]:
     from threadfs.events.event import event_of
+    from threadfs.mounting.asking import answer_of
+
+    def kept() -> list[bytes]:
+        with open(f"{mount.mountpoint}/.threadfs/events", "rb") as lines:
+            return lines.readlines()
 
     found = []
-    with open(f"{options.store}/.threadfs/events", "rb") as lines:
-        for line in lines:
-            with suppress(ValueError):  # It has been dropped while it was read, as newer ones came.
-                found.append(event_of(line))
+    for line in answer_of(mount, kept):
+        with suppress(ValueError):  # It has been dropped while it was read, as newer ones came.
+            found.append(event_of(line))
     return [
         event
         for event in found

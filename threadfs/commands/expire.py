@@ -11,7 +11,7 @@ import argparse
 
 from threadfs.commands import progress
 from threadfs.commands.ages import add_older_than
-from threadfs.commands.places import add_store
+from threadfs.commands.places import add_store, tell_if_empty
 
 EXAMPLES = """\
 examples:
@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
     from threadfs.stores import open_store
 
     store = open_store(options.store)
+    tell_if_empty(options.store)
     failed = False
     stale = sorted(progress.tracked(store.stale_runs(options.older_than_s), "run"))
     for thread_id, run_id, status in stale:

@@ -10,6 +10,9 @@ line of chat-completions for each thread, as programs for fine-tuning read them:
 said, the calls and their outputs. `sharegpt` is the same as a line of ShareGPT. `markdown` is a file for each
 thread in a directory, which is the last argument: a later export renames and rewrites what has changed, and
 leaves all other files alone.
+
+Exit status: 0 done; 1 something is damaged and missing, or STORE has no thread, as a place has where nothing
+is mounted (--allow-empty: 0); 2 used wrongly.
 """
 
 from __future__ import annotations
@@ -58,20 +61,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         choices=_FORMS,
         help="chat, sharegpt, or markdown, for which a last argument DIR says where",
     )
+    parser.add_argument(
+        "--allow-empty",
+        action="store_true",
+        help="a STORE without a thread is no failure, but an empty export",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     from store import DocumentKey, StorageFailed
-    from threadfs.stores import is_url, open_store
+    from threadfs.stores import is_empty, is_url, open_store, why_no_place_for_files
 
     store = open_store(options.store)
     thread_ids: list[str] = options.threads
     directory = _directory(store, thread_ids) if options.form == "markdown" else ""
+    if directory and (why := why_no_place_for_files(directory, options.store)):
+        raise UsedWrongly(why)
     for thread_id in thread_ids:
         store.document_info(DocumentKey(thread_id))  # Fails before any output if there is none.
     thread_ids = sorted(set(thread_ids) or store.list_thread_ids())
-    if not thread_ids and not is_url(store.location):
-        progress.complain(f"{options.store} has no thread; if a store should be mounted there, it is not")
+    if not thread_ids and not options.allow_empty:
+        why = "; is it a mount point that is not mounted?" if is_empty(options.store) else ""
+        raise CommandFailed(f"{options.store} has no thread{why} (--allow-empty exports it all the same)")
     missing = 0
 
     def missed(what: str, error: StoreError) -> None:

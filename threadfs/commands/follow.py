@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from threadfs.commands.places import add_store, completes_threads
+from threadfs.commands.places import add_store, completes_threads, tell_if_empty
 
 if TYPE_CHECKING:
     from store import Store
@@ -34,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
     from threadfs.stores import open_store
 
     store = open_store(options.store)
+    tell_if_empty(options.store)
     text = Transcript(options.thread)
     shown_bytes = 0
     ended: set[str] = set()

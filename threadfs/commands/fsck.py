@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from threadfs.commands import CommandFailed, progress
-from threadfs.commands.places import add_create, add_store
+from threadfs.commands.places import add_create, add_store, tell_if_empty
 
 if TYPE_CHECKING:
     from store import Store, ThreadStore
@@ -48,6 +48,8 @@ def run(options: argparse.Namespace) -> int:
     from threadfs.stores import open_store
 
     store = open_store(options.store, create=options.create, insist=options.create)
+    if not options.create:
+        tell_if_empty(options.store)
     report = Report(as_json=options.json)
     if not isinstance(store, ThreadStore):
         if options.repair:

@@ -28,8 +28,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from threadfs.commands import CommandFailed, progress
-from threadfs.commands.places import DIRECTORY, FILE, add_create, add_store, completes
+from threadfs.commands import CommandFailed, UsedWrongly, progress
+from threadfs.commands.places import (
+    DIRECTORY,
+    FILE,
+    add_create,
+    add_store,
+    completes,
+    is_bare_name,
+    new_store,
+)
 from threadfs.importing import SOURCES
 
 if TYPE_CHECKING:
@@ -77,14 +85,20 @@ def run(options: argparse.Namespace) -> int:
     from threadfs.importing.merging import Merge
     from threadfs.importing.reporting import Report
     from threadfs.importing.session import STDIN, Session, Stopped
+    from threadfs.stores import why_no_place_for_files
 
     if not options.files and sys.stdin is not None and sys.stdin.isatty():
         progress.complain(
             "FILE is missing: name what to import, or give it on stdin; see threadfs import --help"
         )
         return 2
+    if not options.create and is_bare_name(options.store):
+        name = options.store
+        raise UsedWrongly(f"{name!r} is no store: a new one is given as ./{name}; see threadfs import --help")
     target = _Target(options.store, insist=options.create, is_rehearsal=options.dry_run)
     target.check()
+    if options.attached and (why := why_no_place_for_files(options.attached, options.store)):
+        raise UsedWrongly(f"--files: {why}")
     report = Report(progress.complain)
     merge = Merge(
         target.reading, None if options.dry_run else target.writing, int(time.time()), report.counts
@@ -116,11 +130,16 @@ class _Target:
         self._store: Store | None = None
 
     def check(self) -> None:
-        """Says before anything is read that there is no store to be had. Raises CommandFailed."""
-        from threadfs.stores import is_url
+        """Says before anything is read that there is no store yet. Raises CommandFailed: none can be had."""
+        from threadfs.stores import is_empty, is_url
 
-        if not is_url(self._location):
-            self.reading()
+        if is_url(self._location):
+            return
+        if self.reading() is None:
+            if self._is_rehearsal:
+                progress.complain(f"{self._location} is not there yet: what is imported makes it")
+        elif is_empty(self._location):
+            progress.complain(new_store(self._location))
 
     def reading(self) -> Store | None:
         """``None`` while there is none, and one can be made. Raises CommandFailed."""
@@ -135,11 +154,13 @@ class _Target:
 
     def writing(self) -> Store:
         """Raises CommandFailed: what follows would fail, too."""
-        from threadfs.stores import open_store
+        from threadfs.stores import absolute, is_url, open_store
 
         if self._store is None:
             with _failing():
                 self._store = open_store(self._location, create=True, insist=self._insist)
+            if not is_url(self._location):
+                progress.complain(f"made a new store: {absolute(self._location)}")
         return self._store
 
 

@@ -19,6 +19,7 @@ examples:
   threadfs umount MNT     also clears a dead one"""
 
 _ANSWERS_S = 3.0
+DEAD = "dead"
 NO_ANSWER = "does not answer"
 
 
@@ -52,7 +53,7 @@ def states_of(mounts: list[Mount]) -> list[str]:
     def check(index: int) -> None:
         try:
             if life_line.is_dead(mounts[index]):
-                states[index] = "dead"
+                states[index] = DEAD
             else:
                 states[index] = "of another user" if life_line.is_kept_out(mounts[index]) else ""
         except OSError as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from threadfs.commands import UsedWrongly, progress
 from threadfs.commands.ages import add_older_than, age_s, shown_age
-from threadfs.commands.places import add_store
+from threadfs.commands.places import add_store, tell_if_empty
 from threadfs.commands.search import number
 from threadfs.commands.statuses import add_status
 from threadfs.commands.widths import cut, padded, width
@@ -75,6 +75,7 @@ def run(options: argparse.Namespace) -> int:
     now_ns = time.time_ns()
     is_wanted = _filter(options, now_ns)
     store = open_catalogued(options.store)
+    tell_if_empty(options.store)
     try:
         catalogue = store.catalogue()
         with progress.counting("thread") as tell:

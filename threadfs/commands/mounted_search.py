@@ -6,6 +6,7 @@ import os
 import re
 from typing import NamedTuple
 
+from threadfs.mounting.asking import answer_of
 from threadfs.mounting.life_line import server_of
 from threadfs.mounting.mount_table import Mount, mounts, on_top, place_of
 
@@ -32,9 +33,9 @@ def asked(location: str, query: str) -> Found | None:
     mount = None if "://" in location else _mount_of(location)
     if mount is None:
         return None
+    path = os.path.join(os.fsencode(mount.mountpoint), b"search", name, b"hits.txt")
     try:
-        with open(os.path.join(os.fsencode(mount.mountpoint), b"search", name, b"hits.txt"), "rb") as hits:
-            lines = hits.read().decode(errors="replace").split("\n")[:-1]
+        lines = answer_of(mount, lambda: _read(path)).decode(errors="replace").split("\n")[:-1]
     except OSError:
         return None
     left_out = _LEFT_OUT.fullmatch(lines[-1]) if lines else None
@@ -43,6 +44,11 @@ def asked(location: str, query: str) -> Found | None:
     if not all(line.startswith("threads/") for line in lines):
         return None
     return Found(lines, int(left_out[2]) if left_out else 0, bool(left_out and left_out[1]))
+
+
+def _read(path: bytes) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _mount_of(location: str) -> Mount | None:

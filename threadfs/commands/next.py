@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from threadfs.commands import UsedWrongly, progress
-from threadfs.commands.places import add_store
+from threadfs.commands.places import add_store, tell_if_empty
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsedWrongly("STORE: a run in a database has no path; give the place where it is mounted")
     threads = os.path.join(os.path.abspath(os.path.expanduser(options.store)), "threads")
     store = stores.open_store(options.store)
+    tell_if_empty(options.store)
     store.index_runs()
     models = () if options.model is None else (options.model,)
     queue = Queue(store, Settings(only=models, backlog=True), default_model=lambda: "")

@@ -40,7 +40,8 @@ examples:
   threadfs export ~/assistants > backup.jsonl   and back: threadfs import ~/other < backup.jsonl
   threadfs prune ~/assistants --older-than 90d --dry-run
 
-Exit status: 0 done, 1 failed, 2 used wrongly. `threadfs COMMAND --help` has the details."""
+Exit status: 0 done, 1 failed, 2 used wrongly; of `wait` also 3, for a run that is not there.
+`threadfs COMMAND --help` has the details."""
 
 
 class Parser(argparse.ArgumentParser):

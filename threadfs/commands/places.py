@@ -77,13 +77,29 @@ def mount_point(given: str) -> str:
     return not_empty(given)
 
 
-def mistyped(word: str) -> str | None:
-    """Why *word* is neither a command nor a store, in words; ``None`` when it may be one.
+def tell_if_empty(location: str) -> None:
+    """Says on stderr that there is nothing at *location*, which a command has opened to find something."""
+    from threadfs import stores
+    from threadfs.commands.progress import complain
 
-    A new store is given as a path with a `/`, so that a mistyped command makes none.
-    """
+    if stores.is_empty(location):
+        complain(f"{location} has no thread; is it a mount point that is not mounted?")
+
+
+def new_store(location: str) -> str:
+    """What a command says that may begin a store in a directory without anything in it."""
+    return f"{location} has no thread yet: it is taken for a new store"
+
+
+def is_bare_name(word: str) -> bool:
+    """Whether *word* is no path, and nothing is called so: a new store is given as a path with a `/`."""
     path = os.path.expanduser(word)
-    if not word or "/" in path or os.path.lexists(path):
+    return bool(word) and "/" not in path and not os.path.lexists(path)
+
+
+def mistyped(word: str) -> str | None:
+    """Why *word* is neither a command nor a store, in words; ``None`` when it may be one."""
+    if not is_bare_name(word):
         return None
     return f"{word!r} is no command{did_you_mean(word)}, and no store: a new one is given as ./{word}"
 

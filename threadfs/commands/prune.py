@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from threadfs.commands import UsedWrongly, progress
 from threadfs.commands.ages import add_older_than
-from threadfs.commands.places import add_store
+from threadfs.commands.places import add_store, tell_if_empty
 from threadfs.commands.statuses import add_status
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
         if RunStatus(status).is_in_progress:
             raise UsedWrongly(f"no run that is {status} is deleted: expire it; see threadfs prune --help")
     with closing(open_store(options.store)) as store:
+        tell_if_empty(options.store)
         prune = _Prune(store, options)
         candidates = prune.candidates()
         for thread_id, run_ids in progress.tracked(candidates.items(), "thread", len(candidates)):

@@ -19,7 +19,7 @@ import time
 from typing import TYPE_CHECKING
 
 from threadfs.commands import UsedWrongly, progress
-from threadfs.commands.places import add_store
+from threadfs.commands.places import add_store, tell_if_empty
 
 if TYPE_CHECKING:
     from store.catalogue.api import Found
@@ -88,6 +88,7 @@ def _search(options: argparse.Namespace, text: str, limit: int) -> int:
     pattern = _pattern(text) if options.grep else None
     query = None if pattern or not text else _query(text)
     store = open_catalogued(options.store)
+    tell_if_empty(options.store)
     try:
         catalogue = store.catalogue(keeps_words=not options.no_words)
         if options.rebuild:

@@ -44,7 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from threadfs.commands.list_ import NO_ANSWER, state_of
+    from threadfs.commands.list_ import DEAD, NO_ANSWER, state_of
     from threadfs.mounting.life_line import LifeLine
     from threadfs.mounting.mount_table import on_top, place_of
     from threadfs.mounting.place import fail_callers
@@ -59,14 +59,14 @@ def run(options: argparse.Namespace) -> int:
     state = state_of(mount)
     if state == NO_ANSWER and life_line.pid is None:
         fail_callers(mount)
-        state = "dead"
+        state = DEAD
     answers = state in ("", "of another user")
     if not options.force and answers and (lost := _drafts_of(mount)):
         raise CommandFailed(
             f"{given} has files in drafts/, which would be lost: {_some_of(lost)};"
             " move them on, or give --force"
         )
-    lazy = ["-z"] if options.lazy or state == "dead" else []
+    lazy = ["-z"] if options.lazy or state == DEAD else []
     busy_until_s = time.monotonic() + _PATIENCE_S
     while True:
         done = subprocess.run(

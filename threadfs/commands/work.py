@@ -12,11 +12,12 @@ endpoint, or it has several models and --model says none.
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 
 from threadfs.commands import CommandFailed, UsedWrongly
 from threadfs.commands.ages import age_s
-from threadfs.commands.places import FILE, add_store, completes
+from threadfs.commands.places import FILE, add_store, completes, new_store
 
 EXAMPLES = """\
 examples:
@@ -109,7 +110,7 @@ def _time_s(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     from threadfs.commands.logs import log_to
-    from threadfs.stores import open_store
+    from threadfs.stores import is_empty, open_store
     from threadfs.work import keys
     from threadfs.work.availability import WrongEndpoint
     from threadfs.work.endpoint import Endpoint, Limits, base_url
@@ -135,6 +136,8 @@ def run(options: argparse.Namespace) -> int:
     )
     store = open_store(options.store)
     log_to(options.log)
+    if is_empty(options.store):
+        logging.getLogger("threadfs").warning("%s", new_store(options.store))
     try:
         return run_until_signalled(store, endpoint, settings)
     except WrongEndpoint as error:

@@ -135,6 +135,10 @@ class LifeLine:
             return False
         return True
 
+    def fileno(self) -> int:
+        """What poll(2) says can be read when the process has ended, if there is one and it lets us wait."""
+        return self._socket.fileno()
+
     def wait(self, timeout_s: float) -> bool:
         """Waits for the process to end; False on timeout, True if there was no process."""
         try:

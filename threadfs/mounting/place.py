@@ -12,13 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from store.printing import printable
-from threadfs.mounting import life_line
+from threadfs.mounting import asking, life_line
 from threadfs.mounting.mount_table import Mount, on_top, place_of
 
 log = logging.getLogger("threadfs")
 
-# How long a mount without a process may take to answer before its callers are failed.
-_ANSWERS_S = 2.0
 _MNT_FORCE = 1
 
 
@@ -50,21 +48,31 @@ def clear_dead(mountpoint: str) -> bool:
 def _wait_for_an_answer(mounted: Mount) -> None:
     """Returns when a mount has answered, or has failed; a process that serves it may take its time.
 
+    That process is named after a while, in a warning.
+
     Calls that wait for a process that has been killed are failed, if the kernel has not noticed its death: it
     was killed while one of its threads waited for a lock (`detached`).
     """
     probe = subprocess.Popen(
         ["stat", "-f", "--", mounted.mountpoint], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
+    is_told = False
+    waited_s = 0.0
     try:
         while True:
             try:
-                probe.wait(_ANSWERS_S)
+                probe.wait(asking.LOOKS_S)
                 return
             except subprocess.TimeoutExpired:
-                if life_line.server_of(mounted) is None:
-                    fail_callers(mounted)
-                    return
+                waited_s += asking.LOOKS_S
+            pid = life_line.server_of(mounted)
+            is_overdue = waited_s >= asking.ANSWERS_S
+            if pid is None and is_overdue:
+                fail_callers(mounted)
+                return
+            if pid is not None and not is_told and (is_overdue or asking.is_stopped(pid)):
+                log.warning("%s", asking.what_is_waited_for(mounted, pid))
+                is_told = True
     finally:
         probe.kill()
         probe.wait()
