@@ -112,6 +112,13 @@ def test_no_name_can_forge_a_line_or_a_label() -> None:
     assert r"\"} 1" in key[1]
 
 
+def test_models_that_are_shown_the_same_are_counted_together(store: ThreadStore, programs: Programs) -> None:
+    store.create_thread(Thread(id="a"))
+    for model in ("m\u202e", r"m\u{202e}", "n"):
+        store.create_run("a", Run(model=model))
+    assert metrics_of(programs)["threadfs_runs"] == {("queued", r"m\\u{202e}"): 2, ("queued", "n"): 1}
+
+
 def test_of_very_many_models_the_rarest_are_counted_together(store: ThreadStore, programs: Programs) -> None:
     store.create_thread(Thread(id="a"))
     for number in range(110):

@@ -43,8 +43,10 @@ def measured(catalogue: Catalogue, now_ns: int) -> Measured:
 
 
 def _counted(runs: Iterable[Listed]) -> Counter[tuple[str, str]]:
-    """How many runs have a status and a model."""
-    counted = Counter((run.status, run.model) for run in runs)
+    """How many runs have a status and a model: those that are shown the same are the same."""
+    counted: Counter[tuple[str, str]] = Counter()
+    for (status, model), number in Counter((run.status, run.model) for run in runs).items():
+        counted[status, printable(model)] += number
     of_models: Counter[str] = Counter()
     for (_, model), number in counted.items():
         of_models[model] += number
