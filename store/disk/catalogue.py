@@ -50,10 +50,10 @@ class DiskCatalogue(IndexedCatalogue):
     def unread(self) -> frozenset[str]:
         return self.known.unread()
 
-    def messages(self) -> int:
+    def messages(self) -> int | None:
         waits()
         self.known.take_over_words(time.monotonic())
-        return self.known.use(lambda tables: tables.messages() if tables.has_words else 0)
+        return self.known.use(lambda tables: tables.messages() if tables.has_words else None)
 
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:
         asked_s = time.monotonic()

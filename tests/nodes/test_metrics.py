@@ -81,6 +81,16 @@ def test_a_message_counts_at_once_though_nobody_searches(store: ThreadStore, pro
         assert metrics_of(programs)["threadfs_messages"] == {(): number}
 
 
+def test_where_no_words_are_kept_no_number_of_messages_is_told(
+    store: ThreadStore, programs: Programs
+) -> None:
+    store.catalogue(keeps_words=False)
+    store.create_thread(Thread(id="a"))
+    store.append_message("a", message("bees"))
+    found = metrics_of(programs)
+    assert (found["threadfs_threads"], found["threadfs_messages"]) == ({(): 1}, {})
+
+
 def test_the_age_of_the_oldest_run_is_since_its_document_changed(
     store: ThreadStore, programs: Programs
 ) -> None:
