@@ -144,8 +144,11 @@ class Catalogue(Protocol):
         """The threads that could not be read: it says nothing of them, or what was so before."""
         ...
 
-    def messages(self) -> int:
-        """How many messages there are, but those of many threads whose words are being taken over."""
+    def messages(self) -> int | None:
+        """How many messages there are, but those of many threads whose words are being taken over.
+
+        ``None`` where no words are kept: then it is not known.
+        """
         ...
 
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:

@@ -41,7 +41,7 @@ def name_of(thread_id: str, title: str, said_first: str) -> str:
 def _as_name(text: str, end: str = "") -> str:
     """*text* as a name, with *end* after it; none when nothing is left of it."""
     is_plain = text.isascii() and text.isprintable()
-    kept = text.translate(_REPLACED) if is_plain else "".join(_characters(text))
+    kept = text.translate(_REPLACED) if is_plain else unicodedata.normalize("NFC", "".join(_characters(text)))
     cleaned = " ".join(kept.split()).lstrip(_NOT_FIRST)
     if not cleaned:
         return ""
@@ -54,7 +54,7 @@ def _as_name(text: str, end: str = "") -> str:
 
 
 def _characters(text: str) -> Iterator[str]:
-    for character in unicodedata.normalize("NFC", text.translate(_REPLACED)):
+    for character in text.translate(_REPLACED):
         category = unicodedata.category(character)
         if category in _BLANK:
             yield " "

@@ -123,7 +123,8 @@ def _term(value: str, *, is_row: bool) -> Term | None:
     """``None`` when there is no word in it."""
     if not (words := words_of(value)):
         return None
-    is_prefix = not is_row and value.endswith("*") and bool(words_of(value[-2]))
+    # The last word goes on: a mark may be left out, or belong to the letter before.
+    is_prefix = not is_row and value.endswith("*") and len(words_of(f"{value[:-1]}x")) == len(words)
     return Term(tuple(words), is_prefix)
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
-from store.api import LogReader
+from store.api import Info, LogReader
 from store.catalogue import searching
 from store.catalogue.api import Progress, Results, Statistics
 from store.catalogue.finding import Described, Wanted
@@ -22,10 +22,26 @@ from store.disk.describing import described
 from store.disk.known import Known, Reporting, TakenOver
 from store.disk.signatures import is_log
 from store.disk.unseen import Needed
-from store.errors import StorageFailed, ThreadNotFound
+from store.errors import Damaged, StorageFailed, ThreadNotFound
 from store.waiting import waits
 
 T = TypeVar("T")
+
+
+class _NoLog:
+    """Of a thread where something that is no file is in place of the log: its title is found all the same."""
+
+    def __init__(self, error: Damaged) -> None:
+        self._error = error
+
+    def info(self) -> Info:
+        raise self._error
+
+    def read(self, offset: int, size: int) -> bytes:
+        return b""
+
+    def close(self) -> None:
+        pass
 
 
 class DiskCatalogue(IndexedCatalogue):
@@ -50,10 +66,10 @@ class DiskCatalogue(IndexedCatalogue):
     def unread(self) -> frozenset[str]:
         return self.known.unread()
 
-    def messages(self) -> int:
+    def messages(self) -> int | None:
         waits()
         self.known.take_over_words(time.monotonic())
-        return self.known.use(lambda tables: tables.messages() if tables.has_words else 0)
+        return self.known.use(lambda tables: tables.messages() if tables.has_words else None)
 
     def refresh(self, *, words: bool, progress: Progress | None = None) -> None:
         asked_s = time.monotonic()
@@ -136,6 +152,8 @@ class DiskCatalogue(IndexedCatalogue):
         except StorageFailed as error:
             self.known.skip(thread_id, error)
             raise ThreadNotFound(thread_id) from None
+        except Damaged as error:
+            return _NoLog(error)
 
     def _read_ahead(self, thread_ids: Collection[str], names: dict[str, str], wanted: Wanted) -> list[Hit]:
         """Where its title is known, and by this and its log, most have no hit at all."""

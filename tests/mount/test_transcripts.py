@@ -195,3 +195,12 @@ def test_one_more_message_in_a_long_log_costs_little(mount: Mount) -> None:
             assert reader.read() == f"more {number}\n".encode()
     assert time.monotonic() - started < rendering_s
     assert stats(mount)["read_bytes"] - read_before < 100_000
+
+
+def test_a_new_title_makes_another_file_of_a_transcript_that_was_listed(mount: Mount, thread: Path) -> None:
+    shown = transcript(mount, thread)
+    with shown.open() as opened:
+        os.listdir(shown.parent)
+        (thread / "meta.json").write_text('{"metadata": {"title": "A trip"}}')
+        assert shown.stat().st_ino != os.fstat(opened.fileno()).st_ino
+        assert shown.stat().st_size == len(shown.read_bytes())

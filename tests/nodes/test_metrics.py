@@ -81,6 +81,16 @@ def test_a_message_counts_at_once_though_nobody_searches(store: ThreadStore, pro
         assert metrics_of(programs)["threadfs_messages"] == {(): number}
 
 
+def test_where_no_words_are_kept_no_number_of_messages_is_told(
+    store: ThreadStore, programs: Programs
+) -> None:
+    store.catalogue(keeps_words=False)
+    store.create_thread(Thread(id="a"))
+    store.append_message("a", message("bees"))
+    found = metrics_of(programs)
+    assert (found["threadfs_threads"], found["threadfs_messages"]) == ({(): 1}, {})
+
+
 def test_the_age_of_the_oldest_run_is_since_its_document_changed(
     store: ThreadStore, programs: Programs
 ) -> None:
@@ -110,6 +120,13 @@ def test_no_name_can_forge_a_line_or_a_label() -> None:
     ((key, number),) = found["threadfs_runs"].items()
     assert (key[0], number) == ("queued", 4)
     assert r"\"} 1" in key[1]
+
+
+def test_models_that_are_shown_the_same_are_counted_together(store: ThreadStore, programs: Programs) -> None:
+    store.create_thread(Thread(id="a"))
+    for model in ("m\u202e", r"m\u{202e}", "n"):
+        store.create_run("a", Run(model=model))
+    assert metrics_of(programs)["threadfs_runs"] == {("queued", r"m\\u{202e}"): 2, ("queued", "n"): 1}
 
 
 def test_of_very_many_models_the_rarest_are_counted_together(store: ThreadStore, programs: Programs) -> None:

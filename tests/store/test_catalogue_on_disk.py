@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -631,6 +632,24 @@ def test_a_thread_that_cannot_be_read_is_told_of_and_hides_no_other(
         assert sorted(hit.thread_id for hit in hits) == ["thread_0", "thread_2"]
     told = "thread_1: Input/output error: it is left out where things are found"
     assert caplog.messages.count(told) == 1
+
+
+@pytest.mark.parametrize("keeps_words", [True, False])
+def test_what_is_no_file_in_place_of_a_log_hides_no_other_thread_and_no_title(
+    plain: Plain, keeps_words: bool
+) -> None:
+    for number in range(3):
+        thread(plain, f"thread_{number}", title=f"Bees {number}")
+        plain.say(f"thread_{number}", "honey")
+    catalogue = plain.store.catalogue(keeps_words=keeps_words)
+    assert len(catalogue.search(parsed("honey", NOW_S)).hits) == 3
+    log = plain.root / "thread_1" / "messages.jsonl"
+    log.unlink()
+    os.mkfifo(log)
+    for _ in range(2):
+        for found in (catalogue.search(parsed("honey", NOW_S)), catalogue.grep(re.compile("honey"))):
+            assert sorted(hit.thread_id for hit in found.hits) == ["thread_0", "thread_2"]
+        assert len(catalogue.search(parsed("bees", NOW_S)).hits) == 3
 
 
 def test_a_thread_that_cannot_be_read_for_a_while_hides_no_other_and_is_there_again(

@@ -15,6 +15,7 @@ from threadfs.fuse.inodes import Inode, Inodes
 from threadfs.fuse.kernel_cache import WATCHED_S, KernelCache
 from threadfs.fuse.ownership import Ownership
 from threadfs.nodes.base import Attributes, BytesReader, Node, Readable, Reader, is_readable
+from threadfs.nodes.lives import Life
 
 
 def is_rendered(node: Node) -> bool:
@@ -186,7 +187,8 @@ class Answers:
 
         Args:
             known: attributes that a program wants; without, they are left out where they cost something.
-            name_timeout_s: for how long the name may be remembered, if the node does not tell.
+            name_timeout_s: for how long the name may be remembered that leads to the same node until the
+                store reports a change; without, the node tells.
         """
         node = inode.node
         if readers := inode.readers_now:
@@ -206,7 +208,8 @@ class Answers:
                 if entry := self.at_hand(inode):
                     return entry
         inode.listed_without_attributes = True
-        return self._without_attributes(inode, name_timeout_s)
+        is_reported = node.life is not Life.UNREPORTED
+        return self._without_attributes(inode, name_timeout_s if is_reported else 0)
 
     def lasts(self, inode: Inode) -> bool:
         """Whether to list it again tells no attributes that the kernel has forgotten by itself."""

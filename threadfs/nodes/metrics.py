@@ -26,10 +26,13 @@ _Samples = Iterable[tuple[Mapping[str, str], int]]
 
 
 class Measured(NamedTuple):
-    """What a catalogue says of a store. *ages_s*: of the oldest run in each status of `_WAITING`, or 0."""
+    """What a catalogue says of a store. *ages_s*: of the oldest run in each status of `_WAITING`, or 0.
+
+    *messages*: ``None`` where that is not known.
+    """
 
     threads: int
-    messages: int
+    messages: int | None
     words_behind: int
     runs: Mapping[tuple[str, str], int]
     ages_s: Mapping[str, int]
@@ -43,8 +46,10 @@ def measured(catalogue: Catalogue, now_ns: int) -> Measured:
 
 
 def _counted(runs: Iterable[Listed]) -> Counter[tuple[str, str]]:
-    """How many runs have a status and a model."""
-    counted = Counter((run.status, run.model) for run in runs)
+    """How many runs have a status and a model: those that are shown the same are the same."""
+    counted: Counter[tuple[str, str]] = Counter()
+    for (status, model), number in Counter((run.status, run.model) for run in runs).items():
+        counted[status, printable(model)] += number
     of_models: Counter[str] = Counter()
     for (_, model), number in counted.items():
         of_models[model] += number
@@ -72,7 +77,7 @@ def metrics(store: str, found: Measured, requests: int, refusals: int) -> bytes:
             "messages",
             "gauge",
             "Messages in the store, of those threads whose words the catalogue has.",
-            [({}, found.messages)],
+            [] if found.messages is None else [({}, found.messages)],
         ),
         *_lines(
             store,

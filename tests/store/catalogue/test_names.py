@@ -24,6 +24,7 @@ from store.catalogue.names import MAX_BYTES, name_of, told_apart
         ("dots...", "dots..."),
         ("evil\u202egpj", "evilgpj"),
         ("Cafe\u0301", "Café"),
+        ("Cafe\u200b\u0301", "Café"),
         ("👩\u200d👧", "👩\u200d👧"),
         ("a\u200b\ufeffb\ud800", "ab"),
         ("\u200e", "thread_1"),

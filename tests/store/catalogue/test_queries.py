@@ -30,6 +30,10 @@ def prefix(words: str) -> Term:
         ('"src main.py"', Query(terms=(term("src main py"),))),
         ("fetch_user", Query(terms=(term("fetch user"),))),
         ("begin* fetch_us* a-*", Query(terms=(prefix("begin"), prefix("fetch us"), term("a")))),
+        (
+            "cafe\u0301* ש\u05c1* x\u200d* क्*",
+            Query(terms=(prefix("cafe"), prefix("ש"), prefix("x"), prefix("क्"))),
+        ),
         ("札幌", Query(terms=(term("札 幌"),))),
         ('a -b -"c d"', Query(terms=(term("a"),), without=(term("b"), term("c d")))),
         ("--verbose - a", Query(terms=(term("verbose"), term("a")))),
