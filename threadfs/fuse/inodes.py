@@ -38,7 +38,7 @@ class Inode:
 
     __slots__ = (
         *("changes_seen", "entry", "is_followed", "kernel_has_attributes", "listed_without_attributes"),
-        *("listing", "lookups", "node", "number", "owns_node", "removed_ns"),
+        *("listing", "lookups", "node", "number", "removed_ns"),
     )
 
     # Readers whose bytes the kernel caches under this number, and how many write.
@@ -66,8 +66,6 @@ class Inode:
         self.listed_without_attributes = False
         # Whether its changes are followed.
         self.is_followed = False
-        # Whether its node has no other number by now.
-        self.owns_node = True
         # Its entry, while it is known to be right; if it is a directory, its listing; whether the kernel may
         # hold its attributes; how many changes have taken these, and the reader, away.
         self.entry: pyfuse3.EntryAttributes | None = None
@@ -218,7 +216,6 @@ class Inodes:
         if not inode.readers:  # They have closed it just now.
             return
         inode.pinned_reader = inode.readers[0]
-        inode.owns_node = False
         self._detached.setdefault(inode.node, []).append(inode)
         if self._by_node.get(inode.node) is inode:
             del self._by_node[inode.node]
@@ -235,7 +232,6 @@ class Inodes:
             self.detach(inode)  # They hear of what comes.
         elif inode is not None:
             del self._by_node[node]
-            inode.owns_node = False
 
     def remove(self, directory: Node) -> None:
         """As `renew`, for a directory that has gone."""
@@ -256,7 +252,6 @@ class Inodes:
         if inode.lookups <= 0:
             inode.end_sharing()
         if inode.lookups <= 0 and not inode.readers and not inode.writers:
-            inode.owns_node = False
             self._leave_thread(inode)
             if self._by_number.pop(inode.number, None) is not None:
                 self._on_dropped(inode)
