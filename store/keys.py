@@ -40,8 +40,8 @@ class Keys(MutableMapping[DocumentKey, int]):
         self._runs: dict[DocumentKey, _Two] = {}
         self._length = 0
 
-    def _number(self, key: DocumentKey) -> int:
-        """0 if there is none. It is asked in each request."""
+    def number(self, key: DocumentKey) -> int:
+        """0 if there is none: for who asks in each request, in one call."""
         thread_id, run_id, step_id = key
         if not run_id:
             two = self._threads.get(thread_id, _NONE)
@@ -61,7 +61,7 @@ class Keys(MutableMapping[DocumentKey, int]):
         self._length += added
 
     def __getitem__(self, key: DocumentKey) -> int:
-        if number := self._number(key):
+        if number := self.number(key):
             return number
         raise KeyError(key)
 
@@ -70,16 +70,16 @@ class Keys(MutableMapping[DocumentKey, int]):
     @overload
     def get(self, key: DocumentKey, default: D, /) -> int | D: ...
     def get(self, key: DocumentKey, default: D | None = None, /) -> int | D | None:
-        return self._number(key) or default
+        return self.number(key) or default
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, DocumentKey) and self._number(key) != 0
+        return isinstance(key, DocumentKey) and self.number(key) != 0
 
     def __setitem__(self, key: DocumentKey, number: int) -> None:
         self._put(key, number)
 
     def __delitem__(self, key: DocumentKey) -> None:
-        if not self._number(key):
+        if not self.number(key):
             raise KeyError(key)
         self._put(key, 0)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import stat
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, cast
 
@@ -157,7 +157,8 @@ class Inodes:
     def __init__(self, root: Node) -> None:
         self._on_dropped: Callable[[Inode], None] = lambda inode: None
         self._by_number: dict[int, Inode] = {}
-        self._by_node: dict[Node, Inode] = {}
+        # By class, too: many nodes of a thread are equal but for that, and would be in each other's way.
+        self._by_node: defaultdict[type[Node], dict[Node, Inode]] = defaultdict(dict)
         # The numbers of stored directories and files that the kernel has forgotten. They get them again, as
         # programs that remove trees compare the numbers of directories, and editors those of the files that
         # they have saved. The kernel has dropped the pages with the number.
@@ -184,14 +185,15 @@ class Inodes:
 
     def of(self, node: Node) -> Inode:
         """The inode of *node*, made when it has none."""
-        inode = self._by_node.get(node)
+        by_node = self._by_node[type(node)]
+        inode = by_node.get(node)
         if inode is None:
             remembered = self._remembered(node)
             number = remembered.pop(node, None) if remembered else None
             if number is None:
                 number, self._next = self._next, self._next + 1
             inode = (FileInode if node.kind == stat.S_IFREG else Inode)(number, node)
-            self._by_number[inode.number] = self._by_node[node] = inode
+            self._by_number[number] = by_node[node] = inode
             if node.is_within_thread and (scope := node.scope) is not None:
                 self._within.setdefault(scope.thread_id, {})[inode.number] = inode
         return inode
@@ -200,7 +202,7 @@ class Inodes:
         return self._directories if node.kind == stat.S_IFDIR else self._files
 
     def existing(self, node: Node) -> Inode | None:
-        return self._by_node.get(node)
+        return self._by_node[type(node)].get(node)
 
     def within(self, thread_id: str, run_id: str | None = None) -> list[Inode]:
         """All that is in a thread, or in a run of it."""
@@ -217,25 +219,28 @@ class Inodes:
             return
         inode.pinned_reader = inode.readers[0]
         self._detached.setdefault(inode.node, []).append(inode)
-        if self._by_node.get(inode.node) is inode:
-            del self._by_node[inode.node]
+        if self.existing(inode.node) is inode:
+            self._lose_node(inode.node)
 
     def detached(self, node: Node) -> list[Inode]:
         return list(self._detached.get(node, ()))
 
     def renew(self, node: Node) -> None:
         """Leaves the number to its holders, as the kernel believes that the file was removed."""
-        inode = self._by_node.get(node)
+        inode = self.existing(node)
         if inode is not None:
             inode.end_sharing()
         if inode is not None and inode.readers:
             self.detach(inode)  # They hear of what comes.
         elif inode is not None:
-            del self._by_node[node]
+            self._lose_node(node)
+
+    def _lose_node(self, node: Node) -> None:
+        del self._by_node[type(node)][node]
 
     def remove(self, directory: Node) -> None:
         """As `renew`, for a directory that has gone."""
-        inode = self._by_node.get(directory)
+        inode = self.existing(directory)
         if inode is not None and directory.scope is not None:
             inode.removed_ns = time.time_ns()
         self.renew(directory)
@@ -260,8 +265,8 @@ class Inodes:
                 if not self._detached[inode.node]:
                     del self._detached[inode.node]
                 inode.pinned_reader = None
-            if self._by_node.get(inode.node) is inode:
-                del self._by_node[inode.node]
+            if self.existing(inode.node) is inode:
+                self._lose_node(inode.node)
                 if inode.node.scope is not None:
                     numbers = self._remembered(inode.node)
                     numbers[inode.node] = inode.number
