@@ -208,7 +208,7 @@ class Watch:
         with self._lock:
             if is_covered and losses == self._losses:
                 for key in keys:
-                    if self._held.get(key, 0) < 0:
+                    if self._held.number(key) < 0:
                         self._held[key] *= -1
                         self._number_covered += 1
         return is_covered
@@ -216,7 +216,7 @@ class Watch:
     def forget(self, key: DocumentKey) -> None:
         """There is one holder less."""
         with self._lock:
-            holders = self._held.get(key, 0)
+            holders = self._held.number(key)
             if abs(holders) > 1:
                 self._held[key] = holders - 1 if holders > 0 else holders + 1
                 return
@@ -233,7 +233,7 @@ class Watch:
 
     def covers(self, key: DocumentKey) -> bool:
         """Whether *key* is followed, and the changes of others are reported."""
-        return self._held.get(key, 0) > 0
+        return self._held.number(key) > 0
 
     @property
     def number_covered(self) -> int:
@@ -279,7 +279,7 @@ class Watch:
 
     def _add(self, key: DocumentKey) -> None:
         """There is one holder more; called with the lock held."""
-        holders = self._held.get(key, 0)
+        holders = self._held.number(key)
         self._held[key] = holders + 1 if holders > 0 else holders - 1
 
     def _remove(self, key: DocumentKey) -> bool:

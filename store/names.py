@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 from store.errors import InvalidName
 
@@ -93,8 +92,7 @@ def is_worker_id(name: object) -> TypeGuard[str]:
     return isinstance(name, str) and _WORKER_ID.fullmatch(name) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentKey:
+class DocumentKey(NamedTuple):
     """Names a Thread (no *run_id*), a Run (no *step_id*) or a RunStep."""
 
     thread_id: str

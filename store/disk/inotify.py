@@ -135,14 +135,13 @@ class Watches:
     def watch_with_list(self, key: DocumentKey) -> bool:
         """As `watch`, a thread or run and the list in it, in fewer steps."""
         below = key.list_in_it
-        parts, arrivals = directory_of(key), self._arrivals
-        with opened(self._root, *parts) as directory:
+        arrivals = self._arrivals
+        with opened(self._root, *directory_of(key)) as directory:
             if directory is not None:
-                is_watched = self._watched(directory, parts, key)
-                list_parts = directory_of(below)
-                with opened(directory, list_parts[-1]) as inside:
+                is_watched = self._watched(directory, key, key)
+                with opened(directory, directory_of(below)[-1]) as inside:
                     if inside is not None:
-                        is_watched &= self._watched(inside, list_parts, below)
+                        is_watched &= self._watched(inside, below, below)
                 # A list that is missing is seen to come by the watch on the other one.
                 if self._arrivals == arrivals and (inside is not None or self._is_followed(key)):
                     return is_watched
@@ -162,7 +161,7 @@ class Watches:
             if not self._is_followed(key):
                 for directory in (parts, parts[:-1]):  # The parent was watched if the first was missing.
                     if not self._is_needed(directory):
-                        self._remove(directory)
+                        self._remove(key_of(directory))
 
     def _is_followed(self, key: DocumentKey) -> bool:
         return any(watch.holds(key) for watch in self._watches)
@@ -172,9 +171,9 @@ class Watches:
         if parts in self._awaited or self._is_followed(key_of(parts)):
             return True
         below = list_in(parts)
-        if below is None or self._directories.descriptor(below) is not None:
+        if below is None or self._directories.descriptor(list_key := key_of(below)) is not None:
             return False
-        return self._is_followed(key_of(below))
+        return self._is_followed(list_key)
 
     def catch_up(self) -> None:
         """Returns when all subscribers have been called with what changed before this call."""
@@ -211,19 +210,20 @@ class Watches:
             arrivals = self._arrivals
             with opened(self._root, *parts) as directory:
                 if directory is not None:
-                    is_watched = self._watched(directory, parts, key)
+                    is_watched = self._watched(directory, key or key_of(parts), key)
                     # A directory that came meanwhile may have the name by now, and may have been watched
                     # before this one was.
                     if self._arrivals == arrivals:
                         return is_watched
                     continue
             with opened(self._root, *parts[:-1]) as parent:
-                is_watched = parent is None or self._watched(parent, parts[:-1], key)
+                is_watched = parent is None or self._watched(parent, key_of(parts[:-1]), key)
             with opened(self._root, *parts) as directory:
                 if directory is None:
                     return is_watched
 
-    def _watched(self, directory: int, parts: Parts, key: DocumentKey | None) -> bool:
+    def _watched(self, directory: int, place: DocumentKey, key: DocumentKey | None) -> bool:
+        """As `_add`, the open *directory* that holds what *place* stands for."""
         with self._lock:
             if key is not None and not self._is_followed(key):
                 return True
@@ -236,27 +236,27 @@ class Watches:
                 if error.errno in (errno.ENOSPC, errno.ENOMEM):
                     return False
                 raise
-            before = self._directories.descriptor(parts)
+            before = self._directories.descriptor(place)
             is_another = before is not None and before != descriptor
             if (
-                is_another and parts and self._directories.parts(before) == parts
+                is_another and place.thread_id and self._directories.key(before) == place
             ):  # The root keeps its old watch, whose event says that the store went.
-                self._remove(parts)
+                self._remove(place)
             if before != descriptor:
                 self._additions += 1
                 if self._echoes.count:
                     self._since[descriptor] = self._echoes.count
-                self._directories.put_descriptor(parts, descriptor)
-            if self._directories.parts(descriptor) != parts:
-                self._directories.put_parts(descriptor, parts)
+                self._directories.put_descriptor(place, descriptor)
+            if self._directories.key(descriptor) != place:
+                self._directories.put_key(descriptor, place)
             return True
 
-    def _remove(self, parts: Parts) -> None:
-        descriptor = self._directories.remove(parts)
+    def _remove(self, place: DocumentKey) -> None:
+        descriptor = self._directories.remove(place)
         # The watch belongs to the directory, which may have another name by now.
         if descriptor is None or self._inotify is None:
             return
-        if self._directories.parts(descriptor) == parts:
+        if self._directories.key(descriptor) == place:
             self._directories.remove_descriptor(descriptor)
             self._since.pop(descriptor, None)
             # It may have gone with its directory already.
@@ -295,17 +295,18 @@ class Watches:
             return [Change(Part.EVERYTHING)]
         with self._lock:
             if event.mask & flags.IGNORED:
-                parts = self._directories.parts(event.wd)
+                key = self._directories.key(event.wd)
                 self._directories.remove_descriptor(event.wd)
                 self._since.pop(event.wd, None)
-                if parts is not None and self._directories.descriptor(parts) == event.wd:
-                    self._directories.remove(parts)
-                    self._awaited.discard(parts)
+                if key is not None and self._directories.descriptor(key) == event.wd:
+                    self._directories.remove(key)
+                    self._awaited.discard(directory_of(key))
                 return []
-            parts, since = self._directories.parts(event.wd), self._since.get(event.wd, 0)
-        if parts is None:
+            key, since = self._directories.key(event.wd), self._since.get(event.wd, 0)
+        if key is None:
             return []
-        has_document = parts not in self._awaited and self._is_followed(key_of(parts))
+        parts = directory_of(key)
+        has_document = parts not in self._awaited and self._is_followed(key)
         additions = self._additions
         if not event.name.startswith(".") or event.name == WORKERS:
             self._follow_event(parts, event)
@@ -342,13 +343,13 @@ class Watches:
                 with self._lock:
                     self._awaited.discard(parts)
                     if not self._is_needed(parts):
-                        self._remove(parts)
+                        self._remove(key_of(parts))
             return
         child = (*parts, event.name)
         below = list_in(parts)
         if event.name == WORKERS:
             self._follow_again(child)
-        elif below is None:
+        elif below is None and document_in(child):
             self._follow_member(child)
         elif child == below:
             self._follow_again(child)
@@ -381,7 +382,7 @@ class Watches:
                 with self._lock:
                     self._awaited.discard(parts)
                     if not self._is_needed(parts):
-                        self._remove(parts)
+                        self._remove(key_of(parts))
 
     def _follow_again(self, parts: Parts) -> None:
         """Watches a new directory if it is followed, and so all that it may hold already."""

@@ -367,6 +367,11 @@ class Known:
                 failures += 1
                 self._put_away(error, failures)
 
+    def shrink(self) -> None:
+        """Gives back what of the file is in memory, 2 MB at most, after much was asked for."""
+        with suppress(StorageFailed):
+            self.use(lambda tables: tables.connection.execute("PRAGMA shrink_memory"))
+
     # ── A process of its own ─────────────────────────────────────────────────────────────────────────
 
     def build_ahead(self) -> None:

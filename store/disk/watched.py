@@ -1,109 +1,135 @@
 """Which directory has which inotify watch, of 100,000s of them, in little memory.
 
-Most are threads and lists of runs. These are known by the id of the thread alone, whose text others hold,
-too, so that one costs no more than its place in a dictionary. All others are known as they are.
+A directory is known by the key of what it holds. Most are threads and runs with the lists in them. A thread
+and its list are known by its id alone, whose text others hold, too; the keys of runs are the objects that
+others hold as well. The descriptors of the two are one number: it takes less room than two, as do two places
+in a dictionary.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
-from store.disk.layout import RUNS, Parts
+from store.names import DocumentKey
 
-_THREAD: Final = 1
-_LIST_OF_RUNS: Final = 2
-# Descriptors are given one after the other: the texts of so many are in one list, by these bits of each.
+P = TypeVar("P")
+
+# The bits of a descriptor, which is 1 or more.
+_DESCRIPTOR: Final = (1 << 31) - 1
+# Descriptors are given one after the other: what so many stand for is in one list, by these bits of each.
 _BITS: Final = 8
 _TOGETHER: Final = 1 << _BITS
 
 
-class _OfDescriptors:
-    """A text of each descriptor, in less than half the room that a dictionary takes."""
+class _Together:
+    """What descriptors that follow each other stand for."""
+
+    __slots__ = ("are_lists", "places", "used")
 
     def __init__(self) -> None:
-        self._lists: dict[int, list[str | None]] = {}
+        self.used = 0
+        # The key, or the id of a thread alone; and whether such a one stands for the list of its runs.
+        self.places: list[DocumentKey | str | None] = [None] * _TOGETHER
+        self.are_lists = bytearray(_TOGETHER)
+
+
+class _OfDescriptors:
+    """The key of each descriptor, in less than half the room that a dictionary takes."""
+
+    def __init__(self) -> None:
+        self._all: dict[int, _Together] = {}
         self._length = 0
 
     def __len__(self) -> int:
         return self._length
 
-    def get(self, descriptor: int) -> str | None:
-        texts = self._lists.get(descriptor >> _BITS)
-        return None if texts is None else texts[descriptor % _TOGETHER]
+    def get(self, descriptor: int) -> DocumentKey | None:
+        if (together := self._all.get(descriptor >> _BITS)) is None:
+            return None
+        at = descriptor % _TOGETHER
+        place = together.places[at]
+        if not isinstance(place, str):
+            return place
+        return DocumentKey(place, "" if together.are_lists[at] else None)
 
-    def put(self, descriptor: int, text: str) -> None:
-        if (texts := self._lists.get(descriptor >> _BITS)) is None:
-            texts = self._lists[descriptor >> _BITS] = [None] * _TOGETHER
-        self._length += texts[descriptor % _TOGETHER] is None
-        texts[descriptor % _TOGETHER] = text
+    def put(self, descriptor: int, key: DocumentKey) -> None:
+        self.remove(descriptor)
+        together = self._all.setdefault(descriptor >> _BITS, _Together())
+        at = descriptor % _TOGETHER
+        together.places[at] = key if key.run_id else key.thread_id
+        together.are_lists[at] = key.run_id is not None
+        together.used += 1
+        self._length += 1
 
     def remove(self, descriptor: int) -> None:
         """Nothing if there is none."""
-        if self.get(descriptor) is None:
+        together = self._all.get(descriptor >> _BITS)
+        if together is None or together.places[descriptor % _TOGETHER] is None:
             return
-        texts = self._lists[descriptor >> _BITS]
-        texts[descriptor % _TOGETHER] = None
+        together.places[descriptor % _TOGETHER] = None
+        together.used -= 1
         self._length -= 1
-        if all(text is None for text in texts):
-            del self._lists[descriptor >> _BITS]
+        if not together.used:
+            del self._all[descriptor >> _BITS]
 
 
 class Directories:
     """Which directory has which descriptor, and the other way round; one may be known without the other."""
 
     def __init__(self) -> None:
-        self._threads: dict[str, int] = {}
-        self._lists: dict[str, int] = {}
-        self._others: dict[Parts, int] = {}
-        self._of_threads = _OfDescriptors()
-        self._of_lists = _OfDescriptors()
-        self._of_others: dict[int, Parts] = {}
+        # Two in one number: the descriptor of a thread or run, and that of the list in it; 0 for none.
+        self._of_threads: dict[str, int] = {}
+        self._of_runs: dict[DocumentKey, int] = {}
+        self._keys = _OfDescriptors()
 
     def __len__(self) -> int:
         """How many descriptors there are."""
-        return len(self._of_threads) + len(self._of_lists) + len(self._of_others)
+        return len(self._keys)
 
-    def parts(self, descriptor: int | None) -> Parts | None:
-        """The directory with a descriptor."""
-        if descriptor is None:
-            return None
-        if (thread_id := self._of_threads.get(descriptor)) is not None:
-            return (thread_id,)
-        if (thread_id := self._of_lists.get(descriptor)) is not None:
-            return thread_id, RUNS
-        return self._of_others.get(descriptor)
+    def key(self, descriptor: int | None) -> DocumentKey | None:
+        """That of the directory with a descriptor."""
+        return None if descriptor is None else self._keys.get(descriptor)
 
-    def put_parts(self, descriptor: int, parts: Parts) -> None:
-        self.remove_descriptor(descriptor)
-        if len(parts) == _THREAD:
-            self._of_threads.put(descriptor, parts[0])
-        elif len(parts) == _LIST_OF_RUNS:
-            self._of_lists.put(descriptor, parts[0])
-        else:
-            self._of_others[descriptor] = parts
+    def put_key(self, descriptor: int, key: DocumentKey) -> None:
+        self._keys.put(descriptor, key)
 
     def remove_descriptor(self, descriptor: int) -> None:
-        self._of_threads.remove(descriptor)
-        self._of_lists.remove(descriptor)
-        self._of_others.pop(descriptor, None)
+        self._keys.remove(descriptor)
 
-    def descriptor(self, parts: Parts) -> int | None:
-        if len(parts) == _THREAD:
-            return self._threads.get(parts[0])
-        return self._lists.get(parts[0]) if len(parts) == _LIST_OF_RUNS else self._others.get(parts)
-
-    def put_descriptor(self, parts: Parts, descriptor: int) -> None:
-        if len(parts) == _THREAD:
-            self._threads[parts[0]] = descriptor
-        elif len(parts) == _LIST_OF_RUNS:
-            self._lists[parts[0]] = descriptor
+    def descriptor(self, key: DocumentKey) -> int | None:
+        if key.run_id:
+            two = self._of_runs.get(_without_list(key), 0)
         else:
-            self._others[parts] = descriptor
+            two = self._of_threads.get(key.thread_id, 0)
+        return (two >> _shift(key)) & _DESCRIPTOR or None
 
-    def remove(self, parts: Parts) -> int | None:
+    def put_descriptor(self, key: DocumentKey, descriptor: int) -> None:
+        if key.run_id:
+            _put(self._of_runs, _without_list(key), descriptor, _shift(key))
+        else:
+            _put(self._of_threads, key.thread_id, descriptor, _shift(key))
+
+    def remove(self, key: DocumentKey) -> int | None:
         """Forgets the descriptor of a directory, and returns it."""
-        if len(parts) == _THREAD:
-            return self._threads.pop(parts[0], None)
-        return (
-            self._lists.pop(parts[0], None) if len(parts) == _LIST_OF_RUNS else self._others.pop(parts, None)
-        )
+        if (descriptor := self.descriptor(key)) is not None:
+            self.put_descriptor(key, 0)
+        return descriptor
+
+
+def _without_list(key: DocumentKey) -> DocumentKey:
+    """The key of a run, of that of the run itself or of the list in it."""
+    return key if key.step_id is None else DocumentKey(key.thread_id, key.run_id)
+
+
+def _shift(key: DocumentKey) -> int:
+    """Where in the number of two the one of *key* begins."""
+    is_list = (key.step_id if key.run_id else key.run_id) is not None
+    return _DESCRIPTOR.bit_length() if is_list else 0
+
+
+def _put(descriptors: dict[P, int], place: P, descriptor: int, shift: int) -> None:
+    two = descriptors.get(place, 0) & ~(_DESCRIPTOR << shift) | descriptor << shift
+    if two:
+        descriptors[place] = two
+    else:
+        descriptors.pop(place, None)

@@ -30,6 +30,7 @@ from store import (
 from store.api import DocumentKey
 from store.changes import Change, Part, Watch
 from store.disk.inotify import Watches
+from store.disk.watching import DiskWatch
 from tests.conftest import inotify_limit, open_files
 from tests.mount.conftest import wait_until
 
@@ -53,6 +54,12 @@ class Watched:
         """What was caused before the marker has come before it."""
         self.store.create_thread(Thread(id="marker"))
         return self._changes.get(timeout=5) == Change(Part.THREADS, "marker")
+
+    @property
+    def in_use(self) -> int:
+        """How many of the system's watches."""
+        assert isinstance(self.watch, DiskWatch)
+        return self.watch.in_use
 
     def forget_what_came(self) -> None:
         thread = self.store.create_thread(Thread())
@@ -284,16 +291,14 @@ def test_a_thread_that_is_replaced_in_the_moment_in_which_it_is_watched_is_follo
     set_watch = Watches._watched
     is_replaced = False
 
-    def replaced_before(
-        self: Watches, directory: int, parts: tuple[str, ...], key: DocumentKey | None
-    ) -> bool:
+    def replaced_before(self: Watches, directory: int, place: DocumentKey, key: DocumentKey | None) -> bool:
         nonlocal is_replaced
         if not is_replaced:
             is_replaced = True
             (watched.root / "t").rename(watched.root.parent / "old")
             (watched.root / "new").rename(watched.root / "t")
             self.catch_up()
-        return set_watch(self, directory, parts, key)
+        return set_watch(self, directory, place, key)
 
     monkeypatch.setattr(Watches, "_watched", replaced_before)
     watched.watch.follow(DocumentKey("t"), with_list=with_list)
@@ -392,6 +397,16 @@ def test_what_was_followed_and_comes_again_when_no_watch_is_left_may_be_anything
         assert not with_run.watch.follow(DocumentKey("t"))
 
 
+def test_a_directory_in_a_list_of_steps_takes_no_watch(with_run: Watched) -> None:
+    steps = with_run.store.steps_dir("t", "r")
+    steps.mkdir()
+    with_run.forget_what_came()
+    before = with_run.in_use
+    (steps / "directory").mkdir()
+    with_run.forget_what_came()
+    assert with_run.in_use == before
+
+
 @pytest.mark.alone
 def test_who_follows_again_what_may_be_lost_loses_nothing_by_that(tmp_path: Path) -> None:
     store, other = ThreadStore(tmp_path / "store"), ThreadStore(tmp_path / "store")
@@ -431,10 +446,10 @@ def test_a_list_that_comes_in_the_moment_in_which_it_is_waited_for_is_followed(
     watched.forget_what_came()
     set_watch = Watches._watched
 
-    def made_before(self: Watches, directory: int, parts: tuple[str, ...], key: DocumentKey | None) -> bool:
-        if parts == ("t",) and not (watched.root / "t" / "runs").exists():
+    def made_before(self: Watches, directory: int, place: DocumentKey, key: DocumentKey | None) -> bool:
+        if place == DocumentKey("t") and not (watched.root / "t" / "runs").exists():
             watched.store.create_run("t", Run(id="r"))
-        return set_watch(self, directory, parts, key)
+        return set_watch(self, directory, place, key)
 
     monkeypatch.setattr(Watches, "_watched", made_before)
     if with_thread:

@@ -59,7 +59,7 @@ A name or attribute may be remembered for long where the store reports each chan
 | `following`, `forgetting`, `detached` | what the store reports; having the kernel forget; threads for that |
 | `waking/` | the calls by which who watches with inotify hears of changes by others |
 | `strangers` | the turns of those who search: a few of whoever mounted, one of all other users |
-| `ownership`, `errnos`, `memory` | owner and modes as shown; errors of the store as errno; unused memory |
+| `ownership`, `errnos` | owner and modes as shown; errors of the store as errno |
 
 Sources: ``fs/fuse/dir.c``, ``inode.c`` and ``file.c`` of Linux; ``fuse_lowlevel.h`` of libfuse."""
 

@@ -47,9 +47,13 @@ class Answers:
         self._bare = {kind: self._bare_entry(kind) for kind in (stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK)}
 
     def _made(
-        self, inode: Inode, attributes: Attributes, changes_seen: int | None = None
+        self,
+        inode: Inode,
+        attributes: Attributes,
+        changes_seen: int | None = None,
+        name_timeout_s: float | None = None,
     ) -> pyfuse3.EntryAttributes:
-        """The entry of an inode.
+        """The entry of an inode. *name_timeout_s*: for how long its name may be remembered, if that is known.
 
         With *changes_seen*, the attributes were read while a watch covered the inode, after so many changes:
         the entry is kept until the next change.
@@ -74,7 +78,9 @@ class Answers:
         if inode.told_version != attributes.version:
             inode.end_sharing()  # Its pages are those of another version than the size.
             inode.told_version = attributes.version
-        entry.entry_timeout = self._kernel_cache.entry_timeout_s(node)
+        if name_timeout_s is None:
+            name_timeout_s = self._kernel_cache.entry_timeout_s(node)
+        entry.entry_timeout = name_timeout_s
         if changes_seen is not None:
             entry.attr_timeout = WATCHED_S
             if inode.remember_entry(entry, changes_seen):
@@ -119,8 +125,11 @@ class Answers:
         changes_seen = self._changes_seen(inode)
         return self._made(inode, await run_inline_or_in_thread(node, node.attributes), changes_seen)
 
-    def at_hand(self, inode: Inode) -> pyfuse3.EntryAttributes | None:
-        """The entry of an inode that shows the latest version, if it can be made without waiting."""
+    def at_hand(self, inode: Inode, name_timeout_s: float | None = None) -> pyfuse3.EntryAttributes | None:
+        """The entry of an inode that shows the latest version, if it can be made without waiting.
+
+        *name_timeout_s*: for how long its name may be remembered, if that is known.
+        """
         node = inode.node
         if (entry := inode.entry) is not None:
             inode.kernel_has_attributes = True
@@ -136,7 +145,7 @@ class Answers:
                     attributes = node.attributes()
         except WouldWait:
             return None
-        return self._made(inode, attributes, changes_seen)
+        return self._made(inode, attributes, changes_seen, name_timeout_s)
 
     def _changes_seen(self, inode: Inode) -> int | None:
         """How many changes have been seen, if all are reported. To be called before the inode is read."""
@@ -205,7 +214,8 @@ class Answers:
         was_told = inode.kernel_has_attributes and not inode.listed_without_attributes
         if node.has_cheap_attributes or known is not None or was_told:
             with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
-                if entry := self.at_hand(inode):
+                is_known = name_timeout_s and node.life is Life.REPORTED
+                if entry := self.at_hand(inode, name_timeout_s if is_known else None):
                     return entry
         inode.listed_without_attributes = True
         is_reported = node.life is not Life.UNREPORTED

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import stat
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, cast
 
@@ -38,7 +38,7 @@ class Inode:
 
     __slots__ = (
         *("changes_seen", "entry", "is_followed", "kernel_has_attributes", "listed_without_attributes"),
-        *("listing", "lookups", "node", "number", "owns_node", "removed_ns"),
+        *("listing", "lookups", "node", "number", "removed_ns"),
     )
 
     # Readers whose bytes the kernel caches under this number, and how many write.
@@ -66,8 +66,6 @@ class Inode:
         self.listed_without_attributes = False
         # Whether its changes are followed.
         self.is_followed = False
-        # Whether its node has no other number by now.
-        self.owns_node = True
         # Its entry, while it is known to be right; if it is a directory, its listing; whether the kernel may
         # hold its attributes; how many changes have taken these, and the reader, away.
         self.entry: pyfuse3.EntryAttributes | None = None
@@ -159,7 +157,8 @@ class Inodes:
     def __init__(self, root: Node) -> None:
         self._on_dropped: Callable[[Inode], None] = lambda inode: None
         self._by_number: dict[int, Inode] = {}
-        self._by_node: dict[Node, Inode] = {}
+        # By class, too: many nodes of a thread are equal but for that, and would be in each other's way.
+        self._by_node: defaultdict[type[Node], dict[Node, Inode]] = defaultdict(dict)
         # The numbers of stored directories and files that the kernel has forgotten. They get them again, as
         # programs that remove trees compare the numbers of directories, and editors those of the files that
         # they have saved. The kernel has dropped the pages with the number.
@@ -186,14 +185,15 @@ class Inodes:
 
     def of(self, node: Node) -> Inode:
         """The inode of *node*, made when it has none."""
-        inode = self._by_node.get(node)
+        by_node = self._by_node[type(node)]
+        inode = by_node.get(node)
         if inode is None:
             remembered = self._remembered(node)
             number = remembered.pop(node, None) if remembered else None
             if number is None:
                 number, self._next = self._next, self._next + 1
             inode = (FileInode if node.kind == stat.S_IFREG else Inode)(number, node)
-            self._by_number[inode.number] = self._by_node[node] = inode
+            self._by_number[number] = by_node[node] = inode
             if node.is_within_thread and (scope := node.scope) is not None:
                 self._within.setdefault(scope.thread_id, {})[inode.number] = inode
         return inode
@@ -202,7 +202,7 @@ class Inodes:
         return self._directories if node.kind == stat.S_IFDIR else self._files
 
     def existing(self, node: Node) -> Inode | None:
-        return self._by_node.get(node)
+        return self._by_node[type(node)].get(node)
 
     def within(self, thread_id: str, run_id: str | None = None) -> list[Inode]:
         """All that is in a thread, or in a run of it."""
@@ -218,28 +218,29 @@ class Inodes:
         if not inode.readers:  # They have closed it just now.
             return
         inode.pinned_reader = inode.readers[0]
-        inode.owns_node = False
         self._detached.setdefault(inode.node, []).append(inode)
-        if self._by_node.get(inode.node) is inode:
-            del self._by_node[inode.node]
+        if self.existing(inode.node) is inode:
+            self._lose_node(inode.node)
 
     def detached(self, node: Node) -> list[Inode]:
         return list(self._detached.get(node, ()))
 
     def renew(self, node: Node) -> None:
         """Leaves the number to its holders, as the kernel believes that the file was removed."""
-        inode = self._by_node.get(node)
+        inode = self.existing(node)
         if inode is not None:
             inode.end_sharing()
         if inode is not None and inode.readers:
             self.detach(inode)  # They hear of what comes.
         elif inode is not None:
-            del self._by_node[node]
-            inode.owns_node = False
+            self._lose_node(node)
+
+    def _lose_node(self, node: Node) -> None:
+        del self._by_node[type(node)][node]
 
     def remove(self, directory: Node) -> None:
         """As `renew`, for a directory that has gone."""
-        inode = self._by_node.get(directory)
+        inode = self.existing(directory)
         if inode is not None and directory.scope is not None:
             inode.removed_ns = time.time_ns()
         self.renew(directory)
@@ -256,7 +257,6 @@ class Inodes:
         if inode.lookups <= 0:
             inode.end_sharing()
         if inode.lookups <= 0 and not inode.readers and not inode.writers:
-            inode.owns_node = False
             self._leave_thread(inode)
             if self._by_number.pop(inode.number, None) is not None:
                 self._on_dropped(inode)
@@ -265,8 +265,8 @@ class Inodes:
                 if not self._detached[inode.node]:
                     del self._detached[inode.node]
                 inode.pinned_reader = None
-            if self._by_node.get(inode.node) is inode:
-                del self._by_node[inode.node]
+            if self.existing(inode.node) is inode:
+                self._lose_node(inode.node)
                 if inode.node.scope is not None:
                     numbers = self._remembered(inode.node)
                     numbers[inode.node] = inode.number

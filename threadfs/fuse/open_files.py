@@ -13,8 +13,8 @@ from typing import Any
 import pyfuse3
 import trio
 
-from store import NotFound
-from threadfs.fuse import memory, openers, shim
+from store import NotFound, memory
+from threadfs.fuse import openers, shim
 from threadfs.fuse.answers import is_rendered
 from threadfs.fuse.asking import in_thread, run_inline_or_in_thread
 from threadfs.fuse.inodes import Inode, Inodes

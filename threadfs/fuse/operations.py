@@ -16,9 +16,9 @@ from typing import Any
 
 import pyfuse3
 
-from store import InvalidDocument, InvalidName, NotFound, StoreError, WouldWait, without_waiting
+from store import InvalidDocument, InvalidName, NotFound, StoreError, WouldWait, memory, without_waiting
 from threadfs.events.teller import Teller
-from threadfs.fuse import memory, shim
+from threadfs.fuse import shim
 from threadfs.fuse.answers import Answers
 from threadfs.fuse.asking import in_thread, run_inline_or_in_thread
 from threadfs.fuse.handling import handler

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 
 import trio
 
-from store import Store, StoreError
+from store import Store, StoreError, memory
 from store.printing import printable
-from threadfs.fuse import memory, session
+from threadfs.fuse import session
 from threadfs.fuse.operations import Operations
 from threadfs.fuse.ownership import Ownership
 from threadfs.mounting import life_line, unmounting

@@ -41,7 +41,7 @@ class DocumentFile(PathNode):
 
     @property
     def scope(self) -> DocumentKey:
-        return DocumentKey(self.key.thread_id, self.key.run_id)
+        return self.key
 
     def attributes(self) -> Attributes:
         return _attributes(self.store.document_info(self.key))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
@@ -137,7 +136,7 @@ def _steps(key: DocumentKey, directory: LooseDirectory) -> Iterator[tuple[str, b
     for name, child in directory.children.items():
         step_id = name.removesuffix(".json")
         if step_id != name and names.is_id(step_id):
-            yield step_id, _document(replace(key, step_id=step_id), child)
+            yield step_id, _document(key._replace(step_id=step_id), child)
         else:
             _refuse_misplaced(name, child)
 
