@@ -108,6 +108,15 @@ def test_what_is_read_does_not_grow_with_what_is_not_asked_for(
     assert rows_read(large, cluster, CALLS[call]) < FEW
 
 
+def test_the_times_of_many_threads_are_asked_in_one_round_trip(
+    large: PostgresStore, asked: list[str]
+) -> None:
+    times = {thread_id: large.thread_times(thread_id) for thread_id in ("T0", "Q", "W")}
+    asked.clear()
+    assert large.times_of_threads([*times, "no/name", "\0", "none"]) == times
+    assert len(asked) == 1
+
+
 def test_a_listing_of_many_pages_gives_every_run_once(
     large: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
