@@ -57,8 +57,8 @@ class Results:
     """What a query finds.
 
     *hits*, the newest first, and the number of further ones; *links*, the threads of all hits, that with the
-    newest hit first, and the number of further ones. *is_bounded*: there are so many that only the newest
-    were looked at and counted.
+    newest hit first, and the number of further ones. *is_bounded*: there are so many that not all messages
+    were looked at: the numbers are at least these, and links lead to threads of what was looked at.
     """
 
     hits: list[Found]

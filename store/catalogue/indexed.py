@@ -22,7 +22,7 @@ class Indexed:
     many hits and threads there are; beside the threads that are *behind*, of which it says nothing.
 
     *changed* are threads with hits whose log is not the one whose words are known any more.
-    *is_bounded*: there are more hits than are counted, of which these are the newest.
+    *is_bounded*: there may be more hits than are counted, of which these are the newest.
     """
 
     hits: list[Hit]

@@ -74,6 +74,11 @@ def day_of(number: int) -> int:
     return number >> _DAY_BITS
 
 
+def first_of_day(number: int) -> int:
+    """The first number of the same day."""
+    return day_of(number) << _DAY_BITS
+
+
 def after_day(number: int) -> int:
     """The first number of the next day."""
     return (day_of(number) + 1) << _DAY_BITS

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
 
 from store.catalogue import schema
 from store.catalogue.queries import Query, Term
@@ -20,11 +20,26 @@ from store.catalogue.values import Hit, Kind
 
 # Among how many of the newest hits the most relevant ones are looked for: all of a common word take seconds.
 RANKED: Final = 20_000
+# Of how many of the newest messages all hits are counted. Older ones are looked at when these have not more
+# hits than are wanted: a million take a second.
+LOOKED_AT: Final = 50_000
 
 _HIT = "threads.id, texts.kind, texts.line, texts.created_at, texts.number"
 _ONE_OF_A_THREAD = f"threads.id, {Kind.TITLE:d}, coalesce(texts.line, 1), threads.created_at, threads.number"
 
 _Row = tuple[str, int, int, int, int]
+
+
+class Counted(NamedTuple):
+    """How many *hits* there are, and *threads* with one, and when the *newest* one was said in each of some.
+
+    *is_bounded*: there may be more.
+    """
+
+    hits: int
+    threads: int
+    newest: list[Hit]
+    is_bounded: bool
 
 
 @dataclass(slots=True)
@@ -71,16 +86,45 @@ def relevant(
     return [_hit(row) for row in rows]
 
 
-def number_of(connection: sqlite3.Connection, query: Query, but: Collection[str] = ()) -> tuple[int, int]:
-    """How many hits there are, and of how many threads."""
+def counted(connection: sqlite3.Connection, query: Query, limit: int, but: Collection[str] = ()) -> Counted:
+    """Counts the hits, and finds the newest one of each thread, of at most *limit* threads.
+
+    Where more hits than that are among the newest `LOOKED_AT` messages, those of earlier days are not.
+    """
     if not query.is_about_messages:
-        threads = sum(1 for _ in _threads(connection, query, but))
-        return threads, threads
-    where = _where_texts(query, but)
-    found: tuple[int, int] = connection.execute(
-        f"SELECT count(*), count(DISTINCT texts.thread) FROM {_tables(query)} WHERE {where}", where.values
+        found = list(hits(connection, query, but))
+        return Counted(len(found), len(found), found[:limit], is_bounded=False)
+    first_recent = _first_recent(connection, query)
+    recent = _newest_of_threads(connection, query, but, first_recent)
+    is_bounded = bool(first_recent) and sum(row[-1] for row in recent) > limit
+    rows = recent if is_bounded or not first_recent else _newest_of_threads(connection, query, but)
+    newest = [_hit(row) for row in sorted(rows, key=_by_time)[:limit]]
+    return Counted(sum(row[-1] for row in rows), len(rows), newest, is_bounded)
+
+
+def _first_recent(connection: sqlite3.Connection, query: Query) -> int:
+    """The number from which on texts are the newest ones, with all of the first day; 0 when all texts are."""
+    where = _Where()
+    _add_times(where, query, "texts.number")
+    found = connection.execute(
+        f"SELECT number FROM texts WHERE {where} ORDER BY number DESC LIMIT 1 OFFSET ?",
+        (*where.values, LOOKED_AT),
     ).fetchone()
-    return found
+    return schema.first_of_day(found[0]) if found else 0
+
+
+def _newest_of_threads(
+    connection: sqlite3.Connection, query: Query, but: Collection[str], first: int = 0
+) -> list[_Row]:
+    """Of each thread with a hit from this number on the time of its newest one, and how many it has."""
+    where = _where_texts(query, but)
+    if first:
+        where.add(f"{_number(query)} >= ?", first)
+    return connection.execute(
+        f"SELECT threads.id, {Kind.USER:d}, 0, max(texts.created_at), count(*)"
+        f" FROM {_tables(query)} WHERE {where} GROUP BY texts.thread",
+        where.values,
+    ).fetchall()
 
 
 def _hit(row: _Row) -> Hit:
@@ -101,10 +145,13 @@ def _newest(rows: Iterable[_Row]) -> Iterator[_Row]:
 
 def _texts(connection: sqlite3.Connection, query: Query, but: Collection[str]) -> Iterator[_Row]:
     where = _where_texts(query, but)
-    by = "words.rowid" if query.terms else "texts.number"
     return connection.execute(
-        f"SELECT {_HIT} FROM {_tables(query)} WHERE {where} ORDER BY {by} DESC", where.values
+        f"SELECT {_HIT} FROM {_tables(query)} WHERE {where} ORDER BY {_number(query)} DESC", where.values
     )
+
+
+def _number(query: Query) -> str:
+    return "words.rowid" if query.terms else "texts.number"
 
 
 def _tables(query: Query) -> str:
@@ -119,18 +166,21 @@ def _where_texts(query: Query, but: Collection[str]) -> _Where:
         where.add("words MATCH ?", _expression(query))
     elif query.without:
         where.add("texts.number NOT IN (SELECT rowid FROM words WHERE words MATCH ?)", _any_of(query.without))
-    number = "words.rowid" if query.terms else "texts.number"
-    if query.from_s is not None:
-        where.add(f"{number} >= ? AND texts.created_at >= ?", schema.first_number(query.from_s), query.from_s)
-    if query.until_s is not None:
-        last = schema.after_day(schema.first_number(query.until_s))
-        where.add(f"{number} < ? AND texts.created_at < ?", last, query.until_s)
+    _add_times(where, query, _number(query))
     for kind in query.kinds:
         where.add("texts.kind = ?", kind)
     for kind in query.not_kinds:
         where.add("texts.kind != ?", kind)
     _add_of_threads(where, query, but)
     return where
+
+
+def _add_times(where: _Where, query: Query, number: str) -> None:
+    if query.from_s is not None:
+        where.add(f"{number} >= ? AND texts.created_at >= ?", schema.first_number(query.from_s), query.from_s)
+    if query.until_s is not None:
+        last = schema.after_day(schema.first_number(query.until_s))
+        where.add(f"{number} < ? AND texts.created_at < ?", last, query.until_s)
 
 
 def _threads(connection: sqlite3.Connection, query: Query, but: Collection[str]) -> Iterator[_Row]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from itertools import islice
 from typing import TypeVar
 
 from store.api import Info, LogReader
@@ -93,13 +94,20 @@ class DiskCatalogue(IndexedCatalogue):
         just_read = self.known.take_over_words(asked_s, needed=needed)
 
         def look(but: Collection[str]) -> Indexed | None:
-            work = self._indexed(query, limit, by_relevance, but, just_read)
+            most_hits = limit if with_hits else 0
+            work = self._indexed(query, most_hits, limit, by_relevance and with_hits, but, just_read)
             return self.known.beside_lists(work, None, needed, asked_s)
 
         return self._search(look, query, limit, by_relevance=by_relevance, with_hits=with_hits)
 
     def _indexed(
-        self, query: Query, limit: int, by_relevance: bool, but: Collection[str], just_read: TakenOver
+        self,
+        query: Query,
+        most_hits: int,
+        limit: int,
+        by_relevance: bool,
+        but: Collection[str],
+        just_read: TakenOver,
     ) -> Callable[[Tables], Indexed | None]:
         """``None`` from tables without words."""
 
@@ -111,23 +119,18 @@ class DiskCatalogue(IndexedCatalogue):
                 read = just_read.in_tables(self.known.openings)
                 behind = {*self.known.behind(tables)} - read | {*self.known.pending}
                 without = behind.union(but)
-                totals = searching.number_of(tables.connection, query, without)
-                first: list[Hit] = []
-                newest: dict[str, Hit] = {}
-                for hit in searching.hits(tables.connection, query, without):
-                    if len(first) < limit:
-                        first.append(hit)
-                    newest.setdefault(hit.thread_id, hit)
-                    if len(first) >= min(limit, totals[0]) and len(newest) >= min(limit, totals[1]):
-                        break
+                counted = searching.counted(tables.connection, query, limit, without)
                 if by_relevance:
-                    first = searching.relevant(tables.connection, query, limit, without)
-                names = tables.thread_names(newest)
-                logs = tables.logs(newest)
+                    hits = searching.relevant(tables.connection, query, most_hits, without)
+                else:
+                    hits = list(islice(searching.hits(tables.connection, query, without), most_hits))
+                names = tables.thread_names(hit.thread_id for hit in counted.newest)
+                logs = tables.logs(names)
             if query.thread_ids:
                 behind &= {*query.thread_ids}
             changed = {one for one, log in logs.items() if not is_log(self._source.root, one, *log)}
-            return Indexed(first, list(newest.values()), names, totals, behind, changed)
+            totals = counted.hits, counted.threads
+            return Indexed(hits, counted.newest, names, totals, behind, changed, counted.is_bounded)
 
         return work
 

@@ -9,8 +9,9 @@ from contextlib import suppress
 from store import documents, names
 from store.api import DocumentKey, Times
 from store.changes import Change, Part
-from store.errors import AlreadyExists, ModifiedSince, NotEmpty, StoreError, ThreadNotFound
+from store.errors import AlreadyExists, ModifiedSince, NotEmpty, StorageFailed, ThreadNotFound
 from store.models import Thread
+from store.postgres.connections import Rows
 from store.postgres.database import Transaction
 from store.postgres.documents import Documents
 from store.postgres.runs import refuse_in_progress
@@ -21,18 +22,21 @@ _TIMES = """
     SELECT greatest(threads.modified_ns, CASE WHEN log_bytes > 0 THEN log_modified_ns END, runs_modified_ns,
             of_runs.modified_ns),
         greatest(threads.changed_ns, CASE WHEN log_bytes > 0 THEN log_changed_ns END, runs_modified_ns,
-            of_runs.changed_ns)
+            of_runs.changed_ns),
+        threads.thread_id
     FROM threads, LATERAL (
         SELECT max(greatest(runs.modified_ns, steps_modified_ns)) AS modified_ns,
             max(greatest(runs.changed_ns, steps_modified_ns)) AS changed_ns
         FROM runs WHERE runs.thread_id = threads.thread_id
-    ) AS of_runs WHERE threads.thread_id = %s
+    ) AS of_runs WHERE threads.thread_id
 """
+_TIMES_OF_ONE = f"{_TIMES} = %s"
+_TIMES_OF_MANY = f"{_TIMES} = ANY(%s)"
 # The later of that and of when it was imported.
 _TOUCHED = f"""
     SELECT greatest(times.modified_ns, imported_ns)
-    FROM threads, LATERAL ({_TIMES}) AS times (modified_ns)
-    WHERE thread_id = %s
+    FROM threads, LATERAL ({_TIMES_OF_ONE}) AS times (modified_ns)
+    WHERE threads.thread_id = %s
 """
 
 
@@ -64,18 +68,18 @@ class Threads(Documents):
 
     def thread_times(self, thread_id: str) -> Times:
         """The latest times of anything in the thread."""
-        found = self._database.read(_TIMES, [names.checked(thread_id)])
+        found = self._database.read(_TIMES_OF_ONE, [names.checked(thread_id)])
         if not found:
             raise ThreadNotFound(thread_id)
-        return Times(*found[0])
+        return Times(*found[0][:2])
 
     def times_of_threads(self, thread_ids: Collection[str]) -> dict[str, Times]:
-        """As `thread_times`, of many; without those that are not there."""
-        found = {}
-        for thread_id in thread_ids:
-            with suppress(StoreError):
-                found[thread_id] = self.thread_times(thread_id)
-        return found
+        """As `thread_times`, of many, in one round trip; without those that are not there, and of none when
+        the server does not answer."""
+        found: Rows = []
+        with suppress(StorageFailed):
+            found = self._database.read(_TIMES_OF_MANY, [list(filter(names.is_id, thread_ids))])
+        return {thread_id: Times(*times) for *times, thread_id in found}
 
     def thread_touched_ns(self, thread_id: str) -> int:
         """The later of `thread_modified_ns` and of when it was imported."""

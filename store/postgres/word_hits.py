@@ -2,9 +2,13 @@
 
 PostgreSQL finds the rows of a rare word by its index, and those of a frequent one by going back in time;
 asked for the newest ones it takes the wrong way for many a query, and then reads everything. So it is first
-asked how many hits it expects. If these are surely more than are counted, the newest ones are asked for at
-once. Else any hits are, but not more than are counted, and only if there are more the newest ones. For a
-long message all of its parts are looked at together.
+asked how many hits it expects. Unless these are surely more than are counted, any hits are asked for, but not
+more than are counted, and only if there are more the newest ones.
+
+Those are looked for among the newest messages. If there are as many as are wanted, nobody looks further, and
+there are at least as many as were counted; else the older messages have the rest. The most relevant ones are
+chosen from as many as are counted, however many messages have to be looked at. For a long message all of its
+parts are looked at together.
 """
 
 from __future__ import annotations
@@ -13,25 +17,39 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from store.catalogue import searching
 from store.catalogue.queries import Query, Term
-from store.catalogue.searching import RANKED
 from store.catalogue.values import Hit, Kind
+from store.postgres.connections import Rows
 from store.postgres.database import Database
 from store.postgres.lexemes import any_of, row
 
+# Statements for hits in messages that are not long: any, the newest, and these without looking at more than
+# the recent messages if enough are there. A condition that is the same for all rows keeps the server from
+# reading the older ones at all.
+_ANY: Final = """
+    SELECT thread_id, line, kind, created_at, {rank} AS rank FROM words WHERE part = 0 {where} LIMIT {limit}
+"""
 _NEWEST: Final = """
     SELECT thread_id, line, kind, created_at, {rank} AS rank FROM words WHERE part = 0 {where}
     ORDER BY created_at DESC, thread_id, line DESC LIMIT {limit}
 """
-# The condition that is the same for all rows keeps the server from reading the other branch at all.
-_ANY_OR_NEWEST: Final = f"""
-    WITH any_hits AS MATERIALIZED (
-        SELECT thread_id, line, kind, created_at, {{rank}} AS rank FROM words WHERE part = 0 {{where}}
-        LIMIT {{limit}}
+_RECENT_FIRST: Final = """
+    WITH recent AS MATERIALIZED (
+        SELECT thread_id, line, kind, created_at, {rank} AS rank FROM words
+        WHERE part = 0 {where} AND created_at > {before_s}
+        ORDER BY created_at DESC, thread_id, line DESC LIMIT {limit}
     )
-    SELECT * FROM any_hits WHERE (SELECT count(*) FROM any_hits) < {{limit}}
+    SELECT * FROM recent
     UNION ALL
-    SELECT * FROM ({_NEWEST}) AS newest WHERE (SELECT count(*) FROM any_hits) >= {{limit}}
+    (SELECT thread_id, line, kind, created_at, {rank} FROM words
+        WHERE part = 0 {where} AND created_at <= {before_s} AND (SELECT count(*) FROM recent) <= {wanted}
+        ORDER BY created_at DESC, thread_id, line DESC LIMIT {wanted} + 1)
+"""
+# The time of the newest message that is not among so many recent ones.
+_BEFORE_RECENT: Final = """
+    SELECT created_at FROM words WHERE part = 0 {times}
+    ORDER BY created_at DESC, thread_id, line DESC OFFSET {recent} LIMIT 1
 """
 # Hits in messages that are not long, and all of long ones.
 _FOUND: Final = """
@@ -67,7 +85,7 @@ class WordHits:
     """The first *hits*, and the time of the *newest* one of each thread, as many as were asked for; how many
     *messages* and *threads* there are, and how many of the *titled* threads that were named.
 
-    *is_bounded*: there are more hits than are counted, of which these are the newest.
+    *is_bounded*: there may be more hits than are counted, of which these are the newest.
     """
 
     hits: list[Hit]
@@ -96,22 +114,40 @@ def find(
         among: the threads of which messages count, if not all, *but* these.
         titled: threads to count among those with a hit.
     """
-    most = max(RANKED, most_hits, most_links)
+    wanted = max(most_hits, most_links)
+    most = max(searching.RANKED, wanted)
     conditions, values = _filters(query, among, but)
     # As one text, which is made in less time than a list; an id has no end of a line in it.
     values |= {"most_hits": most_hits, "most_links": most_links, "titled": "\n".join(titled)}
+    is_ranked = by_relevance and bool(query.terms)
+
+    def ask(not_long: str, enough: int, **numbers: int) -> WordHits:
+        statement = _statement(not_long, query, conditions, is_ranked, limit=most + 1, **numbers)
+        return _hits(database.read(statement, values), enough)
+
+    are_many, are_recent = _are_expected(database, query, conditions, values, most)
+    if not are_many:
+        found = ask(_ANY, most)
+        if not found.is_bounded:
+            return found
+    before_s = None if is_ranked or are_recent else _before_recent(database, query, values)
+    if before_s is None:
+        return ask(_NEWEST, most)
+    return ask(_RECENT_FIRST, wanted, before_s=before_s, wanted=wanted)
+
+
+def _hits(rows: Rows, enough: int) -> WordHits:
+    """*enough*: how many are asked for at least, if there are so many."""
     hits: list[Hit] = []
     newest: list[Hit] = []
-    messages = threads = titled_threads = 0
-    are_many = _are_many(database, query, conditions, values, most)
-    statement = _statement(query, conditions, by_relevance, most + 1, are_many=are_many)
-    for which, thread_id, *numbers in database.read(statement, values):
+    messages = threads = titled = 0
+    for which, thread_id, *numbers in rows:
         if not which:
-            messages, threads, titled_threads = numbers
+            messages, threads, titled = numbers
         else:
             line, kind, created_at = numbers
             (hits if which == 1 else newest).append(Hit(thread_id, Kind(kind), line, created_at))
-    return WordHits(hits, newest, messages, threads, titled_threads, messages > most)
+    return WordHits(hits, newest, messages, threads, titled, messages > enough)
 
 
 def threads_with(database: Database, terms: Sequence[Term], among: Collection[str]) -> set[str]:
@@ -120,19 +156,23 @@ def threads_with(database: Database, terms: Sequence[Term], among: Collection[st
     return {thread_id for (thread_id,) in database.read(statement, {"among": [*among]})}
 
 
-def _are_many(
+def _are_expected(
     database: Database, query: Query, conditions: str, values: dict[str, Any], counted: int
-) -> bool:
-    """Whether the server expects surely more hits than are *counted* in messages that are not long.
+) -> tuple[bool, bool]:
+    """Whether the server expects surely more hits than are *counted* in messages that are not long, and
+    whether already in recent ones, so that nobody has to ask which these are.
 
     It knows how many messages have a frequent word, but not in how many of these words stand in a row. Where
     most messages have them all, going back in time is no worse than another way.
     """
+    surely = _SURELY * counted
     expected = _expected(database, _where(query) + conditions, values)
-    if expected < _SURELY * counted:
-        return False
-    is_row = any(len(term.words) > 1 for term in (*query.terms, *query.without))
-    return not is_row or expected > _expected(database, "", {}) / 2
+    if expected < surely:
+        return False, False
+    messages = _expected(database, "", {})
+    if any(len(term.words) > 1 for term in (*query.terms, *query.without)):
+        return expected > messages / 2, False
+    return True, expected * searching.LOOKED_AT >= surely * messages
 
 
 def _expected(database: Database, where: str, values: dict[str, Any]) -> int:
@@ -145,19 +185,23 @@ def _where(query: Query) -> str:
     return f"AND words @@ {_tsquery(wanted)}" if wanted else ""
 
 
-def _statement(query: Query, conditions: str, by_relevance: bool, most: int, *, are_many: bool) -> str:
+def _before_recent(database: Database, query: Query, values: dict[str, Any]) -> int | None:
+    """The time of the newest message that is not among the recent ones; ``None`` when all are."""
+    statement = _BEFORE_RECENT.format(times=_times(query), recent=searching.LOOKED_AT)
+    return next((int(created_at) for (created_at,) in database.read(statement, values)), None)
+
+
+def _statement(not_long: str, query: Query, conditions: str, is_ranked: bool, **numbers: int) -> str:
     every = (*query.terms, *query.without)
     where_part = f"AND words @@ {_tsquery(any_of(every))}" if query.terms else ""
     having = [f"bool_or(words @@ {_tsquery(row(term))})" for term in query.terms]
     having += [f"NOT bool_or(words @@ {_tsquery(row(term))})" for term in query.without]
-    is_ranked = by_relevance and query.terms
-    not_long = (_NEWEST if are_many else _ANY_OR_NEWEST).format(
-        rank=f"ts_rank(words, {_tsquery(' & '.join(map(row, query.terms)))})" if is_ranked else 0,
-        where=_where(query) + conditions,
-        limit=most,
-    )
     return _FOUND.format(
-        not_long=not_long,
+        not_long=not_long.format(
+            rank=f"ts_rank(words, {_tsquery(' & '.join(map(row, query.terms)))})" if is_ranked else 0,
+            where=_where(query) + conditions,
+            **numbers,
+        ),
         best_first="rank DESC, " if is_ranked else "",
         rank_of_part=f"ts_rank(words, {_tsquery(any_of(query.terms))})" if is_ranked else 0,
         where_part=where_part + conditions,
@@ -180,10 +224,6 @@ def _filters(query: Query, among: Collection[str] | None, but: Collection[str]) 
         conditions.append(condition)
         values[name] = value
 
-    if query.from_s is not None:
-        add("created_at >= %(from_s)s", "from_s", query.from_s)
-    if query.until_s is not None:
-        add("created_at < %(until_s)s", "until_s", query.until_s)
     if query.kinds:
         kinds = {*query.kinds}
         add("kind = ANY(%(kinds)s::smallint[])", "kinds", [*kinds] if len(kinds) == 1 else [])
@@ -193,4 +233,11 @@ def _filters(query: Query, among: Collection[str] | None, but: Collection[str]) 
         add("thread_id = ANY(%(among)s::text[])", "among", [*among])
     if but:
         add("thread_id <> ALL(%(but)s::text[])", "but", [*but])
-    return "".join(f" AND {condition}" for condition in conditions), values
+    values |= {"from_s": query.from_s, "until_s": query.until_s}
+    return _times(query) + "".join(f" AND {condition}" for condition in conditions), values
+
+
+def _times(query: Query) -> str:
+    of_from = " AND created_at >= %(from_s)s" if query.from_s is not None else ""
+    of_until = " AND created_at < %(until_s)s" if query.until_s is not None else ""
+    return of_from + of_until

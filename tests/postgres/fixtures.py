@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import psycopg
 import pytest
 
 from store.postgres import Limits, PostgresStore
+from store.postgres.connections import Rows, Session
 from tests.postgres.cluster import Cluster, private_cluster
 from tests.postgres.proxy import Proxy, proxy_to
 
@@ -93,6 +94,20 @@ def open_store(url: str) -> Iterator[OpenStore]:
     yield another
     for store in opened:
         store.close()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Each statement that is sent to a server from here on."""
+    statements: list[str] = []
+    execute = Session.execute
+
+    def noted(session: Session, query: str, *parameters: Any) -> Rows:
+        statements.append(query)
+        return execute(session, query, *parameters)
+
+    monkeypatch.setattr(Session, "execute", noted)
+    return statements
 
 
 # Short waits, for tests that wait until the time is up.

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from store import Run, RunContents, RunStatus, Thread, documents
+from store.catalogue import searching
 from store.catalogue.queries import parsed
 from store.postgres import PostgresStore, word_hits
+from store.postgres.word_hits import WordHits
 from tests.mount.conftest import wait_until
 from tests.postgres.cluster import Cluster
 from tests.store.conftest import message
@@ -108,6 +110,15 @@ def test_what_is_read_does_not_grow_with_what_is_not_asked_for(
     assert rows_read(large, cluster, CALLS[call]) < FEW
 
 
+def test_the_times_of_many_threads_are_asked_in_one_round_trip(
+    large: PostgresStore, asked: list[str]
+) -> None:
+    times = {thread_id: large.thread_times(thread_id) for thread_id in ("T0", "Q", "W")}
+    asked.clear()
+    assert large.times_of_threads([*times, "no/name", "\0", "none"]) == times
+    assert len(asked) == 1
+
+
 def test_a_listing_of_many_pages_gives_every_run_once(
     large: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,24 +131,59 @@ def test_a_listing_of_many_pages_gives_every_run_once(
     assert queued == [("Q", run_id, RunStatus.queued) for run_id in "ab"]
 
 
+def found_in(store: PostgresStore, text: str, *, by_relevance: bool = False) -> WordHits:
+    query = parsed(text, 0)
+    return word_hits.find(
+        store._database, query, 10, 10, by_relevance=by_relevance, among=None, but=(), titled=()
+    )
+
+
 @pytest.mark.parametrize("by_relevance", [False, True])
 @pytest.mark.parametrize("text", ["often", "of*", "often -rare", '"often said"'])
 def test_a_search_for_a_frequent_word_reads_about_as_many_messages_as_are_counted(
     large: PostgresStore, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, text: str, *, by_relevance: bool
 ) -> None:
     counted = 50
-    monkeypatch.setattr(word_hits, "RANKED", counted)
+    monkeypatch.setattr(searching, "RANKED", counted)
+    monkeypatch.setattr(searching, "LOOKED_AT", 2 * counted)
 
     def find(store: PostgresStore) -> None:
-        query = parsed(text, 0)
-        found = word_hits.find(
-            store._database, query, 10, 10, by_relevance=by_relevance, among=None, but=(), titled=()
-        )
+        found = found_in(store, text, by_relevance=by_relevance)
         assert found.is_bounded
         assert len(found.hits) == 10
 
-    # Each of them, and its entry in the index, once.
-    assert rows_read(large, cluster, find) < 2.5 * counted
+    # Each of them, and its entry in the index, once; for a phrase, those of the index until the older ones.
+    assert rows_read(large, cluster, find) < 2.5 * counted + (2 * counted if '"' in text else 0)
+
+
+@pytest.mark.parametrize("text", ["often", "of*", "often -rare", '"often said"', "role:user"])
+def test_no_more_messages_are_read_than_are_looked_at_if_enough_of_them_are_hits(
+    large: PostgresStore, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    looked_at = 50
+    monkeypatch.setattr(searching, "RANKED", 1000)
+    monkeypatch.setattr(searching, "LOOKED_AT", looked_at)
+
+    def find(store: PostgresStore) -> None:
+        found = found_in(store, text)
+        assert found.is_bounded
+        assert [hit.line for hit in found.hits] == [
+            line for line in range(SAID, 0, -1) if text != "often -rare" or line % 150
+        ][:10]
+        assert found.messages <= looked_at
+
+    # The entries of the index until the older ones; and each message, with its entry.
+    assert rows_read(large, cluster, find) < 3.5 * looked_at
+
+
+def test_older_messages_are_read_where_the_recent_ones_have_not_enough_hits(
+    large: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "RANKED", 12)
+    monkeypatch.setattr(searching, "LOOKED_AT", 500)
+    found = found_in(large, "rare")
+    assert [hit.line for hit in found.hits] == [*range(SAID, SAID - 10 * 150, -150)]
+    assert (found.messages, found.is_bounded) == (4 + 11, True)
 
 
 @pytest.mark.parametrize(

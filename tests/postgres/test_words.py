@@ -188,7 +188,7 @@ def test_only_one_program_makes_words_at_a_time(open_store: OpenStore, cluster: 
 def test_more_hits_than_are_counted_are_said_to_be_more_and_the_newest_are_given(
     open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("store.postgres.word_hits.RANKED", 4)
+    monkeypatch.setattr("store.catalogue.searching.RANKED", 4)
     store = open_store()
     make_thread(store)
     for number in range(7):
@@ -199,6 +199,32 @@ def test_more_hits_than_are_counted_are_said_to_be_more_and_the_newest_are_given
     assert found.is_bounded
     assert found.hits_left_out == 3
     assert not store.catalogue().search(parsed("bees on:2026-11-29 -bees", NOW_S), 2).is_bounded
+
+
+def test_no_older_message_is_looked_at_where_the_recent_ones_have_as_many_hits_as_are_shown(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.catalogue.searching.RANKED", 8)
+    monkeypatch.setattr("store.catalogue.searching.LOOKED_AT", 6)
+    store = open_store()
+    make_thread(store)
+    for number in range(20):
+        text = f"bees {'wax' if number in (1, 3, 12) else 'and honey'}"
+        store.append_message("T", message(text, created_at=NOW_S + number))
+    store.catalogue().refresh(words=True)
+
+    def found(text: str, limit: int) -> tuple[list[int], int, bool]:
+        results = store.catalogue().search(parsed(text, NOW_S), limit)
+        return [hit.line for hit in results.hits], results.hits_left_out, results.is_bounded
+
+    assert found("bees", 2) == ([20, 19], 4, True)
+    # The recent ones have six hits: for a seventh older ones are looked at.
+    assert found("bees", 6) == ([20, 19, 18, 17, 16, 15], 7, True)
+    assert found("wax", 2) == ([13, 4], 1, False)
+    monkeypatch.setattr("store.catalogue.searching.RANKED", 1)
+    assert found("wax", 1) == ([13], 1, True)
+    assert found("wax", 3) == ([13, 4, 2], 0, False)
+    assert found("bees before:2026-11-29", 2) == ([], 0, False)
 
 
 def test_hits_that_are_most_relevant_come_first_when_asked_for(open_store: OpenStore) -> None:

@@ -162,8 +162,7 @@ def compare(catalogue: Tables, threads: Sequence[PlainThread], texts: Sequence[s
         expected = plain_hits(threads, query)
         assert list(searching.hits(catalogue.connection, query)) == expected, text
         thread_ids = [*dict.fromkeys(hit.thread_id for hit in expected)]
-        number = len(expected), len(thread_ids)
-        assert searching.number_of(catalogue.connection, query) == number, text
+        compare_counted(catalogue, text, expected, thread_ids)
         but = thread_ids[:1]
         others = [hit for hit in expected if hit.thread_id not in but]
         assert list(searching.hits(catalogue.connection, query, but)) == others, text
@@ -173,6 +172,23 @@ def compare(catalogue: Tables, threads: Sequence[PlainThread], texts: Sequence[s
             assert matches_thread(query, thread.summary.id, thread.summary.title, given_runs) == wanted, text
             for one in thread.texts:
                 assert matches(query, one.kind, one.created_at, one.text) == is_wanted(query, one), text
+
+
+def compare_counted(catalogue: Tables, text: str, expected: Sequence[Hit], thread_ids: list[str]) -> None:
+    """Also where few messages are many."""
+    query = parsed(text, NOW_S)
+    newest = {hit.thread_id: hit.created_at for hit in reversed(expected)}
+    for looked_at in (searching.LOOKED_AT, 3):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(searching, "LOOKED_AT", looked_at)
+            found = searching.counted(catalogue.connection, query, 2)
+        assert [hit.thread_id for hit in found.newest] == thread_ids[: min(2, found.threads)], text
+        assert all(hit.created_at == newest[hit.thread_id] for hit in found.newest), text
+        if found.is_bounded:
+            assert 2 < found.hits <= len(expected), text
+            assert found.threads <= len(thread_ids), text
+        else:
+            assert (found.hits, found.threads) == (len(expected), len(thread_ids)), text
 
 
 @settings(max_examples=80, deadline=None)
@@ -244,6 +260,32 @@ def test_a_day_with_more_messages_than_it_has_numbers_goes_on_in_the_next(
     for text in ("bee", "bee on:0d", "bee before:2026-12-01"):
         found = searching.hits(catalogue.connection, parsed(text, NOW_S))
         assert sorted(hit.line for hit in found) == [1, 2, 3, 4, 5, 6, 7], text
+
+
+def test_hits_are_counted_among_the_newest_messages_if_more_than_are_wanted_are_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(searching, "LOOKED_AT", 19)
+    catalogue = in_memory()
+    with catalogue.changing():
+        for day in range(10):
+            catalogue.put_thread(ThreadSummary(f"thread_{day}", NOW_S - day * DAY_S, 0))
+            texts = [f"bee {'' if n % 2 else 'honey'} {'wax' if day > 5 else ''}" for n in range(4)]
+            said = NOW_S - day * DAY_S
+            messages = [MessageText(n, Kind.USER, said, text) for n, text in enumerate(texts, 1)]
+            catalogue.add_messages(f"thread_{day}", messages, b"")
+
+    def number(text: str, wanted: int) -> tuple[int, int, bool]:
+        found = searching.counted(catalogue.connection, parsed(text, NOW_S), wanted)
+        return found.hits, found.threads, found.is_bounded
+
+    # Among 20 messages, of five days; among all, as more are wanted, and as they did not say it.
+    assert number("honey", 9) == (10, 5, True)
+    assert number("honey", 10) == (20, 10, False)
+    assert number("wax -honey", 5) == (8, 4, False)
+    assert number("honey before:2d", 5) == (10, 5, True)
+    assert number("role:user -wax", 5) == (20, 5, True)
+    assert number("honey on:1d", 1) == (2, 1, False)
 
 
 def test_the_most_relevant_come_first_when_asked_for() -> None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 import pytest
 
 from store import DocumentKey, MessageRole, Run, RunStatus, Store, StoreError, Thread, ThreadMessage
+from store.catalogue import searching
 from store.catalogue.api import Results
 from store.catalogue.folding import folded
 from store.catalogue.matching import holds, matches, matches_thread
@@ -71,7 +72,8 @@ def in_order(found: list[Place]) -> list[tuple[str, int]]:
 
 
 def check(store: Store, text: str) -> None:
-    """What is found is what a plain reading finds, however it is asked for."""
+    """What is found is what a plain reading finds, however it is asked for; also where few messages are many,
+    though then not all need be counted."""
     query = parsed(text, NOW_S)
     plain, catalogue = plain_hits(store, query), store.catalogue()
     found = catalogue.search(query)
@@ -84,6 +86,18 @@ def check(store: Store, text: str) -> None:
     some = catalogue.search(query, 2)
     assert in_order(places(some)) == in_order(plain[:2]), text
     assert (some.hits_left_out, some.links_left_out) == (max(0, len(plain) - 2), max(0, len(threads) - 2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(searching, "RANKED", 4)
+        patch.setattr(searching, "LOOKED_AT", 3)
+        few, links = catalogue.search(query, 2), catalogue.search(query, 2, with_hits=False).links
+    assert in_order(places(few)) == in_order(plain[:2]), text
+    assert few.links == links
+    assert {hit.thread_id for hit in few.hits} <= {link.thread_id for link in links} <= {*threads}, text
+    if few.is_bounded:
+        assert 0 < few.hits_left_out <= some.hits_left_out
+        assert few.links_left_out <= some.links_left_out
+    else:
+        assert (few.hits_left_out, few.links_left_out) == (some.hits_left_out, some.links_left_out)
 
 
 class Changes:
