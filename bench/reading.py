@@ -224,7 +224,9 @@ def whole_trees(store: Path, shape: Shape, roots: Path, *, quick: bool) -> Itera
 
 
 def views(store: Path, shape: Shape, roots: Path, *, quick: bool) -> Iterator[Row]:
-    """A walk through all of the mount; the other side leaves out the links, and whatever is behind them."""
+    """A walk through all of the mount, beside one that leaves out the links, and a list of links, beside one
+    of threads.
+    """
     name = f"find in a mount of {shape.threads:,} threads"
     leaving_out = ["(", "-name", "by-*", "-o", "-name", "search", ")", "-prune", "-o", "-print"]
     serve: dict[str, Serve] = {"threadfs": partial(mounts.threadfs, store, roots / "threadfs")}
@@ -234,6 +236,12 @@ def views(store: Path, shape: Shape, roots: Path, *, quick: bool) -> Iterator[Ro
     for which, least, found in zip(("first", "again"), without, whole, strict=True):
         sides = {"other": least["threadfs"], "threadfs": found["threadfs"]}
         yield Row(f"{name}, {which}", sides, sides["threadfs"] / sides["other"], 1.1, "x without its links")
+    threads = programs(serve, rounds, lambda root: ["ls", "-lt", str(root / "threads")])
+    links = programs(serve, rounds, lambda root: ["ls", "-lt", str(root / "by-title")])
+    for which, least, found in zip(("first", "again"), threads, links, strict=True):
+        sides = {"other": least["threadfs"], "threadfs": found["threadfs"]}
+        name = f"ls -lt by-title of {shape.threads:,}, {which}"
+        yield Row(name, sides, sides["threadfs"] / sides["other"], None, "x ls -lt threads")
 
 
 def after_mounting(store: Path, shape: Shape, roots: Path, *, quick: bool) -> Iterator[Row]:

@@ -320,6 +320,39 @@ def test_a_title_of_slashes_and_escapes_is_one_harmless_name(many: Mount) -> Non
     assert all(character.isprintable() for character in hits.removesuffix("\n"))
 
 
+def test_links_that_are_sorted_by_time_are_not_asked_for_one_by_one(many: Mount) -> None:
+    def requests() -> int:
+        before = stats(many)["operations"]
+        succeeds("ls -t by-title", many.root)
+        return stats(many)["operations"] - before
+
+    wait_until(lambda: requests() < SAME // 2)  # As soon as the threads are followed.
+
+
+def test_a_link_just_listed_with_its_time_changes_at_once_with_its_thread(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    for number in range(200):
+        write_thread(store / f"t{number:03}", f"About {number:03}")
+    mounted = start(store, tmp_path / "mnt", tmp_path / "log")
+    links, threads = mounted.path("by-title"), mounted.path("threads")
+    try:
+        for number in range(180, 190):
+            succeeds("ls -l by-title", mounted.root)
+            (threads / f"t{number}" / "meta.json").write_text('{"metadata": {"title": "New"}}')
+            assert outcome(lambda number=number: os.lstat(links / f"About {number}")) == "ENOENT"  # type: ignore[misc]
+            assert os.readlink(links / "New") == f"../threads/t{number}"
+            shutil.rmtree(threads / f"t{number}")
+            assert outcome(lambda: os.lstat(links / "New")) == "ENOENT"
+        for number in range(190, 200):
+            succeeds("ls -l by-title", mounted.root)
+            (threads / f"t{number}" / "say").write_text("hi")
+            said_ns = (threads / f"t{number}").stat().st_mtime_ns
+            assert os.lstat(links / f"About {number}").st_mtime_ns == said_ns
+    finally:
+        stop(mounted)
+
+
 def test_every_link_of_a_search_can_be_followed(many: Mount) -> None:
     script = "cat search/'honey bees'/*/meta.json | grep -o 'New chat' | wc -l"
     assert succeeds(script, many.root) == f"{SAME // 2}\n"

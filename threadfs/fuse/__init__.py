@@ -56,6 +56,7 @@ A name or attribute may be remembered for long where the store reports each chan
 | `retried_opens` | the opens that were answered ESTALE and come again |
 | `asking` | calling a node in place, or in a thread |
 | `kernel_cache` | a `Change` of the store: what the kernel has to forget |
+| `lent` | links that the kernel may remember for a moment, as a listing told their attributes |
 | `following`, `forgetting`, `detached` | what the store reports; having the kernel forget; threads for that |
 | `waking/` | the calls by which who watches with inotify hears of changes by others |
 | `strangers` | the turns of those who search: a few of whoever mounted, one of all other users |

@@ -191,6 +191,8 @@ class Answers:
         inode: Inode,
         known: Mapping[Node, Attributes | None] | None,
         name_timeout_s: float | None,
+        listed_s: float,
+        looked_s: float,
     ) -> pyfuse3.EntryAttributes:
         """The entry for a listing, which must cost little: the kernel asks when it needs more.
 
@@ -198,6 +200,8 @@ class Answers:
             known: attributes that a program wants; without, they are left out where they cost something.
             name_timeout_s: for how long the name may be remembered that leads to the same node until the
                 store reports a change; without, the node tells.
+            listed_s: when it was looked for the names, by the monotonic clock.
+            looked_s: when it was looked at what is *known*.
         """
         node = inode.node
         if readers := inode.readers_now:
@@ -208,17 +212,20 @@ class Answers:
             of_readers = self._made(inode, shown)
             of_readers.entry_timeout = of_readers.attr_timeout = 0
             return of_readers
+        is_reported = node.life is not Life.UNREPORTED
         if known and (attributes := known.get(node)):
-            return self._made(inode, attributes)
-        # What the kernel got before an entry without would take away.
-        was_told = inode.kernel_has_attributes and not inode.listed_without_attributes
+            told = self._made(inode, attributes)
+            if lent_s := self._kernel_cache.lend(inode, listed_s, looked_s):
+                told.entry_timeout = told.attr_timeout = lent_s
+            return told
+        # What the kernel got before, and keeps, an entry without would take away.
+        was_told = is_reported and inode.kernel_has_attributes and not inode.listed_without_attributes
         if node.has_cheap_attributes or known is not None or was_told:
             with suppress(StoreError):  # It has gone, or is not readable; a lookup will tell.
                 is_known = name_timeout_s and node.life is Life.REPORTED
                 if entry := self.at_hand(inode, name_timeout_s if is_known else None):
                     return entry
         inode.listed_without_attributes = True
-        is_reported = node.life is not Life.UNREPORTED
         return self._without_attributes(inode, name_timeout_s if is_reported else 0)
 
     def lasts(self, inode: Inode) -> bool:

@@ -25,11 +25,12 @@ from threadfs.fuse import shim
 from threadfs.fuse.following import Following
 from threadfs.fuse.forgetting import Forgetting
 from threadfs.fuse.inodes import Inode, Inodes
+from threadfs.fuse.lent import Lent
 from threadfs.nodes.base import Directory, ListDirectory, Node, Tree
 from threadfs.nodes.documents import DocumentFile, MetaFile, StatusFile, StepFile
 from threadfs.nodes.lives import Life
 from threadfs.nodes.log import LogFile
-from threadfs.nodes.runs_by_status import RunsByStatusDirectory, StatusDirectory
+from threadfs.nodes.runs_by_status import RunLink, RunsByStatusDirectory, StatusDirectory
 from threadfs.nodes.threads import (
     RunDirectory,
     RunsDirectory,
@@ -38,6 +39,7 @@ from threadfs.nodes.threads import (
     ThreadsDirectory,
 )
 from threadfs.nodes.tools import TOOLS, ToolsDirectory, awaited_calls
+from threadfs.nodes.views import ThreadLink
 
 log = logging.getLogger("threadfs")
 
@@ -58,6 +60,7 @@ class KernelCache:
         self._texts = texts
         self._inodes = inodes
         self.following = Following(tree.store, self.changed)
+        self._lent = Lent()
         # By inode and handle.
         self._polls: defaultdict[int, dict[int, deque[pyfuse3.PollHandle]]] = defaultdict(dict)
         # Whether the kernel keeps listings (`shim`).
@@ -119,6 +122,20 @@ class KernelCache:
             return WATCHED_S
         return UNWATCHED_S if node.life is Life.REPORTED else 0
 
+    def lend(self, inode: Inode, listed_s: float, looked_s: float) -> float:
+        """For how long the name and attributes of a link may be remembered that a listing told, in seconds.
+
+        Args:
+            listed_s: when it was looked for the names of the directory, by the monotonic clock.
+            looked_s: when it was looked at the attributes.
+        """
+        if not isinstance(inode.node, (ThreadLink, RunLink)):
+            return 0
+        thread_id = inode.node.thread_id
+        # Where the next change is not reported, neither is one of before.
+        since_s = looked_s if self._tree.store.reports_all_of(thread_id) else listed_s
+        return self._lent.lend(inode, thread_id, listed_s, since_s)
+
     def stats(self) -> dict[str, int]:
         """What the kernel holds, whether it keeps listings, and what of all that a watch follows."""
         return {
@@ -154,6 +171,9 @@ class KernelCache:
             return
         if change.part in (Part.ANSWER, Part.WORKERS):
             return  # What shows these is asked for each time.
+        for link in self._lent.take_back(thread_id):
+            self._invalidate(link, attributes_only=True)
+            self._forget_name_of(link.node)
         self._forget_lists(change)
         # Looked up first: a listing that begins now does not find a name that has gone.
         has_gone = self._asks_for(change) and self._version(change.key) is None
@@ -230,6 +250,7 @@ class KernelCache:
         self.changed(change_of(Part.DOCUMENT, document.key))
 
     def _forget_everything(self) -> None:
+        self._lent.take_all_back()
         self.following.begin_again()
         self._forget_all(self._inodes.held())
         for inode in self._inodes.held():
@@ -334,6 +355,10 @@ class KernelCache:
                 parent = RunDirectory(self._tree, thread_id, run_id)
             case MetaFile(key=DocumentKey(thread_id)) | LogFile(thread_id=thread_id):
                 parent = ThreadDirectory(self._tree, thread_id)
+            case ThreadLink(directory=directory):
+                parent = directory
+            case RunLink(status=status):
+                parent = StatusDirectory(self._tree, status)
             case _:
                 return  # All versions are the same.
         self._forget_name(parent, node.path.rpartition("/")[2])

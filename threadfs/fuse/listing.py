@@ -31,8 +31,8 @@ class Listing:
     """What a directory held when it was last looked into."""
 
     __slots__ = (
-        *("began_s", "cookies", "gives_attributes", "is_current", "is_lasting", "known", "names", "nodes"),
-        *("times_wanted", "told_s", "was_current", "_gone", "_known_until_s", "_next", "_other_told_s"),
+        *("began_s", "cookies", "gives_attributes", "is_current", "is_lasting", "known", "known_s", "names"),
+        *("nodes", "times_wanted", "told_s", "was_current", "_gone", "_next", "_other_told_s"),
     )
 
     def __init__(self, directory: Directory, before: Listing | None) -> None:
@@ -74,9 +74,9 @@ class Listing:
         # With `ls -l` the kernel asks for the attributes of an entry: from then on it gets them here.
         self.times_wanted = 0
         self.gives_attributes = False
-        # Attributes that cost something, as they were a moment ago; None where they cannot be read.
+        # Attributes that cost something, as they were at that time; None where they cannot be read.
         self.known: dict[Node, Attributes | None] | None = None
-        self._known_until_s = 0.0
+        self.known_s = 0.0
 
     def _go_on(self, given: dict[str, int]) -> None:
         """Takes over the cookies that were *given*."""
@@ -130,10 +130,10 @@ class Listing:
         """The attributes of the entries from *start* on, as far as the kernel may take them at once."""
         nodes = self.nodes[start : start + _AT_ONCE]
         if self.known is None or (
-            nodes and (nodes[0] not in self.known or time.monotonic() >= self._known_until_s)
+            nodes and (nodes[0] not in self.known or time.monotonic() >= self.known_s + _HOLD_S)
         ):
             costly = [node for node in nodes if are_costly(node)]
+            self.known_s = time.monotonic()
             found = await in_thread(directory.attributes_of, costly) if costly else {}
             self.known = {node: found.get(node) for node in nodes}
-            self._known_until_s = time.monotonic() + _HOLD_S
         return self.known

@@ -119,7 +119,7 @@ class Listings:
             inode = self._inodes.of(node)
             entry = inode.entry
             if entry is None:
-                entry = self._answers.listed(inode, known, names_timeout_s)
+                entry = self._answers.listed(inode, known, names_timeout_s, listing.began_s, listing.known_s)
                 # One that may be remembered for long was covered just now: a change since ends the listing.
                 if is_long and entry.attr_timeout < WATCHED_S and not self._answers.lasts(inode):
                     listing.is_lasting = False

@@ -10,14 +10,23 @@ from __future__ import annotations
 import errno
 import stat
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from store import Times
 from store.catalogue.api import Named
 from store.errors import Ambiguous
-from threadfs.nodes.base import Attributes, Directory, NoSuchName, PathNode, Refused, Tree, link_attributes
+from threadfs.nodes.base import (
+    Attributes,
+    Directory,
+    Node,
+    NoSuchName,
+    PathNode,
+    Refused,
+    Tree,
+    link_attributes,
+)
 
 _S: Final = 1_000_000_000
 # The latest time that programs can take: in nanoseconds it has 63 bits.
@@ -39,6 +48,16 @@ class ViewDirectory(PathNode, Directory):
     def times(self) -> Times:
         time_ns = self.time_ns()
         return Times(time_ns, time_ns)
+
+    def attributes_of(self, children: Sequence[Node]) -> dict[Node, Attributes]:
+        links = {child: child.thread_id for child in children if isinstance(child, ThreadLink)}
+        times = self.store.times_of_threads({*links.values()})
+        found: dict[Node, Attributes] = {
+            link: link_attributes(link.target(), times[thread_id])
+            for link, thread_id in links.items()
+            if thread_id in times
+        }
+        return found | Directory.attributes_of(self, [child for child in children if child not in links])
 
     def rename(self, name: str, target: Directory, new_name: str, *, replace: bool) -> None:
         raise Refused(
