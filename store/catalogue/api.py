@@ -58,7 +58,8 @@ class Results:
 
     *hits*, the newest first, and the number of further ones; *links*, the threads of all hits, that with the
     newest hit first, and the number of further ones. *is_bounded*: there are so many that not all messages
-    were looked at: the numbers are at least these, and links lead to threads of what was looked at.
+    were looked at: the numbers are at least these. Fewer links than may be are all, on a disk; in PostgreSQL
+    they are those of the newest 20,000 hits at least.
     """
 
     hits: list[Found]
@@ -115,13 +116,22 @@ class Catalogue(Protocol):
         ...
 
     def search(
-        self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
+        self,
+        query: Query,
+        limit: int = 1000,
+        *,
+        by_relevance: bool = False,
+        with_hits: bool = True,
+        with_links: bool = True,
     ) -> Results:
         """At most *limit* hits, and at most *limit* links.
+
+        Older messages are not looked at when there are more hits, and as many links, already.
 
         Args:
             by_relevance: the hits that fit best come first, among the newest ones.
             with_hits: without, the list of hits is empty, and no message has to be read for its snippet.
+            with_links: without, the list of links is empty, and no older messages are looked at for them.
         """
         ...
 

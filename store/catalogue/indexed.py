@@ -44,7 +44,7 @@ class IndexedCatalogue(ReadingCatalogue):
         return self._read_hits(thread_ids, names, wanted)
 
     def _search(
-        self, look: Look, query: Query, limit: int, *, by_relevance: bool, with_hits: bool
+        self, look: Look, query: Query, limit: int, *, by_relevance: bool, with_hits: bool, with_links: bool
     ) -> Results:
         wanted = of_query(query)
         read = _Read(lambda thread_ids, names: self._read_ahead(thread_ids, names, wanted))
@@ -52,7 +52,8 @@ class IndexedCatalogue(ReadingCatalogue):
             read.add(found.behind)
             both = [*read.all(), *found.hits] if by_relevance else merge(read.all(), found.hits, key=by_time)
             shown = list(islice(both, limit)) if with_hits else []
-            newest = list(islice(merge(read.newest(), found.newest, key=by_time), limit))
+            of_threads = merge(read.newest(), found.newest, key=by_time)
+            newest = list(islice(of_threads, limit)) if with_links else []
             texts = self._texts(shown)
             there = {hit for hit, text in texts.items() if wanted.is_in(hit, text)}
             # What the words say and no log has: the log has just changed, or they are damaged.
@@ -66,7 +67,9 @@ class IndexedCatalogue(ReadingCatalogue):
                 given = results(still, newest, {**found.names, **read.names}, left_out, wanted.show)
                 return replace(given, is_bounded=found.is_bounded)
             read.add(ahead)
-        return super().search(query, limit, by_relevance=by_relevance, with_hits=with_hits)
+        return super().search(
+            query, limit, by_relevance=by_relevance, with_hits=with_hits, with_links=with_links
+        )
 
 
 class _Read:

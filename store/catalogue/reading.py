@@ -79,28 +79,40 @@ class ReadingCatalogue(ABC):
     # ── Searching ────────────────────────────────────────────────────────────────────────────────────
 
     def search(
-        self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
+        self,
+        query: Query,
+        limit: int = 1000,
+        *,
+        by_relevance: bool = False,
+        with_hits: bool = True,
+        with_links: bool = True,
     ) -> Results:
         """The newest are taken for the most relevant."""
         titles = self._ask(Tables.titles_of_all)
         if query.thread_ids:
             titles = {one: titles[one] for one in query.thread_ids[:1] if one in titles}
-        return self._read_results(titles, of_query(query), limit, with_hits=with_hits)
+        return self._read_results(titles, of_query(query), limit, with_hits=with_hits, with_links=with_links)
 
     def grep(self, pattern: re.Pattern[str], limit: int = 1000) -> Results:
         return self._read_results(self._ask(Tables.titles_of_all), of_pattern(pattern), limit)
 
     def _read_results(
-        self, titles: Mapping[str, str], wanted: Wanted, limit: int, *, with_hits: bool = True
+        self,
+        titles: Mapping[str, str],
+        wanted: Wanted,
+        limit: int,
+        *,
+        with_hits: bool = True,
+        with_links: bool = True,
     ) -> Results:
         names: dict[str, str] = {}
         candidates = self._candidates(titles, wanted)
         found = sorted(self._read_hits(candidates, names, wanted), key=by_time)
         newest = {hit.thread_id: hit for hit in reversed(found)}
-        by_newest = sorted(newest.values(), key=by_time)[:limit]
+        by_newest = sorted(newest.values(), key=by_time)[:limit] if with_links else []
         shown = found[:limit] if with_hits else []
         texts = self._texts(shown)
-        left_out = max(0, len(found) - limit), len(newest) - len(by_newest)
+        left_out = max(0, len(found) - limit), max(0, len(newest) - limit)
         still = [(hit, texts[hit]) for hit in shown if hit in texts and wanted.is_in(hit, texts[hit])]
         return results(still, by_newest, names, left_out, wanted.show)
 

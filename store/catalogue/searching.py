@@ -21,8 +21,12 @@ from store.catalogue.values import Hit, Kind
 # Among how many of the newest hits the most relevant ones are looked for: all of a common word take seconds.
 RANKED: Final = 20_000
 # Of how many of the newest messages all hits are counted. Older ones are looked at when these have not more
-# hits than are wanted: a million take a second.
+# hits than are wanted, in as many threads as are: a million take a second.
 LOOKED_AT: Final = 50_000
+# So many times the messages that should have enough are looked at, as older ones may have fewer.
+_SURELY: Final = 1.25
+# If that is more than so many times the first ones, all are looked at: to find where these begin takes long.
+_MOST_TIMES: Final = 5
 
 _HIT = "threads.id, texts.kind, texts.line, texts.created_at, texts.number"
 _ONE_OF_A_THREAD = f"threads.id, {Kind.TITLE:d}, coalesce(texts.line, 1), threads.created_at, threads.number"
@@ -86,40 +90,69 @@ def relevant(
     return [_hit(row) for row in rows]
 
 
-def counted(connection: sqlite3.Connection, query: Query, limit: int, but: Collection[str] = ()) -> Counted:
-    """Counts the hits, and finds the newest one of each thread, of at most *limit* threads.
+def counted(
+    connection: sqlite3.Connection, query: Query, most_hits: int, most_links: int, but: Collection[str] = ()
+) -> Counted:
+    """Counts the hits, and finds the newest one of each thread, of at most *most_links* threads.
 
-    Where more hits than that are among the newest `LOOKED_AT` messages, those of earlier days are not.
+    The newest `LOOKED_AT` messages are looked at, with all of their first day. Unless these have more than
+    *most_hits*, in at least *most_links* threads, so are as many as should have them, and then all.
     """
     if not query.is_about_messages:
         found = list(hits(connection, query, but))
-        return Counted(len(found), len(found), found[:limit], is_bounded=False)
-    first_recent = _first_recent(connection, query)
-    recent = _newest_of_threads(connection, query, but, first_recent)
-    is_bounded = bool(first_recent) and sum(row[-1] for row in recent) > limit
-    rows = recent if is_bounded or not first_recent else _newest_of_threads(connection, query, but)
-    newest = [_hit(row) for row in sorted(rows, key=_by_time)[:limit]]
-    return Counted(sum(row[-1] for row in rows), len(rows), newest, is_bounded)
+        return Counted(len(found), len(found), found[:most_links], is_bounded=False)
+    rows: dict[str, _Row] = {}
+    first, looked_at = None, LOOKED_AT
+    while True:
+        until, first = first, _first_of_newest(connection, query, looked_at)
+        for row in _newest_of_threads(connection, query, but, first, until):
+            newer = rows.get(row[0])
+            rows[row[0]] = (*newer[:-1], newer[-1] + row[-1]) if newer else row
+        number = sum(row[-1] for row in rows.values())
+        is_full = number > most_hits and len(rows) >= most_links
+        if is_full or not first:
+            break
+        looked_at = further(number, len(rows), most_hits, most_links) if until is None else 0
+    newest = [_hit(row) for row in sorted(rows.values(), key=_by_time)[:most_links]]
+    return Counted(number, len(rows), newest, is_bounded=bool(first))
 
 
-def _first_recent(connection: sqlite3.Connection, query: Query) -> int:
-    """The number from which on texts are the newest ones, with all of the first day; 0 when all texts are."""
+def further(hits: int, threads: int, most_hits: int, most_links: int) -> int:
+    """How many of the newest messages should have enough hits and threads, if `LOOKED_AT` have these.
+
+    0: so many that all are to be looked at.
+    """
+    if not hits:
+        return 0
+    times = _SURELY * max(most_hits / hits, most_links / threads)
+    return int(times * LOOKED_AT) if times <= _MOST_TIMES else 0
+
+
+def _first_of_newest(connection: sqlite3.Connection, query: Query, looked_at: int) -> int:
+    """The number from which on texts are so many of the newest ones, with all of the first day.
+
+    0: all texts are, or are wanted.
+    """
+    if not looked_at:
+        return 0
     where = _Where()
     _add_times(where, query, "texts.number")
     found = connection.execute(
         f"SELECT number FROM texts WHERE {where} ORDER BY number DESC LIMIT 1 OFFSET ?",
-        (*where.values, LOOKED_AT),
+        (*where.values, looked_at),
     ).fetchone()
     return schema.first_of_day(found[0]) if found else 0
 
 
 def _newest_of_threads(
-    connection: sqlite3.Connection, query: Query, but: Collection[str], first: int = 0
+    connection: sqlite3.Connection, query: Query, but: Collection[str], first: int, until: int | None
 ) -> list[_Row]:
-    """Of each thread with a hit from this number on the time of its newest one, and how many it has."""
+    """Of each thread with a hit in these numbers the time of its newest one, and how many it has."""
     where = _where_texts(query, but)
     if first:
         where.add(f"{_number(query)} >= ?", first)
+    if until is not None:
+        where.add(f"{_number(query)} < ?", until)
     return connection.execute(
         f"SELECT threads.id, {Kind.USER:d}, 0, max(texts.created_at), count(*)"
         f" FROM {_tables(query)} WHERE {where} GROUP BY texts.thread",

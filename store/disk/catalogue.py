@@ -86,7 +86,13 @@ class DiskCatalogue(IndexedCatalogue):
         self.known.rebuild()
 
     def search(
-        self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
+        self,
+        query: Query,
+        limit: int = 1000,
+        *,
+        by_relevance: bool = False,
+        with_hits: bool = True,
+        with_links: bool = True,
     ) -> Results:
         asked_s = time.monotonic()
         is_of_runs = query.models or query.statuses or query.not_models or query.not_statuses
@@ -94,17 +100,19 @@ class DiskCatalogue(IndexedCatalogue):
         just_read = self.known.take_over_words(asked_s, needed=needed)
 
         def look(but: Collection[str]) -> Indexed | None:
-            most_hits = limit if with_hits else 0
-            work = self._indexed(query, most_hits, limit, by_relevance and with_hits, but, just_read)
+            most_hits, most_links = limit if with_hits else 0, limit if with_links else 0
+            work = self._indexed(query, most_hits, most_links, by_relevance and with_hits, but, just_read)
             return self.known.beside_lists(work, None, needed, asked_s)
 
-        return self._search(look, query, limit, by_relevance=by_relevance, with_hits=with_hits)
+        return self._search(
+            look, query, limit, by_relevance=by_relevance, with_hits=with_hits, with_links=with_links
+        )
 
     def _indexed(
         self,
         query: Query,
         most_hits: int,
-        limit: int,
+        most_links: int,
         by_relevance: bool,
         but: Collection[str],
         just_read: TakenOver,
@@ -119,7 +127,7 @@ class DiskCatalogue(IndexedCatalogue):
                 read = just_read.in_tables(self.known.openings)
                 behind = {*self.known.behind(tables)} - read | {*self.known.pending}
                 without = behind.union(but)
-                counted = searching.counted(tables.connection, query, limit, without)
+                counted = searching.counted(tables.connection, query, most_hits, most_links, without)
                 if by_relevance:
                     hits = searching.relevant(tables.connection, query, most_hits, without)
                 else:

@@ -119,11 +119,19 @@ class PostgresCatalogue(IndexedCatalogue):
     # ── Searching ────────────────────────────────────────────────────────────────────────────────────
 
     def search(
-        self, query: Query, limit: int = 1000, *, by_relevance: bool = False, with_hits: bool = True
+        self,
+        query: Query,
+        limit: int = 1000,
+        *,
+        by_relevance: bool = False,
+        with_hits: bool = True,
+        with_links: bool = True,
     ) -> Results:
-        is_ranked = by_relevance and with_hits
-        look = partial(self._indexed, query, limit if with_hits else 0, limit, is_ranked)
-        found = self._search(look, query, limit, by_relevance=by_relevance, with_hits=with_hits)
+        most_hits, most_links = limit if with_hits else 0, limit if with_links else 0
+        look = partial(self._indexed, query, most_hits, most_links, by_relevance and with_hits)
+        found = self._search(
+            look, query, limit, by_relevance=by_relevance, with_hits=with_hits, with_links=with_links
+        )
         if self._known.may_make_words and self._known.behind:
             self._filling.start()
         return found

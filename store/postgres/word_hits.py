@@ -5,16 +5,17 @@ asked for the newest ones it takes the wrong way for many a query, and then read
 asked how many hits it expects. Unless these are surely more than are counted, any hits are asked for, but not
 more than are counted, and only if there are more the newest ones.
 
-Those are looked for among the newest messages. If there are as many as are wanted, nobody looks further, and
-there are at least as many as were counted; else the older messages have the rest. The most relevant ones are
-chosen from as many as are counted, however many messages have to be looked at. For a long message all of its
-parts are looked at together.
+Those are looked for among the newest messages. If there are more than are wanted, in as many threads, nobody
+looks further, and there are at least as many as were counted; else as many messages are looked at as should
+have them, and then older ones, until as many hits are found as are counted; where no threads are wanted, as
+many as these. The most relevant ones are chosen from as many as are counted, however many messages have to be
+looked at. For a long message all of its parts are looked at together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from store.catalogue import searching
@@ -24,9 +25,9 @@ from store.postgres.connections import Rows
 from store.postgres.database import Database
 from store.postgres.lexemes import any_of, row
 
-# Statements for hits in messages that are not long: any, the newest, and these without looking at more than
-# the recent messages if enough are there. A condition that is the same for all rows keeps the server from
-# reading the older ones at all.
+# Statements for hits in messages that are not long: any, the newest, those of recent messages, and the newest
+# without looking at more than the recent messages if enough are there. A condition that is the same for all
+# rows keeps the server from reading the older ones at all.
 _ANY: Final = """
     SELECT thread_id, line, kind, created_at, {rank} AS rank FROM words WHERE part = 0 {where} LIMIT {limit}
 """
@@ -34,17 +35,20 @@ _NEWEST: Final = """
     SELECT thread_id, line, kind, created_at, {rank} AS rank FROM words WHERE part = 0 {where}
     ORDER BY created_at DESC, thread_id, line DESC LIMIT {limit}
 """
-_RECENT_FIRST: Final = """
-    WITH recent AS MATERIALIZED (
-        SELECT thread_id, line, kind, created_at, {rank} AS rank FROM words
-        WHERE part = 0 {where} AND created_at > {before_s}
-        ORDER BY created_at DESC, thread_id, line DESC LIMIT {limit}
-    )
+_RECENT: Final = """
+    SELECT thread_id, line, kind, created_at, {rank} AS rank FROM words
+    WHERE part = 0 {where} AND created_at > {before_s}
+    ORDER BY created_at DESC, thread_id, line DESC LIMIT {limit}
+"""
+_RECENT_FIRST: Final = f"""
+    WITH recent AS MATERIALIZED ({_RECENT})
     SELECT * FROM recent
     UNION ALL
-    (SELECT thread_id, line, kind, created_at, {rank} FROM words
-        WHERE part = 0 {where} AND created_at <= {before_s} AND (SELECT count(*) FROM recent) <= {wanted}
-        ORDER BY created_at DESC, thread_id, line DESC LIMIT {wanted} + 1)
+    (SELECT thread_id, line, kind, created_at, {{rank}} FROM words
+        WHERE part = 0 {{where}} AND created_at <= {{before_s}} AND (
+            SELECT count(*) <= %(most_hits)s OR count(DISTINCT thread_id) < %(most_links)s FROM recent)
+        ORDER BY created_at DESC, thread_id, line DESC LIMIT {{older}})
+    LIMIT {{limit}}
 """
 # The time of the newest message that is not among so many recent ones.
 _BEFORE_RECENT: Final = """
@@ -114,30 +118,40 @@ def find(
         among: the threads of which messages count, if not all, *but* these.
         titled: threads to count among those with a hit.
     """
-    wanted = max(most_hits, most_links)
-    most = max(searching.RANKED, wanted)
+    most = max(searching.RANKED, most_hits, most_links)
     conditions, values = _filters(query, among, but)
     # As one text, which is made in less time than a list; an id has no end of a line in it.
     values |= {"most_hits": most_hits, "most_links": most_links, "titled": "\n".join(titled)}
     is_ranked = by_relevance and bool(query.terms)
 
-    def ask(not_long: str, enough: int, **numbers: int) -> WordHits:
+    def ask(not_long: str, **numbers: int) -> WordHits:
         statement = _statement(not_long, query, conditions, is_ranked, limit=most + 1, **numbers)
-        return _hits(database.read(statement, values), enough)
+        found = _hits(database.read(statement, values), most)
+        if "before_s" in numbers and found.messages > most_hits and found.threads >= most_links:
+            return replace(found, is_bounded=True)
+        return found
 
     are_many, are_recent = _are_expected(database, query, conditions, values, most)
     if not are_many:
-        found = ask(_ANY, most)
+        found = ask(_ANY)
         if not found.is_bounded:
             return found
-    before_s = None if is_ranked or are_recent else _before_recent(database, query, values)
+    if is_ranked or are_recent:
+        return ask(_NEWEST)
+    before_s = _before_recent(database, query, values, searching.LOOKED_AT)
+    if before_s is not None and most_links:
+        found = ask(_RECENT, before_s=before_s)
+        if found.is_bounded:
+            return found
+        if looked_at := searching.further(found.messages, found.threads, most_hits, most_links):
+            before_s = _before_recent(database, query, values, looked_at)
     if before_s is None:
-        return ask(_NEWEST, most)
-    return ask(_RECENT_FIRST, wanted, before_s=before_s, wanted=wanted)
+        return ask(_NEWEST)
+    return ask(_RECENT_FIRST, before_s=before_s, older=(most if most_links else most_hits) + 1)
 
 
-def _hits(rows: Rows, enough: int) -> WordHits:
-    """*enough*: how many are asked for at least, if there are so many."""
+def _hits(rows: Rows, most: int) -> WordHits:
+    """*most*: how many are counted of those that are not long."""
     hits: list[Hit] = []
     newest: list[Hit] = []
     messages = threads = titled = 0
@@ -147,7 +161,7 @@ def _hits(rows: Rows, enough: int) -> WordHits:
         else:
             line, kind, created_at = numbers
             (hits if which == 1 else newest).append(Hit(thread_id, Kind(kind), line, created_at))
-    return WordHits(hits, newest, messages, threads, titled, messages > enough)
+    return WordHits(hits, newest, messages, threads, titled, messages > most)
 
 
 def threads_with(database: Database, terms: Sequence[Term], among: Collection[str]) -> set[str]:
@@ -185,9 +199,9 @@ def _where(query: Query) -> str:
     return f"AND words @@ {_tsquery(wanted)}" if wanted else ""
 
 
-def _before_recent(database: Database, query: Query, values: dict[str, Any]) -> int | None:
-    """The time of the newest message that is not among the recent ones; ``None`` when all are."""
-    statement = _BEFORE_RECENT.format(times=_times(query), recent=searching.LOOKED_AT)
+def _before_recent(database: Database, query: Query, values: dict[str, Any], recent: int) -> int | None:
+    """The time of the newest message that is not among so many recent ones; ``None`` when all are."""
+    statement = _BEFORE_RECENT.format(times=_times(query), recent=recent)
     return next((int(created_at) for (created_at,) in database.read(statement, values)), None)
 
 

@@ -93,6 +93,19 @@ def test_at_most_a_thousand_hits_are_shown_and_the_last_line_says_how_many_are_l
     assert lines[-1] == "… 234 older hits are left out"
 
 
+def test_all_threads_with_hits_have_links_also_where_the_newest_messages_have_more_hits_than_are_shown(
+    store: ThreadStore, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.catalogue.searching.LOOKED_AT", 1500)
+    for day, name in enumerate("abc"):
+        thread(store, name, name)
+        line = b'{"role":"user","content":"honey","created_at":%d}\n' % (NOVEMBER_28 + day * 86400)
+        store.append_lines(name, [line] * 1234)
+    assert programs.names("search/honey") == ["c", "b", "a", "hits.txt"]
+    lines = programs.read("search/honey/hits.txt").decode().splitlines()
+    assert lines[-1] == f"… at least {2 * 1234 - 1000} older hits are left out"
+
+
 def test_threads_that_are_called_the_same_are_told_apart_among_those_with_hits(
     store: ThreadStore, programs: Programs
 ) -> None:

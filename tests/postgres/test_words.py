@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from store import InvalidDocument, InvalidQuery, Run, RunStatus, StorageFailed, Store, documents
+from store import InvalidDocument, InvalidQuery, Run, RunStatus, StorageFailed, Store, Thread, documents
 from store.catalogue import schema as catalogue_tables
 from store.catalogue.matching import matches
 from store.catalogue.queries import parsed
@@ -214,17 +214,44 @@ def test_no_older_message_is_looked_at_where_the_recent_ones_have_as_many_hits_a
     store.catalogue().refresh(words=True)
 
     def found(text: str, limit: int) -> tuple[list[int], int, bool]:
-        results = store.catalogue().search(parsed(text, NOW_S), limit)
+        results = store.catalogue().search(parsed(text, NOW_S), limit, with_links=False)
         return [hit.line for hit in results.hits], results.hits_left_out, results.is_bounded
 
     assert found("bees", 2) == ([20, 19], 4, True)
     # The recent ones have six hits: for a seventh older ones are looked at.
-    assert found("bees", 6) == ([20, 19, 18, 17, 16, 15], 7, True)
+    assert found("bees", 6) == ([20, 19, 18, 17, 16, 15], 3, True)
     assert found("wax", 2) == ([13, 4], 1, False)
     monkeypatch.setattr("store.catalogue.searching.RANKED", 1)
     assert found("wax", 1) == ([13], 1, True)
     assert found("wax", 3) == ([13, 4, 2], 0, False)
     assert found("bees before:2026-11-29", 2) == ([], 0, False)
+
+
+def test_older_messages_are_looked_at_until_there_are_as_many_links_as_may_be(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.catalogue.searching.RANKED", 20)
+    monkeypatch.setattr("store.catalogue.searching.LOOKED_AT", 6)
+    store = open_store()
+    for number in range(12):
+        store.create_thread(Thread(id=f"T{number}"))
+        for second, text in enumerate(("bees", "bees", "bees and wax")):
+            store.append_message(f"T{number}", message(text, created_at=NOW_S + 3 * number + second))
+    store.catalogue().refresh(words=True)
+
+    def found(text: str, limit: int) -> tuple[int, int, int, bool]:
+        results = store.catalogue().search(parsed(text, NOW_S), limit)
+        links = [link.thread_id for link in results.links]
+        assert links == [f"T{number}" for number in range(11, 11 - len(links), -1)]
+        return len(links), results.hits_left_out, results.links_left_out, results.is_bounded
+
+    # Of six messages; of as many as should have enough, 15 and 18; and of twenty hits, and one more.
+    assert found("bees", 2) == (2, 4, 0, True)
+    assert found("bees", 4) == (4, 11, 1, True)
+    assert found("bees", 5) == (5, 13, 1, True)
+    assert found("bees", 7) == (7, 14, 0, True)
+    assert found("bees", 12) == (7, 9, 0, True)
+    assert found("wax", 11) == (11, 1, 1, False)
 
 
 def test_hits_that_are_most_relevant_come_first_when_asked_for(open_store: OpenStore) -> None:

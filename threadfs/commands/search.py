@@ -98,7 +98,8 @@ def _search(options: argparse.Namespace, text: str, limit: int) -> int:
         if pattern:
             found = catalogue.grep(pattern, limit)
         elif query:
-            found = catalogue.search(query, limit, by_relevance=options.sort == "relevance")
+            is_ranked = options.sort == "relevance"
+            found = catalogue.search(query, limit, by_relevance=is_ranked, with_links=False)
         else:
             return 0
     finally:

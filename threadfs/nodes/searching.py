@@ -151,7 +151,7 @@ class QueryDirectory(ViewDirectory):
         return self.tree.finding.answer(("hits", self.text), self._hits)
 
     def _hits(self, catalogue: Catalogue) -> tuple[bytes, int]:
-        results = catalogue.search(self._parsed(), _MAX_SHOWN)
+        results = catalogue.search(self._parsed(), _MAX_SHOWN, with_links=False)
         lines = [_line_of(hit) for hit in results.hits]
         if results.hits_left_out:
             threads = f", and {results.links_left_out} threads" if results.links_left_out else ""

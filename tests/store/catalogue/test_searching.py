@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
@@ -175,18 +176,18 @@ def compare(catalogue: Tables, threads: Sequence[PlainThread], texts: Sequence[s
 
 
 def compare_counted(catalogue: Tables, text: str, expected: Sequence[Hit], thread_ids: list[str]) -> None:
-    """Also where few messages are many."""
+    """Also where few messages are many, and few or many links are wanted."""
     query = parsed(text, NOW_S)
     newest = {hit.thread_id: hit.created_at for hit in reversed(expected)}
-    for looked_at in (searching.LOOKED_AT, 3):
+    for looked_at, most_hits, most_links in product((searching.LOOKED_AT, 3), (0, 2), (0, 1, 2, 3)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(searching, "LOOKED_AT", looked_at)
-            found = searching.counted(catalogue.connection, query, 2)
-        assert [hit.thread_id for hit in found.newest] == thread_ids[: min(2, found.threads)], text
+            found = searching.counted(catalogue.connection, query, most_hits, most_links)
+        assert [hit.thread_id for hit in found.newest] == thread_ids[:most_links], text
         assert all(hit.created_at == newest[hit.thread_id] for hit in found.newest), text
         if found.is_bounded:
-            assert 2 < found.hits <= len(expected), text
-            assert found.threads <= len(thread_ids), text
+            assert most_hits < found.hits <= len(expected), text
+            assert most_links <= found.threads <= len(thread_ids), text
         else:
             assert (found.hits, found.threads) == (len(expected), len(thread_ids)), text
 
@@ -262,7 +263,7 @@ def test_a_day_with_more_messages_than_it_has_numbers_goes_on_in_the_next(
         assert sorted(hit.line for hit in found) == [1, 2, 3, 4, 5, 6, 7], text
 
 
-def test_hits_are_counted_among_the_newest_messages_if_more_than_are_wanted_are_there(
+def test_hits_are_counted_among_the_newest_messages_if_as_many_and_as_many_links_as_are_wanted_are_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(searching, "LOOKED_AT", 19)
@@ -275,17 +276,23 @@ def test_hits_are_counted_among_the_newest_messages_if_more_than_are_wanted_are_
             messages = [MessageText(n, Kind.USER, said, text) for n, text in enumerate(texts, 1)]
             catalogue.add_messages(f"thread_{day}", messages, b"")
 
-    def number(text: str, wanted: int) -> tuple[int, int, bool]:
-        found = searching.counted(catalogue.connection, parsed(text, NOW_S), wanted)
+    def number(text: str, hits: int, links: int) -> tuple[int, int, bool]:
+        found = searching.counted(catalogue.connection, parsed(text, NOW_S), hits, links)
         return found.hits, found.threads, found.is_bounded
 
-    # Among 20 messages, of five days; among all, as more are wanted, and as they did not say it.
-    assert number("honey", 9) == (10, 5, True)
-    assert number("honey", 10) == (20, 10, False)
-    assert number("wax -honey", 5) == (8, 4, False)
-    assert number("honey before:2d", 5) == (10, 5, True)
-    assert number("role:user -wax", 5) == (20, 5, True)
-    assert number("honey on:1d", 1) == (2, 1, False)
+    # Among 20 messages, of five days.
+    assert number("honey", 9, 5) == (10, 5, True)
+    assert number("honey before:2d", 5, 5) == (10, 5, True)
+    assert number("role:user -wax", 5, 5) == (20, 5, True)
+    assert number("honey", 9, 0) == number("honey", 0, 5) == (10, 5, True)
+    # Among as many as should have more hits, or links.
+    assert number("honey", 10, 5) == (12, 6, True)
+    assert number("honey", 9, 6) == (16, 8, True)
+    # Among all: too many would be needed, these had not enough, or the first ones had none.
+    assert number("honey", 9, 10) == (20, 10, False)
+    assert number("role:user -wax", 5, 7) == (24, 6, False)
+    assert number("wax -honey", 5, 5) == (8, 4, False)
+    assert number("honey on:1d", 1, 1) == (2, 1, False)
 
 
 def test_the_most_relevant_come_first_when_asked_for() -> None:

@@ -72,8 +72,7 @@ def in_order(found: list[Place]) -> list[tuple[str, int]]:
 
 
 def check(store: Store, text: str) -> None:
-    """What is found is what a plain reading finds, however it is asked for; also where few messages are many,
-    though then not all need be counted."""
+    """What is found is what a plain reading finds, however it is asked for."""
     query = parsed(text, NOW_S)
     plain, catalogue = plain_hits(store, query), store.catalogue()
     found = catalogue.search(query)
@@ -86,18 +85,36 @@ def check(store: Store, text: str) -> None:
     some = catalogue.search(query, 2)
     assert in_order(places(some)) == in_order(plain[:2]), text
     assert (some.hits_left_out, some.links_left_out) == (max(0, len(plain) - 2), max(0, len(threads) - 2))
+    for ranked in (4, searching.RANKED):
+        check_few(store, text, plain, ranked)
+
+
+def check_few(store: Store, text: str, plain: list[Place], ranked: int) -> None:
+    """Where three messages are many not all need be counted, if there are more hits and as many links as may
+    be; and a database counts no more hits than are ranked."""
+    query, catalogue = parsed(text, NOW_S), store.catalogue()
+    threads = list(dict.fromkeys(thread_id for thread_id, _, _ in plain))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(searching, "RANKED", 4)
+        patch.setattr(searching, "RANKED", ranked)
         patch.setattr(searching, "LOOKED_AT", 3)
-        few, links = catalogue.search(query, 2), catalogue.search(query, 2, with_hits=False).links
-    assert in_order(places(few)) == in_order(plain[:2]), text
-    assert few.links == links
-    assert {hit.thread_id for hit in few.hits} <= {link.thread_id for link in links} <= {*threads}, text
-    if few.is_bounded:
-        assert 0 < few.hits_left_out <= some.hits_left_out
-        assert few.links_left_out <= some.links_left_out
-    else:
-        assert (few.hits_left_out, few.links_left_out) == (some.hits_left_out, some.links_left_out)
+        few = catalogue.search(query, 2)
+        of_links = catalogue.search(query, 2, with_hits=False)
+        of_hits = catalogue.search(query, 2, with_links=False)
+    assert in_order(places(few)) == in_order(places(of_hits)) == in_order(plain[:2]), text
+    assert few.links == of_links.links
+    assert not of_hits.links
+    linked = [link.thread_id for link in few.links]
+    surely = threads[: min(2, len({thread_id for thread_id, _, _ in plain[:ranked]}))]
+    assert linked[: len(surely)] == surely, text
+    assert {*linked} <= {*threads}, text
+    left_out = max(0, len(plain) - 2), max(0, len(threads) - 2)
+    for found, is_full in ((few, len(threads) >= 2), (of_hits, True)):
+        if found.is_bounded:
+            assert is_full or len(plain) > ranked, text
+            assert 0 < found.hits_left_out <= left_out[0]
+            assert found.links_left_out <= left_out[1]
+        else:
+            assert (found.hits_left_out, found.links_left_out) == left_out
 
 
 class Changes:
