@@ -20,7 +20,7 @@ log = logging.getLogger("threadfs")
 
 _KNOWN_USERS: Final = 3
 _ENDS: Final = 64
-_SHARED: Final = 1 << 14
+_SHARED: Final = 1 << 17
 
 
 class _End(ctypes.Structure):
