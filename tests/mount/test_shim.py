@@ -6,6 +6,7 @@ import json
 import os
 import select
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -128,6 +129,8 @@ def test_a_walk_after_a_change_lists_what_has_changed_and_nothing_else(mount: Mo
     looks = requests(mount, lambda: os.listdir(mount.path("threads", "quiet", "runs")))
     store.create_run("busy", Run(id="R"))
     wait_until(lambda: os.listdir(mount.path("threads", "busy", "runs")) == ["R"])
+    # The mount's own calls, for whoever watches, are over.
+    wait_until(lambda: requests(mount, lambda: time.sleep(0.2)) == 0)
     assert looks == requests(mount, lambda: os.listdir(mount.path("threads", "quiet", "runs"))) == 0
 
 
