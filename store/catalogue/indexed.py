@@ -12,7 +12,7 @@ from typing import TypeAlias
 from store.catalogue.api import Results
 from store.catalogue.finding import Wanted, by_time, of_query, results
 from store.catalogue.queries import Query
-from store.catalogue.reading import ReadingCatalogue
+from store.catalogue.reading import Asked, ReadingCatalogue
 from store.catalogue.values import Hit
 
 
@@ -43,17 +43,15 @@ class IndexedCatalogue(ReadingCatalogue):
         """As `_read_hits`, of threads that may have no hit."""
         return self._read_hits(thread_ids, names, wanted)
 
-    def _search(
-        self, look: Look, query: Query, limit: int, *, by_relevance: bool, with_hits: bool, with_links: bool
-    ) -> Results:
+    def _search(self, look: Look, query: Query, asked: Asked) -> Results:
         wanted = of_query(query)
         read = _Read(lambda thread_ids, names: self._read_ahead(thread_ids, names, wanted))
         while found := look(read.hits.keys()):
             read.add(found.behind)
-            both = [*read.all(), *found.hits] if by_relevance else merge(read.all(), found.hits, key=by_time)
-            shown = list(islice(both, limit)) if with_hits else []
-            of_threads = merge(read.newest(), found.newest, key=by_time)
-            newest = list(islice(of_threads, limit)) if with_links else []
+            by_newest = merge(read.all(), found.hits, key=by_time)
+            both = [*read.all(), *found.hits] if asked.by_relevance else by_newest
+            shown = list(islice(both, asked.most_hits))
+            newest = list(islice(merge(read.newest(), found.newest, key=by_time), asked.most_links))
             texts = self._texts(shown)
             there = {hit for hit, text in texts.items() if wanted.is_in(hit, text)}
             # What the words say and no log has: the log has just changed, or they are damaged.
@@ -62,14 +60,12 @@ class IndexedCatalogue(ReadingCatalogue):
             ahead.update(found.changed)
             if not ahead:
                 hits, threads = len(read.all()) + found.totals[0], len(read.newest()) + found.totals[1]
-                left_out = max(0, hits - limit), max(0, threads - limit)
+                left_out = max(0, hits - asked.limit), max(0, threads - asked.limit)
                 still = [(hit, texts[hit]) for hit in shown if hit in there]
                 given = results(still, newest, {**found.names, **read.names}, left_out, wanted.show)
                 return replace(given, is_bounded=found.is_bounded)
             read.add(ahead)
-        return super().search(
-            query, limit, by_relevance=by_relevance, with_hits=with_hits, with_links=with_links
-        )
+        return super()._found(query, asked)
 
 
 class _Read:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from itertools import islice
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from store.api import LogReader
 from store.catalogue.api import Listed, Named, Progress, Results
@@ -30,6 +30,18 @@ from store.errors import NotFound
 from store.lines import iter_lines
 
 T = TypeVar("T")
+
+
+class Asked(NamedTuple):
+    """What of all that is found is wanted: the first *most_hits*, by relevance or by time, and *most_links*.
+
+    What is beyond *limit* is counted as left out, also of that which is not wanted.
+    """
+
+    limit: int
+    most_hits: int
+    most_links: int
+    by_relevance: bool
 
 
 class ReadingCatalogue(ABC):
@@ -87,32 +99,29 @@ class ReadingCatalogue(ABC):
         with_hits: bool = True,
         with_links: bool = True,
     ) -> Results:
-        """The newest are taken for the most relevant."""
+        most_hits, most_links = limit if with_hits else 0, limit if with_links else 0
+        return self._found(query, Asked(limit, most_hits, most_links, by_relevance and with_hits))
+
+    def _found(self, query: Query, asked: Asked) -> Results:
+        """Here the newest are taken for the most relevant."""
         titles = self._ask(Tables.titles_of_all)
         if query.thread_ids:
             titles = {one: titles[one] for one in query.thread_ids[:1] if one in titles}
-        return self._read_results(titles, of_query(query), limit, with_hits=with_hits, with_links=with_links)
+        return self._read_results(titles, of_query(query), asked)
 
     def grep(self, pattern: re.Pattern[str], limit: int = 1000) -> Results:
-        return self._read_results(self._ask(Tables.titles_of_all), of_pattern(pattern), limit)
+        asked = Asked(limit, limit, limit, by_relevance=False)
+        return self._read_results(self._ask(Tables.titles_of_all), of_pattern(pattern), asked)
 
-    def _read_results(
-        self,
-        titles: Mapping[str, str],
-        wanted: Wanted,
-        limit: int,
-        *,
-        with_hits: bool = True,
-        with_links: bool = True,
-    ) -> Results:
+    def _read_results(self, titles: Mapping[str, str], wanted: Wanted, asked: Asked) -> Results:
         names: dict[str, str] = {}
         candidates = self._candidates(titles, wanted)
         found = sorted(self._read_hits(candidates, names, wanted), key=by_time)
         newest = {hit.thread_id: hit for hit in reversed(found)}
-        by_newest = sorted(newest.values(), key=by_time)[:limit] if with_links else []
-        shown = found[:limit] if with_hits else []
+        by_newest = sorted(newest.values(), key=by_time)[: asked.most_links]
+        shown = found[: asked.most_hits]
         texts = self._texts(shown)
-        left_out = max(0, len(found) - limit), max(0, len(newest) - limit)
+        left_out = max(0, len(found) - asked.limit), max(0, len(newest) - asked.limit)
         still = [(hit, texts[hit]) for hit in shown if hit in texts and wanted.is_in(hit, texts[hit])]
         return results(still, by_newest, names, left_out, wanted.show)
 

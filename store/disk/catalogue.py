@@ -17,6 +17,7 @@ from store.catalogue.api import Progress, Results, Statistics
 from store.catalogue.finding import Described, Wanted
 from store.catalogue.indexed import Indexed, IndexedCatalogue
 from store.catalogue.queries import Query
+from store.catalogue.reading import Asked
 from store.catalogue.tables import Tables
 from store.catalogue.values import Hit
 from store.disk.describing import described
@@ -85,37 +86,20 @@ class DiskCatalogue(IndexedCatalogue):
         waits()
         self.known.rebuild()
 
-    def search(
-        self,
-        query: Query,
-        limit: int = 1000,
-        *,
-        by_relevance: bool = False,
-        with_hits: bool = True,
-        with_links: bool = True,
-    ) -> Results:
+    def _found(self, query: Query, asked: Asked) -> Results:
         asked_s = time.monotonic()
         is_of_runs = query.models or query.statuses or query.not_models or query.not_statuses
         needed = Needed.ALL if is_of_runs else Needed.BUT_ENDED
         just_read = self.known.take_over_words(asked_s, needed=needed)
 
         def look(but: Collection[str]) -> Indexed | None:
-            most_hits, most_links = limit if with_hits else 0, limit if with_links else 0
-            work = self._indexed(query, most_hits, most_links, by_relevance and with_hits, but, just_read)
+            work = self._indexed(query, asked, but, just_read)
             return self.known.beside_lists(work, None, needed, asked_s)
 
-        return self._search(
-            look, query, limit, by_relevance=by_relevance, with_hits=with_hits, with_links=with_links
-        )
+        return self._search(look, query, asked)
 
     def _indexed(
-        self,
-        query: Query,
-        most_hits: int,
-        most_links: int,
-        by_relevance: bool,
-        but: Collection[str],
-        just_read: TakenOver,
+        self, query: Query, asked: Asked, but: Collection[str], just_read: TakenOver
     ) -> Callable[[Tables], Indexed | None]:
         """``None`` from tables without words."""
 
@@ -127,11 +111,12 @@ class DiskCatalogue(IndexedCatalogue):
                 read = just_read.in_tables(self.known.openings)
                 behind = {*self.known.behind(tables)} - read | {*self.known.pending}
                 without = behind.union(but)
-                counted = searching.counted(tables.connection, query, most_hits, most_links, without)
-                if by_relevance:
-                    hits = searching.relevant(tables.connection, query, most_hits, without)
+                connection, most_hits = tables.connection, asked.most_hits
+                counted = searching.counted(connection, query, most_hits, asked.most_links, without)
+                if asked.by_relevance:
+                    hits = searching.relevant(connection, query, most_hits, without)
                 else:
-                    hits = list(islice(searching.hits(tables.connection, query, without), most_hits))
+                    hits = list(islice(searching.hits(connection, query, without), most_hits))
                 names = tables.thread_names(hit.thread_id for hit in counted.newest)
                 logs = tables.logs(names)
             if query.thread_ids:

@@ -20,6 +20,7 @@ from store.catalogue.describing import summary_of
 from store.catalogue.finding import Described, Wanted, by_time, text_of, texts_of
 from store.catalogue.indexed import Indexed, IndexedCatalogue
 from store.catalogue.queries import Query
+from store.catalogue.reading import Asked
 from store.catalogue.tables import Tables
 from store.catalogue.values import Hit, Kind
 from store.postgres import word_hits
@@ -118,30 +119,16 @@ class PostgresCatalogue(IndexedCatalogue):
 
     # ── Searching ────────────────────────────────────────────────────────────────────────────────────
 
-    def search(
-        self,
-        query: Query,
-        limit: int = 1000,
-        *,
-        by_relevance: bool = False,
-        with_hits: bool = True,
-        with_links: bool = True,
-    ) -> Results:
-        most_hits, most_links = limit if with_hits else 0, limit if with_links else 0
-        look = partial(self._indexed, query, most_hits, most_links, by_relevance and with_hits)
-        found = self._search(
-            look, query, limit, by_relevance=by_relevance, with_hits=with_hits, with_links=with_links
-        )
+    def _found(self, query: Query, asked: Asked) -> Results:
+        found = self._search(partial(self._indexed, query, asked), query, asked)
         if self._known.may_make_words and self._known.behind:
             self._filling.start()
         return found
 
-    def _indexed(
-        self, query: Query, most_hits: int, most_links: int, by_relevance: bool, but: Collection[str]
-    ) -> Indexed | None:
+    def _indexed(self, query: Query, asked: Asked, but: Collection[str]) -> Indexed | None:
         if not can_be_asked_for(query):
             return None
-        known = self._known.ask(partial(self._by_titles, query, most_hits, but, by_relevance), words=True)
+        known = self._known.ask(partial(self._by_titles, query, asked, but), words=True)
         if known is None:
             return None
         if not query.is_about_messages:
@@ -150,15 +137,15 @@ class PostgresCatalogue(IndexedCatalogue):
         found = word_hits.find(
             self._database,
             query,
-            most_hits,
-            most_links,
-            by_relevance=by_relevance,
+            asked.most_hits,
+            asked.most_links,
+            by_relevance=asked.by_relevance,
             among=known.among,
             but=known.behind.union(known.but, but),
             titled=titled,
         )
         # A thread that came just now is not known yet.
-        is_ranked = by_relevance and query.terms
+        is_ranked = asked.by_relevance and query.terms
         names = known.names | self._known.names({hit.thread_id for hit in (*found.hits, *found.newest)})
         hits = [hit for hit in found.hits if hit.thread_id in names]
         newest: dict[str, Hit] = {}
@@ -175,7 +162,7 @@ class PostgresCatalogue(IndexedCatalogue):
         )
 
     def _by_titles(
-        self, query: Query, limit: int, but: Collection[str], by_relevance: bool, tables: Tables
+        self, query: Query, asked: Asked, but: Collection[str], tables: Tables
     ) -> _ByTitles | None:
         if not self._known.has_words:
             return None
@@ -193,7 +180,9 @@ class PostgresCatalogue(IndexedCatalogue):
                     excluded |= _threads_of(connection, replace(_NOTHING, **wanted), without)
         most = searching.RANKED + 1 if query.is_about_messages else None
         titles = list(islice(searching.hits(connection, query, without), most))
-        first = searching.relevant(connection, query, limit, without) if by_relevance else []
+        first: list[Hit] = []
+        if asked.by_relevance:
+            first = searching.relevant(connection, query, asked.most_hits, without)
         if query.thread_ids:
             behind &= {*query.thread_ids}
         names = tables.thread_names({hit.thread_id for hit in titles})

@@ -126,10 +126,12 @@ def find(
 
     def ask(not_long: str, **numbers: int) -> WordHits:
         statement = _statement(not_long, query, conditions, is_ranked, limit=most + 1, **numbers)
-        found = _hits(database.read(statement, values), most)
-        if "before_s" in numbers and found.messages > most_hits and found.threads >= most_links:
-            return replace(found, is_bounded=True)
-        return found
+        return _hits(database.read(statement, values), most)
+
+    def ask_for_recent(not_long: str, **numbers: int) -> WordHits:
+        found = ask(not_long, **numbers)
+        is_full = found.messages > most_hits and found.threads >= most_links
+        return replace(found, is_bounded=found.is_bounded or is_full)
 
     are_many, are_recent = _are_expected(database, query, conditions, values, most)
     if not are_many:
@@ -140,14 +142,15 @@ def find(
         return ask(_NEWEST)
     before_s = _before_recent(database, query, values, searching.LOOKED_AT)
     if before_s is not None and most_links:
-        found = ask(_RECENT, before_s=before_s)
+        found = ask_for_recent(_RECENT, before_s=before_s)
         if found.is_bounded:
             return found
         if looked_at := searching.further(found.messages, found.threads, most_hits, most_links):
             before_s = _before_recent(database, query, values, looked_at)
     if before_s is None:
         return ask(_NEWEST)
-    return ask(_RECENT_FIRST, before_s=before_s, older=(most if most_links else most_hits) + 1)
+    older = (most if most_links else most_hits) + 1
+    return ask_for_recent(_RECENT_FIRST, before_s=before_s, older=older)
 
 
 def _hits(rows: Rows, most: int) -> WordHits:

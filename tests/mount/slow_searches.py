@@ -20,7 +20,7 @@ def wait_for(gate: Path) -> None:
             time.sleep(0.01)
         return search(self, *arguments, **named)
 
-    DiskCatalogue.search = slow_search  # type: ignore[method-assign]
+    DiskCatalogue.search = slow_search  # type: ignore[assignment, method-assign]
 
 
 if __name__ == "__main__":
