@@ -26,7 +26,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 from threadfs.commands import CommandFailed, UsedWrongly, progress
-from threadfs.commands.places import add_store, completes_threads
+from threadfs.commands.places import PERHAPS_NOT_MOUNTED, add_store, completes_threads
 
 if TYPE_CHECKING:
     from store import Store, StoreError
@@ -81,8 +81,8 @@ def run(options: argparse.Namespace) -> int:
         store.document_info(DocumentKey(thread_id))  # Fails before any output if there is none.
     thread_ids = sorted(set(thread_ids) or store.list_thread_ids())
     if not thread_ids and not options.allow_empty:
-        why = "; is it a mount point that is not mounted?" if is_empty(options.store) else ""
-        raise CommandFailed(f"{options.store} has no thread{why} (--allow-empty exports it all the same)")
+        why = PERHAPS_NOT_MOUNTED if is_empty(options.store) else "has no thread"
+        raise CommandFailed(f"{options.store} {why} (--allow-empty exports it all the same)")
     missing = 0
 
     def missed(what: str, error: StoreError) -> None:

@@ -12,6 +12,9 @@ from threadfs.commands import ALIASES, COMMANDS
 _SCHEMES = ("postgresql", "postgres")
 _URL = re.compile("([A-Za-z][A-Za-z0-9+.-]*)://")
 
+# What is said of a place with nothing in it.
+PERHAPS_NOT_MOUNTED = "has no thread; is it a mount point that is not mounted?"
+
 # How similar a command must be to be suggested, from 0 to 1.
 _NEAR = 0.5
 
@@ -83,7 +86,7 @@ def tell_if_empty(location: str) -> None:
     from threadfs.commands.progress import complain
 
     if stores.is_empty(location):
-        complain(f"{location} has no thread; is it a mount point that is not mounted?")
+        complain(f"{location} {PERHAPS_NOT_MOUNTED}")
 
 
 def new_store(location: str) -> str:
