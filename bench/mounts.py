@@ -55,10 +55,10 @@ class Mount:
         private = re.findall(r"^Private_(?:Clean|Dirty):\s+(\d+) kB", text, re.MULTILINE)
         return sum(map(int, private)) * 1024
 
-    def cpu_s(self) -> float:
-        """CPU time used until now."""
+    def cpu_s(self, *, with_children: bool = False) -> float:
+        """CPU time used until now; *with_children*: also by those that it has started and that have ended."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return sum(map(int, fields[11 : 15 if with_children else 13])) / os.sysconf("SC_CLK_TCK")
 
     def precise_cpu_s(self) -> float:
         """As `cpu_s`, to the nanosecond, of the threads that live."""

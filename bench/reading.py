@@ -123,12 +123,14 @@ def four_readers(paths: dict[str, str], *, quick: bool) -> Row:
 # ── What is first, and what comes again ─────────────────────────────────────────────────────────────────
 
 Serve = Callable[[], AbstractContextManager[Mount]]
+# Of the root of a mount.
+Command = Callable[[Path], list[str]]
 
 
 def programs(
     servers: dict[str, Serve],
     rounds: int,
-    command: Callable[[Path], list[str]],
+    command: Command,
     again: int = 3,
     *,
     settles: bool = True,
@@ -227,21 +229,30 @@ def views(store: Path, shape: Shape, roots: Path, *, quick: bool) -> Iterator[Ro
     """A walk through all of the mount, beside one that leaves out the links, and a list of links, beside one
     of threads.
     """
-    name = f"find in a mount of {shape.threads:,} threads"
-    leaving_out = ["(", "-name", "by-*", "-o", "-name", "search", ")", "-prune", "-o", "-print"]
     serve: dict[str, Serve] = {"threadfs": partial(mounts.threadfs, store, roots / "threadfs")}
-    rounds = 1 if quick else 3
-    without = programs(serve, rounds, lambda root: ["find", str(root), *leaving_out])
-    whole = programs(serve, rounds, lambda root: ["find", str(root)])
-    for which, least, found in zip(("first", "again"), without, whole, strict=True):
-        sides = {"other": least["threadfs"], "threadfs": found["threadfs"]}
-        yield Row(f"{name}, {which}", sides, sides["threadfs"] / sides["other"], 1.1, "x without its links")
-    threads = programs(serve, rounds, lambda root: ["ls", "-lt", str(root / "threads")])
-    links = programs(serve, rounds, lambda root: ["ls", "-lt", str(root / "by-title")])
-    for which, least, found in zip(("first", "again"), threads, links, strict=True):
-        sides = {"other": least["threadfs"], "threadfs": found["threadfs"]}
-        name = f"ls -lt by-title of {shape.threads:,}, {which}"
-        yield Row(name, sides, sides["threadfs"] / sides["other"], None, "x ls -lt threads")
+
+    def beside(
+        name: str, least: Command, command: Command, against: str, limit: float | None = None
+    ) -> Iterator[Row]:
+        others, ours = (programs(serve, 1 if quick else 3, words) for words in (least, command))
+        for which, other, found in zip(("first", "again"), others, ours, strict=True):
+            sides = {"other": other["threadfs"], "threadfs": found["threadfs"]}
+            yield Row(f"{name}, {which}", sides, sides["threadfs"] / sides["other"], limit, against)
+
+    leaving_out = ["(", "-name", "by-*", "-o", "-name", "search", ")", "-prune", "-o", "-print"]
+    yield from beside(
+        f"find in a mount of {shape.threads:,} threads",
+        lambda root: ["find", str(root), *leaving_out],
+        lambda root: ["find", str(root)],
+        "x without its links",
+        1.1,
+    )
+    yield from beside(
+        f"ls -lt by-title of {shape.threads:,}",
+        lambda root: ["ls", "-lt", str(root / "threads")],
+        lambda root: ["ls", "-lt", str(root / "by-title")],
+        "x ls -lt threads",
+    )
 
 
 def after_mounting(store: Path, shape: Shape, roots: Path, *, quick: bool) -> Iterator[Row]:

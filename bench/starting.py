@@ -94,12 +94,6 @@ def queued_at_once(mount: Mount) -> float:
     return seconds(ask)
 
 
-def with_its_builder_s(mount: Mount) -> float:
-    """CPU time of the mount, and of processes that it has started and that have ended."""
-    fields = Path(f"/proc/{mount.pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-
-
 def stats_meanwhile(mount: Mount, numbers: Iterator[int], goes_on: Callable[[], bool]) -> list[float]:
     """The times, sorted, of stats of threads that nobody has looked at, one each 2 ms."""
     times = []
@@ -141,7 +135,8 @@ def first_mount(store: Path, root: Path, threads: int) -> Iterator[Row]:
         building = stats_meanwhile(mount, numbers, lambda: not listing.done())
         yield "first mount, warm: ls runs/queued at once", listing.result(), "s", None
         mount.settle()
-        yield "  CPU until all is known, a thread", with_its_builder_s(mount) / threads * 1e6, "us", None
+        cpu_s = mount.cpu_s(with_children=True)
+        yield "  CPU until all is known, a thread", cpu_s / threads * 1e6, "us", None
         end = time.monotonic() + _IDLE_S
         idle = stats_meanwhile(mount, numbers, lambda: time.monotonic() < end)
         at_building, at_idle = (times[len(times) * 99 // 100] for times in (building, idle))
@@ -152,9 +147,9 @@ def first_mount(store: Path, root: Path, threads: int) -> Iterator[Row]:
 
 def second_mount(store: Path, root: Path, threads: int, bare_s: float) -> Iterator[Row]:
     with mounts.threadfs(store, root) as mount:
-        began_s = with_its_builder_s(mount)
+        began_s = mount.cpu_s(with_children=True)
         took_s = queued_at_once(mount)
-        cpu_s = with_its_builder_s(mount) - began_s
+        cpu_s = mount.cpu_s(with_children=True) - began_s
         yield "second mount, warm: ls runs/queued at once", took_s, "s", 5 * threads / THREADS
         yield "  the stats of the script", took_s / bare_s, "x", 2
         yield "  CPU a thread", cpu_s / threads * 1e6, "us", 25
